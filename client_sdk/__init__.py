@@ -1,0 +1,63 @@
+"""The Sluicegate client: take from one shared budget before calling a language model.
+
+async with Limiter("http://limiter:8080") as limiter:
+    async with limiter.acquire("openai/gpt-4o", tokens=1200, max_wait=30) as lease:
+        ...
+        lease.used(input_tokens=800, output_tokens=350)
+"""
+
+from client_sdk._async.lease import Lease
+from client_sdk._async.limiter import Limiter
+from client_sdk._sync.lease import SyncLease
+from client_sdk._sync.limiter import SyncLimiter
+from client_sdk.errors import (
+    BreakerOpen,
+    InvalidRequest,
+    LeaseError,
+    LeaseExpired,
+    NeverFits,
+    NotAllowed,
+    QueueFull,
+    RateLimited,
+    Refused,
+    RequestConflict,
+    RetryBudgetExhausted,
+    ServiceFault,
+    ServiceUnavailable,
+    SluicegateError,
+    UnknownLease,
+    UnknownResource,
+    WaitTimeout,
+    WaitTooLong,
+)
+from client_sdk.options import LimiterOptions
+from limiter_wire import Outcome, Provenance, Usage
+
+__all__ = [
+    "BreakerOpen",
+    "InvalidRequest",
+    "Lease",
+    "LeaseError",
+    "LeaseExpired",
+    "Limiter",
+    "LimiterOptions",
+    "NeverFits",
+    "NotAllowed",
+    "Outcome",
+    "Provenance",
+    "QueueFull",
+    "RateLimited",
+    "Refused",
+    "RequestConflict",
+    "RetryBudgetExhausted",
+    "ServiceFault",
+    "ServiceUnavailable",
+    "SluicegateError",
+    "SyncLease",
+    "SyncLimiter",
+    "UnknownLease",
+    "UnknownResource",
+    "Usage",
+    "WaitTimeout",
+    "WaitTooLong",
+]

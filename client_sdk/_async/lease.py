@@ -1,0 +1,117 @@
+"""A granted lease: what was reserved, and how to say what was used."""
+
+import logging
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import Self
+
+from client_sdk._shell_async import shielded
+from client_sdk.errors import SluicegateError
+from client_sdk.outcomes import outcome_of
+from limiter_wire import Granted, LimitState, Outcome, Provenance, Renewed, Settle, Settled, Usage
+
+_log = logging.getLogger("sluicegate")
+
+
+class Lease:
+    """Budget that is reserved until it is settled.
+
+    Entered with `async with`, it settles itself on the way out: with what `used` was told,
+    and with the outcome that the exception tells, if one leaves the block.
+    """
+
+    def __init__(
+        self,
+        granted: Granted,
+        resource: str,
+        request_id: str,
+        settle: Callable[[Settle], Awaitable[Settled]],
+        renew: Callable[[str, float | None, Usage | None], Awaitable[Renewed]],
+    ) -> None:
+        self.granted, self.resource, self.request_id = granted, resource, request_id
+        self._settle, self._renew = settle, renew
+        self._usage: Usage | None = None
+        self._cost_usd: float | None = None
+        self.settled: Settled | None = None
+
+    @property
+    def id(self) -> str:
+        """The lease's id on the wire."""
+        return self.granted.lease
+
+    @property
+    def charged(self) -> dict[str, float]:
+        """What is reserved, by meter."""
+        return self.granted.charged
+
+    @property
+    def limits(self) -> list[LimitState]:
+        """Every limit of the chain, just after the grant."""
+        return self.granted.limits
+
+    @property
+    def expires_in(self) -> float:
+        """Seconds from the grant until the lease expires unless it is renewed."""
+        return self.granted.expires_in
+
+    def used(
+        self,
+        *,
+        input_tokens: int = 0,
+        output_tokens: int = 0,
+        cache_read_tokens: int = 0,
+        cache_write_tokens: int = 0,
+        reasoning_tokens: int = 0,
+        cost_usd: float | None = None,
+        provenance: Provenance = Provenance.FINAL,
+    ) -> None:
+        """Remember what the provider reported; it is sent when the lease settles.
+
+        `input_tokens` contains the cached ones and `output_tokens` the reasoning ones. The
+        last call counts.
+        """
+        self._usage = Usage(
+            input_tokens=input_tokens,
+            output_tokens=output_tokens,
+            cache_read_tokens=cache_read_tokens,
+            cache_write_tokens=cache_write_tokens,
+            reasoning_tokens=reasoning_tokens,
+            provenance=provenance,
+        )
+        self._cost_usd = cost_usd
+
+    async def settle(self, outcome: Outcome = Outcome.SUCCESS) -> Settled:
+        """Replace the reservation by what `used` was told; without it the reservation stands.
+
+        A second call answers the same. Raises LeaseExpired, UnknownLease,
+        ServiceUnavailable.
+        """
+        report = Settle(lease=self.id, outcome=outcome, usage=self._usage, cost_usd=self._cost_usd)
+        self.settled = await self._settle(report)
+        return self.settled
+
+    async def renew(self, ttl: float | None = None) -> Renewed:
+        """Live for another *ttl* seconds (default: the pool's), charging what `used` was told
+        beyond the reservation. Raises LeaseExpired, UnknownLease, ServiceUnavailable.
+        """
+        return await self._renew(self.id, ttl, self._usage)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self.settled is None:
+            await shielded(self._settle_at_exit(outcome_of(error)))
+
+    async def _settle_at_exit(self, outcome: Outcome) -> Settled | None:
+        """The caller's result matters more than our books: an unsettled lease expires."""
+        try:
+            return await self.settle(outcome)
+        except SluicegateError as error:
+            _log.warning("lease of %s was not settled: %s", self.resource, error)
+            return None

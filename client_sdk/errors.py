@@ -1,0 +1,194 @@
+"""Everything that the SDK raises.
+
+SluicegateError
+  InvalidRequest          a field is wrong; the message names it
+  RequestConflict         the request id was used with other parameters
+  NotAllowed              no valid API key, or one that does not allow this
+  UnknownResource         the service has no such pool or model
+  LeaseError
+    UnknownLease          never granted, or ended long ago
+    LeaseExpired          it ended before it was settled or renewed
+  Refused                 no budget now
+    RateLimited           a limit is reached; `retry_after` says when it fits
+      QueueFull           the pool's queue takes no more waiters
+      WaitTooLong         the predicted wait is longer than `max_wait`
+      WaitTimeout         `max_wait` is over
+    RetryBudgetExhausted  the fleet retries too much
+    NeverFits             larger than a limit: waiting does not help
+    BreakerOpen           the resource is down, cooling down, or latched
+  ServiceUnavailable      the service or its store cannot be reached
+  ServiceFault            the service failed, or answered what nobody understands
+"""
+
+from collections.abc import Sequence
+
+from limiter_wire import ErrorCode, LimitState, Problem, Usage
+
+
+class SluicegateError(Exception):
+    """The root of the tree: data first, the text is made from it.
+
+    `retryable` says whether the same call can succeed later, `retry_after` (seconds, None
+    when nobody knows) when. `phase` is what was under way: acquire, settle, renew, check.
+    """
+
+    retryable = False
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        resource: str | None = None,
+        request_id: str | None = None,
+        retry_after: float | None = None,
+        phase: str | None = None,
+        code: ErrorCode | None = None,
+        limit: str | None = None,
+        would_fit: int | None = None,
+        limits: Sequence[LimitState] = (),
+        usage: Usage | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.resource, self.request_id = resource, request_id
+        self.retry_after, self.phase, self.code = retry_after, phase, code
+        self.limit, self.would_fit, self.limits = limit, would_fit, tuple(limits)
+        self.partial: str | None = None
+        self.usage = usage
+
+    @property
+    def provider(self) -> str | None:
+        """The pool of the resource: one provider account."""
+        return self.resource.partition("/")[0] if self.resource else None
+
+    @property
+    def model(self) -> str | None:
+        """The model of the resource."""
+        return self.resource.partition("/")[2] if self.resource else None
+
+    def __str__(self) -> str:
+        parts = [super().__str__()]
+        if self.resource:
+            parts.append(f"resource {self.resource}")
+        if self.request_id:
+            parts.append(f"request {self.request_id}")
+        return f"{parts[0]} [{', '.join(parts[1:])}]" if parts[1:] else parts[0]
+
+
+class InvalidRequest(SluicegateError):
+    """A field is wrong, or the body too large; the message says which and what is allowed."""
+
+
+class RequestConflict(SluicegateError):
+    """The request id was used before with other parameters."""
+
+
+class NotAllowed(SluicegateError):
+    """The API key is missing, unknown, or does not allow this."""
+
+
+class UnknownResource(SluicegateError):
+    """The service has no such pool or model."""
+
+
+class LeaseError(SluicegateError):
+    """The lease cannot be changed any more."""
+
+
+class UnknownLease(LeaseError):
+    """The lease was never granted, or ended long ago."""
+
+
+class LeaseExpired(LeaseError):
+    """The lease ended before this report; its tokens stay spent."""
+
+
+class Refused(SluicegateError):
+    """There is no budget now."""
+
+    retryable = True
+
+
+class RateLimited(Refused):
+    """A limit is reached."""
+
+
+class QueueFull(RateLimited):
+    """The pool's queue takes no more waiters."""
+
+
+class WaitTooLong(RateLimited):
+    """The predicted wait is longer than `max_wait`."""
+
+
+class WaitTimeout(RateLimited):
+    """`max_wait` is over."""
+
+
+class RetryBudgetExhausted(Refused):
+    """The fleet retries too much; a first attempt may still pass."""
+
+
+class NeverFits(Refused):
+    """The request is larger than a limit can ever hold."""
+
+    retryable = False
+
+
+class BreakerOpen(Refused):
+    """The resource is down, cooling down, or latched."""
+
+
+class ServiceUnavailable(SluicegateError):
+    """The service or its store cannot be reached."""
+
+    retryable = True
+
+
+class ServiceFault(SluicegateError):
+    """The service failed, or its answer cannot be understood."""
+
+
+_CLASSES: dict[ErrorCode, type[SluicegateError]] = {
+    ErrorCode.MALFORMED: InvalidRequest,
+    ErrorCode.TOO_LARGE: InvalidRequest,
+    ErrorCode.HEADERS_TOO_LARGE: InvalidRequest,
+    ErrorCode.UNSUPPORTED_MEDIA_TYPE: InvalidRequest,
+    ErrorCode.INVALID: InvalidRequest,
+    ErrorCode.UNAUTHENTICATED: NotAllowed,
+    ErrorCode.FORBIDDEN: NotAllowed,
+    ErrorCode.UNKNOWN_RESOURCE: UnknownResource,
+    ErrorCode.UNKNOWN_LEASE: UnknownLease,
+    ErrorCode.NOT_FOUND: ServiceFault,
+    ErrorCode.METHOD_NOT_ALLOWED: ServiceFault,
+    ErrorCode.REQUEST_TIMEOUT: ServiceUnavailable,
+    ErrorCode.REQUEST_CONFLICT: RequestConflict,
+    ErrorCode.GENERATION_CONFLICT: RequestConflict,
+    ErrorCode.LEASE_EXPIRED: LeaseExpired,
+    ErrorCode.NEVER_FITS: NeverFits,
+    ErrorCode.RATE_LIMITED: RateLimited,
+    ErrorCode.QUEUE_FULL: QueueFull,
+    ErrorCode.WAIT_TOO_LONG: WaitTooLong,
+    ErrorCode.WAIT_TIMEOUT: WaitTimeout,
+    ErrorCode.RETRY_BUDGET: RetryBudgetExhausted,
+    ErrorCode.BREAKER_OPEN: BreakerOpen,
+    ErrorCode.COOLDOWN: BreakerOpen,
+    ErrorCode.LATCHED: BreakerOpen,
+    ErrorCode.STORE_UNAVAILABLE: ServiceUnavailable,
+    ErrorCode.SHUTTING_DOWN: ServiceUnavailable,
+    ErrorCode.INTERNAL: ServiceFault,
+}
+
+
+def error_of(problem: Problem, phase: str, request_id: str | None) -> SluicegateError:
+    """The exception for what the service said."""
+    return _CLASSES[problem.code](
+        problem.detail or problem.title,
+        resource=problem.resource,
+        request_id=request_id or problem.request_id,
+        retry_after=problem.retry_after,
+        phase=phase,
+        code=problem.code,
+        limit=problem.limit,
+        would_fit=problem.would_fit,
+        limits=problem.limits,
+    )

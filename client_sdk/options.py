@@ -1,0 +1,30 @@
+"""What a limiter can be told, as one frozen value."""
+
+import msgspec
+
+
+class LimiterOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """Times are seconds.
+
+    `timeout` bounds one HTTP exchange with the service, `connect_timeout` its connection.
+    `attempts` is how often a call is sent when the network or the store fails; every
+    repeat carries the same request id, so it charges once. Between attempts the SDK waits
+    `backoff` doubled each time, up to `max_backoff`, with full jitter.
+    """
+
+    timeout: float = 2.0
+    connect_timeout: float = 0.5
+    attempts: int = 4
+    backoff: float = 0.05
+    max_backoff: float = 1.0
+    connections: int = 4
+
+    def __post_init__(self) -> None:
+        for name in ("timeout", "connect_timeout", "backoff", "max_backoff"):
+            value = getattr(self, name)
+            if not 0 < value <= 3600:  # noqa: PLR2004  # an hour
+                raise ValueError(f"{name}={value!r}: allowed is more than 0, at most 3600 seconds")
+        for name, most in (("attempts", 20), ("connections", 64)):
+            value = getattr(self, name)
+            if not 1 <= value <= most:
+                raise ValueError(f"{name}={value!r}: allowed is 1 to {most}")

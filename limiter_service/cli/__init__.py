@@ -1,0 +1,17 @@
+"""The `sluicegate` command: one module per verb."""
+
+import typer
+
+from limiter_service.cli.check_config import check_config
+from limiter_service.cli.serve import serve
+
+app = typer.Typer(
+    name="sluicegate",
+    help="One exact budget of requests, tokens and money for every worker.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(serve)
+app.command(name="check-config")(check_config)

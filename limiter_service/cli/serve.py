@@ -1,0 +1,72 @@
+"""`sluicegate serve`: run the service."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from pydantic import ValidationError
+
+from limiter_service.cli.ending import fail
+from limiter_service.config import ConfigError
+from limiter_service.embedded import EmbeddedError
+from limiter_service.serving import ServeError, run
+from limiter_service.settings import PREFIX, Settings
+
+
+def serve(  # one parameter per option
+    config: Annotated[
+        Path | None, typer.Option(help="Pools file (YAML, TOML, JSON); reloaded when it changes.")
+    ] = None,
+    redis_url: Annotated[
+        str | None,
+        typer.Option(
+            help="Store: redis://, rediss://, unix:// or redis+cluster://host,host. "
+            "Default: an embedded Valkey."
+        ),
+    ] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on. [127.0.0.1]")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on; 0: any free. [8080]")] = None,
+    state_dir: Annotated[
+        Path | None, typer.Option(help="Where the embedded Valkey keeps its data.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes; more than one needs --redis-url. [1]")
+    ] = None,
+    allow_anonymous: Annotated[
+        bool | None, typer.Option(help="Serve callers without a key on any address.")
+    ] = None,
+    log_level: Annotated[
+        str | None, typer.Option(help="debug, info, warning or error. [info]")
+    ] = None,
+) -> None:
+    """Serve the shared budget over HTTP.
+
+    Every option is also read from the environment, as SLUICEGATE_CONFIG,
+    SLUICEGATE_REDIS_URL and so on; the command line wins.
+
+    Exit codes: 0 stopped as asked, 1 could not start, 2 wrong options or configuration.
+    """
+    given: dict[str, Any] = {
+        "config": config,
+        "redis_url": redis_url,
+        "host": host,
+        "port": port,
+        "state_dir": state_dir,
+        "workers": workers,
+        "allow_anonymous": allow_anonymous,
+        "log_level": log_level,
+    }
+    try:
+        settings = Settings(**{name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        for problem in error.errors():
+            name = str(problem["loc"][0])
+            option = f"--{name.replace('_', '-')} ({PREFIX}{name.upper()})"
+            typer.echo(f"{option}: {problem['input']!r}: {problem['msg']}", err=True)
+        raise typer.Exit(2) from None
+    try:
+        run(settings)
+    except (ConfigError, ServeError) as error:
+        fail(str(error), 2)
+    except EmbeddedError as error:
+        fail(str(error), 1)

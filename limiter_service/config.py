@@ -1,0 +1,436 @@
+"""The pools file: YAML, TOML or JSON -> Structs, with every problem listed at once."""
+
+import json
+import re
+import tomllib
+import types
+import typing
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import msgspec
+import yaml
+
+from limiter_wire import MAX_AMOUNT, Meter
+
+PositiveAmount = Annotated[float, msgspec.Meta(gt=0, le=MAX_AMOUNT)]
+PositiveCount = Annotated[int, msgspec.Meta(ge=1, le=MAX_AMOUNT)]
+Fraction = Annotated[float, msgspec.Meta(ge=0, le=1)]
+Weight = Annotated[float, msgspec.Meta(ge=0, le=1000)]
+Price = Annotated[float, msgspec.Meta(ge=0, le=1_000_000)]
+Duration = Annotated[
+    float | str, msgspec.Meta(description='Seconds as a number, or "90s", "5m", "1h", "500ms".')
+]
+Reserve = Literal[
+    "tokens", "input", "sum(input, max_output)", "max(input, max_output)", "input + expected_output"
+]
+Calendar = Literal["minute", "hour", "day", "month"]
+
+PERIODS: dict[str, float] = {"second": 1, "minute": 60, "hour": 3600, "day": 86_400}
+"""Seconds of the named periods that are always equally long; a month is not."""
+
+_UNITS: dict[str, float] = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A part of the file; unknown keys are refused."""
+
+
+class LimitConfig(_Section, frozen=True, kw_only=True):
+    """One limit in the long form."""
+
+    meter: Meter
+    limit: PositiveAmount
+    name: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,99}$")] | None = None
+    per: float | str | None = None
+    window: Literal["bucket", "sliding", "calendar"] = "bucket"
+    burst: PositiveAmount | None = None
+    timezone: str = "UTC"
+    reserve: Reserve | None = None
+    settle: Literal["actual", "none"] = "actual"
+    weights: dict[Literal["input", "cache_read", "cache_write", "output", "reasoning"], Weight] = {}
+    mode: Literal["enforce", "shadow"] = "enforce"
+
+
+class Limited(_Section, frozen=True, kw_only=True):
+    """Whatever carries limits: the short forms, and `limits` in the long form."""
+
+    rpm: PositiveCount | None = None
+    rpd: PositiveCount | None = None
+    tpm: PositiveCount | None = None
+    tpd: PositiveCount | None = None
+    input_tpm: PositiveCount | None = None
+    output_tpm: PositiveCount | None = None
+    concurrency: PositiveCount | None = None
+    limits: list[LimitConfig] = []
+
+
+class ModelConfig(Limited, frozen=True, kw_only=True):
+    """The limits of one model, or of each model that a pattern matches."""
+
+
+class TenantConfig(Limited, frozen=True, kw_only=True):
+    """A tenant's share of the queue, its limits, and its limits on single models."""
+
+    weight: Annotated[float, msgspec.Meta(gt=0, le=1000)] = 1.0
+    models: dict[str, ModelConfig] = {}
+
+
+class QueueConfig(_Section, frozen=True, kw_only=True):
+    """How many may wait in the pool's queue, and how long at most."""
+
+    max_waiters: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 10_000
+    max_wait: Duration = 120.0
+
+
+class BreakerConfig(_Section, frozen=True, kw_only=True):
+    """When the circuit of a resource opens and how it closes again."""
+
+    window: Duration = 60.0
+    failure_rate: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.5
+    min_calls: PositiveCount = 20
+    open: Duration = 5.0
+    max_open: Duration = 300.0
+    probes: PositiveCount = 1
+    successes: PositiveCount = 2
+    probe_ttl: Duration = 60.0
+
+
+class PriceConfig(_Section, frozen=True, kw_only=True):
+    """US dollars per million tokens of a model."""
+
+    input: Price
+    output: Price
+    cache_read: Price | None = None
+    cache_write: Price | None = None
+
+
+class PoolConfig(Limited, frozen=True, kw_only=True):
+    """One provider account."""
+
+    provider: str = "generic"
+    models: dict[str, ModelConfig] = {}
+    tenants: dict[str, TenantConfig] = {}
+    prices: dict[str, PriceConfig] = {}
+    queue: QueueConfig = QueueConfig()
+    breaker: BreakerConfig = BreakerConfig()
+    on_store_loss: Literal["degrade", "open", "closed"] = "degrade"
+    lease_ttl: Duration = 600.0
+    remember: Duration = 60.0
+    durability: Literal["fast", "replicated"] = "fast"
+    cold_start: Fraction = 1.0
+
+
+class Config(_Section, frozen=True, kw_only=True):
+    """The whole file."""
+
+    pools: dict[str, PoolConfig] = {}
+
+
+class ConfigProblem(msgspec.Struct, frozen=True):
+    """One thing that is wrong: where in the file, and what is allowed there."""
+
+    path: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.message}"
+
+
+class ConfigError(Exception):
+    """The file is refused; `problems` lists everything that is wrong with it."""
+
+    def __init__(self, source: str, problems: list[ConfigProblem]) -> None:
+        self.source, self.problems = source, problems
+        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        super().__init__("\n".join([f"{source}: {count}", *(f"  {p}" for p in problems)]))
+
+
+def seconds(value: Duration) -> float:
+    """Seconds of a duration such as `120`, "90s", "5m", "1h" or "500ms".
+
+    Raises ValueError when it is not one, or not positive.
+    """
+    if isinstance(value, str):
+        text = value.strip()
+        unit = next((u for u in sorted(_UNITS, key=len, reverse=True) if text.endswith(u)), "")
+        try:
+            number = float(text.removesuffix(unit)) * _UNITS.get(unit, 1)
+        except ValueError:
+            number = float("nan")
+    else:
+        number = float(value)
+    if not 0 < number <= 366 * 86_400:
+        raise ValueError(
+            f'{value!r} is no duration; allowed: seconds, or "90s", "5m", "1h", "500ms"'
+        )
+    return number
+
+
+def period(limit: LimitConfig) -> float | None:
+    """Seconds of a limit's period; None for a calendar month, which has no fixed length."""
+    if limit.per is None or limit.per == "month":
+        return None
+    if isinstance(limit.per, str) and limit.per in PERIODS:
+        return PERIODS[limit.per]
+    return seconds(limit.per)
+
+
+def load(path: Path) -> Config:
+    """Read and check a pools file. Raises ConfigError with every problem in it."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(str(path), [ConfigProblem("file", f"cannot be read: {error}")]) from error
+    return parse(text, path.suffix, str(path))
+
+
+def parse(text: str, suffix: str, source: str = "configuration") -> Config:
+    """Check the text of a pools file; *suffix* (.yaml, .yml, .toml, .json) says how to read it."""
+    try:
+        raw = _read(text, suffix)
+    except (yaml.YAMLError, tomllib.TOMLDecodeError, json.JSONDecodeError, ValueError) as error:
+        where = " ".join(str(error).split())
+        raise ConfigError(source, [ConfigProblem("file", f"cannot be parsed: {where}")]) from error
+    problems: list[ConfigProblem] = []
+    config = _build(Config, {} if raw is None else raw, "", problems)
+    if problems:
+        raise ConfigError(source, problems)
+    assert isinstance(config, Config)
+    return config
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """YAML allows a key twice and keeps the last: a limit that silently vanished."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002  # PyYAML's signature
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                line = key_node.start_mark.line + 1
+                raise ValueError(f"line {line}: the key {key!r} stands twice in one mapping")
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def _unique_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    names = [name for name, _ in pairs]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"the key {twice[0]!r} stands twice in one object")
+    return dict(pairs)
+
+
+def _read(text: str, suffix: str) -> Any:  # whatever the file holds
+    match suffix.lower():
+        case ".toml":
+            return tomllib.loads(text)
+        case ".json":
+            return json.loads(text, object_pairs_hook=_unique_pairs)
+        case ".yaml" | ".yml":
+            return yaml.load(text, Loader=_UniqueKeys)  # noqa: S506  # a SafeLoader
+        case other:
+            raise ValueError(
+                f"the suffix {other!r} is not known; allowed: .yaml, .yml, .toml, .json"
+            )
+
+
+def _build(
+    kind: Any, raw: Any, path: str, problems: list[ConfigProblem]
+) -> Any:  # walks annotations
+    """Convert *raw* to *kind* piece by piece, so that one bad value hides no other."""
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        return _build_struct(kind, raw, path, problems)
+    origin, arguments = get_origin(kind), get_args(kind)
+    if (
+        origin is dict
+        and isinstance(arguments[1], type)
+        and issubclass(arguments[1], msgspec.Struct)
+    ):
+        if not isinstance(raw, dict):
+            return _note(problems, path, f"{_kind(raw)} is not a mapping")
+        for key in raw:
+            _check_name(arguments[1], path, str(key), problems)
+        return {
+            str(key): _build(
+                arguments[1], {} if value is None else value, _join(path, key), problems
+            )
+            for key, value in raw.items()
+        }
+    if origin is list:
+        if not isinstance(raw, list):
+            return _note(problems, path, f"{_kind(raw)} is not a list")
+        return [_build(arguments[0], item, f"{path}[{i}]", problems) for i, item in enumerate(raw)]
+    try:
+        value = msgspec.convert(raw, kind)
+        if kind == Duration:
+            seconds(value)
+    except msgspec.ValidationError as error:
+        return _note(problems, path, f"{raw!r}: {_explain(str(error), kind)}")
+    except ValueError as error:
+        return _note(problems, path, str(error))
+    return value
+
+
+def _build_struct(
+    kind: type[msgspec.Struct],
+    raw: Any,
+    path: str,
+    problems: list[ConfigProblem],
+) -> Any:
+    if not isinstance(raw, dict):
+        return _note(problems, path or "file", f"{_kind(raw)} is not a mapping")
+    fields = {field.encode_name: field for field in msgspec.structs.fields(kind)}
+    for key in raw:
+        if key not in fields:
+            near = get_close_matches(str(key), fields, n=1)
+            hint = f"; did you mean {near[0]}?" if near else f"; allowed: {', '.join(fields)}"
+            _note(problems, _join(path, key), f"unknown key{hint}")
+    before, values = len(problems), {}
+    for name, field in fields.items():
+        if name in raw:
+            values[name] = _build(field.type, raw[name], _join(path, name), problems)
+        elif field.required:
+            _note(problems, _join(path, name), "is required")
+    if len(problems) > before:
+        return None
+    built = kind(**values)
+    if isinstance(built, LimitConfig):
+        _check_limit(path, built, problems)
+    elif isinstance(built, Limited):
+        _check_limit_names(path, built, problems)
+    return built
+
+
+def _explain(message: str, kind: Any) -> str:
+    allowed = list(kind) if isinstance(kind, type) and issubclass(kind, Meter) else _literals(kind)
+    if allowed:
+        return f"allowed: {', '.join(allowed)}"
+    return (
+        message.split(" - at", maxsplit=1)[0][0].lower() + message.split(" - at", maxsplit=1)[0][1:]
+    )
+
+
+def _literals(kind: Any) -> list[str]:
+    if get_origin(kind) is Literal:
+        return [str(value) for value in get_args(kind)]
+    if get_origin(kind) in {typing.Union, types.UnionType}:
+        return [text for part in get_args(kind) for text in _literals(part)]
+    return []
+
+
+def _kind(raw: Any) -> str:
+    return "nothing" if raw is None else f"{raw!r}" if len(repr(raw)) < 60 else type(raw).__name__  # noqa: PLR2004
+
+
+def _join(path: str, key: object) -> str:
+    return f"{path}.{key}" if path else str(key)
+
+
+def _note(problems: list[ConfigProblem], path: str, message: str) -> None:
+    problems.append(ConfigProblem(path, message))
+
+
+_POOL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_PATTERN = re.compile(r"[!-)+-~]{0,200}[!-~]")
+
+
+def _check_name(kind: type, path: str, name: str, problems: list[ConfigProblem]) -> None:
+    if kind is PoolConfig:
+        if not _POOL_NAME.fullmatch(name):
+            _note(problems, _join(path, name), "a pool's name is 1 to 64 of A-Z a-z 0-9 . _ -")
+    elif not _PATTERN.fullmatch(name):
+        allowed = "a name is visible ASCII; a star stands for any ending and only at the end"
+        _note(problems, _join(path, name), allowed)
+
+
+def _check_limit_names(path: str, section: Limited, problems: list[ConfigProblem]) -> None:
+    names = {short: short for short in SHORT_FORMS if getattr(section, short) is not None}
+    for i, limit in enumerate(section.limits):
+        name = limit.name or long_name(limit)
+        if name in names:
+            message = f"the name {name!r} is taken by {names[name]}; give one of them a `name`"
+            _note(problems, f"{path}.limits[{i}].name", message)
+        names[name] = f"limits[{i}]"
+
+
+def _check_limit(path: str, limit: LimitConfig, problems: list[ConfigProblem]) -> None:
+    if limit.meter is Meter.CONCURRENCY:
+        for key, value in (("per", limit.per), ("burst", limit.burst), ("reserve", limit.reserve)):
+            if value is not None:
+                _note(problems, f"{path}.{key}", "a concurrency limit has no such thing")
+        if limit.limit != int(limit.limit):
+            _note(problems, f"{path}.limit", f"{limit.limit!r}: slots are whole numbers")
+        return
+    if limit.per is None:
+        _note(problems, f"{path}.per", 'is required: second, minute, hour, day, month or "90s"')
+        return
+    if limit.window == "calendar":
+        _check_calendar(path, limit, problems)
+    elif limit.per == "month":
+        _note(problems, f"{path}.per", "a month has no fixed length: use window: calendar")
+    elif not (isinstance(limit.per, str) and limit.per in PERIODS):
+        try:
+            seconds(limit.per)
+        except ValueError as error:
+            _note(problems, f"{path}.per", str(error))
+    if limit.burst is not None and limit.window != "bucket":
+        _note(problems, f"{path}.burst", f"only a bucket has a burst, not window: {limit.window}")
+    if limit.reserve is not None and limit.meter in {Meter.REQUESTS, Meter.COST_USD}:
+        _note(problems, f"{path}.reserve", f"does not apply to the meter {limit.meter}")
+
+
+def _check_calendar(path: str, limit: LimitConfig, problems: list[ConfigProblem]) -> None:
+    if limit.per not in get_args(Calendar):
+        allowed = ", ".join(get_args(Calendar))
+        _note(problems, f"{path}.per", f"{limit.per!r}: a calendar window is one of {allowed}")
+    try:
+        ZoneInfo(limit.timezone)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        _note(problems, f"{path}.timezone", f"{limit.timezone!r} is not a known time zone")
+
+
+SHORT_FORMS: dict[str, LimitConfig] = {}
+"""What each short form stands for; its amount is 1 here."""
+
+
+def _short(name: str, meter: Meter, per: str | None) -> None:
+    SHORT_FORMS[name] = LimitConfig(name=name, meter=meter, limit=1, per=per)
+
+
+_short("rpm", Meter.REQUESTS, "minute")
+_short("rpd", Meter.REQUESTS, "day")
+_short("tpm", Meter.TOKENS, "minute")
+_short("tpd", Meter.TOKENS, "day")
+_short("input_tpm", Meter.INPUT_TOKENS, "minute")
+_short("output_tpm", Meter.OUTPUT_TOKENS, "minute")
+_short("concurrency", Meter.CONCURRENCY, None)
+
+
+def long_name(limit: LimitConfig) -> str:
+    """The name of a limit that was given none."""
+    return limit.meter if limit.per is None else f"{limit.meter}-per-{limit.per}"
+
+
+def limits_of(section: Limited) -> list[LimitConfig]:
+    """Every limit of a section in the long form, the short forms first."""
+    short = [
+        msgspec.structs.replace(form, limit=float(amount))
+        for name, form in SHORT_FORMS.items()
+        if (amount := getattr(section, name)) is not None
+    ]
+    return short + [
+        msgspec.structs.replace(limit, name=limit.name or long_name(limit))
+        for limit in section.limits
+    ]
+
+
+def match(patterns: dict[str, Any], name: str) -> Any | None:  # the value type of the mapping
+    """The entry for *name*: exact, else the longest pattern `prefix*` that fits, else None."""
+    if name in patterns:
+        return patterns[name]
+    fitting = [p for p in patterns if p.endswith("*") and name.startswith(p[:-1])]
+    return patterns[max(fitting, key=len)] if fitting else None

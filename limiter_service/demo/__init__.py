@@ -1,0 +1,1 @@
+"""The demo: one workload against a simulated provider, without and with Sluicegate."""

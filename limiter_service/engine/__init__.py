@@ -1,0 +1,1 @@
+"""What the service decides: policies, charges, admission. No HTTP, no Redis calls."""

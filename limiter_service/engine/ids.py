@@ -1,0 +1,54 @@
+"""Lease ids and nonces.
+
+A lease id says which pool, model, tenant and request it belongs to, so that any replica
+finds the lease's key without a lookup, and a key bound to a tenant can be checked. The
+nonce keeps an id that is remembered for too long from touching a later lease of the
+same request id.
+"""
+
+import binascii
+import secrets
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from hashlib import blake2b
+
+import msgspec
+
+_NONCE_BITS = 52  # a whole number in a double
+
+
+class LeaseRef(msgspec.Struct, frozen=True, array_like=True):
+    """What a lease id stands for."""
+
+    pool: str
+    model: str
+    tenant: str
+    request_id: str
+    nonce: int
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(LeaseRef)
+
+
+def new_nonce() -> int:
+    """A random number that names one call."""
+    return secrets.randbits(_NONCE_BITS)
+
+
+def encode(ref: LeaseRef) -> str:
+    """The lease id of *ref*: URL-safe text."""
+    return urlsafe_b64encode(_encoder.encode(ref)).decode().rstrip("=")
+
+
+def decode(lease: str) -> LeaseRef | None:
+    """What *lease* stands for; None when it was not made by `encode`."""
+    try:
+        return _decoder.decode(urlsafe_b64decode(lease + "=" * (-len(lease) % 4)))
+    except (msgspec.MsgspecError, binascii.Error, ValueError):
+        return None
+
+
+def fingerprint(*parts: object) -> int:
+    """A number that is equal for equal parameters of a request."""
+    text = "\x1f".join(map(str, parts))
+    return int.from_bytes(blake2b(text.encode(), digest_size=6).digest(), "big")

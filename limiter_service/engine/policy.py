@@ -1,0 +1,235 @@
+"""From configuration to policies: the limits that one resource meets for one tenant.
+
+A policy is what the scripts read (lua/lib/layout). The chain is pool, model, tenant,
+tenant on model; a scope without limits costs nothing and is left out.
+"""
+
+import math
+from collections.abc import Callable
+from hashlib import blake2b
+from typing import cast
+
+import msgspec
+
+from limiter_service.config import (
+    Config,
+    LimitConfig,
+    Limited,
+    PoolConfig,
+    PriceConfig,
+    limits_of,
+    match,
+    period,
+    seconds,
+)
+from limiter_service.engine.calendar import Span, boundaries
+from limiter_service.store.commands import Chain, pack
+from limiter_service.store.keys import Key, Keys
+from limiter_wire import Meter
+
+SLOTS_OF_A_WINDOW = 30
+"""Slots of a sliding window: it is late by at most a thirtieth of its period."""
+
+_KINDS = {"bucket": 1, "sliding": 2, "calendar": 3, "concurrency": 4}
+_SHADOW = 4
+_MICRO = 1_000_000
+_LEAST_KEPT = 60 * _MICRO
+_KEPT_FOR_COLD_START = 86_400 * _MICRO
+
+
+class Limit(msgspec.Struct, frozen=True, kw_only=True):
+    """One limit, ready to be decided over.
+
+    `unit` is how many units of the scripts make one of the meter: money is counted in
+    millionths of a dollar, everything else as it is. `rate` is units per microsecond.
+    """
+
+    id: int
+    name: str
+    scope: str
+    meter: Meter
+    kind: int
+    unit: int
+    capacity: float
+    limit: float
+    per: float | None
+    rate: float
+    config: LimitConfig
+
+    @property
+    def shadow(self) -> bool:
+        """Whether the limit is only watched."""
+        return self.config.mode == "shadow"
+
+    @property
+    def window(self) -> str:
+        """The window's name; concurrency has none of its own."""
+        return "concurrency" if self.meter is Meter.CONCURRENCY else self.config.window
+
+
+class _Scope(msgspec.Struct, frozen=True):
+    key: Key
+    limits: tuple[Limit, ...]
+
+
+class Policy:
+    """The chain of one resource for one tenant."""
+
+    def __init__(self, config: PoolConfig, pool: str, model: str, tenant: str, keys: Keys) -> None:
+        self.pool, self.model, self.tenant = pool, model, tenant
+        self.resource = f"{pool}/{model}"
+        self.config = config
+        self.lease_ttl = seconds(config.lease_ttl)
+        self.remember = seconds(config.remember)
+        self.price: PriceConfig | None = match(config.prices, model)
+        self._scopes = _chain(config, pool, model, tenant, keys)
+        self.limits = tuple(limit for scope in self._scopes for limit in scope.limits)
+        self.by_id = {float(limit.id): limit for limit in self.limits}
+        self._slots = tuple(
+            keys.slots(scope.key, limit.id)
+            for scope in self._scopes
+            for limit in scope.limits
+            if limit.kind == _KINDS["concurrency"]
+        )
+        self._has_calendar = any(limit.kind == _KINDS["calendar"] for limit in self.limits)
+        self._chain: Chain | None = None
+        self._valid = (0, 0)
+
+    def chain(self, now_us: float) -> Chain:
+        """Keys and policies for a call at about *now_us* (boundaries of calendars)."""
+        start, end = self._valid
+        if self._chain is None or (self._has_calendar and not start <= now_us < end):
+            self._chain, self._valid = self._build(now_us)
+        return self._chain
+
+    def _build(self, now_us: float) -> tuple[Chain, tuple[int, int]]:
+        slot = len(self._scopes)
+        spans: list[tuple[int, int]] = []
+        policies = []
+        for scope in self._scopes:
+            kept = max(_LEAST_KEPT, self.lease_ttl * _MICRO)
+            if self.config.cold_start < 1:
+                # Otherwise an idle limit would lose its state and start cold.
+                kept = max(kept, _KEPT_FOR_COLD_START)
+            values: list[float] = [kept, self.config.cold_start, len(scope.limits)]
+            for limit in scope.limits:
+                kind = limit.kind + (_SHADOW if limit.shadow else 0)
+                head = [kind, limit.id]
+                match limit.window:
+                    case "bucket":
+                        values += [*head, 1, limit.capacity, limit.rate]
+                    case "sliding":
+                        assert limit.per is not None
+                        width = math.ceil(limit.per * _MICRO / SLOTS_OF_A_WINDOW)
+                        size = SLOTS_OF_A_WINDOW + 3
+                        values += [*head, size, limit.capacity, width, SLOTS_OF_A_WINDOW]
+                    case "calendar":
+                        span = cast("Span", limit.config.per)
+                        edges = boundaries(span, limit.config.timezone, now_us)
+                        spans.append(edges[:2])
+                        values += [*head, 2, limit.capacity, *edges]
+                    case _:
+                        slot += 1
+                        values += [*head, 1, limit.capacity, slot]
+            policies.append(pack(values))
+        valid = (max(s for s, _ in spans), min(e for _, e in spans)) if spans else (0, 0)
+        return Chain(tuple(s.key for s in self._scopes), tuple(policies), self._slots), valid
+
+
+class UnknownResource(LookupError):  # the name of the answer
+    """No pool, or no model of the pool, is configured under that name."""
+
+
+class Policies:
+    """Every policy of a configuration, compiled when first asked for."""
+
+    def __init__(self, config: Config, prefix: str, most: int = 50_000) -> None:
+        self.config = config
+        self._prefix, self._most = prefix, most
+        self._known: dict[tuple[str, str], Policy] = {}
+
+    def policy(self, resource: str, tenant: str) -> Policy:
+        """The policy of *resource* for *tenant*. Raises UnknownResource."""
+        known = self._known.get((resource, tenant))
+        if known is None:
+            known = self._compile(resource, tenant)
+            if len(self._known) >= self._most:  # callers choose tenants and models: bounded
+                self._known.clear()
+            self._known[resource, tenant] = known
+        return known
+
+    def resources(self) -> list[str]:
+        """Resources that the file names, without patterns, and those seen since it was read."""
+        named = {
+            f"{pool}/{model}"
+            for pool, section in self.config.pools.items()
+            for model in section.models
+            if not model.endswith("*")
+        }
+        return sorted(named | {resource for resource, _ in self._known})
+
+    def _compile(self, resource: str, tenant: str) -> Policy:
+        pool, _, model = resource.partition("/")
+        config = self.config.pools.get(pool)
+        if config is None:
+            known = ", ".join(sorted(self.config.pools)) or "none"
+            raise UnknownResource(f"no pool {pool!r}; configured pools: {known}")
+        if match(config.models, model) is None:
+            known = ", ".join(sorted(config.models)) or "none"
+            raise UnknownResource(
+                f"no model {model!r} in pool {pool!r}; configured models: {known}"
+            )
+        return Policy(config, pool, model, tenant, Keys(pool, self._prefix))
+
+
+def _chain(
+    config: PoolConfig, pool: str, model: str, tenant: str, keys: Keys
+) -> tuple[_Scope, ...]:
+    on_model: Limited | None = match(config.models, model)
+    on_tenant = match(config.tenants, tenant)
+    on_both: Limited | None = match(on_tenant.models, model) if on_tenant else None
+    candidates: list[tuple[str, str, Key, Limited | None]] = [
+        ("pool", pool, keys.pool_scope(), config),
+        ("model", model, keys.model_scope(model), on_model),
+        ("tenant", tenant, keys.tenant_scope(tenant), on_tenant),
+        ("tenant_model", f"{tenant}.{model}", keys.tenant_model_scope(tenant, model), on_both),
+    ]
+    scopes = [
+        _Scope(key, tuple(_limit(scope, label, limit) for limit in limits_of(section)))
+        for scope, label, key, section in candidates
+        if section is not None and limits_of(section)
+    ]
+    # A lease needs the time of its grant, which stands in the first scope.
+    return tuple(scopes) or (_Scope(keys.model_scope(model), ()),)
+
+
+def _limit(scope: str, label: str, config: LimitConfig) -> Limit:
+    per = period(config) if config.meter is not Meter.CONCURRENCY else None
+    unit = _MICRO if config.meter is Meter.COST_USD else 1
+    window = "concurrency" if config.meter is Meter.CONCURRENCY else config.window
+    capacity = (config.burst if config.burst is not None else config.limit) * unit
+    rate = config.limit * unit / (per * _MICRO) if per and window == "bucket" else 0.0
+    # Whatever changes the meaning of the stored cell makes another limit of it.
+    shape = f"{scope}|{config.name}|{config.meter}|{window}|{_shape_of[window](config, per)}"
+    digest = blake2b(shape.encode(), digest_size=6)
+    return Limit(
+        id=int.from_bytes(digest.digest(), "big"),
+        name=f"{label}.{config.name}",
+        scope=scope,
+        meter=config.meter,
+        kind=_KINDS[window],
+        unit=unit,
+        capacity=float(capacity),
+        limit=config.limit,
+        per=per,
+        rate=rate,
+        config=config,
+    )
+
+
+_shape_of: dict[str, Callable[[LimitConfig, float | None], str]] = {
+    "bucket": lambda _config, _per: "",
+    "sliding": lambda _config, per: f"{per}/{SLOTS_OF_A_WINDOW}",
+    "calendar": lambda config, _per: f"{config.per}/{config.timezone}",
+    "concurrency": lambda _config, _per: "",
+}

@@ -1,0 +1,121 @@
+"""The front door: request ids, size limits, and the hot routes as plain ASGI handlers.
+
+FastAPI's routing costs three to four times the work of these handlers (docs/decisions/0004),
+so they stand in front of it; everything else passes through.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import msgspec
+import structlog
+
+from limiter_service import http
+from limiter_service.engine.refusals import Refusal, refuse
+from limiter_service.http import ClientGone, Headers, Media, Message, Receive, Scope, Send
+from limiter_wire import Checked, ErrorCode, Granted, Problem
+
+Handler = Callable[[bytes, Media, Scope], Awaitable[Any]]
+Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+_log = structlog.get_logger()
+
+
+class Bounds(msgspec.Struct, frozen=True, kw_only=True):
+    """How large and how slow a request may be: bytes, bytes, seconds."""
+
+    body: int
+    head: int
+    body_timeout: float
+
+
+class Front:
+    """An ASGI application in front of another."""
+
+    def __init__(self, inner: Application, routes: Mapping[str, Handler], bounds: Bounds) -> None:
+        self._inner, self._routes, self._bounds = inner, routes, bounds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._inner(scope, receive, send)
+            return
+        identity = http.request_id(scope)
+        handler = self._routes.get(scope["path"])
+        try:
+            self._check_head(scope)
+            if handler is None:
+                await self._pass_on(scope, receive, send, identity)
+            else:
+                await self._answer(handler, scope, receive, send, identity)
+        except ClientGone:
+            return
+        except Refusal as refusal:
+            await _send_problem(send, http.media(scope).answer, refusal.problem, identity)
+
+    def _check_head(self, scope: Scope) -> None:
+        size = len(scope.get("raw_path") or b"") + len(scope["query_string"])
+        size += sum(len(name) + len(value) + 4 for name, value in scope["headers"])
+        if size > self._bounds.head:
+            message = f"path and headers have at most {self._bounds.head} bytes"
+            raise refuse(ErrorCode.HEADERS_TOO_LARGE, message)
+
+    async def _answer(
+        self, handler: Handler, scope: Scope, receive: Receive, send: Send, identity: str
+    ) -> None:
+        kind = http.media(scope)
+        try:
+            http.refuse_method(scope)
+            http.refuse_media(kind)
+            body = await http.read_body(
+                receive, scope, self._bounds.body, self._bounds.body_timeout
+            )
+            value = await handler(body, kind, scope)
+        except Refusal as refusal:
+            await _send_problem(send, kind.answer, refusal.problem, identity)
+        except ClientGone:
+            raise
+        except Exception:  # noqa: BLE001  # whatever it is: the caller gets an answer
+            _log.exception("request failed", path=scope["path"], request_id=identity)
+            failed = refuse(ErrorCode.INTERNAL, "the service failed; its log has the request id")
+            await _send_problem(send, kind.answer, failed.problem, identity)
+        else:
+            headers: Headers = [http.content_type(kind.answer), _identity(identity)]
+            if isinstance(value, (Granted, Checked)):
+                headers += http.limit_headers(value.limits)
+            await http.answer(send, 200, http.encode(value, kind.answer), headers)
+
+    async def _pass_on(self, scope: Scope, receive: Receive, send: Send, identity: str) -> None:
+        left = self._bounds.body
+
+        async def bounded() -> Message:
+            nonlocal left
+            message = await receive()
+            left -= len(message.get("body", b""))
+            if left < 0:
+                raise refuse(ErrorCode.TOO_LARGE, f"a body has at most {self._bounds.body} bytes")
+            return message
+
+        async def with_identity(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], _identity(identity)]
+            await send(message)
+
+        scope.setdefault("state", {})["request_id"] = identity
+        await self._inner(scope, bounded, with_identity)
+
+
+def _identity(identity: str) -> tuple[bytes, bytes]:
+    return b"x-request-id", identity.encode()
+
+
+async def _send_problem(send: Send, kind: str, problem: Problem, identity: str) -> None:
+    named = msgspec.structs.replace(problem, request_id=identity)
+    headers = [
+        http.content_type(kind, problem=True),
+        _identity(identity),
+        *http.problem_headers(problem),
+        *http.limit_headers(problem.limits),
+    ]
+    if problem.code is ErrorCode.METHOD_NOT_ALLOWED:
+        headers.append((b"allow", b"POST"))
+    await http.answer(send, problem.status, http.encode(named, kind), headers)

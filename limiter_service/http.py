@@ -1,0 +1,198 @@
+"""Bodies and answers of the HTTP API: JSON or msgpack in, the same or a Problem out."""
+
+import asyncio
+import math
+import re
+import secrets
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
+from typing import Any, TypeVar
+
+import msgspec
+
+from limiter_service.engine.refusals import Refusal, refuse
+from limiter_wire import ErrorCode, LimitState, Meter, Problem
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Headers = list[tuple[bytes, bytes]]
+
+JSON, MSGPACK = "application/json", "application/msgpack"
+_PROBLEM = {JSON: b"application/problem+json", MSGPACK: b"application/msgpack"}
+_ENCODE = {JSON: msgspec.json.Encoder().encode, MSGPACK: msgspec.msgpack.Encoder().encode}
+_REQUEST_ID = re.compile(r"[!-~]{1,200}")
+
+T = TypeVar("T")
+
+
+class Media(msgspec.Struct, frozen=True):
+    """How this request is read and answered."""
+
+    body: str
+    answer: str
+
+
+def header(scope: Scope, name: bytes) -> str | None:
+    """The last value of a header, None when it is not sent."""
+    found = None
+    for key, value in scope["headers"]:
+        if key == name:
+            found = value
+    return found.decode("latin-1") if found is not None else None
+
+
+def media(scope: Scope) -> Media:
+    """The media types to use. Raises Refusal for a body that is neither JSON nor msgpack."""
+    sent = (header(scope, b"content-type") or JSON).partition(";")[0].strip().lower()
+    if sent in {MSGPACK, "application/x-msgpack", "application/vnd.msgpack"}:
+        sent = MSGPACK
+    accepted = header(scope, b"accept") or ""
+    if MSGPACK in accepted:
+        wanted = MSGPACK
+    elif JSON in accepted or sent not in _ENCODE:
+        wanted = JSON
+    else:
+        wanted = sent
+    return Media(sent, wanted)
+
+
+def refuse_method(scope: Scope) -> None:
+    """Raise Refusal when the method is not POST."""
+    if scope["method"] != "POST":
+        raise refuse(ErrorCode.METHOD_NOT_ALLOWED, f"{scope['path']} takes POST")
+
+
+def refuse_media(kind: Media) -> None:
+    """Raise Refusal when the body's media type is not ours."""
+    if kind.body not in _ENCODE:
+        raise refuse(
+            ErrorCode.UNSUPPORTED_MEDIA_TYPE,
+            f"a body is {JSON} or {MSGPACK}, not {kind.body[:100]!r}",
+        )
+
+
+async def read_body(receive: Receive, scope: Scope, most: int, timeout: float) -> bytes:
+    """The whole body. Raises Refusal when it is larger than *most* or slower than *timeout*."""
+    declared = header(scope, b"content-length")
+    if declared is not None and declared.isdigit() and int(declared) > most:
+        raise _too_large(most)
+    try:
+        async with asyncio.timeout(timeout):
+            return await _collect(receive, most)
+    except TimeoutError as error:
+        message = f"the body did not arrive within {timeout:g} s"
+        raise refuse(ErrorCode.REQUEST_TIMEOUT, message) from error
+
+
+async def _collect(receive: Receive, most: int) -> bytes:
+    parts: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        part = message.get("body", b"")
+        size += len(part)
+        if size > most:
+            raise _too_large(most)
+        parts.append(part)
+        if not message.get("more_body", False):
+            return b"".join(parts) if len(parts) > 1 else parts[0]
+
+
+class ClientGone(Exception):  # what happened
+    """The client hung up before its request was complete; there is nobody to answer."""
+
+
+def _too_large(most: int) -> Refusal:
+    return refuse(ErrorCode.TOO_LARGE, f"a body has at most {most} bytes")
+
+
+class Reader:
+    """Decodes bodies of one type."""
+
+    def __init__(self, kind: Any) -> None:
+        self._decode = {
+            JSON: msgspec.json.Decoder(kind).decode,
+            MSGPACK: msgspec.msgpack.Decoder(kind).decode,
+        }
+
+    def read(self, body: bytes | msgspec.Raw, kind: str) -> Any:
+        """The body as a Struct. Raises Refusal: 422 names the field, 400 the syntax."""
+        try:
+            return self._decode[kind](body)
+        except msgspec.ValidationError as error:
+            raise refuse(ErrorCode.INVALID, _field_error(str(error))) from error
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            detail = f"the body is not {kind.removeprefix('application/')}: {error}"
+            raise refuse(ErrorCode.MALFORMED, detail[:300]) from error
+
+
+def _field_error(message: str) -> str:
+    """`$.tokens: expected int >= 1`, from msgspec's wording."""
+    text, at, path = message.rpartition(" - at `")
+    return f"{path.rstrip('`')}: {text[0].lower()}{text[1:]}" if at else message
+
+
+def encode(value: Any, kind: str) -> bytes:
+    """*value* as bytes of a media type."""
+    return _ENCODE[kind](value)
+
+
+async def answer(send: Send, status: int, body: bytes, headers: Headers) -> None:
+    """Send a complete response."""
+    length = (b"content-length", str(len(body)).encode())
+    await send({"type": "http.response.start", "status": status, "headers": [*headers, length]})
+    await send({"type": "http.response.body", "body": body})
+
+
+def content_type(kind: str, *, problem: bool = False) -> tuple[bytes, bytes]:
+    """The header that names the media type of an answer."""
+    return b"content-type", _PROBLEM[kind] if problem else kind.encode()
+
+
+def problem_headers(problem: Problem) -> Headers:
+    """`Retry-After` in whole seconds, and the exact time beside it."""
+    if problem.retry_after is None:
+        return []
+    return [
+        (b"retry-after", str(max(1, math.ceil(problem.retry_after))).encode()),
+        (b"retry-after-ms", str(math.ceil(problem.retry_after * 1000)).encode()),
+    ]
+
+
+def limit_headers(limits: Sequence[LimitState]) -> Headers:
+    """`RateLimit` and `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers-11)."""
+    counted = [limit for limit in limits if limit.per is not None]
+    if not counted:
+        return []
+    return [
+        (b"ratelimit", _join(map(_state, counted))),
+        (b"ratelimit-policy", _join(map(_policy, counted))),
+    ]
+
+
+def _join(items: Iterable[str]) -> bytes:
+    return ", ".join(items).encode()
+
+
+def _state(limit: LimitState) -> str:
+    left = max(0, math.floor(limit.remaining))
+    return f"{_quote(limit.name)};r={left};t={math.ceil(limit.reset_after)}"
+
+
+def _policy(limit: LimitState) -> str:
+    unit = "requests" if limit.meter is Meter.REQUESTS else str(limit.meter)
+    window = math.ceil(limit.per or 0)
+    return f'{_quote(limit.name)};q={math.floor(limit.limit)};w={window};qu="{unit}"'
+
+
+def _quote(name: str) -> str:
+    return '"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def request_id(scope: Scope) -> str:
+    """The caller's `X-Request-Id` where it is usable, else a new one."""
+    sent = header(scope, b"x-request-id")
+    return sent if sent and _REQUEST_ID.fullmatch(sent) else secrets.token_hex(8)

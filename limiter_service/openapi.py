@@ -1,0 +1,128 @@
+"""One OpenAPI 3.1 document for all routes: FastAPI's own and the hot ones in front of it."""
+
+from typing import Any
+
+import msgspec
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from limiter_wire import (
+    Acquire,
+    BatchAnswer,
+    BatchRequest,
+    Checked,
+    Granted,
+    Problem,
+    Renew,
+    Renewed,
+    ResourceList,
+    ResourceView,
+    Settle,
+    Settled,
+)
+
+_REFERENCE = "#/components/schemas/{name}"
+_COMMON = (400, 408, 413, 415, 422, 431, 500)
+_HOT: dict[str, tuple[type, type, str, tuple[int, ...]]] = {
+    "/v1/acquire": (
+        Acquire,
+        Granted,
+        "Reserve budget on every limit, or none",
+        (404, 409, 429, 503),
+    ),
+    "/v1/settle": (Settle, Settled, "Replace a reservation by what was used", (404, 410, 503)),
+    "/v1/renew": (Renew, Renewed, "Keep a lease alive", (404, 410, 503)),
+    "/v1/check": (Acquire, Checked, "What an acquire would answer; changes nothing", (404, 503)),
+    "/v1/batch": (BatchRequest, BatchAnswer, "Operations side by side", ()),
+}
+_TITLES = {
+    200: "Done",
+    400: "Malformed body",
+    404: "Unknown resource or lease",
+    405: "Method not allowed",
+    408: "Body too slow",
+    409: "Conflict",
+    410: "Lease expired or settled",
+    413: "Body too large",
+    415: "Unsupported media type",
+    422: "Invalid field, or can never fit",
+    429: "Rate limited",
+    431: "Head too large",
+    500: "Internal error",
+    503: "Unavailable; see Retry-After",
+}
+
+
+class Health(msgspec.Struct, frozen=True):
+    """The answer of a probe; `checks` only with `?verbose`."""
+
+    status: str
+    checks: dict[str, str] | None = None
+
+
+def answers(name: str, *problems: int) -> dict[int | str, dict[str, Any]]:
+    """The documented answers of an ordinary route."""
+    good: dict[int | str, dict[str, Any]] = {200: _answer(200, name)}
+    return good | {status: _problem(status) for status in (*problems, 413, 431, 500)}
+
+
+def _reference(name: str) -> dict[str, str]:
+    return {"$ref": _REFERENCE.format(name=name)}
+
+
+def _answer(status: int, name: str, *kinds: str) -> dict[str, Any]:
+    content = {kind: {"schema": _reference(name)} for kind in kinds or ("application/json",)}
+    return {"description": _TITLES[status], "content": content}
+
+
+def _problem(status: int) -> dict[str, Any]:
+    return _answer(status, "Problem", "application/problem+json")
+
+
+def document(app: FastAPI) -> dict[str, Any]:
+    """The document, made once."""
+    if app.openapi_schema is None:
+        whole = get_openapi(
+            title=app.title,
+            version=app.version,
+            description=app.description,
+            routes=app.routes,
+            openapi_version="3.1.0",
+        )
+        types = [Problem, Health, ResourceList, ResourceView]
+        types += [kind for request, answer, *_ in _HOT.values() for kind in (request, answer)]
+        _, components = msgspec.json.schema_components(types, ref_template=_REFERENCE)
+        whole.setdefault("components", {}).setdefault("schemas", {}).update(components)
+        for path, (request, answer, summary, problems) in _HOT.items():
+            whole["paths"][path] = {"post": _operation(path, request, answer, summary, problems)}
+        whole["paths"] = dict(sorted(whole["paths"].items()))
+        app.openapi_schema = whole
+    return app.openapi_schema
+
+
+def _operation(
+    path: str, request: type, answer: type, summary: str, problems: tuple[int, ...]
+) -> dict[str, Any]:
+    kinds = ("application/json", "application/msgpack")
+    body = {kind: {"schema": _reference(request.__name__)} for kind in kinds}
+    operation: dict[str, Any] = {
+        "operationId": path.rpartition("/")[2],
+        "tags": ["budget"],
+        "summary": summary,
+        "requestBody": {"required": True, "content": body},
+        "responses": {
+            "200": _answer(200, answer.__name__, *kinds),
+            **{str(s): _problem(s) for s in sorted((*_COMMON, *problems))},
+        },
+    }
+    if request is Acquire and answer is Granted:
+        operation["parameters"] = [
+            {
+                "name": "Idempotency-Key",
+                "in": "header",
+                "required": False,
+                "description": "In place of `request_id`",
+                "schema": {"type": "string", "pattern": "^[!-~]{1,200}$"},
+            }
+        ]
+    return operation

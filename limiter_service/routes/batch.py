@@ -1,0 +1,57 @@
+"""POST /v1/batch: operations side by side; one that fails does not fail the rest."""
+
+import asyncio
+from typing import Annotated
+
+import msgspec
+import structlog
+
+from limiter_service.engine.admission import Engine
+from limiter_service.engine.refusals import Refusal, refuse
+from limiter_service.http import Media, Reader, Scope
+from limiter_service.routes.acquire import acquire
+from limiter_service.routes.check import check
+from limiter_service.routes.renew import renew
+from limiter_service.routes.settle import settle
+from limiter_wire import BatchAnswer, BatchResult, ErrorCode, Operation, Wire
+
+_NO_HEADERS: Scope = {"headers": []}
+_RUN = {
+    Operation.ACQUIRE: acquire,
+    Operation.SETTLE: settle,
+    Operation.RENEW: renew,
+    Operation.CHECK: check,
+}
+_log = structlog.get_logger()
+
+
+class _Batch(Wire, frozen=True, kw_only=True):
+    ops: Annotated[list[msgspec.Raw], msgspec.Meta(min_length=1, max_length=256)]
+
+
+class _Tagged(Wire, frozen=True, kw_only=True):
+    op: Operation
+
+
+_batch_reader, _tag_reader = Reader(_Batch), Reader(_Tagged)
+
+
+async def batch(engine: Engine, body: bytes, kind: Media, _scope: Scope) -> BatchAnswer:
+    """Run every operation at once and answer in the order of the request."""
+    request: _Batch = _batch_reader.read(body, kind.body)
+    return BatchAnswer(
+        results=list(await asyncio.gather(*(_run(engine, op, kind) for op in request.ops)))
+    )
+
+
+async def _run(engine: Engine, op: msgspec.Raw, kind: Media) -> BatchResult:
+    try:
+        tagged: _Tagged = _tag_reader.read(op, kind.body)
+        answer = await _RUN[tagged.op](engine, op, kind, _NO_HEADERS)
+    except Refusal as refusal:
+        return BatchResult(status=refusal.problem.status, body=refusal.problem)
+    except Exception:  # noqa: BLE001  # whatever it is: the others get their answers
+        _log.exception("operation of a batch failed")
+        failed = refuse(ErrorCode.INTERNAL, "the service failed; its log says why").problem
+        return BatchResult(status=failed.status, body=failed)
+    return BatchResult(status=200, body=answer)

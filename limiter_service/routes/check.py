@@ -1,0 +1,15 @@
+"""POST /v1/check: what an acquire would answer."""
+
+import msgspec
+
+from limiter_service.engine.admission import Engine
+from limiter_service.http import Media, Reader, Scope
+from limiter_wire import Acquire, Checked
+
+_reader = Reader(Acquire)
+
+
+async def check(engine: Engine, body: bytes | msgspec.Raw, kind: Media, _scope: Scope) -> Checked:
+    """Read the question and answer it; nothing changes."""
+    request: Acquire = _reader.read(body, kind.body)
+    return await engine.check(request)

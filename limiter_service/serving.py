@@ -1,0 +1,145 @@
+"""Run the service: bind, start the store where none is given, serve until told to stop."""
+
+import contextlib
+import ipaddress
+import socket
+import sys
+from pathlib import Path
+
+import uvicorn
+from uvicorn.supervisors import Multiprocess
+
+from limiter_service import settings as environment
+from limiter_service.app import create_app
+from limiter_service.embedded import EmbeddedValkey
+from limiter_service.front import Front
+from limiter_service.pools import Pools
+from limiter_service.settings import Settings
+from limiter_service.store.client import redacted
+from limiter_service.telemetry import configure
+
+
+class ServeError(Exception):
+    """The service cannot start as asked; the message says what to change."""
+
+
+def run(settings: Settings) -> None:
+    """Serve until SIGINT or SIGTERM. Raises ServeError, ConfigError or EmbeddedError."""
+    check(settings)
+    configure(settings.log_level, settings.log_format)
+    pools = Pools(settings.config)
+    listener = _bind(settings.host, settings.port)
+    with contextlib.ExitStack() as stack:
+        stack.callback(listener.close)
+        if settings.redis_url is None:
+            store = stack.enter_context(EmbeddedValkey(state_directory(settings)))
+            _say(f"embedded Valkey in {store.directory}")
+            url = store.url
+        else:
+            url = settings.redis_url
+            _say(f"store {redacted(url)}")
+        if settings.workers > 1:
+            _serve_many(settings, listener)
+        else:
+            _Server(_uvicorn(create_app(settings, url, pools)), listener).run(sockets=[listener])
+
+
+def check(settings: Settings) -> None:
+    """Raise ServeError for combinations that cannot work or are not safe."""
+    unknown = environment.unknown_here()
+    if unknown:
+        raise ServeError(
+            f"unknown in the environment: {', '.join(unknown)}; "
+            f"known: {', '.join(environment.PREFIX + n.upper() for n in Settings.model_fields)}"
+        )
+    if settings.workers > 1 and settings.redis_url is None:
+        raise ServeError(
+            f"--workers {settings.workers} share one store: give it with --redis-url "
+            "(the embedded Valkey belongs to a single process)"
+        )
+    if not _is_loopback(settings.host) and not settings.allow_anonymous:
+        raise ServeError(
+            f"--host {settings.host} would serve anybody who can reach it without a key; "
+            "add --allow-anonymous when the network is trusted"
+        )
+
+
+def state_directory(settings: Settings) -> Path:
+    """Where the embedded store of these settings lives."""
+    return settings.state_dir or environment.state_home() / "sluicegate"
+
+
+def worker_app() -> Front:
+    """The application of one of several worker processes: settings from the environment."""
+    settings = Settings()
+    configure(settings.log_level, settings.log_format)
+    assert settings.redis_url is not None
+    return create_app(settings, settings.redis_url, Pools(settings.config))
+
+
+def _serve_many(settings: Settings, listener: socket.socket) -> None:
+    environment.export(settings)
+    config = _uvicorn("limiter_service.serving:worker_app", factory=True, workers=settings.workers)
+    _announce(listener)
+    Multiprocess(config, sockets=[listener]).run()
+
+
+class _Server(uvicorn.Server):
+    """Says where it listens as soon as it does: scripts wait for that line."""
+
+    def __init__(self, config: uvicorn.Config, listener: socket.socket) -> None:
+        super().__init__(config)
+        self._listener = listener
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            _announce(self._listener)
+
+
+def _uvicorn(app: Front | str, **options: object) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=10,
+        lifespan="on",
+        **options,  # type: ignore[arg-type]  # the keywords of one caller
+    )
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise ServeError(f"cannot listen on {host} port {port}: {error.strerror}") from error
+    listener.set_inheritable(True)
+    return listener
+
+
+def _announce(listener: socket.socket) -> None:
+    host, port = listener.getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+    sys.stdout.write(f"listening on http://{shown}:{port}\n")
+    sys.stdout.flush()
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

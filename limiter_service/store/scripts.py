@@ -1,0 +1,62 @@
+"""Load the Lua scripts and expand their includes.
+
+`python -m limiter_service.store.scripts DIRECTORY` writes the expanded scripts, which is
+what luacheck reads.
+"""
+
+import re
+import sys
+from collections.abc import Mapping
+from hashlib import sha1
+from importlib import resources
+from importlib.resources.abc import Traversable
+from pathlib import Path
+
+import msgspec
+
+_INCLUDE = re.compile(r"^-- @include (\S+)$", re.MULTILINE)
+
+NAMES = ("acquire", "settle", "renew", "check", "snapshot")
+
+
+class Script(msgspec.Struct, frozen=True):
+    """One script as the server knows it."""
+
+    name: str
+    text: str
+    sha: str
+
+
+def _root() -> Traversable:
+    """The packaged scripts of a wheel, else the repository's (checkout, editable install)."""
+    packaged = resources.files("limiter_service") / "lua"
+    return packaged if packaged.is_dir() else Path(__file__).parents[2] / "lua"
+
+
+def source(name: str, replace: Mapping[str, str] | None = None) -> str:
+    """The Lua text of script *name* with every include in place.
+
+    *replace* gives other texts for included files: tests swap `lib/clock` for one that
+    reads a key.
+    """
+
+    def read(part: str) -> str:
+        return (replace or {}).get(part) or (_root() / f"{part}.lua").read_text(encoding="utf-8")
+
+    return _INCLUDE.sub(lambda line: read(line[1]), read(name))
+
+
+def load(name: str, replace: Mapping[str, str] | None = None) -> Script:
+    """Script *name*, ready to be called by its digest."""
+    text = source(name, replace)
+    return Script(name, text, sha1(text.encode(), usedforsecurity=False).hexdigest())
+
+
+def _write(directory: Path) -> None:
+    directory.mkdir(parents=True, exist_ok=True)
+    for name in NAMES:
+        (directory / f"{name}.lua").write_text(source(name), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    _write(Path(sys.argv[1]))

@@ -1,0 +1,52 @@
+"""What service and SDK say to each other: the types of the HTTP API, version 1.
+
+Everything is a frozen msgspec Struct. Unknown fields are ignored on the wire, so that
+old and new replicas understand each other during a rollout.
+"""
+
+from limiter_wire._base import MAX_AMOUNT, Wire
+from limiter_wire.leases import (
+    Acquire,
+    BatchAnswer,
+    BatchRequest,
+    BatchResult,
+    Checked,
+    Granted,
+    Operation,
+    Outcome,
+    Renew,
+    Renewed,
+    Settle,
+    Settled,
+)
+from limiter_wire.limits import LimitState, Meter, ResourceList, ResourceView
+from limiter_wire.problems import ErrorCode, Problem, problem, status_of, title_of
+from limiter_wire.usage import Provenance, Usage
+
+__all__ = [
+    "MAX_AMOUNT",
+    "Acquire",
+    "BatchAnswer",
+    "BatchRequest",
+    "BatchResult",
+    "Checked",
+    "ErrorCode",
+    "Granted",
+    "LimitState",
+    "Meter",
+    "Operation",
+    "Outcome",
+    "Problem",
+    "Provenance",
+    "Renew",
+    "Renewed",
+    "ResourceList",
+    "ResourceView",
+    "Settle",
+    "Settled",
+    "Usage",
+    "Wire",
+    "problem",
+    "status_of",
+    "title_of",
+]

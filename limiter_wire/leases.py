@@ -1,0 +1,165 @@
+"""Acquire, settle, renew, check and batch: requests and answers."""
+
+from enum import StrEnum
+from typing import Annotated, Any
+
+import msgspec
+
+from limiter_wire._base import (
+    LeaseId,
+    Money,
+    Name,
+    PositiveTokens,
+    ResourceName,
+    Seconds,
+    Tokens,
+    Wire,
+)
+from limiter_wire.limits import LimitState
+from limiter_wire.usage import Usage
+
+
+class Outcome(StrEnum):
+    """How the provider call of a lease ended."""
+
+    SUCCESS = "success"
+    RATE_LIMITED = "rate_limited"
+    QUOTA_EXHAUSTED = "quota_exhausted"
+    OVERLOADED = "overloaded"
+    SERVER_ERROR = "server_error"
+    TIMEOUT = "timeout"
+    CONNECTION = "connection"
+    STREAM_INTERRUPTED = "stream_interrupted"
+    MALFORMED_STREAM = "malformed_stream"
+    INVALID_REQUEST = "invalid_request"
+    CONTEXT_LENGTH_EXCEEDED = "context_length_exceeded"
+    AUTH = "auth"
+    PERMISSION = "permission"
+    NOT_FOUND = "not_found"
+    CONTENT_FILTERED = "content_filtered"
+    CANCELLED = "cancelled"
+
+
+class Acquire(Wire, frozen=True, kw_only=True):
+    """Ask for budget: one of `tokens`, or `input_tokens` with `max_output_tokens`.
+
+    `max_wait` and `ttl` are seconds. `request_id` is the idempotency key: the same id of
+    the same tenant charges once. `route` labels the kind of call, for learned sizes.
+    """
+
+    resource: ResourceName
+    tokens: PositiveTokens | None = None
+    input_tokens: PositiveTokens | None = None
+    max_output_tokens: Tokens | None = None
+    cost_usd: Money | None = None
+    tenant: Name = "default"
+    priority: Annotated[int, msgspec.Meta(ge=0, le=9)] = 5
+    max_wait: Annotated[float, msgspec.Meta(ge=0, le=86_400)] = 0.0
+    request_id: Name | None = None
+    worker: Name | None = None
+    attempt: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 1
+    route: Name | None = None
+    ttl: Annotated[float, msgspec.Meta(ge=1, le=86_400)] | None = None
+
+
+class Granted(Wire, frozen=True, kw_only=True):
+    """The budget is reserved until `lease` is settled or `expires_in` seconds are over.
+
+    `charged` is by meter; where several limits count one meter, the largest charge.
+    """
+
+    granted: bool = True
+    lease: str
+    waited: float = 0.0
+    expires_in: float
+    charged: dict[str, float]
+    limits: list[LimitState]
+    breaker: str = "closed"
+    probe: bool = False
+    suggested_max_tokens: int | None = None
+    degraded: bool = False
+    settled: bool = False
+
+
+class Checked(Wire, frozen=True, kw_only=True):
+    """What an acquire would answer now."""
+
+    would_grant: bool
+    retry_after: float = 0.0
+    limit: str | None = None
+    would_fit: int | None = None
+    never_fits: bool = False
+    limits: list[LimitState]
+    breaker: str = "closed"
+    degraded: bool = False
+
+
+class Settle(Wire, frozen=True, kw_only=True):
+    """Report what a lease really used and how the call ended. Times are seconds."""
+
+    lease: LeaseId
+    outcome: Outcome = Outcome.SUCCESS
+    usage: Usage | None = None
+    cost_usd: Money | None = None
+    latency: Seconds | None = None
+    ttft: Seconds | None = None
+    retry_after: Seconds | None = None
+    headers: dict[str, str] | None = None
+    phase: str | None = None
+
+
+class Settled(Wire, frozen=True, kw_only=True):
+    """What moved, by meter; the same answer again, with `already_settled`, to a repeat."""
+
+    settled: bool = True
+    already_settled: bool = False
+    refunded: dict[str, float] = {}
+    debited: dict[str, float] = {}
+    breaker: str = "closed"
+
+
+class Renew(Wire, frozen=True, kw_only=True):
+    """Keep a lease alive for `ttl` seconds from now (default: as acquired).
+
+    `usage` so far beyond the reservation is charged now.
+    """
+
+    lease: LeaseId
+    ttl: Annotated[float, msgspec.Meta(ge=1, le=86_400)] | None = None
+    usage: Usage | None = None
+
+
+class Renewed(Wire, frozen=True, kw_only=True):
+    """The lease lives for another `expires_in` seconds."""
+
+    lease: str
+    expires_in: float
+    charged: dict[str, float]
+
+
+class Operation(StrEnum):
+    """What an element of a batch asks for."""
+
+    ACQUIRE = "acquire"
+    SETTLE = "settle"
+    RENEW = "renew"
+    CHECK = "check"
+
+
+class BatchRequest(Wire, frozen=True, kw_only=True):
+    """Operations to run side by side: each a body of its route plus `op`."""
+
+    ops: Annotated[list[Any], msgspec.Meta(min_length=1, max_length=256)]
+
+
+class BatchResult(Wire, frozen=True, kw_only=True):
+    """The answer to one operation: what its route would have said."""
+
+    status: int
+    body: Any
+
+
+class BatchAnswer(Wire, frozen=True, kw_only=True):
+    """One result per operation, in the order of the request."""
+
+    results: list[BatchResult]

@@ -1,0 +1,63 @@
+-- Calendar window: `capacity` from one boundary of the wall calendar to the next.
+--
+-- The service computes boundaries (time zones are its business) and passes the
+-- current and the next window; the script picks by its own clock. A clock outside
+-- both makes the service compute them again, and nothing is written.
+--
+-- record  kind 3, id, size, capacity, start of the window, its end, end of the next
+-- cell    start of the window that is counted, spent in it
+local function calendar_window()
+  local function start(s, p, at, _, old, _, old_at)
+    if old then
+      s[at], s[at + 1] = old[old_at], old[old_at + 1]
+    else
+      s[at], s[at + 1] = s[p + 4], math.floor(s[p + 3] * (1 - s[COLD_START]))
+    end
+  end
+
+  -- Until the counted window ends.
+  local function keep(s, p, at, wall)
+    local stop, next_stop = s[p + 5], s[p + 6]
+    if s[at] < stop then
+      return stop - wall
+    elseif s[at] < next_stop then
+      return next_stop - wall
+    end
+    return 2 * next_stop - stop - wall
+  end
+
+  -- A clock that steps back over one boundary stays in the newer window, so nobody
+  -- gets the older one twice. One that had run further ahead than that was wrong:
+  -- today's window is taken up again, with what was spent.
+  local function look(s, p, at, amount, _, wall)
+    local from, stop = s[p + 4], s[p + 5]
+    if wall < from or wall >= s[p + 6] then
+      return STALE
+    elseif wall >= stop then
+      from, stop = stop, s[p + 6]
+    end
+    if s[at] < from then
+      s[at], s[at + 1] = from, 0
+    elseif s[at] > stop then
+      s[at] = from
+    end
+    if s[at + 1] + amount <= s[p + 3] then
+      return 0
+    elseif amount > s[p + 3] then
+      return NEVER
+    end
+    return keep(s, p, at, wall)
+  end
+
+  -- A debit is spent in the open window. A refund into a closed one is void (`held` is
+  -- the state when it was charged).
+  local function charge(s, _, at, amount, held, held_at)
+    if amount < 0 and held[held_at] ~= s[at] then
+      return 0
+    end
+    s[at + 1] = s[at + 1] + amount
+    return amount
+  end
+
+  return { record = 7, start = start, look = look, charge = charge, keep = keep }
+end

@@ -1,0 +1,54 @@
+-- Keep a lease alive, and charge what a long stream has used beyond its reservation.
+--
+-- KEYS    as for acquire
+-- ARGV    the policy of each scope as it is now; last, the report: tag, nonce of the
+--         lease, time to live from now, the amount used so far for each limit of the
+--         policy (-1: not known)
+-- returns as settle; G renewed
+
+-- @include lib/clock
+-- @include lib/layout
+-- @include lib/bucket
+-- @include lib/sliding
+-- @include lib/calendar
+-- @include lib/concurrency
+-- @include lib/scope
+-- @include lib/limits
+-- @include lib/lease
+-- @include lib/holding
+
+local texts = redis.call("MGET", unpack(KEYS))
+local report, scopes, wall = numbers(ARGV[#ARGV]), #ARGV - 1, now_us()
+local tag = string.sub(ARGV[#ARGV], 1, 8)
+local lease, granted, nth = open_lease(texts[#KEYS], report[2], wall)
+if not lease then
+  return tag .. granted
+end
+
+local states = {}
+if survey(texts, states, scopes, report, 3, wall) == STALE then
+  return tag .. "B" .. struct.pack("<d", wall)
+end
+
+local i = 3
+each_limit(states, function(s, p, at, now)
+  i = i + 1
+  local n, used = nth[s[p + 1]], report[i]
+  local charged = n and lease[CHARGES + n]
+  if n and charged >= 0 then
+    if used > charged then
+      charge(s, p, at, used - charged)
+      lease[CHARGES + n] = used
+    end
+    local window = windows[s[p]]
+    if window and window.hold then
+      window.hold(s, p, now, lease[1], report[3])
+    end
+  end
+end)
+
+save_all(states, wall)
+lease[TTL] = wall - granted + report[3]
+local text = text_of(lease, 1, #lease)
+redis.call("SET", KEYS[#KEYS], text, "PX", math.ceil((report[3] + lease[REMEMBER]) / 1000))
+return tag .. "G" .. text

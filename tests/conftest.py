@@ -1,0 +1,49 @@
+"""Real servers for every test: private sockets, own processes, no port, no mock."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import redis
+from tests_support.servers import Server, valkey_binary
+
+BINARIES: dict[str, str | None] = {
+    "valkey": valkey_binary(),
+    "redis": shutil.which("redis-server"),
+}
+
+
+@pytest.fixture(scope="session", params=list(BINARIES))
+def server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
+    """A server of each kind that is installed, for the whole run."""
+    binary = BINARIES[request.param]
+    if binary is None:
+        pytest.skip(f"no {request.param}-server is installed")
+    with Server(binary, tmp_path_factory.mktemp(request.param)) as running:
+        yield running
+
+
+@pytest.fixture
+def db(server: Server) -> Iterator[redis.Redis]:
+    """An empty database. Afterwards no key may be left that never expires."""
+    client = redis.Redis(unix_socket_path=str(server.socket))
+    client.flushall()
+    yield client
+    immortal = [key for key in client.scan_iter() if client.ttl(key) == -1]
+    client.close()
+    assert immortal == [], "keys without a time to live"
+
+
+@pytest.fixture
+def write_config(tmp_path: Path) -> Callable[[str], Path]:
+    """Write a pools file and return its path."""
+
+    def write(text: str, name: str = "pools.yaml") -> Path:
+        path = tmp_path / name
+        path.write_text(text)
+        return path
+
+    return write

@@ -1,0 +1,89 @@
+"""The service as a test sees it: in process over ASGI, or as a real process."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+
+from limiter_service.app import create_app
+from limiter_service.front import Front
+from limiter_service.pools import Pools
+from limiter_service.settings import Settings
+
+
+@contextlib.asynccontextmanager
+async def in_process(url: str, config: Path, **settings: object) -> AsyncIterator[Front]:
+    """The application with its lifespan, over a running store."""
+    app = create_app(Settings(config=config, **settings), url, Pools(config))  # type: ignore[arg-type]  # keywords of one caller
+    async with _lifespan(app):
+        yield app
+
+
+@contextlib.asynccontextmanager
+async def _lifespan(app: Front) -> AsyncIterator[None]:
+    inner = app._inner
+    async with inner.router.lifespan_context(inner):  # type: ignore[attr-defined]  # a FastAPI application
+        yield
+
+
+def http_client(app: Front) -> httpx.AsyncClient:
+    """Real HTTP semantics, without a socket."""
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test")
+
+
+class ServiceProcess:
+    """`sluicegate serve` as a separate process on a free port; a context manager."""
+
+    def __init__(self, *arguments: str, env: dict[str, str] | None = None) -> None:
+        self._command = [
+            sys.executable,
+            "-m",
+            "limiter_service",
+            "serve",
+            "--port",
+            "0",
+            *arguments,
+        ]
+        self._env = os.environ | (env or {})
+        self.url = ""
+        self.lines: list[str] = []
+        self.process: subprocess.Popen[str] | None = None
+
+    def __enter__(self) -> "ServiceProcess":
+        self.process = subprocess.Popen(
+            self._command, stdout=subprocess.PIPE, text=True, env=self._env
+        )
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.lines.append(line.rstrip())
+            if line.startswith("listening on "):
+                self.url = line.split()[-1]
+                break
+        else:
+            raise AssertionError(f"the service did not start: {self.lines}")
+        threading.Thread(target=self._drain, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
+        """Send a signal and return the exit code."""
+        assert self.process is not None
+        if self.process.poll() is None:
+            self.process.send_signal(how)
+        code = self.process.wait(20)
+        assert self.process.stdout is not None
+        return code
+
+    def _drain(self) -> None:
+        assert self.process is not None
+        assert self.process.stdout is not None
+        with contextlib.suppress(ValueError):
+            self.lines.extend(line.rstrip() for line in self.process.stdout)

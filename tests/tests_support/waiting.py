@@ -1,0 +1,23 @@
+"""Wait on a condition, never for a time."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+
+
+def wait_until(condition: Callable[[], object], message: str, timeout: float = 15.0) -> None:
+    """Return as soon as *condition* holds; fail with *message* when it does not in time."""
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline, message
+        time.sleep(0.01)  # the one pause of the tests
+
+
+async def until(
+    condition: Callable[[], Awaitable[object]], message: str, timeout: float = 15.0
+) -> None:
+    """`wait_until` for a condition that is awaited."""
+    deadline = time.monotonic() + timeout
+    while not await condition():
+        assert time.monotonic() < deadline, message
+        await asyncio.sleep(0.01)
