@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from client_sdk import _codec
 from client_sdk._codec import Op
 from client_sdk._transport import AsyncTransport
-from client_sdk.errors import SluicegateError
 
 if TYPE_CHECKING:
     from client_sdk._async.lease import Lease
@@ -85,12 +84,12 @@ class Exchange:
             else:
                 status, body = await self._transport.post("/v1/batch", _codec.batch(ops))
                 results = _codec.answers(ops, status, body)
-        except SluicegateError as error:
+        except Exception as error:  # noqa: BLE001  # whatever it is: nobody may wait forever
             results = [error] * len(ops)
         for (_, answer), result in zip(load, results, strict=True):
             if answer.done():
                 continue
-            if isinstance(result, SluicegateError):
+            if isinstance(result, Exception):
                 answer.set_exception(result)
             else:
                 answer.set_result(result)

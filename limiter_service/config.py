@@ -26,6 +26,7 @@ Duration = Annotated[
 Reserve = Literal[
     "tokens", "input", "sum(input, max_output)", "max(input, max_output)", "input + expected_output"
 ]
+LimitName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,99}(?!\n)$")]
 Calendar = Literal["minute", "hour", "day", "month"]
 
 PERIODS: dict[str, float] = {"second": 1, "minute": 60, "hour": 3600, "day": 86_400}
@@ -42,29 +43,48 @@ class LimitConfig(_Section, frozen=True, kw_only=True):
     """One limit in the long form."""
 
     meter: Meter
+    """What is counted."""
     limit: PositiveAmount
-    name: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,99}$")] | None = None
+    """The amount per period; for `concurrency`, how many leases may live at once."""
+    name: LimitName | None = None
+    """Names the limit in answers. Default: `METER-per-PERIOD`, as in `tokens-per-minute`."""
     per: float | str | None = None
+    """The period: `second`, `minute`, `hour`, `day`, `month` (calendar only), seconds, or "90s"."""
     window: Literal["bucket", "sliding", "calendar"] = "bucket"
+    """How the period is counted: refilled continuously, sliding, or aligned to a calendar."""
     burst: PositiveAmount | None = None
+    """Capacity of a bucket. Default: `limit`."""
     timezone: str = "UTC"
+    """IANA name of the zone whose minute, hour, day or month a calendar window follows."""
     reserve: Reserve | None = None
+    """What an acquire holds until it is settled. Default: by meter."""
     settle: Literal["actual", "none"] = "actual"
+    """`actual`: the reservation is replaced by real usage; `none`: it stays as reserved."""
     weights: dict[Literal["input", "cache_read", "cache_write", "output", "reasoning"], Weight] = {}
+    """Factors on the components of usage; 1 where none is given."""
     mode: Literal["enforce", "shadow"] = "enforce"
+    """`shadow`: evaluated and reported, and never refuses."""
 
 
 class Limited(_Section, frozen=True, kw_only=True):
     """Whatever carries limits: the short forms, and `limits` in the long form."""
 
     rpm: PositiveCount | None = None
+    """Requests per minute."""
     rpd: PositiveCount | None = None
+    """Requests per day."""
     tpm: PositiveCount | None = None
+    """Tokens per minute."""
     tpd: PositiveCount | None = None
+    """Tokens per day."""
     input_tpm: PositiveCount | None = None
+    """Input tokens per minute."""
     output_tpm: PositiveCount | None = None
+    """Output tokens per minute."""
     concurrency: PositiveCount | None = None
+    """Leases alive at once."""
     limits: list[LimitConfig] = []
+    """Limits in the long form."""
 
 
 class ModelConfig(Limited, frozen=True, kw_only=True):
@@ -75,58 +95,86 @@ class TenantConfig(Limited, frozen=True, kw_only=True):
     """A tenant's share of the queue, its limits, and its limits on single models."""
 
     weight: Annotated[float, msgspec.Meta(gt=0, le=1000)] = 1.0
+    """Share of the queue. Read and checked; this version has no queue."""
     models: dict[str, ModelConfig] = {}
+    """Limits of this tenant on single models, by name or pattern."""
 
 
 class QueueConfig(_Section, frozen=True, kw_only=True):
     """How many may wait in the pool's queue, and how long at most."""
 
     max_waiters: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 10_000
+    """How many may wait."""
     max_wait: Duration = 120.0
+    """How long one may wait."""
 
 
 class BreakerConfig(_Section, frozen=True, kw_only=True):
     """When the circuit of a resource opens and how it closes again."""
 
     window: Duration = 60.0
+    """The time over which calls are judged."""
     failure_rate: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.5
+    """The share of failed calls that opens the circuit."""
     min_calls: PositiveCount = 20
+    """Fewer calls in the window are not judged."""
     open: Duration = 5.0
+    """How long the circuit stays open the first time."""
     max_open: Duration = 300.0
+    """How long it stays open at most, when it opens again and again."""
     probes: PositiveCount = 1
+    """Calls that may probe a half-open circuit at once."""
     successes: PositiveCount = 2
+    """Successful probes that close it."""
     probe_ttl: Duration = 60.0
+    """How long a probe may take before another may try."""
 
 
 class PriceConfig(_Section, frozen=True, kw_only=True):
     """US dollars per million tokens of a model."""
 
     input: Price
+    """Fresh input."""
     output: Price
+    """Output, reasoning included."""
     cache_read: Price | None = None
+    """Input read from the provider's cache. Default: as `input`."""
     cache_write: Price | None = None
+    """Input written to the provider's cache. Default: as `input`."""
 
 
 class PoolConfig(Limited, frozen=True, kw_only=True):
     """One provider account."""
 
     provider: str = "generic"
+    """The provider's name. Read and checked; this version has no presets."""
     models: dict[str, ModelConfig] = {}
+    """Limits by model. A model that no entry matches is refused as unknown."""
     tenants: dict[str, TenantConfig] = {}
+    """Limits by tenant. A tenant that no entry matches has none of its own."""
     prices: dict[str, PriceConfig] = {}
+    """Prices by model, for limits on `cost_usd`."""
     queue: QueueConfig = QueueConfig()
+    """Read and checked; this version has no queue."""
     breaker: BreakerConfig = BreakerConfig()
+    """Read and checked; this version has no breaker."""
     on_store_loss: Literal["degrade", "open", "closed"] = "degrade"
+    """Read and checked; this version answers 503, as `closed` does."""
     lease_ttl: Duration = 600.0
+    """How long a lease lives unless the acquire or a renewal says otherwise."""
     remember: Duration = 60.0
+    """How long a lease is known after it was settled or expired."""
     durability: Literal["fast", "replicated"] = "fast"
+    """Read and checked; this version behaves as `fast`."""
     cold_start: Fraction = 1.0
+    """Fill of a limit whose state is new or was lost: 1 is full, 0 is spent."""
 
 
 class Config(_Section, frozen=True, kw_only=True):
     """The whole file."""
 
     pools: dict[str, PoolConfig] = {}
+    """The pools, by name: letters, digits, `.`, `_` and `-`."""
 
 
 class ConfigProblem(msgspec.Struct, frozen=True):

@@ -6,6 +6,7 @@ import msgspec
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from limiter_service.http import JSON, MSGPACK
 from limiter_wire import (
     Acquire,
     BatchAnswer,
@@ -71,12 +72,12 @@ def _reference(name: str) -> dict[str, str]:
 
 
 def _answer(status: int, name: str, *kinds: str) -> dict[str, Any]:
-    content = {kind: {"schema": _reference(name)} for kind in kinds or ("application/json",)}
+    content = {kind: {"schema": _reference(name)} for kind in kinds or (JSON,)}
     return {"description": _TITLES[status], "content": content}
 
 
-def _problem(status: int) -> dict[str, Any]:
-    return _answer(status, "Problem", "application/problem+json")
+def _problem(status: int, *kinds: str) -> dict[str, Any]:
+    return _answer(status, "Problem", "application/problem+json", *kinds)
 
 
 def document(app: FastAPI) -> dict[str, Any]:
@@ -103,7 +104,7 @@ def document(app: FastAPI) -> dict[str, Any]:
 def _operation(
     path: str, request: type, answer: type, summary: str, problems: tuple[int, ...]
 ) -> dict[str, Any]:
-    kinds = ("application/json", "application/msgpack")
+    kinds = (JSON, MSGPACK)
     body = {kind: {"schema": _reference(request.__name__)} for kind in kinds}
     operation: dict[str, Any] = {
         "operationId": path.rpartition("/")[2],
@@ -112,7 +113,7 @@ def _operation(
         "requestBody": {"required": True, "content": body},
         "responses": {
             "200": _answer(200, answer.__name__, *kinds),
-            **{str(s): _problem(s) for s in sorted((*_COMMON, *problems))},
+            **{str(s): _problem(s, MSGPACK) for s in sorted((*_COMMON, *problems))},
         },
     }
     if request is Acquire and answer is Granted:

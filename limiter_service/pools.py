@@ -26,6 +26,7 @@ class Pools:
     def __init__(self, path: Path | None) -> None:
         """Read *path*. Raises ConfigError with everything that is wrong in it."""
         self.path = path
+        self._seen = _text(path) if path else None
         self.config: Config = load(path) if path else parse(EXAMPLE, ".yaml", "example")
         self.problem: str | None = None
 
@@ -50,15 +51,22 @@ class Pools:
         """Call *changed* after each good change of the file, until *stop* is set.
 
         The directory is watched, not the file: editors and Kubernetes replace the file, or
-        a link on the way to it, by renaming.
+        a link on the way to it, by renaming. What is read is compared with what was read
+        last, also every second without an event: a change before the watch began counts.
         """
         if self.path is None:
             return
-        seen = _text(self.path)
-        async for _ in awatch(self.path.absolute().parent, stop_event=stop, step=50, debounce=200):
+        async for _ in awatch(
+            self.path.absolute().parent,
+            stop_event=stop,
+            step=50,
+            debounce=200,
+            rust_timeout=1000,
+            yield_on_timeout=True,
+        ):
             text = _text(self.path)
-            if text is not None and text != seen:
-                seen = text
+            if text is not None and text != self._seen:
+                self._seen = text
                 if self.reload():
                     changed(self.config)
 

@@ -4,6 +4,7 @@ import contextlib
 import ipaddress
 import socket
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import uvicorn
@@ -95,6 +96,17 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         if self.started:
             _announce(self._listener)
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Ends the loop on a signal, and that is all.
+
+        uvicorn raises the signal again afterwards: the process would die of it before the
+        embedded store is stopped, and never with exit code 0.
+        """
+        with super().capture_signals():
+            yield
+            self._captured_signals.clear()
 
 
 def _uvicorn(app: Front | str, **options: object) -> uvicorn.Config:

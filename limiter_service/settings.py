@@ -59,6 +59,11 @@ def unknown_here() -> list[str]:
     return unknown(os.environ)
 
 
+def without_ours() -> dict[str, str]:
+    """This process's environment without our settings, for a service with its own."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+
+
 def export(settings: Settings) -> None:
     """Hand *settings* to worker processes, which read them from their environment."""
     for name, value in settings.model_dump(mode="json").items():

@@ -18,16 +18,19 @@ PositiveTokens = Annotated[int, msgspec.Meta(ge=1, le=MAX_AMOUNT)]
 Money = Annotated[float, msgspec.Meta(ge=0, le=1e6)]
 Seconds = Annotated[float, msgspec.Meta(ge=0, le=1e9)]
 
-# Visible characters only: names travel in keys, headers and logs.
-Name = Annotated[str, msgspec.Meta(min_length=1, max_length=200, pattern=r"^[!-~]+$")]
+# Visible characters only: names travel in keys, headers and logs. A bare `$` would let a
+# newline at the end pass.
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=200, pattern=r"^[!-~]+(?!\n)$")]
 ResourceName = Annotated[
     str,
     msgspec.Meta(
         min_length=3,
         max_length=300,
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*/[!-~]+$",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*/[!-~]+(?!\n)$",
         description="pool/model; the model may contain further slashes",
         examples=["openai/gpt-4o"],
     ),
 ]
-LeaseId = Annotated[str, msgspec.Meta(min_length=1, max_length=2000, pattern=r"^[A-Za-z0-9_.-]+$")]
+LeaseId = Annotated[
+    str, msgspec.Meta(min_length=1, max_length=2000, pattern=r"^[A-Za-z0-9_.-]+(?!\n)$")
+]

@@ -60,6 +60,6 @@ end
 if refused then
   request = text_of(ask, 1, i)
 end
-local lease = request .. save_all(states, wall)
+local lease = save_all(states, wall, request)
 redis.call("SET", KEYS[#KEYS], lease, "PX", math.ceil((ask[TTL] + ask[REMEMBER]) / 1000))
 return tag .. "G" .. lease

@@ -47,7 +47,7 @@ each_limit(states, function(s, p, at, now)
   end
 end)
 
-save_all(states, wall)
+save_all(states, wall, "")
 lease[TTL] = wall - granted + report[3]
 local text = text_of(lease, 1, #lease)
 redis.call("SET", KEYS[#KEYS], text, "PX", math.ceil((report[3] + lease[REMEMBER]) / 1000))

@@ -51,7 +51,7 @@ each_limit(states, function(s, p, at)
   end
 end)
 
-save_all(states, wall)
+save_all(states, wall, "")
 lease[SETTLED] = wall
 local text = text_of(lease, 1, last + lease[LIMITS])
 redis.call("SET", KEYS[#KEYS], text, "PX", math.ceil(lease[REMEMBER] / 1000))

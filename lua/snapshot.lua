@@ -18,5 +18,8 @@
 
 local texts, states, wall = redis.call("MGET", unpack(KEYS)), {}, now_us()
 local nothing = setmetatable({}, { __index = function() return 0 end })
-local stale = survey(texts, states, #ARGV - 1, nothing, 0, wall) == STALE
-return ARGV[#ARGV] .. (stale and "B" or "G") .. struct.pack("<d", wall) .. (stale and "" or texts_of(states))
+local time, tag = struct.pack("<d", wall), ARGV[#ARGV]
+if survey(texts, states, #ARGV - 1, nothing, 0, wall) == STALE then
+  return tag .. "B" .. time
+end
+return tag .. "G" .. time .. texts_of(states)

@@ -3,6 +3,8 @@
 import typer
 
 from limiter_service.cli.check_config import check_config
+from limiter_service.cli.demo import demo
+from limiter_service.cli.provider_sim import provider_sim
 from limiter_service.cli.serve import serve
 
 app = typer.Typer(
@@ -14,4 +16,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(serve)
+app.command()(demo)
 app.command(name="check-config")(check_config)
+app.command(name="provider-sim")(provider_sim)

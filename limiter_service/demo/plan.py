@@ -15,7 +15,7 @@ from limiter_service.config import (
     QueueConfig,
 )
 from limiter_service.demo.workload import Call, Offered, generate, offered, read_trace, within
-from limiter_service.provider_sim import Window
+from limiter_service.provider_sim import InvalidOptionError, SimOptions, Window
 from limiter_wire import Meter
 
 RESOURCE = "sim/gpt-4o"
@@ -68,6 +68,12 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     window: Window
     seed: int
 
+    def provider(self) -> SimOptions:
+        """The simulated provider. Raises InvalidOptionError."""
+        return SimOptions(
+            rpm=self.rpm, tpm=self.tpm, window=self.window, speed=self.speed, seed=self.seed
+        )
+
     def shares(self) -> list[list[Call]]:
         """The calls of each worker: dealt out in turn."""
         return [self.calls[number :: self.workers] for number in range(self.workers)]
@@ -91,7 +97,7 @@ def make_plan(wishes: Wishes) -> Plan:
         source=source,
         calls=calls,
         offered=load,
-        minutes=minutes,
+        minutes=min(minutes, round(calls[-1].at / 60, 1)),
         speed=speed,
         workers=wishes.workers,
         rpm=wishes.rpm or _rpm(load, wishes.window),
@@ -99,10 +105,20 @@ def make_plan(wishes: Wishes) -> Plan:
         window=wishes.window,
         seed=wishes.seed,
     )
-    if plan.tpm < load.largest:
-        problem = f"--tpm {plan.tpm} is less than the largest call, which counts {load.largest}"
-        raise PlanError(problem)
+    _check(plan)
     return plan
+
+
+def _check(plan: Plan) -> None:
+    """Raise PlanError for a provider that cannot be, or could never serve the workload."""
+    largest = plan.offered.largest
+    if plan.tpm < largest:
+        problem = f"--tpm {plan.tpm} is less than the largest call, which counts {largest}"
+        raise PlanError(problem)
+    try:
+        plan.provider()
+    except InvalidOptionError as error:
+        raise PlanError(f"--{error}") from error
 
 
 def _charge(call: Call) -> int:
@@ -118,8 +134,8 @@ def _rpm(load: Offered, window: Window) -> int:
 
 def _rounded(value: float) -> int:
     """Two digits and zeros: limits are round numbers."""
-    size = 10 ** max(0, math.floor(math.log10(max(1.0, value))) - 1)
-    return max(1, round(value / size) * size)
+    size = math.pow(10, max(0, math.floor(math.log10(max(1.0, value))) - 1))
+    return max(1, int(round(value / size) * size))
 
 
 def pools_file(plan: Plan) -> str:

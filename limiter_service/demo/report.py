@@ -1,6 +1,7 @@
 """The figures of the demo, side by side."""
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 import msgspec
@@ -11,12 +12,21 @@ from limiter_service.demo.messages import Ending, Finished
 from limiter_service.demo.plan import Plan
 from limiter_service.provider_sim import SimStats, Window
 
+_MINUTE = 60
+
+
+class Problem(msgspec.Struct, frozen=True, kw_only=True):
+    """Why calls failed, and how many."""
+
+    text: str
+    count: int
+
 
 class Side(msgspec.Struct, frozen=True, kw_only=True):
     """One run of the workload. Times are seconds of the workload.
 
-    `refused` counts the provider's 429s; `tokens_share` is what it granted of the most that
-    its limits allowed until the last grant.
+    `refused` counts the provider's 429s. `tokens_share` is what it granted of the most that
+    its limits allowed: until the last grant, or in all fixed minutes but the last.
     """
 
     calls: int
@@ -27,12 +37,12 @@ class Side(msgspec.Struct, frozen=True, kw_only=True):
     refused: int
     refused_share: float
     tokens_granted: int
-    tokens_allowed: float
     tokens_share: float
     wait_p50: float
     wait_p95: float
     wait_max: float
     makespan: float
+    problems: list[Problem]
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,7 +62,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     with_sluicegate: Side
 
 
-def side_of(finished: Sequence[Finished], stats: SimStats) -> Side:
+def side_of(plan: Plan, finished: Sequence[Finished], stats: SimStats) -> Side:
     """The figures of a run from what its workers and its provider saw."""
     waits = sorted(call.waited for call in finished if call.ending is Ending.SUCCEEDED)
     endings = [call.ending for call in finished]
@@ -67,13 +77,28 @@ def side_of(finished: Sequence[Finished], stats: SimStats) -> Side:
         refused=refused,
         refused_share=refused / attempts if attempts else 0.0,
         tokens_granted=stats.tokens_granted,
-        tokens_allowed=stats.tokens_allowed,
-        tokens_share=stats.tokens_granted / stats.tokens_allowed,
+        tokens_share=_tokens_share(plan, stats),
         wait_p50=_percentile(waits, 0.5),
         wait_p95=_percentile(waits, 0.95),
         wait_max=_percentile(waits, 1.0),
         makespan=max((call.at for call in finished), default=0.0),
+        problems=_problems(finished),
     )
+
+
+def _tokens_share(plan: Plan, stats: SimStats) -> float:
+    # The last fixed minute ends with the run and not with its window: what is left of it
+    # was not lost, and says nothing.
+    whole = [minute.tokens_granted for minute in stats.by_minute[:-1]]
+    if plan.window is Window.BUCKET or not whole:
+        return stats.tokens_granted / stats.tokens_allowed
+    return sum(whole) / (plan.tpm * stats.by_minute[-1].at / _MINUTE)
+
+
+def _problems(finished: Sequence[Finished]) -> list[Problem]:
+    """The commonest reasons for failure."""
+    counted = Counter(call.problem for call in finished if call.problem)
+    return [Problem(text=text, count=count) for text, count in counted.most_common(3)]
 
 
 def _percentile(ordered: Sequence[float], share: float) -> float:
@@ -128,7 +153,13 @@ def table(report: Report) -> Table:
     return shown
 
 
-_MINUTE = 60
+def legend(report: Report) -> str:
+    """How to read the table."""
+    return (
+        "Times are those of the workload, which was replayed"
+        f" {report.speed:g} times faster. Waits run from the moment a call was due until the"
+        " attempt that succeeded. Calls on their own give up after two retries."
+    )
 
 
 def _time(seconds: float) -> str:

@@ -6,6 +6,7 @@ writes one message per line to stdout.
 
 import asyncio
 import contextlib
+import math
 import random
 import sys
 import time
@@ -29,6 +30,9 @@ _TOO_MANY = 429
 # A handful of calls is in flight per process. The pool of httpx scans all its connections
 # for every request, so it gets enough for a burst and no more.
 _CONNECTIONS = httpx.Limits(max_connections=32, max_keepalive_connections=32)
+
+# Real seconds: the simulator answers in fractions of one, and a demo must not hang.
+_TIMEOUT = 60.0
 
 _encoder = msgspec.json.Encoder()
 
@@ -77,20 +81,24 @@ class _Caller:
         sent, ending, problem = call.at, Ending.GIVEN_UP, ""
         try:
             while attempts <= _RETRIES:
-                async with self._budget(call) as lease:
-                    attempts, sent = attempts + 1, self._now()
-                    answer = await self._ask(call, lease)
-                if answer.status_code != _TOO_MANY:
-                    answer.raise_for_status()
+                try:
+                    async with self._budget(call) as lease:
+                        attempts, sent = attempts + 1, self._now()
+                        await self._ask(call, lease)
                     ending = Ending.SUCCEEDED
                     break
-                refusals += 1
-                if attempts <= _RETRIES:
-                    await asyncio.sleep(self._backoff(answer, attempts))
+                except httpx.HTTPStatusError as error:
+                    if error.response.status_code != _TOO_MANY:
+                        raise
+                    refusals += 1
+                    if attempts <= _RETRIES:
+                        await asyncio.sleep(self._backoff(error.response, attempts))
         except RateLimited:
-            pass
+            pass  # its patience is over
         except (httpx.HTTPError, SluicegateError) as error:
-            ending, problem = Ending.FAILED, f"{type(error).__name__}: {error}"
+            # Only the message: the text of our errors also has the id of the request, and
+            # equal problems are counted together.
+            ending, problem = Ending.FAILED, f"{type(error).__name__}: {error.args[0]}"
         _say(
             Finished(
                 at=self._now(),
@@ -102,7 +110,8 @@ class _Caller:
             )
         )
 
-    async def _ask(self, call: Call, lease: Lease | None) -> httpx.Response:
+    async def _ask(self, call: Call, lease: Lease | None) -> None:
+        """Call the provider and tell the lease what it used. Raises HTTPError."""
         answer = await self._http.post(
             "/v1/chat/completions",
             content=self._body,
@@ -111,43 +120,42 @@ class _Caller:
                 "x-sim-output-tokens": str(call.output_tokens),
             },
         )
-        if lease is not None and answer.is_success:
+        answer.raise_for_status()
+        if lease is not None:
             usage = _completion.decode(answer.content).usage
             lease.used(input_tokens=usage.prompt_tokens, output_tokens=usage.completion_tokens)
-        return answer
 
     @contextlib.asynccontextmanager
     async def _budget(self, call: Call) -> AsyncIterator[Lease | None]:
-        """Wait for the shared budget, where there is one."""
+        """Wait for the shared budget, where there is one. Raises SluicegateError."""
         if self._limiter is None:
             yield None
             return
         async with contextlib.AsyncExitStack() as stack:
-            # One call at a time asks for this process: the others would only be told to
-            # come back at the same moment, and overtake whoever waits longest.
-            async with self._turnstile:
-                lease = await self._admitted(self._limiter, call, stack)
-            yield lease
+            yield await self._admitted(self._limiter, call, stack)
 
     async def _admitted(
         self, limiter: Limiter, call: Call, stack: contextlib.AsyncExitStack
     ) -> Lease:
-        """Ask until granted, or until the patience of the call is over: RateLimited."""
-        while True:
-            left = (call.at + self._job.patience - self._now()) / self._job.speed
+        """The lease of `call`, which `stack` settles: at once, or in turn."""
+
+        async def ask(max_wait: float) -> Lease:
             acquire = limiter.acquire(
                 self._job.resource,
                 input_tokens=call.input_tokens,
                 max_output_tokens=self._job.max_output,
-                max_wait=max(0.0, left),
+                max_wait=max_wait,
             )
-            try:
-                return await stack.enter_async_context(acquire)
-            except RateLimited as refused:
-                wait = (refused.retry_after or 0.0) * (1 + 0.05 * self._random.random())
-                if wait > left:
-                    raise
-                await asyncio.sleep(wait)
+            return await stack.enter_async_context(acquire)
+
+        if not self._turnstile.locked():
+            with contextlib.suppress(RateLimited):
+                return await ask(0.0)
+        # Of those who have to wait, one at a time asks for this process: the others would
+        # only be told to come back at the same moment, and overtake the first.
+        async with self._turnstile:
+            patience = call.at + self._job.patience - self._now()
+            return await ask(max(0.0, patience / self._job.speed))
 
     def _backoff(self, answer: httpx.Response, attempt: int) -> float:
         """How long the official SDK sleeps after this answer, in real seconds."""
@@ -155,8 +163,8 @@ class _Caller:
             return float(answer.headers["retry-after-ms"]) / 1000
         if "retry-after" in answer.headers:
             return float(answer.headers["retry-after"])
-        longest = min(_LONGEST_BACKOFF, _FIRST_BACKOFF * 2 ** (attempt - 1))
-        return longest * (1 - _BACKOFF_JITTER * self._random.random()) / self._job.speed
+        pause = min(_LONGEST_BACKOFF, _FIRST_BACKOFF * math.pow(2, attempt - 1))
+        return pause * (1 - _BACKOFF_JITTER * self._random.random()) / self._job.speed
 
     def _now(self) -> float:
         return (time.monotonic() - self._start) * self._job.speed
@@ -166,13 +174,14 @@ class _Caller:
 
 
 def _say(message: Message) -> None:
-    sys.stdout.buffer.write(_encoder.encode(message) + b"\n")
-    sys.stdout.buffer.flush()
+    assert sys.__stdout__ is not None
+    sys.__stdout__.buffer.write(_encoder.encode(message) + b"\n")
+    sys.__stdout__.flush()
 
 
 async def _work(job: Job, start: Start) -> None:
     async with contextlib.AsyncExitStack() as stack:
-        client = httpx.AsyncClient(base_url=job.provider, limits=_CONNECTIONS, timeout=None)
+        client = httpx.AsyncClient(base_url=job.provider, limits=_CONNECTIONS, timeout=_TIMEOUT)
         http = await stack.enter_async_context(client)
         limiter = None
         if job.limiter is not None:
@@ -185,7 +194,9 @@ def main() -> None:
     job = msgspec.json.decode(sys.stdin.buffer.readline(), type=Job)
     _say(Ready())
     start = msgspec.json.decode(sys.stdin.buffer.readline(), type=Start)
-    asyncio.run(_work(job, start))
+    # The pipe belongs to the messages: what a library prints goes where errors go.
+    with contextlib.redirect_stdout(sys.stderr):
+        asyncio.run(_work(job, start))
 
 
 if __name__ == "__main__":

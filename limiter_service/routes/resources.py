@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 
 from limiter_service.engine.admission import Engine
 from limiter_service.http import JSON, encode
@@ -12,6 +12,11 @@ router = APIRouter(tags=["resources"])
 
 Tenant = Annotated[
     str, Query(min_length=1, max_length=200, pattern=r"^[!-~]+$", description="Whose limits")
+]
+# As strict as acquire: what it refuses must not enter the list of resources.
+Pool = Annotated[str, Path(max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+Model = Annotated[
+    str, Path(max_length=235, pattern=r"^[!-~]+$", description="It may contain slashes")
 ]
 
 
@@ -23,7 +28,9 @@ async def resources(request: Request, tenant: Tenant = "default") -> Response:
 
 
 @router.get("/v1/resources/{pool}/{model:path}", responses=answers("ResourceView", 404, 422, 503))
-async def resource(request: Request, pool: str, model: str, tenant: Tenant = "default") -> Response:
+async def resource(
+    request: Request, pool: Pool, model: Model, tenant: Tenant = "default"
+) -> Response:
     """One resource; its model's name may contain slashes."""
     engine: Engine = request.app.state.engine
     return Response(encode(await engine.view(f"{pool}/{model}", tenant), JSON), media_type=JSON)

@@ -25,7 +25,9 @@ from limiter_service.store.scripts import Script
 Argument = str | bytes
 _MAX_PIPELINE = 256
 _MAX_FLIGHTS = 4
-_TRYAGAIN_PAUSE = 0.02
+_MOST_AT_ONCE = 16  # connections per node of a cluster, where calls travel one by one
+_MOST_ATTEMPTS = 3
+_PAUSE = 0.02
 
 
 class _Call:
@@ -59,6 +61,7 @@ class Client:
         self._waiting: deque[_Call] = deque()
         self._flights: set[asyncio.Task[None]] = set()
         self._scheduled = False
+        self._turns = asyncio.Semaphore(_MOST_AT_ONCE)
 
     async def run(
         self, script: Script, keys: Sequence[str], arguments: Sequence[Argument]
@@ -81,8 +84,9 @@ class Client:
                 message = f"no answer within {self._timeout:g} s"
                 raise StoreUnavailable(message) from error
             except _TRANSIENT as error:
-                if attempt > 1 or loop.time() >= deadline:
+                if attempt == _MOST_ATTEMPTS or loop.time() + _PAUSE >= deadline:
                     raise StoreUnavailable(_reason(error)) from error
+                await asyncio.sleep(_PAUSE)
             except exceptions.RedisError as error:
                 raise StoreUnavailable(_reason(error)) from error
         raise AssertionError("unreachable")
@@ -148,7 +152,8 @@ class Client:
 
     async def _send(self, commands: list[tuple[Any, ...]]) -> list[Any]:
         if self._cluster:
-            return list(await asyncio.gather(*(self._send_one(c) for c in commands)))
+            await self._redis.initialize()  # once; concurrent first calls would close each other's
+            return list(await asyncio.gather(*(self._send_in_turn(c) for c in commands)))
         if len(commands) == 1:
             return [await self._send_one(commands[0])]
         pipeline = self._redis.pipeline(transaction=False)
@@ -159,13 +164,17 @@ class Client:
         except (exceptions.RedisError, OSError) as error:
             return [error] * len(commands)
 
+    async def _send_in_turn(self, command: tuple[Any, ...]) -> Any:
+        async with self._turns:
+            return await self._send_one(command)
+
     async def _send_one(self, command: tuple[Any, ...]) -> Any:  # a reply or an error
         while True:
             try:
                 return await self._redis.execute_command(*command)
             except exceptions.TryAgainError:
                 # A slot is moving and the script was not started: the caller's deadline ends this.
-                await asyncio.sleep(_TRYAGAIN_PAUSE)
+                await asyncio.sleep(_PAUSE)
             except (exceptions.RedisError, OSError) as error:
                 return error
 

@@ -33,15 +33,20 @@ def _root() -> Traversable:
     return packaged if packaged.is_dir() else Path(__file__).parents[2] / "lua"
 
 
+def part(name: str) -> str:
+    """The text of one file under lua/, as it stands there."""
+    return (_root() / f"{name}.lua").read_text(encoding="utf-8")
+
+
 def source(name: str, replace: Mapping[str, str] | None = None) -> str:
     """The Lua text of script *name* with every include in place.
 
-    *replace* gives other texts for included files: tests swap `lib/clock` for one that
+    *replace* gives other texts for files: tests swap `lib/clock` for one that
     reads a key.
     """
 
-    def read(part: str) -> str:
-        return (replace or {}).get(part) or (_root() / f"{part}.lua").read_text(encoding="utf-8")
+    def read(name: str) -> str:
+        return (replace or {}).get(name) or part(name)
 
     return _INCLUDE.sub(lambda line: read(line[1]), read(name))
 

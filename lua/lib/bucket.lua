@@ -8,14 +8,10 @@
 local BUCKET_RECORD = 5
 
 local function bucket_window()
-  -- `old` is a state with the same limit under another configuration. Until the reload
-  -- the old rate held: the past earns the lower of both, so nobody is credited for it.
-  local function start(s, p, at, _, old, old_p, old_at, elapsed)
-    if old then
-      s[at] = old[old_at] + elapsed * math.min(0, old[old_p + 4] - s[p + 4])
-    else
-      s[at] = s[p + 3] * s[COLD_START]
-    end
+  -- `old` is a state with the same limit under another configuration: the level stays,
+  -- and what has passed since the last write earns the new rate.
+  local function start(s, p, at, _, old, old_at)
+    s[at] = old and old[old_at] or s[p + 3] * s[COLD_START]
   end
 
   return { record = BUCKET_RECORD, start = start }

@@ -7,7 +7,7 @@
 -- record  kind 3, id, size, capacity, start of the window, its end, end of the next
 -- cell    start of the window that is counted, spent in it
 local function calendar_window()
-  local function start(s, p, at, _, old, _, old_at)
+  local function start(s, p, at, _, old, old_at)
     if old then
       s[at], s[at + 1] = old[old_at], old[old_at + 1]
     else

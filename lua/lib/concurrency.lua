@@ -21,7 +21,8 @@ local function concurrency_window()
     elseif amount > s[p + 3] then
       return NEVER
     end
-    local last = redis.call("ZRANGEBYSCORE", slots, after, "+inf", "WITHSCORES", "LIMIT", over - 1, 1)
+    local first = { "LIMIT", over - 1, 1 }
+    local last = redis.call("ZRANGEBYSCORE", slots, after, "+inf", "WITHSCORES", unpack(first))
     return last[2] - now
   end
 
@@ -54,6 +55,12 @@ local function concurrency_window()
   end
 
   return {
-    record = 5, start = start, look = look, charge = charge, keep = keep, hold = hold, release = release,
+    record = 5,
+    start = start,
+    look = look,
+    charge = charge,
+    keep = keep,
+    hold = hold,
+    release = release,
   }
 end

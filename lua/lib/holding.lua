@@ -14,7 +14,7 @@ local function open_lease(text, nonce, wall)
   local granted, nth, held, i = nil, {}, {}, 0
   local base = CHARGES + lease[LIMITS]
   while base < #lease do
-    local _, cells, m, last = places(lease, base)
+    local cells, m, last = places(lease, base)
     granted = granted or lease[m] - lease[m + 1]
     local p = base + RECORDS
     for _ = 1, lease[base + COUNT] do

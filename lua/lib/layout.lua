@@ -19,9 +19,9 @@ local BUCKET, SHADOW = 1, 4
 local NEVER, STALE = -1, -2
 
 local function numbers(text)
-  return { struct.unpack("<" .. string.rep("d", #text / 8), text) }
+  return { struct.unpack(string.rep("<d", #text / 8), text) }
 end
 
 local function text_of(list, from, to)
-  return struct.pack("<" .. string.rep("d", to - from + 1), unpack(list, from, to))
+  return struct.pack(string.rep("<d", to - from + 1), unpack(list, from, to))
 end

@@ -62,11 +62,10 @@ local function charge(s, p, at, amount, held, held_at)
   return windows[s[p]].charge(s, p, at, amount, held, held_at)
 end
 
--- Write every scope back and return their texts in a row. A scope is kept until its
+-- Write every scope back and return their texts in a row after `texts`. A scope is kept until its
 -- slowest limit is whole again, and for as long again, so that most writes leave the
 -- expiry alone.
-local function save_all(states, wall)
-  local texts = ""
+local function save_all(states, wall, texts)
   for scope = 1, #states do
     local s, policy = states[scope], ARGV[scope]
     local m = #policy / 8 + 1

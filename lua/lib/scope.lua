@@ -17,12 +17,11 @@ local function window_of(kind)
   return window
 end
 
--- Where the limits of a scope have their records and cells, by id, where its cells
--- begin, and where it ends. `base` is what stands before it in `s`.
+-- Where the cells of a scope's limits stand, by id, where its cells begin, and where it
+-- ends. `base` is what stands before it in `s`.
 local function places(s, base)
-  local records, cells, p = {}, {}, base + RECORDS
+  local cells, p = {}, base + RECORDS
   for _ = 1, s[base + COUNT] do
-    records[s[p + 1]] = p
     p = p + window_of(s[p]).record
   end
   local m, at = p, p + CELLS
@@ -31,7 +30,7 @@ local function places(s, base)
     cells[s[p + 1]] = at
     p, at = p + window_of(s[p]).record, at + s[p + 2]
   end
-  return records, cells, m, at - 1
+  return cells, m, at - 1
 end
 
 -- The state of a scope in the layout of `policy`: fresh, or with the cells of `old`
@@ -39,16 +38,16 @@ end
 local function reshape(policy, old, wall)
   local s, m = numbers(policy), #policy / 8 + 1
   s[m], s[m + 1], s[m + 2] = wall, 0, 0
-  local records, cells, old_m = {}, {}, 0
+  local cells = {}
   if old then
-    records, cells, old_m = places(old, 0)
+    local old_m
+    cells, old_m = places(old, 0)
     s[m], s[m + 1] = old[old_m], old[old_m + 1]
   end
-  local now = math.max(wall + s[m + 1], s[m])
   local p, at = RECORDS, m + CELLS
   for _ = 1, s[COUNT] do
-    local window, id = window_of(s[p]), s[p + 1]
-    window.start(s, p, at, now, cells[id] and old, records[id], cells[id], now - s[m])
+    local window, cell = window_of(s[p]), cells[s[p + 1]]
+    window.start(s, p, at, math.max(wall + s[m + 1], s[m]), cell and old, cell)
     p, at = p + window.record, at + s[p + 2]
   end
   return s

@@ -6,9 +6,9 @@
 -- record  kind 2, id, size, capacity, slot width in microseconds, n
 -- cell    number of the newest slot, sum over the ring, n + 1 slots
 local function sliding_window()
-  local function start(s, p, at, now, old, old_p, old_at)
+  local function start(s, p, at, now, old, old_at)
     if old then
-      for i = 0, old[old_p + 2] - 1 do
+      for i = 0, s[p + 2] - 1 do
         s[at + i] = old[old_at + i]
       end
       return
@@ -37,13 +37,14 @@ local function sliding_window()
     elseif amount > s[p + 3] then
       return NEVER
     end
-    local slot = newest - n
-    excess = excess - s[slots + slot % ring]
-    while excess > 0 do
-      slot = slot + 1
-      excess = excess - s[slots + slot % ring]
+    local last = newest - n
+    for slot = last, newest do
+      excess, last = excess - s[slots + slot % ring], slot
+      if excess <= 0 then
+        break
+      end
     end
-    return (slot + ring) * s[p + 4] - now
+    return (last + ring) * s[p + 4] - now
   end
 
   -- A debit is spent now. A refund belongs to the slot that was the newest one when it

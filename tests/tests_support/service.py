@@ -54,6 +54,7 @@ class ServiceProcess:
         self.url = ""
         self.lines: list[str] = []
         self.process: subprocess.Popen[str] | None = None
+        self._reader = threading.Thread(target=self._drain, daemon=True)
 
     def __enter__(self) -> "ServiceProcess":
         self.process = subprocess.Popen(
@@ -66,8 +67,10 @@ class ServiceProcess:
                 self.url = line.split()[-1]
                 break
         else:
+            self.process.wait()
+            self.process.stdout.close()
             raise AssertionError(f"the service did not start: {self.lines}")
-        threading.Thread(target=self._drain, daemon=True).start()
+        self._reader.start()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -79,11 +82,12 @@ class ServiceProcess:
         if self.process.poll() is None:
             self.process.send_signal(how)
         code = self.process.wait(20)
+        self._reader.join(20)
         assert self.process.stdout is not None
+        self.process.stdout.close()
         return code
 
     def _drain(self) -> None:
         assert self.process is not None
         assert self.process.stdout is not None
-        with contextlib.suppress(ValueError):
-            self.lines.extend(line.rstrip() for line in self.process.stdout)
+        self.lines.extend(line.rstrip() for line in self.process.stdout)

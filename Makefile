@@ -1,0 +1,61 @@
+# The front door. `make demo` and `make test` work on a fresh machine with Python 3.11+.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: demo test check lint types contracts lua docs format sizes bench clean
+
+demo: $(READY)
+	@$(BIN)/sluicegate demo $(ARGS)
+
+test: $(READY)
+	$(BIN)/pytest -n $${PYTEST_WORKERS:-2} --dist loadgroup $(ARGS)
+
+check: lint types contracts lua docs test
+
+$(READY): constraints.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed; set PYTHON=..."; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r constraints.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+lint: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/codespell
+
+types: $(READY)
+	$(BIN)/mypy
+
+contracts: $(READY)
+	$(BIN)/lint-imports
+	$(BIN)/python scripts/unasync.py --check
+
+# luacheck reads the expanded scripts; where it is not installed the rest still runs.
+lua: $(READY)
+	$(BIN)/python -m limiter_service.store.scripts build/lua
+	@if command -v luacheck >/dev/null; then luacheck --config lua/.luacheckrc build/lua; \
+	else echo "luacheck is not installed (Debian: lua-check): skipped"; fi
+
+docs: $(READY)
+	$(BIN)/python scripts/reference.py --check
+
+format: $(READY)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+	$(BIN)/python scripts/unasync.py
+	$(BIN)/python scripts/reference.py
+
+sizes: $(READY)
+	$(BIN)/python scripts/sizes.py
+
+# Prints the figures that README and docs quote.
+bench: $(READY)
+	$(BIN)/python benchmarks/decision.py
+	$(BIN)/python benchmarks/throughput.py
+
+clean:
+	rm -rf $(VENV) build dist

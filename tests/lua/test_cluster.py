@@ -1,0 +1,81 @@
+"""The same scripts on a cluster: every key of a pool on one node, all of them declared."""
+
+import asyncio
+import itertools
+from collections.abc import Iterator
+
+import pytest
+import redis
+from histories import histories, run
+from hypothesis import HealthCheck, Phase, given, settings
+from tests_support.cluster import cluster, node_of
+from tests_support.scripts import CLOCK
+from tests_support.servers import valkey_binary
+
+from limiter_service.config import parse
+from limiter_service.engine.admission import Engine
+from limiter_service.engine.policy import Policies
+from limiter_service.engine.refusals import Refusal
+from limiter_service.store.client import Client
+from limiter_service.store.commands import Commands
+from limiter_wire import Acquire, Settle, Usage
+
+pytestmark = [pytest.mark.timeout(180), pytest.mark.xdist_group("cluster")]
+
+
+@pytest.fixture(scope="module")
+def ports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[int]]:
+    """Three masters."""
+    binary = valkey_binary()
+    if binary is None:
+        pytest.skip("the platform has no embedded Valkey")
+    with cluster(binary, tmp_path_factory.mktemp("cluster")) as running:
+        yield running
+
+
+def test_histories_on_a_cluster_end_as_the_reference_says(ports: list[int]) -> None:
+    """A node of a cluster refuses keys of other slots, so none is left undeclared."""
+    with redis.Redis(port=node_of(ports, CLOCK)) as client:
+        one = run(client)
+
+        @settings(
+            max_examples=60,
+            deadline=None,
+            database=None,
+            suppress_health_check=list(HealthCheck),
+            phases=[Phase.generate],
+        )
+        @given(histories)
+        def check(history: tuple[int, list]) -> None:  # type: ignore[type-arg]  # of steps
+            one(history)
+
+        check()
+
+
+async def test_pools_on_every_node_are_served_through_one_url(ports: list[int]) -> None:
+    """The service finds each pool's node, and each pool keeps its own exact budget."""
+    pools = [f"pool{i}" for i in range(12)]
+    assert len({node_of(ports, f"{{{pool}}}") for pool in pools}) == 3
+    limit = "{meter: tokens, limit: 100, per: day, window: calendar}"
+    text = "pools:\n" + "".join(f"  {p}: {{models: {{m: {{limits: [{limit}]}}}}}}\n" for p in pools)
+    urls = ",".join(f"127.0.0.1:{port}" for port in ports)
+    client = Client(f"redis+cluster://{urls}", connect_timeout=2.0, command_timeout=5.0)
+    ahead = itertools.count(1_700_000_000_000_000)
+    engine = Engine(
+        Commands(client), Policies(parse(text, ".yaml"), "sg:"), lambda: next(ahead), "sg:"
+    )
+
+    async def take(pool: str) -> int:
+        try:
+            granted = await engine.acquire(Acquire(resource=f"{pool}/m", tokens=9))
+        except Refusal:
+            return 0
+        await engine.settle(Settle(lease=granted.lease, usage=Usage(input_tokens=8)))
+        return 8
+
+    spent = await asyncio.gather(*(take(pool) for pool in pools * 20))
+    views = await asyncio.gather(*(engine.view(f"{pool}/m", "default") for pool in pools))
+    await client.aclose()
+    for i, view in enumerate(views):
+        assert view.limits[0].remaining == 100 - sum(spent[i :: len(pools)])
+        assert 0 <= view.limits[0].remaining < 100

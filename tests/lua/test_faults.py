@@ -1,0 +1,80 @@
+"""The model test can fail: each fault below, planted in the Lua, is found by it."""
+
+import pytest
+import redis
+from histories import histories, run
+from hypothesis import HealthCheck, Phase, given, settings
+
+from limiter_service.store.scripts import part
+
+# What is broken: part, text, its replacement. One line each, as a slip of the pen would be.
+FAULTS = {
+    "a bucket does not refill": ("lib/limits", "level + elapsed * rate", "level"),
+    "a bucket refills above its capacity": ("lib/limits", "if level > capacity then", "if false then"),
+    "a bucket grants one token too much": ("lib/limits", "amount - level > 1e-6", "amount - level > 1"),
+    "an empty bucket still grants": ("lib/limits", "amount - level > 1e-6", "level <= 0"),
+    "what can never fit is told to wait": ("lib/limits", "amount > capacity and NEVER or", ""),
+    "the wait of a bucket is rounded down": ("lib/limits", "math.ceil((amount - level) / rate)", "math.floor((amount - level) / rate)"),
+    "the first limit that binds wins, not the longest": ("lib/limits", "wait > longest or wait == NEVER", "longest == 0"),
+    "a shadow refuses": ("lib/limits", "if kind > SHADOW then", "if false then"),
+    "a refund fills above the capacity": ("lib/limits", "level < capacity and level or capacity", "level"),
+    "the chain is charged up to the first refusal": ("acquire", "elseif worst > 0 then\n  return", "elseif worst > 0 then\n  charge(states[1], RECORDS, #ARGV[1] / 8 + 1 + CELLS, 0)\n  save_all(states, wall, request)\n  return"),
+    "only the first scope is written": ("lib/limits", 'redis.call("SET", KEYS[scope], text, "KEEPTTL")', 'if scope == 1 then redis.call("SET", KEYS[scope], text, "KEEPTTL") end'),
+    "the same request charges twice": ("acquire", "if known then", "if false then"),
+    "other parameters under the same id are taken for the same": ("acquire", "local same = string.sub(known, 9, 16) == string.sub(request, 9, 16)", "local same = true"),
+    "a shadow without room is charged": ("acquire", "if refused and refused[i] then", "if false then"),
+    "a grant takes no slot": ("acquire", "window.hold(s, p, s[m], ask[1], ask[TTL])", "window = window"),
+    "a clock that steps back takes time away": ("lib/scope", "if elapsed < 0 then", "if false then"),
+    "a clock that steps back is not adopted": ("lib/scope", "s[m + 1], now, elapsed = s[m + 1] - elapsed, s[m], 0", "now, elapsed = s[m], 0"),
+    "a reload forgets every level": ("lib/scope", "window.start(s, p, at, math.max(wall + s[m + 1], s[m]), cell and old, cell)", "window.start(s, p, at, wall, nil, nil)"),
+    "a reload forgets the clock": ("lib/scope", "s[m], s[m + 1] = old[old_m], old[old_m + 1]", "old_m = old_m"),
+    "a settled lease settles again": ("lib/holding", "elseif lease[SETTLED] > 0 then", "elseif false then"),
+    "a lease never expires": ("lib/holding", "if wall >= granted + lease[TTL] then", "if false then"),
+    "a lease lives a second too long": ("lib/holding", "if wall >= granted + lease[TTL] then", "if wall > granted + lease[TTL] + 1e6 then"),
+    "any nonce settles": ("lib/holding", "lease[1] ~= nonce", "false"),
+    "a settle charges on top of the reservation": ("settle", "used - charged, lease", "used, lease"),
+    "a settle does not give its slot back": ("settle", "window.release(s, p, at, lease[1])", "window = window"),
+    "a settle writes no scope": ("settle", 'save_all(states, wall, "")\n', ""),
+    "a settle is not remembered": ("settle", "lease[SETTLED] = wall", "lease[SETTLED] = 0"),
+    "a renewal does not move the deadline": ("renew", "lease[TTL] = wall - granted + report[3]", "lease[TTL] = lease[TTL]"),
+    "a renewal does not keep the slot": ("renew", "window.hold(s, p, now, lease[1], report[3])", "window = window"),
+    "a renewal charges the same usage each time": ("renew", "lease[CHARGES + n] = used", "used = used"),
+    "a renewal refunds": ("renew", "if used > charged then", "if used >= 0 then"),
+    "a sliding window counts a slot too few": ("lib/sliding", "local ring, slots = n + 1, at + 2", "local ring, slots = n, at + 2"),
+    "old slots stay in the sum": ("lib/sliding", "s[at + 1], s[i] = s[at + 1] - s[i], 0", "s[i] = 0"),
+    "a refund goes to the newest slot": ("lib/sliding", "slot = held[held_at]", "slot = s[at]"),
+    "a refund of a slot that has left counts": ("lib/sliding", "if slot <= s[at] - ring or slot > s[at] then", "if false then"),
+    "the wait of a sliding window ends a slot early": ("lib/sliding", "return (last + ring) * s[p + 4] - now", "return (last + ring - 1) * s[p + 4] - now"),
+    "a new calendar window keeps what was spent": ("lib/calendar", "s[at], s[at + 1] = from, 0", "s[at] = from"),
+    "a refund resurrects a closed calendar window": ("lib/calendar", "if amount < 0 and held[held_at] ~= s[at] then", "if false then"),
+    "a clock behind a boundary opens the window again": ("lib/calendar", "if s[at] < from then", "if s[at] ~= from then"),
+    "a slot of an ended lease stays taken": ("lib/concurrency", 'string.format("(%.0f", now)', '"-inf"'),
+    "slots have room for one more": ("lib/concurrency", "local over = live + amount - s[p + 3]", "local over = live + amount - s[p + 3] - 1"),
+    "the wait for a slot is that of the last one": ("lib/concurrency", "over - 1, 1", "live - 1, 1"),
+}  # fmt: skip
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("fault", FAULTS)
+def test_the_model_finds_the_fault(valkey_db: redis.Redis, fault: str) -> None:
+    """Within a few hundred histories, the scripts with this fault differ from the reference."""
+    name, text, replacement = FAULTS[fault]
+    whole = part(name)
+    assert whole.count(text) == 1, "the fault no longer fits the script"
+    one = run(valkey_db, {name: whole.replace(text, replacement)})
+
+    @settings(
+        max_examples=600,
+        deadline=None,
+        database=None,
+        derandomize=True,
+        suppress_health_check=list(HealthCheck),
+        phases=[Phase.generate],
+        report_multiple_bugs=False,
+    )
+    @given(histories)
+    def check(history: tuple[int, list]) -> None:  # type: ignore[type-arg]  # of steps
+        one(history)
+
+    with pytest.raises((AssertionError, redis.ResponseError)):
+        check()

@@ -1,0 +1,150 @@
+"""Properties of single scripts that random histories do not reach."""
+
+import struct
+
+import pytest
+import redis
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tests_support.scripts import CLOCK, POOL, START, Bench, scripts
+
+from limiter_service.config import parse
+from limiter_service.engine.policy import Policies, Policy
+from limiter_service.store.commands import Verdict
+from limiter_service.store.scripts import load
+
+US = 1_000_000
+
+
+def policy(models: str, pool: str = "") -> Policy:
+    """The chain of one model."""
+    text = f"pools:\n  {POOL}:\n{pool}    models: {{m: {models}}}\n"
+    return Policies(parse(text, ".yaml"), "sg:").policy(f"{POOL}/m", "default")
+
+
+def take(bench: Bench, chain: Policy, request: str, *amounts: int) -> Verdict:
+    """Acquire with a minute to live and return the verdict."""
+    answer = bench.acquire(
+        chain, request, nonce=1, print_=1, ttl=60 * US, remember=60 * US, amounts=amounts
+    )
+    return answer.verdict
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    limit=st.integers(1, 10**7),
+    per=st.sampled_from(["second", "minute", "hour", "day", "7s", "0.3s"]),
+    share=st.integers(1, 100),
+    past=st.integers(0, 10**10),
+)
+def test_a_bucket_keeps_its_word_at_any_rate(
+    valkey_db: redis.Redis, limit: int, per: str, share: int, past: int
+) -> None:
+    """What is refused with a wait is granted exactly when that wait is over."""
+    valkey_db.flushall()
+    chain = policy(f"{{limits: [{{meter: tokens, limit: {limit}, per: {per}}}]}}")
+    bench = Bench(valkey_db, scripts())
+    amount = max(1, limit * share // 100)
+    assert take(bench, chain, "first", limit) is Verdict.DONE
+    bench.now += past
+    answer = bench.check(chain, [amount])
+    if answer.verdict is Verdict.DENIED:
+        bench.now += int(answer.numbers[1])
+        assert take(bench, chain, "second", amount) is Verdict.DONE
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    st.lists(st.tuples(st.integers(0, 400_000), st.integers(1, 60)), min_size=20, max_size=60),
+    st.integers(0, 10**6),
+)
+def test_no_period_of_a_sliding_window_exceeds_its_limit(
+    valkey_db: redis.Redis, arrivals: list[tuple[int, int]], offset: int
+) -> None:
+    """Whatever the sizes and times: 1.00x of the limit in every period, to the token."""
+    valkey_db.flushall()
+    chain = policy("{limits: [{meter: tokens, limit: 100, per: second, window: sliding}]}")
+    bench = Bench(valkey_db, scripts())
+    bench.now += offset
+    granted: list[tuple[int, int]] = []
+    for i, (gap, amount) in enumerate(arrivals):
+        bench.now += gap
+        if take(bench, chain, str(i), amount) is Verdict.DONE:
+            granted.append((bench.now, amount))
+    for end, _ in granted:
+        assert sum(a for at, a in granted if end - US < at <= end) <= 100
+
+
+def test_stale_boundaries_are_reported_and_nothing_is_written(valkey_db: redis.Redis) -> None:
+    """A service whose clock is in another window is told the server's time."""
+    chain = policy("{limits: [{meter: tokens, limit: 100, per: minute, window: calendar}]}")
+    bench = Bench(valkey_db, scripts())
+    fresh = chain.chain(START)
+    for moved in (-3600 * US, 3600 * US):
+        bench.now = START + moved
+        chain._chain, chain._valid = fresh, (0, 2 * START)  # computed by a wrong clock
+        answer = bench.acquire(chain, "r", nonce=1, print_=1, ttl=US, remember=US, amounts=[1])
+        assert answer.verdict is Verdict.STALE
+        assert answer.numbers[0] == START + moved
+        assert bench.dump() == {}
+
+
+def test_state_stays_as_large_as_it_was(valkey_db: redis.Redis) -> None:
+    """A thousand grants later a scope takes not a byte more."""
+    chain = policy(
+        "{rpm: 100000000, tpm: 100000000, rpd: 100000000,"
+        " limits: [{meter: tokens, limit: 1000000, per: 10s, window: sliding}]}"
+    )
+    bench = Bench(valkey_db, scripts())
+    key = chain.chain(START).scopes[0]
+    sizes = set()
+    for i in range(1000):
+        assert take(bench, chain, str(i), 1, 1, 17, 17) is Verdict.DONE
+        bench.now += 12_345
+        sizes.add(valkey_db.strlen(key))
+    assert len(sizes) == 1
+
+
+def test_cold_start_fills_a_part_of_what_has_no_state(valkey_db: redis.Redis) -> None:
+    """`cold_start: 0.5` begins every window half spent, and keeps an idle one for a day."""
+    chain = policy(
+        "{limits: [{meter: tokens, limit: 100, per: hour},"
+        " {name: s, meter: tokens, limit: 100, per: hour, window: sliding},"
+        " {name: c, meter: tokens, limit: 100, per: hour, window: calendar}]}",
+        "    cold_start: 0.5\n",
+    )
+    bench = Bench(valkey_db, scripts())
+    assert [level.left for level in bench.snapshot(chain)] == [50, 50, 50]
+    assert take(bench, chain, "r", 50, 50, 50) is Verdict.DONE
+    assert bench.keeps_for(chain.chain(START).scopes[0]) > 23 * 3600 * US
+
+
+def test_the_real_clock_is_the_servers(valkey_db: redis.Redis) -> None:
+    """Without the tests' clock, a snapshot answers with the server's TIME."""
+    chain = policy("{rpm: 5}").chain(START)
+    script = load("snapshot")
+    before = valkey_db.time()
+    answer = valkey_db.eval(
+        script.text, len(chain.scopes), *chain.scopes, *chain.policies, struct.pack("<d", 3)
+    )
+    after = valkey_db.time()
+    (now,) = struct.unpack("<d", answer[9:17])
+    assert before[0] * US + before[1] <= now <= after[0] * US + after[1]
+
+
+def test_a_lease_expires_by_the_clock_and_its_key_with_it(valkey_db: redis.Redis) -> None:
+    """Every key of a pool is kept for a bounded time."""
+    chain = policy("{tpm: 100, concurrency: 2}")
+    bench = Bench(valkey_db, scripts())
+    assert take(bench, chain, "r", 10, 1) is Verdict.DONE
+    for key in valkey_db.scan_iter():
+        assert valkey_db.pttl(key) > 0, f"{key!r} would live for ever"
+    lease = bench.keys.lease("default", "r")
+    assert 119_000 < valkey_db.pttl(lease) <= 120_000
+    assert valkey_db.exists(CLOCK)
+
+
+@pytest.mark.parametrize("name", ["acquire", "settle", "renew", "check", "snapshot"])
+def test_scripts_leave_no_global_behind(valkey_db: redis.Redis, name: str) -> None:
+    """A script compiles, and its text declares every name that it sets."""
+    assert valkey_db.script_load(load(name).text) == load(name).sha

@@ -1,0 +1,108 @@
+"""Run the real scripts from a test, with a clock that the test moves."""
+
+import struct
+from collections.abc import Mapping, Sequence
+
+import msgspec
+import redis
+
+from limiter_service.engine.levels import Level, read
+from limiter_service.engine.policy import Policy
+from limiter_service.store.commands import Verdict
+from limiter_service.store.keys import Keys
+from limiter_service.store.scripts import NAMES, Script, load
+
+POOL = "p"
+CLOCK = f"sg:{{{POOL}}}:clock"
+FAKE_CLOCK = f"""
+local function now_us()
+  return tonumber(redis.call("GET", "{CLOCK}"))
+end
+"""
+START = 1_700_000_000_000_000
+"""A Tuesday evening in 2023, in microseconds."""
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """A script's verdict and numbers."""
+
+    verdict: Verdict
+    numbers: tuple[float, ...]
+
+
+def scripts(faults: Mapping[str, str] | None = None) -> dict[str, Script]:
+    """Every script with the fake clock, and with other texts for the files in *faults*."""
+    parts = {"lib/clock": FAKE_CLOCK, **(faults or {})}
+    return {name: load(name, parts) for name in NAMES}
+
+
+class Bench:
+    """One pool on a real server."""
+
+    def __init__(self, client: redis.Redis, loaded: dict[str, Script]) -> None:
+        self._client, self._scripts = client, loaded
+        self.keys = Keys(POOL)
+        self.now = START
+
+    def acquire(
+        self,
+        policy: Policy,
+        request_id: str,
+        *,
+        nonce: int,
+        print_: int,
+        ttl: int,
+        remember: int,
+        amounts: Sequence[float],
+    ) -> Answer:
+        """Run acquire.lua."""
+        values = [nonce, print_, ttl, remember, 0, len(amounts), *amounts]
+        return self._run("acquire", policy, values, request_id)
+
+    def settle(self, policy: Policy, request_id: str, nonce: int, used: Sequence[float]) -> Answer:
+        """Run settle.lua."""
+        return self._run("settle", policy, [7, nonce, *used], request_id)
+
+    def renew(
+        self, policy: Policy, request_id: str, nonce: int, ttl: int, used: Sequence[float]
+    ) -> Answer:
+        """Run renew.lua."""
+        return self._run("renew", policy, [8, nonce, ttl, *used], request_id)
+
+    def check(self, policy: Policy, amounts: Sequence[float]) -> Answer:
+        """Run check.lua."""
+        return self._run("check", policy, [9, *amounts], None)
+
+    def snapshot(self, policy: Policy) -> list[Level]:
+        """Run snapshot.lua and read its levels."""
+        answer = self._run("snapshot", policy, [10], None)
+        return read(answer.numbers, 1, len(policy.limits))[0]
+
+    def dump(self) -> dict[bytes, bytes]:
+        """Every key as the server holds it, to see that nothing was written."""
+        return {
+            key: self._client.dump(key) for key in self._client.scan_iter() if key != CLOCK.encode()
+        }
+
+    def keeps_for(self, key: str) -> float:
+        """Microseconds that the server keeps *key*."""
+        return self._client.pttl(key) * 1000
+
+    def _run(
+        self, name: str, policy: Policy, values: Sequence[float], request_id: str | None
+    ) -> Answer:
+        script, chain = self._scripts[name], policy.chain(self.now)
+        keys = [*chain.scopes, *chain.slots]
+        if request_id is not None:
+            keys.append(self.keys.lease(policy.tenant, request_id))
+        request = struct.pack(f"<{len(values)}d", *values)
+        pipeline = self._client.pipeline(transaction=False)
+        pipeline.set(CLOCK, self.now, ex=3600)
+        pipeline.evalsha(script.sha, len(keys), *keys, *chain.policies, request)
+        try:
+            answer = pipeline.execute()[1]
+        except redis.exceptions.NoScriptError:
+            answer = self._client.eval(script.text, len(keys), *keys, *chain.policies, request)
+        assert answer[:8] == request[:8], "the tag of the answer"
+        numbers = struct.unpack(f"<{(len(answer) - 9) // 8}d", answer[9:])
+        return Answer(Verdict(chr(answer[8])), numbers)
