@@ -257,8 +257,10 @@ class _UniqueKeys(yaml.SafeLoader):
         seen: set[Any] = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
+            line = key_node.start_mark.line + 1
+            if isinstance(key, list | dict | set):
+                raise ValueError(f"line {line}: a key is a name, not a {type(key).__name__}")
             if key in seen:
-                line = key_node.start_mark.line + 1
                 raise ValueError(f"line {line}: the key {key!r} stands twice in one mapping")
             seen.add(key)
         return super().construct_mapping(node, deep)
@@ -354,6 +356,8 @@ def _build_struct(
 
 
 def _explain(message: str, kind: Any) -> str:
+    if get_origin(kind) is dict and "enum value" in message:  # a key that is not allowed
+        kind = get_args(kind)[0]
     allowed = list(kind) if isinstance(kind, type) and issubclass(kind, Meter) else _literals(kind)
     if allowed:
         return f"allowed: {', '.join(allowed)}"

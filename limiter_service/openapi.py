@@ -90,7 +90,7 @@ def document(app: FastAPI) -> dict[str, Any]:
             routes=app.routes,
             openapi_version="3.1.0",
         )
-        types = [Problem, Health, ResourceList, ResourceView]
+        types: list[type] = [Problem, Health, ResourceList, ResourceView]
         types += [kind for request, answer, *_ in _HOT.values() for kind in (request, answer)]
         _, components = msgspec.json.schema_components(types, ref_template=_REFERENCE)
         whole.setdefault("components", {}).setdefault("schemas", {}).update(components)

@@ -12,6 +12,7 @@ from uvicorn.supervisors import Multiprocess
 
 from limiter_service import settings as environment
 from limiter_service.app import create_app
+from limiter_service.config_advice import advice
 from limiter_service.embedded import EmbeddedValkey
 from limiter_service.front import Front
 from limiter_service.pools import Pools
@@ -29,6 +30,8 @@ def run(settings: Settings) -> None:
     check(settings)
     configure(settings.log_level, settings.log_format)
     pools = Pools(settings.config)
+    for line in advice(pools.config):
+        _say(f"note: {line}")
     listener = _bind(settings.host, settings.port)
     with contextlib.ExitStack() as stack:
         stack.callback(listener.close)
@@ -81,6 +84,7 @@ def worker_app() -> Front:
 def _serve_many(settings: Settings, listener: socket.socket) -> None:
     environment.export(settings)
     config = _uvicorn("limiter_service.serving:worker_app", factory=True, workers=settings.workers)
+    listener.listen(config.backlog)  # callers may come before the first worker accepts
     _announce(listener)
     Multiprocess(config, sockets=[listener]).run()
 

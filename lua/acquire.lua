@@ -8,7 +8,7 @@
 -- returns the nonce, a letter, a body:
 --         G granted, R repeated: the lease (lib/lease)
 --         C conflict: the request id was used with other parameters; nothing
---         D denied: number of the binding limit, time to wait (-1 never), the scopes
+--         D denied: number of the binding limit, time to wait (-1 never), the states
 --         B boundaries stale: the server's time
 
 -- @include lib/clock
@@ -30,36 +30,36 @@ if known then
   return tag .. (same and "R" .. known or "C")
 end
 
-local ask, states, wall = numbers(request), {}, now_us()
-local worst, wait, refused = survey(texts, states, scopes, ask, CHARGES, wall)
+local ask, wall = numbers(request), now_us()
+local worst, wait, refused = survey(texts, scopes, ask, CHARGES, wall)
 if worst == STALE then
   return tag .. "B" .. struct.pack("<d", wall)
 elseif worst > 0 then
-  return tag .. "D" .. struct.pack("<dd", worst, wait) .. texts_of(states)
+  return tag .. "D" .. struct.pack("<dd", worst, wait) .. texts_of_states()
 end
 
 local i = CHARGES
 for scope = 1, scopes do
-  local s, m = states[scope], #ARGV[scope] / 8 + 1
-  local p, at = RECORDS, m + CELLS
-  for _ = 1, s[COUNT] do
+  local q, s, p, at = policies[scope], states[scope], RECORDS, CELLS + 1
+  for _ = 1, q[COUNT] do
     i = i + 1
-    local window = windows[s[p]]
+    local window = windows[q[p]]
     if refused and refused[i] then
       ask[i] = -1
     else
-      charge(s, p, at, ask[i])
+      charge(q, p, s, at, ask[i])
       if window and window.hold then
-        window.hold(s, p, s[m], ask[1], ask[TTL])
+        window.hold(q, p, s[TIME], ask[1], ask[TTL])
       end
     end
-    p, at = p + (window and window.record or BUCKET_RECORD), at + s[p + 2]
+    p = p + (window and window.record or BUCKET_RECORD)
+    at = at + (window and window.cell or BUCKET_CELL) + 1
   end
 end
 
 if refused then
   request = text_of(ask, 1, i)
 end
-local lease = save_all(states, wall, request)
+local lease = save_all(request, wall)
 redis.call("SET", KEYS[#KEYS], lease, "PX", math.ceil((ask[TTL] + ask[REMEMBER]) / 1000))
 return tag .. "G" .. lease

@@ -4,7 +4,7 @@
 -- ARGV    the policy of each scope; last, the question: tag, the amount for each limit
 -- returns the tag, a letter, a body:
 --         G would be granted, D would be denied: number of the binding limit or 0, time
---           to wait (-1 never), the scopes
+--           to wait (-1 never), the states
 --         B boundaries stale: the server's time
 
 -- @include lib/clock
@@ -17,11 +17,11 @@
 -- @include lib/limits
 -- @include lib/answer
 
-local texts = #KEYS > 0 and redis.call("MGET", unpack(KEYS)) or {}
-local ask, states, wall = numbers(ARGV[#ARGV]), {}, now_us()
+local texts, ask, wall = redis.call("MGET", unpack(KEYS)), numbers(ARGV[#ARGV]), now_us()
 local tag = string.sub(ARGV[#ARGV], 1, 8)
-local worst, wait = survey(texts, states, #ARGV - 1, ask, 1, wall)
+local worst, wait = survey(texts, #ARGV - 1, ask, 1, wall)
 if worst == STALE then
   return tag .. "B" .. struct.pack("<d", wall)
 end
-return tag .. (worst == 0 and "G" or "D") .. struct.pack("<dd", worst, wait) .. texts_of(states)
+local verdict = worst == 0 and "G" or "D"
+return tag .. verdict .. struct.pack("<dd", worst, wait) .. texts_of_states()

@@ -25,29 +25,28 @@ if not lease then
   return tag .. granted
 end
 
-local states = {}
-if survey(texts, states, scopes, report, 3, wall) == STALE then
+if survey(texts, scopes, report, 3, wall) == STALE then
   return tag .. "B" .. struct.pack("<d", wall)
 end
 
 local i = 3
-each_limit(states, function(s, p, at, now)
+each_limit(function(q, p, s, at)
   i = i + 1
-  local n, used = nth[s[p + 1]], report[i]
+  local n, used = nth[q[p + 1]], report[i]
   local charged = n and lease[CHARGES + n]
   if n and charged >= 0 then
     if used > charged then
-      charge(s, p, at, used - charged)
+      charge(q, p, s, at, used - charged)
       lease[CHARGES + n] = used
     end
-    local window = windows[s[p]]
+    local window = windows[q[p]]
     if window and window.hold then
-      window.hold(s, p, now, lease[1], report[3])
+      window.hold(q, p, s[TIME], lease[1], report[3])
     end
   end
 end)
 
-save_all(states, wall, "")
+save_all("", wall)
 lease[TTL] = wall - granted + report[3]
 local text = text_of(lease, 1, #lease)
 redis.call("SET", KEYS[#KEYS], text, "PX", math.ceil((report[3] + lease[REMEMBER]) / 1000))

@@ -27,8 +27,7 @@ if not lease then
   return tag .. why
 end
 
-local states = {}
-if survey(texts, states, scopes, report, 2, wall) == STALE then
+if survey(texts, scopes, report, 2, wall) == STALE then
   return tag .. "B" .. struct.pack("<d", wall)
 end
 
@@ -36,22 +35,22 @@ local last, i = #lease, 2
 for nothing = 1, lease[LIMITS] do
   lease[last + nothing] = 0
 end
-each_limit(states, function(s, p, at)
+each_limit(function(q, p, s, at)
   i = i + 1
-  local n, used = nth[s[p + 1]], report[i]
+  local n, used = nth[q[p + 1]], report[i]
   local charged = n and lease[CHARGES + n]
   if n and charged >= 0 then
     if used >= 0 then
-      lease[last + n] = charge(s, p, at, used - charged, lease, held[s[p + 1]])
+      lease[last + n] = charge(q, p, s, at, used - charged, lease, held[q[p + 1]])
     end
-    local window = windows[s[p]]
+    local window = windows[q[p]]
     if window and window.release then
-      window.release(s, p, at, lease[1])
+      window.release(q, p, s, at, lease[1])
     end
   end
 end)
 
-save_all(states, wall, "")
+save_all("", wall)
 lease[SETTLED] = wall
 local text = text_of(lease, 1, last + lease[LIMITS])
 redis.call("SET", KEYS[#KEYS], text, "PX", math.ceil(lease[REMEMBER] / 1000))

@@ -3,7 +3,7 @@
 -- KEYS    the scopes and the slots, as for acquire; no lease
 -- ARGV    the policy of each scope; last, a tag
 -- returns the tag, a letter, a body:
---         G the server's time, the scopes
+--         G the server's time, the states
 --         B boundaries stale: the server's time
 
 -- @include lib/clock
@@ -16,10 +16,10 @@
 -- @include lib/limits
 -- @include lib/answer
 
-local texts, states, wall = redis.call("MGET", unpack(KEYS)), {}, now_us()
+local texts, wall, tag = redis.call("MGET", unpack(KEYS)), now_us(), ARGV[#ARGV]
 local nothing = setmetatable({}, { __index = function() return 0 end })
-local time, tag = struct.pack("<d", wall), ARGV[#ARGV]
-if survey(texts, states, #ARGV - 1, nothing, 0, wall) == STALE then
+local time = struct.pack("<d", wall)
+if survey(texts, #ARGV - 1, nothing, 0, wall) == STALE then
   return tag .. "B" .. time
 end
-return tag .. "G" .. time .. texts_of(states)
+return tag .. "G" .. time .. texts_of_states()

@@ -7,7 +7,7 @@ from limiter_service.engine import charging, ids
 from limiter_service.engine.charging import PriceMissing
 from limiter_service.engine.expectation import Expectation
 from limiter_service.engine.ids import LeaseRef
-from limiter_service.engine.levels import Level, amount, read, states, whole
+from limiter_service.engine.levels import Level, amount, left, read, states, whole
 from limiter_service.engine.policy import Limit, Policies, Policy, UnknownResource
 from limiter_service.engine.refusals import Refusal, refuse
 from limiter_service.store.commands import NEVER, Chain, Claim, Commands, Reply, Verdict
@@ -136,7 +136,7 @@ class Engine:
         reply = await self._call(policy, lambda chain: self._commands.snapshot(chain, tag))
         levels, _ = read(reply.numbers, 1, len(policy.limits))
         slots = [
-            int(level.capacity - level.left)
+            int(level.cell[0])
             for level, limit in zip(levels, policy.limits, strict=True)
             if limit.window == "concurrency"
         ]
@@ -313,10 +313,10 @@ def _denied(policy: Policy, amounts: Sequence[float], numbers: Sequence[float]) 
             would_fit=_would_fit(policy, amounts, levels),
             limits=seen,
         )
-    left = amount(limit, levels[i].left)
+    room = amount(limit, left(limit, levels[i]))
     return refuse(
         ErrorCode.RATE_LIMITED,
-        f"{limit.name} has {left:g} {limit.meter} left and {asked:g} are asked for; "
+        f"{limit.name} has {room:g} {limit.meter} left and {asked:g} are asked for; "
         f"it fits in {wait / _MICRO:.3f} s",
         resource=policy.resource,
         retry_after=wait / _MICRO,
@@ -335,7 +335,7 @@ def _would_fit(policy: Policy, amounts: Sequence[float], levels: Sequence[Level]
         if limit.shadow:
             continue
         if charging.counts_tokens(limit):
-            rooms.append(max(0, int(amount(limit, level.left))))
-        elif asked > level.left + 1e-6:
+            rooms.append(max(0, int(amount(limit, left(limit, level)))))
+        elif asked > left(limit, level) + 1e-6:
             rooms.append(0)
     return min(rooms) if rooms else None

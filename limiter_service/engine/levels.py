@@ -5,69 +5,71 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from limiter_service.engine.policy import Limit, Policy
+from limiter_service.engine.policy import SLOTS_OF_A_WINDOW, Limit, Policy, slot_width
 from limiter_wire import LimitState
 
 _MICRO = 1_000_000
-_COUNT, _RECORDS, _CELLS = 2, 3, 3
-_RECORD = {1: 5, 2: 6, 3: 7, 4: 5}
-_SHADOW = 4
+_COUNT, _TIME, _SKEW, _CELLS = 1, 2, 3, 5
+_SIZES = (1, SLOTS_OF_A_WINDOW + 3, 2, 1)  # of a cell, by kind
+_RING = SLOTS_OF_A_WINDOW + 1
 
 
 class Level(msgspec.Struct, frozen=True, kw_only=True):
-    """One limit at the time of the answer, in the scripts' units and microseconds."""
+    """The cell of one limit, as it stood at `now` in its scope and `wall` on the server."""
 
     limit_id: float
-    capacity: float
-    left: float
-    reset: float
+    cell: Sequence[float]
+    now: float
+    wall: float
 
 
 def read(numbers: Sequence[float], start: int, limits: int) -> tuple[list[Level], int]:
-    """*limits* limits of the scopes in *numbers* from *start* on, and where they end."""
+    """*limits* limits of the states in *numbers* from *start* on, and where they end."""
     levels: list[Level] = []
     while True:  # a chain without limits still has one scope
-        start = _read_scope(numbers, start, levels)
+        count, now = int(numbers[start + _COUNT]), numbers[start + _TIME]
+        wall, at = now - numbers[start + _SKEW], start + _CELLS
+        for _ in range(count):
+            limit_id = numbers[at]
+            size = _SIZES[int(limit_id) % len(_SIZES)]
+            cell = numbers[at + 1 : at + 1 + size]
+            levels.append(Level(limit_id=limit_id, cell=cell, now=now, wall=wall))
+            at += 1 + size
+        start = at
         if len(levels) >= limits:
             return levels, start
 
 
-def _read_scope(numbers: Sequence[float], start: int, levels: list[Level]) -> int:
-    count = int(numbers[start + _COUNT])
-    p = start + _RECORDS
-    records = []
-    for _ in range(count):
-        records.append(p)
-        p += _RECORD[(int(numbers[p]) - 1) % _SHADOW + 1]
-    now, skew = numbers[p], numbers[p + 1]
-    at = p + _CELLS
-    for record in records:
-        levels.append(_level(numbers, record, at, now, now - skew))
-        at += int(numbers[record + 2])
-    return at
-
-
-def _level(s: Sequence[float], p: int, at: int, now: float, wall: float) -> Level:
-    capacity = s[p + 3]
-    match (int(s[p]) - 1) % _SHADOW + 1:
-        case 1:
-            left, reset = s[at], (capacity - s[at]) / s[p + 4]
-        case 2:
-            left, reset = capacity - s[at + 1], _ring_reset(s, p, at, now)
-        case 3:
-            stop, next_stop = s[p + 5], s[p + 6]
-            end = next(e for e in (stop, next_stop, 2 * next_stop - stop) if s[at] < e)
-            left, reset = capacity - s[at + 1], end - wall
+def left(limit: Limit, level: Level) -> float:
+    """What is left of a limit, in the scripts' units; negative is a debt."""
+    match limit.window:
+        case "bucket":
+            return level.cell[0]
+        case "sliding" | "calendar":
+            return limit.capacity - level.cell[1]
         case _:
-            left, reset = capacity - s[at], 0.0
-    return Level(limit_id=s[p + 1], capacity=capacity, left=left, reset=max(0.0, reset))
+            return limit.capacity - level.cell[0]
 
 
-def _ring_reset(s: Sequence[float], p: int, at: int, now: float) -> float:
-    newest, ring = int(s[at]), int(s[p + 5]) + 1
-    for slot in range(newest, newest - ring, -1):
-        if s[at + 2 + slot % ring] != 0:
-            return (slot + ring) * s[p + 4] - now
+def reset(policy: Policy, limit: Limit, level: Level) -> float:
+    """Microseconds until a limit is as good as new when nothing else comes."""
+    match limit.window:
+        case "bucket":
+            after = (limit.capacity - level.cell[0]) / limit.rate
+        case "sliding":
+            after = _ring_reset(level.cell, slot_width(limit), level.now)
+        case "calendar":
+            after = policy.window_end(limit, level.cell[0]) - level.wall
+        case _:
+            after = 0.0
+    return max(0.0, after)
+
+
+def _ring_reset(cell: Sequence[float], width: int, now: float) -> float:
+    newest = int(cell[0])
+    for slot in range(newest, newest - _RING, -1):
+        if cell[2 + slot % _RING] != 0:
+            return (slot + _RING) * width - now
     return 0.0
 
 
@@ -87,8 +89,8 @@ def _states(
             name=limit.name,
             meter=limit.meter,
             limit=whole(limit.limit),
-            remaining=amount(limit, level.left),
-            reset_after=math.ceil(level.reset) / _MICRO,
+            remaining=amount(limit, left(limit, level)),
+            reset_after=math.ceil(reset(policy, limit, level)) / _MICRO,
             per=limit.per,
             window=limit.window,
             scope=limit.scope,

@@ -92,6 +92,7 @@ class Policy:
             if limit.kind == _KINDS["concurrency"]
         )
         self._has_calendar = any(limit.kind == _KINDS["calendar"] for limit in self.limits)
+        self._edges: dict[int, tuple[int, int, int]] = {}
         self._chain: Chain | None = None
         self._valid = (0, 0)
 
@@ -102,38 +103,54 @@ class Policy:
             self._chain, self._valid = self._build(now_us)
         return self._chain
 
+    def window_end(self, limit: Limit, start: float) -> float:
+        """When the calendar window that began at *start* ends, in Unix µs."""
+        return next((edge for edge in self._edges[limit.id] if edge > start), start)
+
     def _build(self, now_us: float) -> tuple[Chain, tuple[int, int]]:
         slot = len(self._scopes)
-        spans: list[tuple[int, int]] = []
+        kept = max(_LEAST_KEPT, self.lease_ttl * _MICRO)
+        if self.config.cold_start < 1:
+            # Otherwise an idle limit would lose its state and start cold.
+            kept = max(kept, _KEPT_FOR_COLD_START)
         policies = []
         for scope in self._scopes:
-            kept = max(_LEAST_KEPT, self.lease_ttl * _MICRO)
-            if self.config.cold_start < 1:
-                # Otherwise an idle limit would lose its state and start cold.
-                kept = max(kept, _KEPT_FOR_COLD_START)
-            values: list[float] = [kept, self.config.cold_start, len(scope.limits)]
+            records: list[float] = []
             for limit in scope.limits:
                 kind = limit.kind + (_SHADOW if limit.shadow else 0)
-                head = [kind, limit.id]
+                records += [kind, limit.id, limit.capacity]
                 match limit.window:
                     case "bucket":
-                        values += [*head, 1, limit.capacity, limit.rate]
+                        records.append(limit.rate)
                     case "sliding":
-                        assert limit.per is not None
-                        width = math.ceil(limit.per * _MICRO / SLOTS_OF_A_WINDOW)
-                        size = SLOTS_OF_A_WINDOW + 3
-                        values += [*head, size, limit.capacity, width, SLOTS_OF_A_WINDOW]
+                        records.append(slot_width(limit))
                     case "calendar":
-                        span = cast("Span", limit.config.per)
-                        edges = boundaries(span, limit.config.timezone, now_us)
-                        spans.append(edges[:2])
-                        values += [*head, 2, limit.capacity, *edges]
+                        edges = self._edges_of(limit, now_us)
+                        records += edges
                     case _:
                         slot += 1
-                        values += [*head, 1, limit.capacity, slot]
-            policies.append(pack(values))
-        valid = (max(s for s, _ in spans), min(e for _, e in spans)) if spans else (0, 0)
+                        records.append(slot)
+            head = [len(scope.limits), kept, self.config.cold_start]
+            policies.append(pack([_version(head + records), *head, *records]))
+        spans = list(self._edges.values())
+        valid = (max(e[0] for e in spans), min(e[1] for e in spans)) if spans else (0, 0)
         return Chain(tuple(s.key for s in self._scopes), tuple(policies), self._slots), valid
+
+    def _edges_of(self, limit: Limit, now_us: float) -> tuple[int, int, int]:
+        span = cast("Span", limit.config.per)
+        self._edges[limit.id] = boundaries(span, limit.config.timezone, now_us)
+        return self._edges[limit.id]
+
+
+def slot_width(limit: Limit) -> int:
+    """Microseconds of one slot of a sliding window: whole, and never too narrow."""
+    assert limit.per is not None
+    return math.ceil(limit.per * _MICRO / SLOTS_OF_A_WINDOW)
+
+
+def _version(values: list[float]) -> int:
+    """A number that is equal for equal policies of a scope."""
+    return int.from_bytes(blake2b(pack(values), digest_size=6).digest(), "big")
 
 
 class UnknownResource(LookupError):  # the name of the answer
@@ -209,11 +226,12 @@ def _limit(scope: str, label: str, config: LimitConfig) -> Limit:
     window = "concurrency" if config.meter is Meter.CONCURRENCY else config.window
     capacity = (config.burst if config.burst is not None else config.limit) * unit
     rate = config.limit * unit / (per * _MICRO) if per and window == "bucket" else 0.0
-    # Whatever changes the meaning of the stored cell makes another limit of it.
+    # Whatever changes the meaning of the stored cell makes another limit of it. The kind in
+    # the last two bits lets scripts read a state without its policy (lua/lib/layout).
     shape = f"{scope}|{config.name}|{config.meter}|{window}|{_shape_of[window](config, per)}"
     digest = blake2b(shape.encode(), digest_size=6)
     return Limit(
-        id=int.from_bytes(digest.digest(), "big"),
+        id=int.from_bytes(digest.digest(), "big") * _SHADOW + _KINDS[window] - 1,
         name=f"{label}.{config.name}",
         scope=scope,
         meter=config.meter,

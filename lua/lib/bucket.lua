@@ -1,18 +1,18 @@
 -- Token bucket: refills continuously, holds `capacity`, may be in debt after a settle.
 --
--- record  kind 1, id, size, capacity, units per microsecond
+-- record  kind 1, id, capacity, units per microsecond
 -- cell    level
 --
 -- Almost every limit is one, and a call per limit would cost more than its
 -- arithmetic: lib/limits writes look, charge and keep of a bucket out in its loops.
-local BUCKET_RECORD = 5
+local BUCKET_RECORD, BUCKET_CELL = 4, 1
 
 local function bucket_window()
-  -- `old` is a state with the same limit under another configuration: the level stays,
-  -- and what has passed since the last write earns the new rate.
-  local function start(s, p, at, _, old, old_at)
-    s[at] = old and old[old_at] or s[p + 3] * s[COLD_START]
+  -- `old` is a state under another policy with the same limit: the level stays, and
+  -- what has passed since the last write earns the new rate.
+  local function start(q, p, s, at, _, old, old_at)
+    s[at] = old and old[old_at] or q[p + 2] * q[COLD_START]
   end
 
-  return { record = BUCKET_RECORD, start = start }
+  return { record = BUCKET_RECORD, cell = BUCKET_CELL, start = start }
 end

@@ -3,22 +3,22 @@
 -- A member is the nonce of a lease and its score the deadline, so a lease that is
 -- never settled gives its slot back on time without anybody's help.
 --
--- record  kind 4, id, size, capacity, place of the slots in KEYS
+-- record  kind 4, id, capacity, place of the slots in KEYS
 -- cell    live leases
 local function concurrency_window()
-  local function start(s, _, at)
+  local function start(_, _, s, at)
     s[at] = 0
   end
 
   -- Until enough of the live leases must have ended at the latest.
-  local function look(s, p, at, amount, now)
-    local slots, after = KEYS[s[p + 4]], string.format("(%.0f", now)
+  local function look(q, p, s, at, amount, now)
+    local capacity, slots, after = q[p + 2], KEYS[q[p + 3]], string.format("(%.0f", now)
     local live = redis.call("ZCOUNT", slots, after, "+inf")
     s[at] = live
-    local over = live + amount - s[p + 3]
+    local over = live + amount - capacity
     if over <= 0 then
       return 0
-    elseif amount > s[p + 3] then
+    elseif amount > capacity then
       return NEVER
     end
     local first = { "LIMIT", over - 1, 1 }
@@ -27,7 +27,7 @@ local function concurrency_window()
   end
 
   -- A slot is held or released (below), never by halves.
-  local function charge(s, _, at, amount)
+  local function charge(s, at, amount)
     if amount > 0 then
       s[at] = s[at] + amount
     end
@@ -40,8 +40,8 @@ local function concurrency_window()
   end
 
   -- Take a slot, or move the deadline of one that is held already.
-  local function hold(s, p, now, member, life)
-    local slots = KEYS[s[p + 4]]
+  local function hold(q, p, now, member, life)
+    local slots = KEYS[q[p + 3]]
     redis.call("ZREMRANGEBYSCORE", slots, "-inf", now)
     redis.call("ZADD", slots, now + life, member)
     local expiry = math.ceil(life / 1000) + 60000
@@ -50,12 +50,13 @@ local function concurrency_window()
     end
   end
 
-  local function release(s, p, at, member)
-    s[at] = s[at] - redis.call("ZREM", KEYS[s[p + 4]], member)
+  local function release(q, p, s, at, member)
+    s[at] = s[at] - redis.call("ZREM", KEYS[q[p + 3]], member)
   end
 
   return {
-    record = 5,
+    record = 4,
+    cell = 1,
     start = start,
     look = look,
     charge = charge,

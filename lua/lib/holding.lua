@@ -10,37 +10,34 @@ local function open_lease(text, nonce, wall)
   elseif lease[SETTLED] > 0 then
     return nil, "A" .. text
   end
-  lease[#lease] = nil -- struct.unpack ends with the next position
-  local granted, nth, held, i = nil, {}, {}, 0
+  lease[#lease] = nil
   local base = CHARGES + lease[LIMITS]
-  while base < #lease do
-    local cells, m, last = places(lease, base)
-    granted = granted or lease[m] - lease[m + 1]
-    local p = base + RECORDS
-    for _ = 1, lease[base + COUNT] do
-      i = i + 1
-      local id = lease[p + 1]
-      nth[id], held[id] = i, cells[id]
-      p = p + window_of(lease[p]).record
-    end
-    base = last
-  end
+  local granted = lease[base + TIME] - lease[base + SKEW]
   if wall >= granted + lease[TTL] then
     return nil, "X"
+  end
+  local nth, held, i = {}, {}, 0
+  while base < #lease do
+    local last = note_cells(lease, base, held)
+    local at = base + CELLS
+    for _ = 1, lease[base + COUNT] do
+      i = i + 1
+      nth[lease[at]] = i
+      at = at + 1 + window_of(lease[at] % SHADOW + 1).cell
+    end
+    base = last
   end
   return lease, granted, nth, held
 end
 
--- Call visit(s, p, at, now) for every limit: its scope, its record, its cell, the
--- time of the scope. For scripts that are not on the hottest path.
-local function each_limit(states, visit)
+-- Call visit(q, p, s, at) for every limit: its record and its cell.
+local function each_limit(visit)
   for scope = 1, #states do
-    local s, m = states[scope], #ARGV[scope] / 8 + 1
-    local p, at = RECORDS, m + CELLS
-    for _ = 1, s[COUNT] do
-      local record, size = window_of(s[p]).record, s[p + 2]
-      visit(s, p, at, s[m])
-      p, at = p + record, at + size
+    local q, s, p, at = policies[scope], states[scope], RECORDS, CELLS + 1
+    for _ = 1, q[COUNT] do
+      local window = window_of(q[p])
+      visit(q, p, s, at)
+      p, at = p + window.record, at + window.cell + 1
     end
   end
 end

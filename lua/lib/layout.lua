@@ -1,23 +1,29 @@
 -- Everything that scripts store, take and answer is an array of little-endian doubles:
 -- one call decodes it, whole numbers are exact to 2^53, and a microsecond fits.
 --
--- A scope (a pool, a model, a tenant, or a tenant on a model) is stored as the
--- policy under which it was last written, followed by its cells:
+-- A scope is a pool, a model, a tenant, or a tenant on a model. The service sends its
+-- policy with each call, and the store keeps its state:
 --
---   policy  least time to keep the scope, fill of a limit without state, number of
---           limits, then one record per limit: kind, id, size of its cell, capacity,
---           and what its window needs
---   cells   time of the last write, skew, wall time until which it is kept, then one
---           cell per limit
+--   policy  version, number of limits, least time to keep the state, fill of a limit
+--           without state; then a record per limit: kind, id, capacity, and what its
+--           window needs
+--   state   version of the policy that it was written under, number of limits, time of
+--           the last write, skew, wall time until which it is kept; then per limit its
+--           id and its cell
 --
--- A window explains its record and its cell at its head (lib/bucket and its kin).
--- A shadow of a window has a kind SHADOW higher. All times are microseconds.
-local COLD_START, COUNT, RECORDS, CELLS = 2, 3, 4, 3
+-- A window explains its record and its cell at its head (lib/bucket and its kin). A
+-- shadow of a window has a kind SHADOW higher in the policy. The last two bits of an id
+-- are its kind less one, so that a state can be read without its policy. All times are
+-- microseconds.
+local VERSION, COUNT = 1, 2
+local KEEP, COLD_START, RECORDS = 3, 4, 5
+local TIME, SKEW, KEPT, CELLS = 3, 4, 5, 6
 local BUCKET, SHADOW = 1, 4
 
 -- What a window answers beside a time to wait.
 local NEVER, STALE = -1, -2
 
+-- The array behind a text; its last element is a rest of struct.unpack.
 local function numbers(text)
   return { struct.unpack(string.rep("<d", #text / 8), text) }
 end

@@ -3,6 +3,6 @@
 --
 --   nonce, fingerprint of the request, time to live, time to remember it afterwards,
 --   wall time of the settle or 0, number of limits, the charge of each (-1: a shadow
---   had no room); the scopes as they stood after the grant; once settled, what
+--   had no room); the states of the scopes just after the grant; once settled, what
 --   moved on each limit
 local TTL, REMEMBER, SETTLED, LIMITS, CHARGES = 3, 4, 5, 6, 6

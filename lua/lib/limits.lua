@@ -1,23 +1,25 @@
 -- Every limit of the chain at once: what fits, what it costs, what is left.
 --
--- `states[i]` is the i-th scope; its policy is ARGV[i] and its key KEYS[i].
+-- ARGV[i] is the policy of the i-th scope and KEYS[i] its state.
+local policies, states = {}, {}
 
--- Open the scopes into `states` and look at every limit as it is now; the i-th is
--- asked for amounts[offset + i]. Returns the number of the enforced limit that binds
--- longest and for how long: 0 when all have room, STALE when the boundaries of a
--- calendar are. A limit that can never fit binds before all. Third, the set of places
--- in `amounts` whose limits are shadows without room, or nil.
-local function survey(texts, states, scopes, amounts, offset, wall)
+-- Open every scope and look at every limit as it is now; the i-th is asked for
+-- amounts[offset + i]. Returns the number of the enforced limit that binds longest and
+-- for how long: 0 when all have room, STALE when the boundaries of a calendar are. A
+-- limit that can never fit binds before all. Third, the set of places in `amounts` whose
+-- limits are shadows without room, or nil.
+local function survey(texts, scopes, amounts, offset, wall)
   local worst, longest, i, refused = 0, 0, offset, nil
   for scope = 1, scopes do
-    local s, m, now, elapsed = open_scope(texts[scope], ARGV[scope], wall)
-    states[scope] = s
-    local p, at = RECORDS, m + CELLS
-    for _ = 1, s[COUNT] do
+    local q = numbers(ARGV[scope])
+    local s, now, elapsed = open_scope(texts[scope], q, wall)
+    policies[scope], states[scope] = q, s
+    local p, at = RECORDS, CELLS + 1
+    for _ = 1, q[COUNT] do
       i = i + 1
-      local kind, amount, wait = s[p], amounts[i], 0
+      local kind, amount, wait = q[p], amounts[i], 0
       if kind % SHADOW == BUCKET then
-        local level, capacity, rate = s[at], s[p + 3], s[p + 4]
+        local level, capacity, rate = s[at], q[p + 2], q[p + 3]
         level = level + elapsed * rate
         if level > capacity then
           level = capacity
@@ -29,14 +31,14 @@ local function survey(texts, states, scopes, amounts, offset, wall)
         if amount - level > 1e-6 then
           wait = amount > capacity and NEVER or math.ceil((amount - level) / rate)
         end
-        p, at = p + BUCKET_RECORD, at + 1
+        p, at = p + BUCKET_RECORD, at + BUCKET_CELL + 1
       else
         local window = windows[kind] or window_of(kind)
-        wait = window.look(s, p, at, amount, now, wall)
+        wait = window.look(q, p, s, at, amount, now, wall)
         if wait == STALE then
           return STALE
         end
-        p, at = p + window.record, at + s[p + 2]
+        p, at = p + window.record, at + window.cell + 1
       end
       if wait ~= 0 then
         if kind > SHADOW then
@@ -53,42 +55,41 @@ end
 
 -- Charge one limit, or refund it when the amount is negative, and return what moved.
 -- A refund needs to know what was charged: `held` and `held_at` are the cell then.
-local function charge(s, p, at, amount, held, held_at)
-  if s[p] % SHADOW == BUCKET then
-    local level, capacity = s[at] - amount, s[p + 3]
+local function charge(q, p, s, at, amount, held, held_at)
+  if q[p] % SHADOW == BUCKET then
+    local level, capacity = s[at] - amount, q[p + 2]
     s[at] = level < capacity and level or capacity
     return amount
   end
-  return windows[s[p]].charge(s, p, at, amount, held, held_at)
+  return windows[q[p]].charge(s, at, amount, held, held_at)
 end
 
--- Write every scope back and return their texts in a row after `texts`. A scope is kept until its
--- slowest limit is whole again, and for as long again, so that most writes leave the
--- expiry alone.
-local function save_all(states, wall, texts)
+-- Write every scope back and return their texts in a row after `texts`. A scope is kept
+-- until its slowest limit is whole again, and for as long again, so that most writes
+-- leave the expiry alone.
+local function save_all(texts, wall)
   for scope = 1, #states do
-    local s, policy = states[scope], ARGV[scope]
-    local m = #policy / 8 + 1
-    local p, at, needed = RECORDS, m + CELLS, s[1]
-    for _ = 1, s[COUNT] do
+    local q, s = policies[scope], states[scope]
+    local p, at, needed = RECORDS, CELLS + 1, q[KEEP]
+    for _ = 1, q[COUNT] do
       local keep
-      if s[p] % SHADOW == BUCKET then
-        keep = (s[p + 3] - s[at]) / s[p + 4]
-        p, at = p + BUCKET_RECORD, at + 1
+      if q[p] % SHADOW == BUCKET then
+        keep = (q[p + 2] - s[at]) / q[p + 3]
+        p, at = p + BUCKET_RECORD, at + BUCKET_CELL + 1
       else
-        local window = windows[s[p]]
-        keep = window.keep(s, p, at, wall)
-        p, at = p + window.record, at + s[p + 2]
+        local window = windows[q[p]]
+        keep = window.keep(q, p, s, at, wall)
+        p, at = p + window.record, at + window.cell + 1
       end
       if keep > needed then
         needed = keep
       end
     end
-    local expires = s[m + 2] - wall < needed
+    local expires = s[KEPT] - wall < needed
     if expires then
-      s[m + 2] = wall + 2 * needed
+      s[KEPT] = wall + 2 * needed
     end
-    local text = policy .. text_of(s, m, at - 1)
+    local text = text_of(s, 1, at - 2)
     if expires then
       redis.call("SET", KEYS[scope], text, "PX", math.ceil(needed / 500) + 1000)
     else

@@ -5,73 +5,58 @@ local windows = {}
 local function window_of(kind)
   local window = windows[kind]
   if not window then
-    local makers = {
-      bucket_window,
-      sliding_window,
-      calendar_window,
-      concurrency_window,
-    }
+    local makers = { bucket_window, sliding_window, calendar_window, concurrency_window }
     window = makers[(kind - 1) % SHADOW + 1]()
     windows[kind] = window
   end
   return window
 end
 
--- Where the cells of a scope's limits stand, by id, where its cells begin, and where it
--- ends. `base` is what stands before it in `s`.
-local function places(s, base)
-  local cells, p = {}, base + RECORDS
+-- Note in `cells` where each cell of a state stands, by limit id; `base` is what stands
+-- before it in `s`. Returns where the state ends.
+local function note_cells(s, base, cells)
+  local at = base + CELLS
   for _ = 1, s[base + COUNT] do
-    p = p + window_of(s[p]).record
+    local id = s[at]
+    cells[id] = at + 1
+    at = at + 1 + window_of(id % SHADOW + 1).cell
   end
-  local m, at = p, p + CELLS
-  p = base + RECORDS
-  for _ = 1, s[base + COUNT] do
-    cells[s[p + 1]] = at
-    p, at = p + window_of(s[p]).record, at + s[p + 2]
-  end
-  return cells, m, at - 1
+  return at - 1
 end
 
--- The state of a scope in the layout of `policy`: fresh, or with the cells of `old`
--- whose limits are still there.
-local function reshape(policy, old, wall)
-  local s, m = numbers(policy), #policy / 8 + 1
-  s[m], s[m + 1], s[m + 2] = wall, 0, 0
-  local cells = {}
+-- The state of a scope in the layout of the policy `q`: fresh, or with the cells of
+-- `old` whose limits are still there.
+local function reshape(q, old, wall)
+  local s, cells = { q[VERSION], q[COUNT], wall, 0, 0 }, {}
   if old then
-    local old_m
-    cells, old_m = places(old, 0)
-    s[m], s[m + 1] = old[old_m], old[old_m + 1]
+    note_cells(old, 0, cells)
+    s[TIME], s[SKEW] = old[TIME], old[SKEW]
   end
-  local p, at = RECORDS, m + CELLS
-  for _ = 1, s[COUNT] do
-    local window, cell = window_of(s[p]), cells[s[p + 1]]
-    window.start(s, p, at, math.max(wall + s[m + 1], s[m]), cell and old, cell)
-    p, at = p + window.record, at + s[p + 2]
+  local p, at, now = RECORDS, CELLS, math.max(wall + s[SKEW], s[TIME])
+  for _ = 1, q[COUNT] do
+    local window, id = window_of(q[p]), q[p + 1]
+    s[at] = id
+    window.start(q, p, s, at + 1, now, cells[id] and old, cells[id])
+    p, at = p + window.record, at + 1 + window.cell
   end
   return s
 end
 
--- Decode a scope and bring its clock to now. Returns its numbers, where its cells
--- begin, its time, and what has elapsed since the last write. A policy that equals
--- the stored one byte by byte has its layout; after a reload cells move by id.
+-- Decode a state and bring its clock to now. Returns it, its time, and what has elapsed
+-- since the last write. After a reload cells move by the ids of their limits.
 --
--- Time inside a scope never runs backwards: a server clock that steps back moves
--- the skew, so it credits nobody and locks nobody out.
-local function open_scope(text, policy, wall)
-  local s
-  if text and string.sub(text, 1, #policy) == policy then
-    s = numbers(text)
-  else
-    s = reshape(policy, text and numbers(text), wall)
+-- Time inside a scope never runs backwards: a server clock that steps back moves the
+-- skew, so it credits nobody and locks nobody out.
+local function open_scope(text, q, wall)
+  local s = text and numbers(text)
+  if not s or s[VERSION] ~= q[VERSION] then
+    s = reshape(q, s, wall)
   end
-  local m = #policy / 8 + 1
-  local now = wall + s[m + 1]
-  local elapsed = now - s[m]
+  local now = wall + s[SKEW]
+  local elapsed = now - s[TIME]
   if elapsed < 0 then
-    s[m + 1], now, elapsed = s[m + 1] - elapsed, s[m], 0
+    s[SKEW], now, elapsed = s[SKEW] - elapsed, s[TIME], 0
   end
-  s[m] = now
-  return s, m, now, elapsed
+  s[TIME] = now
+  return s, now, elapsed
 end

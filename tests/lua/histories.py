@@ -10,7 +10,7 @@ from reference import KEEP, NEVER, Lease, Reference
 from tests_support.scripts import POOL, Bench, scripts
 
 from limiter_service.config import parse
-from limiter_service.engine.levels import read
+from limiter_service.engine.levels import left, read, reset
 from limiter_service.engine.policy import Policies, Policy
 from limiter_service.store.commands import Verdict
 from limiter_wire import Meter
@@ -175,7 +175,7 @@ class Run:
         assert list(answer.numbers[6 : 6 + len(charges)]) == charges, "charges"
         assert answer.numbers[0] == self.nonce, "nonce"
         self._assert_levels(policy, answer.numbers, 6 + len(charges))
-        self.reference.assert_conserved(policy, self.most, self.rates)
+        self.reference.assert_conserved(policy, self.most, self.rates, self.stepped_back)
 
     def check(self, step: Step) -> None:
         """A question changes nothing and says what acquire would."""
@@ -271,15 +271,16 @@ class Run:
         levels, _ = read(numbers, start, len(policy.limits))
         opened = self.reference.open(policy, self.bench.now)
         for level, (_, limit, window, now) in zip(levels, opened, strict=True):
-            assert level.left == window.left(), f"what is left of {limit.name}"
-            reset = float(max(0, window.reset(now, self.bench.now)))
-            assert abs(level.reset - reset) <= 1e-6 * max(1.0, reset), f"reset of {limit.name}"
+            assert left(limit, level) == window.left(), f"what is left of {limit.name}"
+            expected = float(max(0, window.reset(now, self.bench.now)))
+            told = reset(policy, limit, level)
+            assert abs(told - expected) <= 1e-6 * max(1.0, expected), f"reset of {limit.name}"
 
     def _assert_snapshot(self, policy: Policy) -> None:
         levels = self.bench.snapshot(policy)
         opened = self.reference.open(policy, self.bench.now)
         for level, (_, limit, window, _) in zip(levels, opened, strict=True):
-            assert level.left == window.left(), f"what is left of {limit.name}"
+            assert left(limit, level) == window.left(), f"what is left of {limit.name}"
 
     def _assert_moved(self, numbers: tuple[float, ...], lease: Lease) -> None:
         assert lease.settled is not None

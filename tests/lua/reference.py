@@ -17,13 +17,6 @@ KEEP = -1.0
 US = 1_000_000
 
 
-class Charge(msgspec.Struct):
-    """What one lease holds of one limit."""
-
-    amount: int
-    place: int
-
-
 class Grant(msgspec.Struct):
     """A line of the ledger: when, how much, and what came back of it."""
 
@@ -31,6 +24,14 @@ class Grant(msgspec.Struct):
     amount: int
     window: int
     back: int = 0
+
+
+class Charge(msgspec.Struct):
+    """What one lease holds of one limit, and its line in the ledger."""
+
+    amount: int
+    place: int
+    line: Grant | None = None
 
 
 class Bucket:
@@ -115,6 +116,7 @@ class Sliding:
         slot = self.newest if delta > 0 else place
         if not self.newest - SLOTS_OF_A_WINDOW <= slot <= self.newest:
             return 0
+        delta = max(delta, -self.slots.get(slot, 0))
         self.slots[slot] = self.slots.get(slot, 0) + delta
         return delta
 
@@ -159,6 +161,7 @@ class Calendar:
     def adjust(self, delta: int, place: int) -> int:
         if delta < 0 and place != self.start:
             return 0
+        delta = max(delta, -self.spent)
         self.spent += delta
         return delta
 
@@ -265,13 +268,18 @@ class Reference:
     def commit(
         self, policy: Policy, opened: list[tuple[str, Limit, Window, int]], wall: int
     ) -> None:
-        """Write the chain back: limits that its configuration lacks are forgotten."""
+        """Write the chain back: limits that its configuration lacks are forgotten, and those
+        that it has anew begin a new page of the ledger.
+        """
+        known: dict[str, dict[int, Window]] = {}
         for scope_key, _ in _scopes(policy):
             scope = self.scopes.setdefault(scope_key, Scope(wall))
             scope.time, scope.wall = scope.now(wall), wall
-            scope.windows = {}
+            known[scope_key], scope.windows = scope.windows, {}
         for scope_key, limit, window, _ in opened:
             self.scopes[scope_key].windows[limit.id] = window
+            if limit.id not in known[scope_key]:
+                self.ledger[scope_key, limit.id] = []
             if isinstance(window, Slots):
                 self.slots[scope_key, limit.id] = window.live
 
@@ -294,6 +302,7 @@ class Reference:
         """Charge every limit that has room, and write the ledger."""
         opened = self.open(policy, wall)
         charges: dict[int, Charge] = {}
+        lines: list[tuple[str, int, Grant]] = []
         for (scope_key, limit, window, now), amount in zip(opened, amounts, strict=True):
             if window.wait(amount, now, wall) != 0:
                 charges[limit.id] = Charge(-1, -1)  # a shadow
@@ -302,12 +311,11 @@ class Reference:
             if isinstance(window, Slots):
                 window.live = {n: d for n, d in window.live.items() if d > now}
                 window.live[nonce] = now + ttl
-            known = self.scopes[scope_key].windows if scope_key in self.scopes else {}
-            if limit.id not in known:
-                self.ledger.pop((scope_key, limit.id), None)  # a new limit, or one that came back
-            line = Grant(now, amount, charges[limit.id].place)
-            self.ledger.setdefault((scope_key, limit.id), []).append(line)
+            lines.append((scope_key, limit.id, Grant(now, amount, charges[limit.id].place)))
         self.commit(policy, opened, wall)
+        for scope_key, limit_id, line in lines:
+            self.ledger[scope_key, limit_id].append(line)
+            charges[limit_id].line = line
         lease = Lease(nonce, wall, wall + ttl, charges)
         self.leases[request] = lease
         return lease
@@ -316,6 +324,7 @@ class Reference:
         """Move every charge to what was used, where it still counts."""
         opened = self.open(policy, wall)
         lease.settled = dict.fromkeys(lease.charges, 0)
+        refunds: list[tuple[str, Limit, Window, int, Charge]] = []
         for (scope_key, limit, window, _), amount in zip(opened, used, strict=True):
             charge = lease.charges.get(limit.id)
             if charge is None or charge.amount < 0:
@@ -323,10 +332,13 @@ class Reference:
             if amount != KEEP:
                 moved = window.adjust(int(amount) - charge.amount, charge.place)
                 lease.settled[limit.id] = moved
-                self._note_refund(scope_key, limit, window, -moved, charge.place)
+                if moved < 0:
+                    refunds.append((scope_key, limit, window, -moved, charge))
             if isinstance(window, Slots):
                 window.live.pop(lease.nonce, None)
         self.commit(policy, opened, wall)
+        for refund in refunds:
+            self._note_refund(*refund)
 
     def renew(self, policy: Policy, lease: Lease, ttl: int, used: list[float], wall: int) -> None:
         """Move the deadline, and charge what goes beyond the reservation."""
@@ -345,30 +357,30 @@ class Reference:
         lease.deadline = wall + ttl
 
     def _note_refund(
-        self, scope_key: str, limit: Limit, window: Window, refund: int, place: int
+        self, scope_key: str, limit: Limit, window: Window, refund: int, charge: "Charge"
     ) -> None:
-        if refund <= 0:
-            return
-        lines = self.ledger[scope_key, limit.id]
         if isinstance(window, Bucket):
-            lines.append(Grant(window.at, -refund, 0))
-            return
-        # Renewals debit without a grant, so a refund may exceed the line it goes to.
-        line = next(
-            g for g in reversed(lines) if (g.window == place and g.back < g.amount) or g is lines[0]
-        )
-        line.back += refund
+            self.ledger[scope_key, limit.id].append(Grant(window.at, -refund, 0))
+        elif charge.line is not None:
+            charge.line.back += refund
 
     def assert_conserved(
-        self, policy: Policy, most: dict[int, float], rates: dict[int, float]
+        self,
+        policy: Policy,
+        most: dict[int, float],
+        rates: dict[int, float],
+        stepped_back: bool,
     ) -> None:
-        """I1 from the ledger alone; *most* and *rates* are the largest ever configured."""
+        """I1 from the ledger alone; *most* and *rates* are the largest ever configured.
+
+        A calendar follows the wall clock: one that goes back by several windows was wrong,
+        and takes an older window up again, so its windows are not disjoint then.
+        """
         for scope_key, limits in _scopes(policy):
             for limit in limits:
                 lines = self.ledger.get((scope_key, limit.id), [])
-                if not lines or limit.shadow:
-                    continue
-                _CONSERVED[limit.window](limit, lines, most[limit.id], rates[limit.id])
+                if lines and not limit.shadow and not (stepped_back and limit.window == "calendar"):
+                    _CONSERVED[limit.window](limit, lines, most[limit.id], rates[limit.id])
 
 
 def _conserved_bucket(limit: Limit, lines: list[Grant], most: float, rate: float) -> None:

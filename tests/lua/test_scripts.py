@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from tests_support.scripts import CLOCK, POOL, START, Bench, scripts
 
 from limiter_service.config import parse
+from limiter_service.engine.levels import left
 from limiter_service.engine.policy import Policies, Policy
 from limiter_service.store.commands import Verdict
 from limiter_service.store.scripts import load
@@ -114,7 +115,9 @@ def test_cold_start_fills_a_part_of_what_has_no_state(valkey_db: redis.Redis) ->
         "    cold_start: 0.5\n",
     )
     bench = Bench(valkey_db, scripts())
-    assert [level.left for level in bench.snapshot(chain)] == [50, 50, 50]
+    levels = bench.snapshot(chain)
+    found = [left(limit, level) for limit, level in zip(chain.limits, levels, strict=True)]
+    assert found == [50, 50, 50]
     assert take(bench, chain, "r", 50, 50, 50) is Verdict.DONE
     assert bench.keeps_for(chain.chain(START).scopes[0]) > 23 * 3600 * US
 

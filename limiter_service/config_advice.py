@@ -1,0 +1,45 @@
+"""What a pools file says that is allowed and probably not meant, or not in force yet."""
+
+from limiter_service.config import Config, PoolConfig, limits_of, match
+from limiter_wire import Meter
+
+NOT_IN_FORCE = {
+    "provider": "presets are not applied: reserve, settle and burst are as the file says",
+    "queue": "there is no shared queue: the SDK asks again until max_wait is over",
+    "breaker": "there is no circuit breaker",
+    "on_store_loss": "without its store the service answers 503, as with `closed`",
+    "durability": "grants are not awaited on replicas",
+}
+"""Sections of a pool that are read and checked, and that this version does not act on."""
+
+
+def advice(config: Config) -> list[str]:
+    """One line each, with the path in the file."""
+    found: list[str] = []
+    for name, pool in config.pools.items():
+        path = f"pools.{name}"
+        found += [f"{path}.{key}: {text}" for key, text in _not_in_force(pool)]
+        if not pool.models:
+            found.append(f"{path}: no models, so every acquire is refused")
+        found += [f"{path}.{text}" for text in _unpriced(pool)]
+    return found
+
+
+def _not_in_force(pool: PoolConfig) -> list[tuple[str, str]]:
+    default = PoolConfig()
+    return [
+        (key, text)
+        for key, text in NOT_IN_FORCE.items()
+        if getattr(pool, key) != getattr(default, key)
+    ]
+
+
+def _unpriced(pool: PoolConfig) -> list[str]:
+    found = []
+    for model, section in pool.models.items():
+        limits = [*limits_of(pool), *limits_of(section)]
+        costs = [limit.name for limit in limits if limit.meter is Meter.COST_USD]
+        if costs and match(pool.prices, model) is None:
+            text = f"{costs[0]} counts money, and there is no price: callers must send cost_usd"
+            found.append(f"models.{model}: {text}")
+    return found
