@@ -29,6 +29,7 @@ from limiter_service.routes.settle import settle
 from limiter_service.settings import Settings
 from limiter_service.store.client import Client
 from limiter_service.store.commands import Commands
+from limiter_service.store.errors import StoreUnavailable
 from limiter_wire import ErrorCode, Problem, problem
 
 _log = structlog.get_logger()
@@ -82,6 +83,7 @@ def _wall_us() -> float:
 @contextlib.asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     stop = asyncio.Event()
+    await _warn_of_eviction(app.state.client)
 
     def replaced(config: Config) -> None:
         app.state.engine.policies = Policies(config, app.state.key_prefix)
@@ -94,6 +96,18 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         stop.set()
         await watching
         await app.state.client.aclose()
+
+
+async def _warn_of_eviction(client: Client) -> None:
+    """A store that evicts keys forgets what was spent."""
+    try:
+        memory = await client.info("memory")
+    except StoreUnavailable as error:
+        _log.warning("the store does not answer yet", problem=str(error))
+        return
+    policy = memory.get("maxmemory_policy", "noeviction")
+    if policy != "noeviction":
+        _log.error("the store may evict budgets: set maxmemory-policy noeviction", policy=policy)
 
 
 async def _openapi(request: Request) -> Response:

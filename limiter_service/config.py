@@ -259,7 +259,7 @@ class _UniqueKeys(yaml.SafeLoader):
             key = self.construct_object(key_node, deep=True)
             line = key_node.start_mark.line + 1
             if isinstance(key, list | dict | set):
-                raise ValueError(f"line {line}: a key is a name, not a {type(key).__name__}")
+                raise ValueError(f"line {line}: a key is a name, not a {type(key).__name__}")  # noqa: TRY004  # joins the other errors of the parser
             if key in seen:
                 raise ValueError(f"line {line}: the key {key!r} stands twice in one mapping")
             seen.add(key)

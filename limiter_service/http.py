@@ -68,7 +68,7 @@ def refuse_media(kind: Media) -> None:
     if kind.body not in _ENCODE:
         raise refuse(
             ErrorCode.UNSUPPORTED_MEDIA_TYPE,
-            f"a body is {JSON} or {MSGPACK}, not {kind.body[:100]!r}",
+            f"a body is {JSON} or {MSGPACK}, not {kind.body[:100]!r}: set the header Content-Type",
         )
 
 

@@ -1,5 +1,6 @@
 """One OpenAPI 3.1 document for all routes: FastAPI's own and the hot ones in front of it."""
 
+import inspect
 from typing import Any
 
 import msgspec
@@ -96,9 +97,22 @@ def document(app: FastAPI) -> dict[str, Any]:
         whole.setdefault("components", {}).setdefault("schemas", {}).update(components)
         for path, (request, answer, summary, problems) in _HOT.items():
             whole["paths"][path] = {"post": _operation(path, request, answer, summary, problems)}
+        _dedent(whole)
         whole["paths"] = dict(sorted(whole["paths"].items()))
         app.openapi_schema = whole
     return app.openapi_schema
+
+
+def _dedent(part: Any) -> None:
+    """Docstrings come with the indentation of the source, which Markdown takes for code."""
+    if isinstance(part, list):
+        for each in part:
+            _dedent(each)
+    elif isinstance(part, dict):
+        if isinstance(part.get("description"), str):
+            part["description"] = inspect.cleandoc(part["description"])
+        for each in part.values():
+            _dedent(each)
 
 
 def _operation(

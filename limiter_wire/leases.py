@@ -1,7 +1,7 @@
 """Acquire, settle, renew, check and batch: requests and answers."""
 
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -95,7 +95,11 @@ class Checked(Wire, frozen=True, kw_only=True):
 
 
 class Settle(Wire, frozen=True, kw_only=True):
-    """Report what a lease really used and how the call ended. Times are seconds."""
+    """Report what a lease really used and how the call ended. Times are seconds.
+
+    `phase: first_token` reports early that the provider answers; the lease stays open and
+    nothing moves.
+    """
 
     lease: LeaseId
     outcome: Outcome = Outcome.SUCCESS
@@ -105,7 +109,7 @@ class Settle(Wire, frozen=True, kw_only=True):
     ttft: Seconds | None = None
     retry_after: Seconds | None = None
     headers: dict[str, str] | None = None
-    phase: str | None = None
+    phase: Literal["first_token"] | None = None
 
 
 class Settled(Wire, frozen=True, kw_only=True):
@@ -119,7 +123,7 @@ class Settled(Wire, frozen=True, kw_only=True):
 
 
 class Renew(Wire, frozen=True, kw_only=True):
-    """Keep a lease alive for `ttl` seconds from now (default: as acquired).
+    """Keep a lease alive for `ttl` seconds from now (default: the pool's).
 
     `usage` so far beyond the reservation is charged now.
     """

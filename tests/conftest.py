@@ -6,12 +6,20 @@ from pathlib import Path
 
 import pytest
 import redis
+import structlog
 from tests_support.servers import Server, valkey_binary
 
 BINARIES: dict[str, str | None] = {
     "valkey": valkey_binary(),
     "redis": shutil.which("redis-server"),
 }
+
+
+@pytest.fixture(autouse=True)
+def logs_as_installed() -> Iterator[None]:
+    """A command that ran inside a test leaves no log that writes to the test's closed stderr."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session", params=list(BINARIES))

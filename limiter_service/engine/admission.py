@@ -1,5 +1,6 @@
 """Acquire, check, renew and settle: from a caller's words to one script call and back."""
 
+import asyncio
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
 
@@ -30,6 +31,7 @@ from limiter_wire import (
 
 _MICRO = 1_000_000
 _STORE_RETRY_AFTER = 1.0
+_MOST_LISTED = 1000  # callers make up names for wildcards
 
 # Where the parts of a lease stand (lua/lib/lease).
 _NONCE, _TTL, _SETTLED, _LIMITS, _CHARGES = 0, 2, 4, 5, 6
@@ -97,6 +99,8 @@ class Engine:
     async def settle(self, report: Settle) -> Settled:
         """Replace what the lease reserved by what was used; the same answer to a repeat."""
         ref, policy = self._lease(report.lease)
+        if report.phase == "first_token":
+            return Settled(settled=False)
         used = charging.used(policy, report.usage, report.cost_usd, report.outcome)
         tag = ids.new_nonce()
         key = Keys(ref.pool, self._prefix).lease(ref.tenant, ref.request_id)
@@ -149,8 +153,10 @@ class Engine:
 
     async def views(self, tenant: str) -> ResourceList:
         """The live state of every resource that is configured or was asked for."""
-        names = self.policies.resources()
-        return ResourceList(resources=[await self.view(name, tenant) for name in names])
+        names = self.policies.resources(_MOST_LISTED)
+        return ResourceList(
+            resources=list(await asyncio.gather(*(self.view(name, tenant) for name in names)))
+        )
 
     async def _call(self, policy: Policy, call: Callable[[Chain], Awaitable[Reply]]) -> Reply:
         """Run *call*; once more when the store's clock is in another calendar window."""

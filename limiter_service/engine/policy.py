@@ -175,15 +175,18 @@ class Policies:
             self._known[resource, tenant] = known
         return known
 
-    def resources(self) -> list[str]:
-        """Resources that the file names, without patterns, and those seen since it was read."""
+    def resources(self, most: int) -> list[str]:
+        """Resources that the file names, without patterns, and those seen since it was read;
+        at most *most*, of which named ones come first.
+        """
         named = {
             f"{pool}/{model}"
             for pool, section in self.config.pools.items()
             for model in section.models
             if not model.endswith("*")
         }
-        return sorted(named | {resource for resource, _ in self._known})
+        seen = {resource for resource, _ in self._known} - named
+        return sorted([*sorted(named), *sorted(seen)][:most])
 
     def _compile(self, resource: str, tenant: str) -> Policy:
         pool, _, model = resource.partition("/")

@@ -11,7 +11,7 @@ import ssl
 from collections import deque
 from collections.abc import Sequence
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
 import redis.asyncio as redis
 from redis import exceptions
@@ -87,7 +87,7 @@ class Client:
                 if attempt == _MOST_ATTEMPTS or loop.time() + _PAUSE >= deadline:
                     raise StoreUnavailable(_reason(error)) from error
                 await asyncio.sleep(_PAUSE)
-            except exceptions.RedisError as error:
+            except _FAILURES as error:
                 raise StoreUnavailable(_reason(error)) from error
         raise AssertionError("unreachable")
 
@@ -96,7 +96,7 @@ class Client:
         try:
             async with asyncio.timeout(self._timeout):
                 await self._redis.execute_command("PING")
-        except (TimeoutError, exceptions.RedisError, OSError) as error:
+        except (TimeoutError, *_FAILURES) as error:
             raise StoreUnavailable(_reason(error)) from error
 
     async def info(self, section: str) -> dict[str, Any]:
@@ -104,7 +104,7 @@ class Client:
         try:
             async with asyncio.timeout(self._timeout):
                 return dict(await self._redis.info(section))
-        except (TimeoutError, exceptions.RedisError, OSError) as error:
+        except (TimeoutError, *_FAILURES) as error:
             raise StoreUnavailable(_reason(error)) from error
 
     async def aclose(self) -> None:
@@ -152,7 +152,10 @@ class Client:
 
     async def _send(self, commands: list[tuple[Any, ...]]) -> list[Any]:
         if self._cluster:
-            await self._redis.initialize()  # once; concurrent first calls would close each other's
+            try:  # once; concurrent first calls would close each other's connections
+                await self._redis.initialize()
+            except _FAILURES as error:
+                return [error] * len(commands)
             return list(await asyncio.gather(*(self._send_in_turn(c) for c in commands)))
         if len(commands) == 1:
             return [await self._send_one(commands[0])]
@@ -161,7 +164,7 @@ class Client:
             pipeline.execute_command(*command)
         try:
             return list(await pipeline.execute(raise_on_error=False))
-        except (exceptions.RedisError, OSError) as error:
+        except _FAILURES as error:
             return [error] * len(commands)
 
     async def _send_in_turn(self, command: tuple[Any, ...]) -> Any:
@@ -175,10 +178,12 @@ class Client:
             except exceptions.TryAgainError:
                 # A slot is moving and the script was not started: the caller's deadline ends this.
                 await asyncio.sleep(_PAUSE)
-            except (exceptions.RedisError, OSError) as error:
+            except _FAILURES as error:
                 return error
 
 
+# A cluster's own errors are no RedisError.
+_FAILURES = (exceptions.RedisError, exceptions.RedisClusterException, OSError)
 _TRANSIENT = (exceptions.ConnectionError, exceptions.TimeoutError, OSError)
 
 
@@ -201,13 +206,18 @@ def _connect(
     secure = parts.scheme.startswith("rediss")
     if secure:
         options |= {"ssl": True, "ssl_cert_reqs": ssl.CERT_REQUIRED}
-    nodes = [
-        ClusterNode(host or "127.0.0.1", int(port or 6379))
-        for host, _, port in (n.partition(":") for n in parts.netloc.rpartition("@")[2].split(","))
-    ]
+    nodes = [_node(urlsplit(f"//{node}")) for node in parts.netloc.rpartition("@")[2].split(",")]
+    user, password = parts.username, parts.password
     return RedisCluster(
-        startup_nodes=nodes, username=parts.username, password=parts.password, **options
+        startup_nodes=nodes,
+        username=unquote(user) if user else None,
+        password=unquote(password) if password else None,
+        **options,
     )
+
+
+def _node(address: SplitResult) -> ClusterNode:
+    return ClusterNode(address.hostname or "127.0.0.1", address.port or 6379)
 
 
 def redacted(url: str) -> str:

@@ -26,7 +26,7 @@ MOONCAKE = """\
 {"timestamp": 1000, "input_length": 40160, "output_length": 6, "hash_ids": [0, 1]}
 {"timestamp": 1040, "input_length": 23769, "output_length": 3, "hash_ids": []}
 """
-TRACES = Path("/work/shared/data/traces")
+TRACES = Path(__file__).parents[3] / "shared" / "data" / "traces"
 
 
 def chance() -> random.Random:

@@ -29,7 +29,8 @@ from limiter_service.provider_sim.limits import (
 from limiter_service.provider_sim.provider import Ask, Provider
 
 CHAT = "/v1/chat/completions"
-CAPTURED = Path("/work/shared/data/streams/openai__chat__openai-text.chunks.txt")
+SHARED = Path(__file__).parents[3] / "shared"
+CAPTURED = SHARED / "data" / "streams" / "openai__chat__openai-text.chunks.txt"
 
 # Answers that come at once: the tests are about limits and shapes.
 INSTANT = SimOptions(rpm=60, tpm=6000, latency=0, tokens_per_second=1e9)

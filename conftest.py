@@ -1,0 +1,29 @@
+"""The code blocks of README and docs are tests (tests/tests_support/documents.py)."""
+
+from collections.abc import Iterator
+
+import pytest
+from sybil import Sybil
+from sybil.parsers.markdown import CodeBlockParser
+from tests_support import documents
+from tests_support.documents import Services
+
+pytest_collect_file = Sybil(
+    parsers=[
+        CodeBlockParser(language="python", evaluator=documents.run_python),
+        CodeBlockParser(language="yaml", evaluator=documents.check_yaml),
+        CodeBlockParser(language="toml", evaluator=documents.check_toml),
+        CodeBlockParser(language="bash", evaluator=documents.run_bash),
+        CodeBlockParser(language="json", evaluator=documents.check_json),
+    ],
+    patterns=["README.md", "docs/*.md", "docs/**/*.md"],
+    fixtures=["services"],
+).pytest()
+
+
+@pytest.fixture(scope="session")
+def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
+    """Services as the documents configure them; none is started before a block needs it."""
+    running = Services(tmp_path_factory.mktemp("docs"))
+    yield running
+    running.close()

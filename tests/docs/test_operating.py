@@ -1,0 +1,72 @@
+"""docs/guides/operating.md: the ACL user that it gives is enough, and no more than enough."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+import redis
+from tests_support.servers import Server
+from tests_support.service import ServiceProcess
+
+ROOT = Path(__file__).parents[2]
+POOLS = """
+pools:
+  p:
+    models:
+      m: {tpm: 1000, concurrency: 2}
+"""
+
+
+def acl_user() -> list[str]:
+    """Name and rules of the user on the page."""
+    page = (ROOT / "docs" / "guides" / "operating.md").read_text()
+    (line,) = re.findall(r"^user (.+)$", page, re.MULTILINE)
+    return str(line).split()
+
+
+def redis_commands() -> set[str]:
+    """What the scripts call."""
+    texts = (path.read_text() for path in (ROOT / "lua").rglob("*.lua"))
+    return {c.lower() for text in texts for c in re.findall(r'redis\.call\("(\w+)"', text)}
+
+
+def test_the_user_may_call_what_the_scripts_call() -> None:
+    """Each command of a script is granted; none is granted that nobody calls."""
+    granted = {rule[1:] for rule in acl_user() if rule.startswith("+")}
+    connecting = {"evalsha", "eval", "ping", "hello", "auth"}
+    assert granted - connecting == redis_commands()
+
+
+@pytest.fixture
+def user(server: Server, db: redis.Redis) -> Iterator[str]:
+    """The store's URL for the page's user."""
+    name, *rules = acl_user()
+    db.execute_command("ACL", "SETUSER", name, "reset", *rules)
+    (password,) = [rule[1:] for rule in rules if rule.startswith(">")]
+    yield f"unix://{name}:{password}@{server.socket}"
+    db.acl_deluser(name)
+
+
+def test_the_user_is_enough_to_serve(user: str, tmp_path: Path) -> None:
+    """Every operation is answered, with slots to hold and to give back."""
+    pools = tmp_path / "pools.yaml"
+    pools.write_text(POOLS)
+    with (
+        ServiceProcess("--config", str(pools), "--redis-url", user) as service,
+        httpx.Client(base_url=service.url) as client,
+    ):
+        assert client.get("/readyz").status_code == 200
+        lease = {}
+        ask = {"resource": "p/m", "tokens": 100}
+        for path, body in [
+            ("/v1/check", ask),
+            ("/v1/acquire", ask),
+            ("/v1/renew", lease),
+            ("/v1/settle", lease),
+        ]:
+            answer = client.post(path, json=body)
+            assert answer.status_code == 200, answer.text
+            lease["lease"] = answer.json().get("lease", lease.get("lease"))
+        assert client.get("/v1/resources/p/m").json()["in_flight"] == 0

@@ -1,0 +1,63 @@
+"""A service that runs for the whole session, with an empty store for every test."""
+
+import shutil
+from collections.abc import Callable, Iterator
+
+import httpx
+import pytest
+import redis
+from tests_support.servers import Server, valkey_binary
+from tests_support.service import ServiceProcess
+
+CONFIG = """
+pools:
+  p:
+    models:
+      m:
+        limits:
+          - {name: budget, meter: tokens, limit: 1000, per: 366d}
+          - {name: calls, meter: requests, limit: 1000, per: 366d}
+          - {name: slots, meter: concurrency, limit: 50}
+      quick: {limits: [{meter: requests, limit: 20, per: second, burst: 1}]}
+      dear: {limits: [{name: spend, meter: cost_usd, limit: 10, per: 366d}]}
+    tenants:
+      team: {limits: [{name: own, meter: tokens, limit: 500, per: 366d}]}
+"""
+
+
+@pytest.fixture(scope="session")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, str]]:
+    """The store and the URL of a service over it."""
+    home = tmp_path_factory.mktemp("service")
+    config = home / "pools.yaml"
+    config.write_text(CONFIG)
+    binary = valkey_binary() or shutil.which("redis-server")
+    assert binary, "neither Valkey nor Redis is installed"
+    with (
+        Server(binary, home) as store,
+        ServiceProcess("--config", str(config), "--redis-url", store.url) as running,
+    ):
+        yield store, running.url
+
+
+@pytest.fixture
+def url(service: tuple[Server, str]) -> str:
+    """Where the service listens; its store is empty."""
+    store, address = service
+    with redis.Redis(unix_socket_path=str(store.socket)) as connection:
+        connection.flushall()
+    return address
+
+
+@pytest.fixture
+def left(url: str) -> Callable[..., float]:
+    """What remains of a limit, as the service says."""
+
+    def ask(limit: str = "m.budget", tenant: str = "default") -> float:
+        resource = "dear" if limit.startswith("dear") else "m"
+        answer = httpx.get(f"{url}/v1/resources/p/{resource}", params={"tenant": tenant})
+        levels = {each["name"]: each["remaining"] for each in answer.json()["limits"]}
+        remaining: float = levels[limit]
+        return remaining
+
+    return ask

@@ -1,0 +1,179 @@
+"""The command line: what it refuses before anything starts, and several workers."""
+
+import re
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import pytest
+import redis
+from tests_support.calls import EXACT
+from tests_support.servers import Server
+from tests_support.service import ServiceProcess
+from typer.testing import CliRunner, Result
+
+from limiter_service.cli import app
+from limiter_service.serving import _is_loopback
+from limiter_service.settings import Settings, unknown
+
+
+def run(*arguments: str) -> Result:
+    """The command in this process; for what ends before anything is started."""
+    return CliRunner().invoke(app, arguments, prog_name="sluicegate")
+
+
+def plain(text: str) -> str:
+    """Help without the line breaks that depend on the terminal."""
+    return " ".join(re.sub(r"[│╭╮╰╯─]", " ", text).split())
+
+
+@pytest.mark.parametrize(
+    ("verb", "said"),
+    [
+        ((), "One exact budget of requests"),
+        (("serve",), "Exit codes: 0 stopped as asked, 1 could not start, 2 wrong options"),
+        (("check-config",), "Exit codes: 0 the file is good, 2 it is not"),
+        (("provider-sim",), "--port"),
+        (("demo",), "Usage: sluicegate demo"),
+    ],
+)
+def test_every_verb_explains_itself(verb: tuple[str, ...], said: str):
+    """`--help` and `-h` end with 0 and say what the verb is for."""
+    for flag in ("--help", "-h"):
+        done = run(*verb, flag)
+        assert done.exit_code == 0
+        assert said in plain(done.output)
+
+
+def test_every_verb_stands_in_the_help():
+    """What can be run is listed."""
+    listed = plain(run("--help").output)
+    for command in app.registered_commands:
+        assert command.callback is not None
+        name = command.name or command.callback.__name__
+        assert f" {name} " in listed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--port", "99999"), "--port (SLUICEGATE_PORT): 99999: Input should be less than"),
+        (("--port", "-1"), "--port (SLUICEGATE_PORT): -1:"),
+        (("--workers", "0"), "--workers (SLUICEGATE_WORKERS): 0:"),
+        (("--log-level", "loud"), "--log-level (SLUICEGATE_LOG_LEVEL): 'loud':"),
+        (("--workers", "2"), "--workers 2 share one store: give it with --redis-url"),
+        (("--host", "0.0.0.0"), "add --allow-anonymous when the network is trusted"),
+        (("--host", "::"), "add --allow-anonymous"),
+        (("--host", "limiter.example"), "add --allow-anonymous"),
+        (("--no-such-option",), "No such option"),
+        (("--port", "many"), "Invalid value for '--port'"),
+        (("--redis-url", "unix:///nowhere", "--config", "/nowhere.yaml"), "nowhere.yaml"),
+    ],
+)
+def test_what_cannot_work_is_refused(arguments: tuple[str, ...], said: str):
+    """Exit code 2, before anything is bound or started, with what to change."""
+    done = run("serve", *arguments)
+    assert done.exit_code == 2
+    assert said in plain(done.output)
+    assert "Traceback" not in done.output
+
+
+def test_every_bad_option_is_told_at_once():
+    """One line each."""
+    done = run("serve", "--port", "99999", "--workers", "0")
+    assert [line.partition(" ")[0] for line in done.output.splitlines()] == ["--port", "--workers"]
+
+
+def test_an_unknown_name_in_the_environment_is_refused(monkeypatch: pytest.MonkeyPatch):
+    """A typo would otherwise be a setting that silently does nothing."""
+    monkeypatch.setenv("SLUICEGATE_PROT", "1")
+    done = run("serve")
+    assert done.exit_code == 2
+    assert "unknown in the environment: SLUICEGATE_PROT" in done.output
+    assert "SLUICEGATE_PORT" in done.output
+
+
+def test_a_bad_value_in_the_environment_is_named(monkeypatch: pytest.MonkeyPatch):
+    """With the option that it stands for."""
+    monkeypatch.setenv("SLUICEGATE_PORT", "tcp://10.0.0.1:80")
+    done = run("serve")
+    assert done.exit_code == 2
+    assert "--port (SLUICEGATE_PORT): 'tcp://10.0.0.1:80'" in done.output
+
+
+def test_what_kubernetes_injects_is_not_unknown():
+    """A Service called `sluicegate` puts its addresses in every pod's environment."""
+    injected = ["SLUICEGATE_SERVICE_HOST", "SLUICEGATE_SERVICE_PORT", "SLUICEGATE_PORT_80_TCP"]
+    known = [f"SLUICEGATE_{name.upper()}" for name in Settings.model_fields]
+    assert unknown(dict.fromkeys([*injected, *known, "PATH", "SLUICEGATED"], "")) == []
+    assert unknown({"SLUICEGATE_X": "", "SLUICEGATE_A": ""}) == ["SLUICEGATE_A", "SLUICEGATE_X"]
+
+
+def test_settings_have_a_value_for_each_option(monkeypatch: pytest.MonkeyPatch):
+    """The environment sets what the command line does, and the command line wins."""
+    monkeypatch.setenv("SLUICEGATE_PORT", "1234")
+    monkeypatch.setenv("SLUICEGATE_ALLOW_ANONYMOUS", "true")
+    assert (Settings().port, Settings().allow_anonymous) == (1234, True)
+    assert Settings(port=5).port == 5
+
+
+@pytest.mark.parametrize(
+    ("host", "local"),
+    [
+        *(("127.0.0.1", True), ("127.9.9.9", True), ("::1", True), ("localhost", True)),
+        *(("0.0.0.0", False), ("::", False), ("10.0.0.1", False), ("example.org", False)),
+    ],
+)
+def test_only_loopback_is_served_without_a_key(host: str, local: bool):
+    """Addresses that others could reach need an explicit word."""
+    assert _is_loopback(host) is local
+
+
+def test_a_port_in_use_is_told(write_config: Callable[[str], Path], server: Server):
+    """The message names address, port and reason."""
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = str(other.getsockname()[1])
+        done = subprocess.run(
+            [sys.executable, "-m", "limiter_service", "serve", "--port", port]
+            + ["--config", str(write_config(EXACT)), "--redis-url", server.url],
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+    assert done.returncode == 2
+    assert f"cannot listen on 127.0.0.1 port {port}: Address already in use" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_workers_share_one_budget_and_end_together(
+    db: redis.Redis, server: Server, write_config: Callable[[str], Path]
+):
+    """Several processes behind one port grant no more than there is; SIGTERM ends all with 0."""
+    arguments = ["--workers", "2", "--config", str(write_config(EXACT)), "--redis-url", server.url]
+    with ServiceProcess(*arguments) as running:
+        codes = []
+        for _ in range(12):  # a connection each, so that both processes get some
+            with httpx.Client(timeout=20) as client:
+                body = {"resource": "p/m", "tokens": 150}
+                codes.append(client.post(f"{running.url}/v1/acquire", json=body).status_code)
+        assert sorted(codes) == [200] * 6 + [429] * 6
+        assert running.stop() == 0
+
+
+def test_a_password_in_the_url_of_the_store_is_not_shown(
+    write_config: Callable[[str], Path],
+):
+    """It is started with, not printed."""
+    arguments = ["--config", str(write_config(EXACT))]
+    url = "redis://user:s3cret@127.0.0.1:1/0"
+    with ServiceProcess(*arguments, "--redis-url", url) as running:
+        assert running.lines[0] == "store redis://user:***@127.0.0.1:1/0"
+        answer = httpx.get(f"{running.url}/readyz")
+        assert answer.status_code == 503
+        assert "s3cret" not in answer.text
