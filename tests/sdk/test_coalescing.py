@@ -8,6 +8,7 @@ import pytest
 from tests_support.waiting import until
 
 from client_sdk import Limiter, RateLimited, SluicegateError
+from limiter_wire import Checked
 
 Left = Callable[..., float]
 
@@ -86,13 +87,15 @@ async def test_calls_that_come_while_others_are_under_way_share_the_next_request
         tasks.append(asyncio.create_task(limiter.check("p/m", tokens=1)))
         await until(lambda: _sent(network, len(tasks)), "an idle limiter holds back")
     tasks += [asyncio.create_task(limiter.check("p/m", tokens=1)) for _ in range(60)]
-    for task in tasks[3:]:
-        while not task.get_coro().cr_await:  # type: ignore[union-attr]  # it has begun to wait
-            await asyncio.sleep(0)
+    await until(lambda: _waits(tasks), "a newcomer does not wait")
     assert network.paths == ["/v1/check"] * 3
     gate.set()
     await asyncio.gather(*tasks)
     assert network.paths == [*["/v1/check"] * 3, "/v1/batch"]
+
+
+async def _waits(tasks: list[asyncio.Task[Checked]]) -> bool:
+    return all(task.get_coro().cr_await for task in tasks)  # type: ignore[union-attr]  # a coroutine
 
 
 async def _sent(network: Counting, count: int) -> bool:
@@ -188,21 +191,22 @@ async def test_a_timeout_around_a_block_settles_as_a_timeout(limiter: Limiter, l
 
 async def test_leases_of_a_broken_task_group_are_all_settled(limiter: Limiter, left: Left):
     """One failure cancels the siblings; no slot stays behind."""
-    begun: list[int] = []
+    all_hold = asyncio.Barrier(10)
 
     async def work(number: int) -> None:
         async with limiter.acquire("p/m", tokens=10):
-            begun.append(number)
-            while len(begun) < 10:
-                await asyncio.sleep(0)
+            await all_hold.wait()
             if number == 4:
                 raise KeyError(number)
             await asyncio.Event().wait()
 
-    with pytest.raises(ExceptionGroup):
+    async def together() -> None:
         async with asyncio.TaskGroup() as group:
             for number in range(10):
                 group.create_task(work(number))
+
+    with pytest.raises(ExceptionGroup):
+        await together()
     assert (left("m.slots"), left()) == (50, 900)
 
 

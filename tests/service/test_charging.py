@@ -95,7 +95,7 @@ def test_money_is_held_by_price():
 
 def test_money_without_a_price_needs_a_cost():
     """The exception names limit and remedy."""
-    with pytest.raises(PriceMissing, match="m.cost_usd-per-day counts money.*give `cost_usd`"):
+    with pytest.raises(PriceMissing, match=r"m\.cost_usd-per-day counts money.*give `cost_usd`"):
         reserve(policy(MONEY), asked(tokens=1), None)
     assert reserve(policy(MONEY), asked(tokens=1, cost_usd=0.25), None) == [250_000]
 

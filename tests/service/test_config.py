@@ -169,7 +169,8 @@ pools:
 def test_a_limit_without_a_name_is_named_after_what_it_counts():
     """Meter and period make the name."""
     config = parse(
-        "pools: {p: {limits: [{meter: tokens, limit: 1, per: 90s}, {meter: concurrency, limit: 1}]}}",
+        "pools: {p: {limits: [{meter: tokens, limit: 1, per: 90s},"
+        " {meter: concurrency, limit: 1}]}}",
         ".yaml",
     )
     names = [limit.name for limit in limits_of(config.pools["p"])]
@@ -369,8 +370,10 @@ LIMIT = "pools: {{p: {{limits: [{{{}}}]}}}}"
             "is taken by tpm",
         ),
         (
-            "pools: {p: {limits: [{meter: tokens, limit: 1, per: day},"
-            " {meter: tokens, limit: 2, per: day}]}}",
+            (
+                "pools: {p: {limits: [{meter: tokens, limit: 1, per: day},"
+                " {meter: tokens, limit: 2, per: day}]}}"
+            ),
             "pools.p.limits[1].name",
             "is taken by limits[0]",
         ),
@@ -436,7 +439,7 @@ def test_an_empty_file_has_no_pools():
 
 def test_a_file_that_is_not_there_is_a_problem(tmp_path: Path):
     """The message names the file."""
-    with pytest.raises(ConfigError, match="nowhere.yaml: 1 problem"):
+    with pytest.raises(ConfigError, match=r"nowhere\.yaml: 1 problem"):
         load(tmp_path / "nowhere.yaml")
     (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ConfigError, match="cannot be read"):

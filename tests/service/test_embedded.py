@@ -5,7 +5,7 @@ import signal
 import stat
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -129,8 +129,10 @@ def test_a_directory_in_use_is_refused(config: Path, home: Path):
     """A second service on one state directory says what to do, and hurts nobody."""
     with service(config, home) as first:
         second = subprocess.run(
-            [sys.executable, "-m", "limiter_service", "serve", "--port", "0"]
-            + ["--config", str(config), "--state-dir", str(home)],
+            [
+                *(sys.executable, "-m", "limiter_service", "serve", "--port", "0"),
+                *("--config", str(config), "--state-dir", str(home)),
+            ],
             capture_output=True,
             text=True,
             timeout=30,
@@ -165,10 +167,10 @@ def test_a_path_too_long_for_a_socket_works(home: Path):
 
 
 @pytest.fixture
-def several(config: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
+def several(config: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """Command lines of services in directories of their own."""
     base = tmp_path_factory.mktemp("several")
-    yield [str(base / str(i)) for i in range(3)]
+    return [str(base / str(i)) for i in range(3)]
 
 
 def test_parallel_starts_do_not_meet(config: Path, several: list[str]):

@@ -11,7 +11,10 @@ pools:
   p:
     lease_ttl: 400ms
     models:
-      m: {limits: [{name: budget, meter: tokens, limit: 1000, per: 366d}, {meter: concurrency, limit: 1}]}
+      m:
+        limits:
+          - {name: budget, meter: tokens, limit: 1000, per: 366d}
+          - {meter: concurrency, limit: 1}
 """
 
 

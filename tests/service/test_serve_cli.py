@@ -139,8 +139,10 @@ def test_a_port_in_use_is_told(write_config: Callable[[str], Path], server: Serv
         other.listen()
         port = str(other.getsockname()[1])
         done = subprocess.run(
-            [sys.executable, "-m", "limiter_service", "serve", "--port", port]
-            + ["--config", str(write_config(EXACT)), "--redis-url", server.url],
+            [
+                *(sys.executable, "-m", "limiter_service", "serve", "--port", port),
+                *("--config", str(write_config(EXACT)), "--redis-url", server.url),
+            ],
             capture_output=True,
             text=True,
             timeout=30,

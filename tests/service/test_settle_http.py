@@ -116,7 +116,10 @@ pools:
     lease_ttl: 200ms
     remember: {remember}
     models:
-      m: {{limits: [{{name: budget, meter: tokens, limit: 1000, per: 366d}}, {{meter: concurrency, limit: 9}}]}}
+      m:
+        limits:
+          - {{name: budget, meter: tokens, limit: 1000, per: 366d}}
+          - {{meter: concurrency, limit: 9}}
 """
 
 
