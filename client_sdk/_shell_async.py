@@ -40,9 +40,10 @@ class Exchange:
         return await answer
 
     async def aclose(self) -> None:
-        """Wait for answers under way, then close the connections."""
-        while self._flights:
-            await asyncio.wait(self._flights)
+        """Wait for settles and answers under way, then close the connections."""
+        loop = asyncio.get_running_loop()
+        while under_way := {*self._flights, *(t for t in _shielded if t.get_loop() is loop)}:
+            await asyncio.wait(under_way)
         await self._transport.aclose()
 
     def _schedule(self) -> None:

@@ -314,6 +314,8 @@ def _schema(schema: dict[str, Any]) -> str:
         return " or ".join(parts)
     if "$ref" in schema:
         return _link(_name(schema))
+    if "enum" in schema and "type" not in schema:
+        return " or ".join(f"`{value}`" for value in schema["enum"] if value is not None)
     match schema.get("type"):
         case "array":
             most = f", at most {schema['maxItems']}" if "maxItems" in schema else ""

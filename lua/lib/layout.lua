@@ -9,7 +9,8 @@
 --           window needs
 --   state   version of the policy that it was written under, number of limits, time of
 --           the last write, skew, wall time until which it is kept; then per limit its
---           id and its cell
+--           id and its cell; then what is set aside: per limit that another policy had
+--           its id, the time of its last write, and its cell
 --
 -- A window explains its record and its cell at its head (lib/bucket and its kin). A
 -- shadow of a window has a kind SHADOW higher in the policy. The last two bits of an id

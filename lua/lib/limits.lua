@@ -1,7 +1,7 @@
 -- Every limit of the chain at once: what fits, what it costs, what is left.
 --
 -- ARGV[i] is the policy of the i-th scope and KEYS[i] its state.
-local policies, states = {}, {}
+local policies, states, asides = {}, {}, {}
 
 -- Open every scope and look at every limit as it is now; the i-th is asked for
 -- amounts[offset + i]. Returns the number of the enforced limit that binds longest and
@@ -12,7 +12,8 @@ local function survey(texts, scopes, amounts, offset, wall)
   local worst, longest, i, refused = 0, 0, offset, nil
   for scope = 1, scopes do
     local q = numbers(ARGV[scope])
-    local s, now, elapsed = open_scope(texts[scope], q, wall)
+    local text = texts[scope]
+    local s, now, elapsed, moved, aside = open_scope(text, q, wall)
     policies[scope], states[scope] = q, s
     local p, at = RECORDS, CELLS + 1
     for _ = 1, q[COUNT] do
@@ -48,6 +49,11 @@ local function survey(texts, scopes, amounts, offset, wall)
           worst, longest = i - offset, wait
         end
       end
+    end
+    if moved then
+      asides[scope] = aside
+    elseif #text > 8 * (at - 2) then
+      asides[scope] = string.sub(text, 8 * (at - 2) + 1)
     end
   end
   return worst, longest, refused
@@ -90,10 +96,11 @@ local function save_all(texts, wall)
       s[KEPT] = wall + 2 * needed
     end
     local text = text_of(s, 1, at - 2)
+    local whole = asides[scope] and text .. asides[scope] or text
     if expires then
-      redis.call("SET", KEYS[scope], text, "PX", math.ceil(needed / 500) + 1000)
+      redis.call("SET", KEYS[scope], whole, "PX", math.ceil(needed / 500) + 1000)
     else
-      redis.call("SET", KEYS[scope], text, "KEEPTTL")
+      redis.call("SET", KEYS[scope], whole, "KEEPTTL")
     end
     texts = texts .. text
   end

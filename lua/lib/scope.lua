@@ -1,5 +1,8 @@
 -- Open the state of a scope (lib/layout).
 
+-- A bound for what nobody asks for: numbers, and microseconds.
+local MOST_ASIDE, LONGEST_ASIDE = 400, 86400000000
+
 -- Windows are built when first needed: who meets only buckets pays for no other.
 local windows = {}
 local function window_of(kind)
@@ -24,33 +27,57 @@ local function note_cells(s, base, cells)
   return at - 1
 end
 
+-- The cells of `old` that the policy of `s` has no limits for: replicas read a changed
+-- file at different times, and what one does not know the other still counts. `kept` are
+-- the ids that the policy has; `times` are set for cells that were aside before.
+local function set_aside(old, cells, times, kept)
+  local rest = {}
+  for id, at in pairs(cells) do
+    local written = times[id] or old[TIME]
+    if not kept[id] and #rest < MOST_ASIDE and old[TIME] - written < LONGEST_ASIDE then
+      rest[#rest + 1], rest[#rest + 2] = id, written
+      for i = at, at + window_of(id % SHADOW + 1).cell - 1 do
+        rest[#rest + 1] = old[i]
+      end
+    end
+  end
+  return #rest > 0 and text_of(rest, 1, #rest) or nil
+end
+
 -- The state of a scope in the layout of the policy `q`: fresh, or with the cells of
--- `old` whose limits are still there.
+-- `old` whose limits are still there. Second, the text of what is set aside, or nil.
 local function reshape(q, old, wall)
-  local s, cells = { q[VERSION], q[COUNT], wall, 0, 0 }, {}
+  local s, cells, times, kept = { q[VERSION], q[COUNT], wall, 0, 0 }, {}, {}, {}
   if old then
-    note_cells(old, 0, cells)
+    local at = note_cells(old, 0, cells) + 1
+    while at < #old do
+      local id = old[at]
+      times[id], cells[id] = old[at + 1], at + 2
+      at = at + 2 + window_of(id % SHADOW + 1).cell
+    end
     s[TIME], s[SKEW] = old[TIME], old[SKEW]
   end
   local p, at, now = RECORDS, CELLS, math.max(wall + s[SKEW], s[TIME])
   for _ = 1, q[COUNT] do
     local window, id = window_of(q[p]), q[p + 1]
-    s[at] = id
-    window.start(q, p, s, at + 1, now, cells[id] and old, cells[id])
+    s[at], kept[id] = id, true
+    local since = s[TIME] - (times[id] or s[TIME])
+    window.start(q, p, s, at + 1, now, cells[id] and old, cells[id], since)
     p, at = p + window.record, at + 1 + window.cell
   end
-  return s
+  return s, old and set_aside(old, cells, times, kept)
 end
 
--- Decode a state and bring its clock to now. Returns it, its time, and what has elapsed
--- since the last write. After a reload cells move by the ids of their limits.
+-- Decode a state and bring its clock to now. Returns it, its time, what has elapsed since
+-- the last write, and, after a reload, true and what is set aside: then cells have moved
+-- by the ids of their limits.
 --
 -- Time inside a scope never runs backwards: a server clock that steps back moves the
 -- skew, so it credits nobody and locks nobody out.
 local function open_scope(text, q, wall)
-  local s = text and numbers(text)
+  local s, moved, aside = text and numbers(text), false, nil
   if not s or s[VERSION] ~= q[VERSION] then
-    s = reshape(q, s, wall)
+    moved, s, aside = true, reshape(q, s, wall)
   end
   local now = wall + s[SKEW]
   local elapsed = now - s[TIME]
@@ -58,5 +85,5 @@ local function open_scope(text, q, wall)
     s[SKEW], now, elapsed = s[SKEW] - elapsed, s[TIME], 0
   end
   s[TIME] = now
-  return s, now, elapsed
+  return s, now, elapsed, moved, aside
 end

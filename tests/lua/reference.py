@@ -221,6 +221,7 @@ class Scope:
     def __init__(self, wall: int) -> None:
         self.time, self.wall = wall, wall
         self.windows: dict[int, Window] = {}
+        self.aside: dict[int, Window] = {}
 
     def now(self, wall: int) -> int:
         """The scope's time at *wall*."""
@@ -253,7 +254,8 @@ class Reference:
             scope = self.scopes.get(scope_key)
             now = scope.now(wall) if scope else wall
             for limit in limits:
-                window = _copy(scope.windows.get(limit.id)) if scope else None
+                known = scope.windows | scope.aside if scope else {}
+                window = _copy(known.get(limit.id))
                 if window is None:
                     start = wall if limit.window == "calendar" else now
                     window = _KINDS[limit.window](limit, start)
@@ -268,16 +270,18 @@ class Reference:
     def commit(
         self, policy: Policy, opened: list[tuple[str, Limit, Window, int]], wall: int
     ) -> None:
-        """Write the chain back: limits that its configuration lacks are forgotten, and those
+        """Write the chain back: limits that its configuration lacks are set aside, and those
         that it has anew begin a new page of the ledger.
         """
         known: dict[str, dict[int, Window]] = {}
         for scope_key, _ in _scopes(policy):
             scope = self.scopes.setdefault(scope_key, Scope(wall))
             scope.time, scope.wall = scope.now(wall), wall
-            known[scope_key], scope.windows = scope.windows, {}
+            scope.aside |= scope.windows
+            known[scope_key], scope.windows = dict(scope.aside), {}
         for scope_key, limit, window, _ in opened:
             self.scopes[scope_key].windows[limit.id] = window
+            self.scopes[scope_key].aside.pop(limit.id, None)
             if limit.id not in known[scope_key]:
                 self.ledger[scope_key, limit.id] = []
             if isinstance(window, Slots):

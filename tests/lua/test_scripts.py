@@ -106,6 +106,32 @@ def test_state_stays_as_large_as_it_was(valkey_db: redis.Redis) -> None:
     assert len(sizes) == 1
 
 
+def test_replicas_with_different_files_keep_each_others_limits(valkey_db: redis.Redis) -> None:
+    """While a changed file spreads, a limit that one replica lacks still counts at the other."""
+    old = policy("{rpm: 1000}")
+    new = policy(
+        "{rpm: 1000, limits: [{name: added, meter: requests, limit: 5, per: day},"
+        " {name: ring, meter: requests, limit: 6, per: hour, window: sliding}]}"
+    )
+    bench = Bench(valkey_db, scripts())
+    granted = 0
+    for i in range(40):
+        bench.now += 1000
+        assert take(bench, old, f"old{i}", 1) is Verdict.DONE
+        granted += take(bench, new, f"new{i}", 1, 1, 1) is Verdict.DONE
+    assert granted == 5
+    key = old.chain(START).scopes[0]
+    size = valkey_db.strlen(key)
+    for i in range(40):
+        assert take(bench, old, f"more{i}", 1) is Verdict.DONE
+    assert valkey_db.strlen(key) == size
+    bench.now += 2 * 86_400 * US  # nobody has asked for it in two days
+    third = policy("{rpm: 1000, tpm: 1000}")
+    assert take(bench, old, "late", 1) is Verdict.DONE
+    assert take(bench, third, "third", 1, 1) is Verdict.DONE
+    assert valkey_db.strlen(key) < size + 40
+
+
 def test_cold_start_fills_a_part_of_what_has_no_state(valkey_db: redis.Redis) -> None:
     """`cold_start: 0.5` begins every window half spent, and keeps an idle one for a day."""
     chain = policy(

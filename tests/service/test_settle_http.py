@@ -142,7 +142,7 @@ async def test_a_settle_of_an_expired_lease_is_too_late(serve: Any):
 async def test_a_settled_lease_is_forgotten_after_remember(serve: Any):
     """Then it is unknown, and nothing moves."""
     client = await serve(TINY.format(remember="100ms"))
-    lease = (await ask(client, "acquire", resource="p/m", tokens=100))["lease"]
+    lease = (await ask(client, "acquire", resource="p/m", tokens=100, ttl=30))["lease"]
     await ask(client, "settle", lease=lease, usage={"input_tokens": 40})
 
     async def unknown() -> bool:

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from client_sdk import Limiter, RateLimited
+from client_sdk import Limiter, LimiterOptions, RateLimited
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -64,7 +64,10 @@ async def _task(limiter: Limiter, plan: Plan, nth: int, records: list[Record]) -
 
 async def _process(plan: Plan) -> list[Record]:
     records: list[Record] = []
-    async with Limiter(plan.url) as limiter, asyncio.TaskGroup() as group:
+    async with (
+        Limiter(plan.url, options=LimiterOptions(timeout=30)) as limiter,
+        asyncio.TaskGroup() as group,
+    ):
         for nth in range(plan.tasks):
             group.create_task(_task(limiter, plan, nth, records))
     return records

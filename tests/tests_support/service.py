@@ -16,11 +16,15 @@ from limiter_service.front import Front
 from limiter_service.pools import Pools
 from limiter_service.settings import Settings
 
+PATIENT = 20.0
+"""Seconds: a busy machine must not look like a lost store."""
+
 
 @contextlib.asynccontextmanager
 async def in_process(url: str, config: Path, **settings: object) -> AsyncIterator[Front]:
     """The application with its lifespan, over a running store."""
-    app = create_app(Settings(config=config, **settings), url, Pools(config))  # type: ignore[arg-type]  # keywords of one caller
+    given = {"config": config, "connect_timeout": PATIENT, "command_timeout": PATIENT} | settings
+    app = create_app(Settings(**given), url, Pools(config))  # type: ignore[arg-type]  # keywords of one caller
     async with _lifespan(app):
         yield app
 
@@ -50,7 +54,8 @@ class ServiceProcess:
             "0",
             *arguments,
         ]
-        self._env = os.environ | (env or {})
+        patient = {f"SLUICEGATE_{name}_TIMEOUT": str(PATIENT) for name in ("CONNECT", "COMMAND")}
+        self._env = os.environ | patient | (env or {})
         self.url = ""
         self.lines: list[str] = []
         self.process: subprocess.Popen[str] | None = None
