@@ -30,6 +30,8 @@ def run(settings: Settings) -> None:
     check(settings)
     configure(settings.log_level, settings.log_format)
     pools = Pools(settings.config)
+    if settings.config is None:
+        _say("no --config: serving the built-in pool `example`, any model at 60 requests a minute")
     for line in advice(pools.config):
         _say(f"note: {line}")
     listener = _bind(settings.host, settings.port)

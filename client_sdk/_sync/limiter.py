@@ -153,9 +153,12 @@ class SyncLimiter:
         op = _codec.op(operation, request)
         try:
             return self._exchange.send(op)
-        except ServiceUnavailable:
+        except ServiceUnavailable as error:
             if self._options.attempts == 1:
                 raise
+            asked = again(error)
+            spread = self._random.uniform(0, self._options.backoff)
+            sleep(spread if asked is True else asked + spread)
         # Only what failed pays for the machinery of retrying.
         for attempt in stamina.retry_context(
             on=again,
