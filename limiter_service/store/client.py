@@ -69,7 +69,7 @@ class Client:
         """Run *script* and return its answer.
 
         Every script of ours is safe to run twice (its request id, its lease), so a lost
-        answer is asked for once more within the deadline.
+        answer is asked for again within the deadline.
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._timeout
@@ -122,11 +122,10 @@ class Client:
         self._scheduled = False
         calls = [self._waiting.popleft() for _ in range(min(len(self._waiting), _MAX_PIPELINE))]
         calls = [call for call in calls if not call.answer.done()]
-        if not calls:
-            return
-        flight = asyncio.get_running_loop().create_task(self._fly(calls))
-        self._flights.add(flight)
-        flight.add_done_callback(self._land)
+        if calls:
+            flight = asyncio.get_running_loop().create_task(self._fly(calls))
+            self._flights.add(flight)
+            flight.add_done_callback(self._land)
         if self._waiting:
             self._schedule(asyncio.get_running_loop())
 
