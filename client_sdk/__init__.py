@@ -31,6 +31,7 @@ from client_sdk.errors import (
     WaitTooLong,
 )
 from client_sdk.options import LimiterOptions
+from client_sdk.progress import Progress
 from limiter_wire import Outcome, Provenance, Usage
 
 __all__ = [
@@ -44,6 +45,7 @@ __all__ = [
     "NeverFits",
     "NotAllowed",
     "Outcome",
+    "Progress",
     "Provenance",
     "QueueFull",
     "RateLimited",

@@ -16,13 +16,15 @@ from limiter_wire import (
     Renewed,
     Settle,
     Settled,
+    Waiting,
 )
 
 T = TypeVar("T")
 Request = Acquire | Settle | Renew
 
-_OK = 200
+_OK, _ACCEPTED = 200, 202
 _encode = msgspec.msgpack.Encoder().encode
+_waiting = msgspec.msgpack.Decoder(Waiting).decode
 _problem = msgspec.msgpack.Decoder(Problem).decode
 _ANSWERS: dict[Operation, Any] = {
     Operation.ACQUIRE: msgspec.msgpack.Decoder(Granted).decode,
@@ -33,11 +35,15 @@ _ANSWERS: dict[Operation, Any] = {
 
 
 class Op(msgspec.Struct, frozen=True):
-    """One operation, encoded once however often it is sent."""
+    """One operation, encoded once however often it is sent.
+
+    The service may hold the answer to one that `waits`.
+    """
 
     operation: Operation
     body: bytes
     request_id: str | None
+    waits: bool = False
 
     @property
     def path(self) -> str:
@@ -63,7 +69,8 @@ def op(operation: Operation, request: Request) -> Op:
         name: value for name, value in msgspec.structs.asdict(request).items() if value is not None
     }
     fields["op"] = operation
-    return Op(operation, _encode(fields), getattr(request, "request_id", None))
+    waits = operation is Operation.ACQUIRE and fields["max_wait"] > 0
+    return Op(operation, _encode(fields), getattr(request, "request_id", None), waits)
 
 
 def batch(ops: Sequence[Op]) -> bytes:
@@ -76,6 +83,8 @@ def answer(of: Op, status: int, body: bytes | msgspec.Raw) -> Any | SluicegateEr
     try:
         if status == _OK:
             return _ANSWERS[of.operation](body)
+        if status == _ACCEPTED:
+            return _waiting(body)
         return error_of(_problem(body), of.operation, of.request_id)
     except msgspec.MsgspecError as error:
         shown = bytes(body)[:80]

@@ -5,7 +5,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,10 @@ _MAX_BYTES = 48_000  # the service takes bodies of 64 KiB
 _MAX_FLIGHTS = 3
 
 
+class NeverSent(asyncio.CancelledError):
+    """The caller was cancelled before its operation was sent."""
+
+
 class Exchange:
     """Sends operations; those of one loop tick, and those that arrive while answers are
     under way, travel together in one `/v1/batch`. An idle exchange sends at once.
@@ -29,6 +33,7 @@ class Exchange:
     def __init__(self, transport: AsyncTransport) -> None:
         self._transport = transport
         self._waiting: deque[tuple[Op, asyncio.Future[Any]]] = deque()
+        self._sent: set[asyncio.Future[Any]] = set()
         self._flights: set[asyncio.Task[None]] = set()
         self._scheduled = False
 
@@ -37,7 +42,14 @@ class Exchange:
         answer = asyncio.get_running_loop().create_future()
         self._waiting.append((op, answer))
         self._schedule()
-        return await answer
+        try:
+            return await answer
+        except asyncio.CancelledError:
+            if answer in self._sent:
+                raise
+            raise NeverSent from None
+        finally:
+            self._sent.discard(answer)
 
     async def aclose(self) -> None:
         """Wait for settles and answers under way, then close the connections."""
@@ -62,6 +74,7 @@ class Exchange:
             self._waiting.popleft()
             if not answer.done():  # its caller was cancelled before it was sent
                 load.append((op, answer))
+                self._sent.add(answer)
                 size += len(op.body)
         if load:
             flight = asyncio.get_running_loop().create_task(self._fly(load))
@@ -78,7 +91,7 @@ class Exchange:
     async def _fly(self, load: list[tuple[Op, asyncio.Future[Any]]]) -> None:
         ops = [op for op, _ in load]
         try:
-            if len(ops) == 1:
+            if len(ops) == 1 and not ops[0].waits:  # in a batch it is not held: few connections
                 results = [
                     _codec.answer(ops[0], *await self._transport.post(ops[0].path, ops[0].body))
                 ]
@@ -134,6 +147,21 @@ async def shielded(work: Coroutine[Any, Any, Any]) -> Any:
     _shielded.add(task)
     task.add_done_callback(_shielded.discard)
     return await asyncio.shield(task)
+
+
+async def abandonable(
+    work: Coroutine[Any, Any, Any], abandon: Callable[[], Coroutine[Any, Any, None]]
+) -> Any:
+    """Do *work*; when the caller is cancelled meanwhile, see to it that *abandon* is done."""
+    try:
+        return await work
+    except NeverSent:
+        raise
+    except asyncio.CancelledError:
+        task = asyncio.get_running_loop().create_task(abandon())
+        _shielded.add(task)
+        task.add_done_callback(_shielded.discard)
+        raise
 
 
 sleep = asyncio.sleep

@@ -19,7 +19,10 @@ class Exchange:
 
     def send(self, op: Op) -> Any:
         """The answer to *op*. Raises the exception for what the service refused."""
-        result = _codec.answer(op, *self._transport.post(op.path, op.body))
+        if op.waits:  # in a batch it is not held: threads share few connections
+            (result,) = _codec.answers([op], *self._transport.post("/v1/batch", _codec.batch([op])))
+        else:
+            result = _codec.answer(op, *self._transport.post(op.path, op.body))
         if isinstance(result, SluicegateError):
             raise result
         return result
@@ -35,6 +38,11 @@ def acquisition(lease: T) -> T:
 
 
 def shielded(done: T) -> T:
+    """Nothing can cancel a thread in the middle."""
+    return done
+
+
+def abandonable(done: T, _abandon: object) -> T:
     """Nothing can cancel a thread in the middle."""
     return done
 

@@ -16,11 +16,13 @@ from limiter_service.config import Config
 from limiter_service.engine.admission import Engine
 from limiter_service.engine.policy import Policies
 from limiter_service.engine.refusals import Refusal
+from limiter_service.engine.statistics import Wait, Waits
 from limiter_service.front import Bounds, Front, Handler
 from limiter_service.http import JSON, encode, problem_headers
+from limiter_service.metrics import Metrics
 from limiter_service.openapi import document
 from limiter_service.pools import Pools
-from limiter_service.routes import health, resources
+from limiter_service.routes import health, queue, resources, stats
 from limiter_service.routes.acquire import acquire
 from limiter_service.routes.batch import batch
 from limiter_service.routes.check import check
@@ -30,6 +32,7 @@ from limiter_service.settings import Settings
 from limiter_service.store.client import Client
 from limiter_service.store.commands import Commands
 from limiter_service.store.errors import StoreUnavailable
+from limiter_service.store.hints import Hints
 from limiter_wire import ErrorCode, Problem, problem
 
 _log = structlog.get_logger()
@@ -44,7 +47,21 @@ def create_app(settings: Settings, store_url: str, pools: Pools) -> Front:
         command_timeout=settings.command_timeout,
     )
     policies = Policies(pools.config, settings.key_prefix)
-    engine = Engine(Commands(client), policies, _wall_us, settings.key_prefix)
+    waits, metrics = Waits(), Metrics()
+
+    def observe(wait: Wait) -> None:
+        waits.note(wait)
+        metrics.note_wait(wait)
+
+    engine = Engine(
+        Commands(client),
+        policies,
+        _wall_us,
+        settings.key_prefix,
+        hints=Hints(client),
+        observe=observe,
+        hold_limit=settings.hold_limit,
+    )
     app = FastAPI(
         title="Sluicegate",
         version=version("sluicegate"),
@@ -56,7 +73,10 @@ def create_app(settings: Settings, store_url: str, pools: Pools) -> Front:
     )
     app.state.engine, app.state.client, app.state.pools = engine, client, pools
     app.state.stopping, app.state.key_prefix = False, settings.key_prefix
+    app.state.waits, app.state.metrics, app.state.since = waits, metrics, time.monotonic()
     app.include_router(resources.router)
+    app.include_router(queue.router)
+    app.include_router(stats.router)
     app.include_router(health.router)
     app.add_route("/openapi.json", _openapi, include_in_schema=False)
     app.add_exception_handler(Refusal, _refusal)
@@ -93,6 +113,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
     finally:
         app.state.stopping = True
+        await app.state.engine.passes.aclose()
         stop.set()
         await watching
         await app.state.client.aclose()

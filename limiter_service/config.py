@@ -19,6 +19,7 @@ PositiveAmount = Annotated[float, msgspec.Meta(gt=0, le=MAX_AMOUNT)]
 PositiveCount = Annotated[int, msgspec.Meta(ge=1, le=MAX_AMOUNT)]
 Fraction = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Weight = Annotated[float, msgspec.Meta(ge=0, le=1000)]
+Share = Annotated[float, msgspec.Meta(gt=0, le=1)]
 Price = Annotated[float, msgspec.Meta(ge=0, le=1_000_000)]
 Duration = Annotated[
     float | str, msgspec.Meta(description='Seconds as a number, or "90s", "5m", "1h", "500ms".')
@@ -95,7 +96,8 @@ class TenantConfig(Limited, frozen=True, kw_only=True):
     """A tenant's share of the queue, its limits, and its limits on single models."""
 
     weight: Annotated[float, msgspec.Meta(gt=0, le=1000)] = 1.0
-    """Share of the queue. Read and checked; this version has no queue."""
+    """Share of the queue: a tenant of weight 4 is served four times as much as one of weight 1
+    while both wait."""
     models: dict[str, ModelConfig] = {}
     """Limits of this tenant on single models, by name or pattern."""
 
@@ -106,7 +108,10 @@ class QueueConfig(_Section, frozen=True, kw_only=True):
     max_waiters: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 10_000
     """How many may wait."""
     max_wait: Duration = 120.0
-    """How long one may wait."""
+    """How long one may wait; a longer `max_wait` of a request counts as this."""
+    priority_shares: dict[str, Share] = {}
+    """Shares of the pool's limits that are kept for priorities: `"0-2": 0.3`. Others borrow
+    what is not used, and give it back within one period of the limit."""
 
 
 class BreakerConfig(_Section, frozen=True, kw_only=True):
@@ -155,7 +160,7 @@ class PoolConfig(Limited, frozen=True, kw_only=True):
     prices: dict[str, PriceConfig] = {}
     """Prices by model, for limits on `cost_usd`."""
     queue: QueueConfig = QueueConfig()
-    """Read and checked; this version has no queue."""
+    """Who may wait, how long, and which priorities have a share of their own."""
     breaker: BreakerConfig = BreakerConfig()
     """Read and checked; this version has no breaker."""
     on_store_loss: Literal["degrade", "open", "closed"] = "degrade"
@@ -352,6 +357,8 @@ def _build_struct(
         _check_limit(path, built, problems)
     elif isinstance(built, Limited):
         _check_limit_names(path, built, problems)
+    elif isinstance(built, QueueConfig):
+        _check_shares(f"{path}.priority_shares", built, problems)
     return built
 
 
@@ -407,6 +414,36 @@ def _check_limit_names(path: str, section: Limited, problems: list[ConfigProblem
             message = f"the name {name!r} is taken by {names[name]}; give one of them a `name`"
             _note(problems, f"{path}.limits[{i}].name", message)
         names[name] = f"limits[{i}]"
+
+
+_PRIORITIES = re.compile(r"([0-9])(?:-([0-9]))?")
+
+
+def priorities(key: str) -> range:
+    """The priorities of a key such as "0-2" or "5". Raises ValueError when it is none."""
+    found = _PRIORITIES.fullmatch(key)
+    if found is None or int(found[2] or found[1]) < int(found[1]):
+        raise ValueError(f'{key!r} is no range of priorities; allowed: "0" to "9", "0-2"')
+    return range(int(found[1]), int(found[2] or found[1]) + 1)
+
+
+def _check_shares(path: str, queue: QueueConfig, problems: list[ConfigProblem]) -> None:
+    taken: dict[int, str] = {}
+    for key in queue.priority_shares:
+        try:
+            wanted = priorities(key)
+        except ValueError as error:
+            _note(problems, path, str(error))
+            continue
+        for priority in wanted:
+            if priority in taken:
+                message = f"priority {priority} is in {taken[priority]!r} already"
+                _note(problems, _join(path, key), message)
+                break
+            taken[priority] = key
+    total = sum(queue.priority_shares.values())
+    if total > 1 + 1e-9:
+        _note(problems, path, f"the shares add up to {total:g}; allowed is at most 1")
 
 
 def _check_limit(path: str, limit: LimitConfig, problems: list[ConfigProblem]) -> None:

@@ -5,7 +5,6 @@ from limiter_wire import Meter
 
 NOT_IN_FORCE = {
     "provider": "presets are not applied: reserve, settle and burst are as the file says",
-    "queue": "there is no shared queue: the SDK asks again until max_wait is over",
     "breaker": "there is no circuit breaker",
     "on_store_loss": "without its store the service answers 503, as with `closed`",
     "durability": "grants are not awaited on replicas",

@@ -69,6 +69,7 @@ class Front:
             body = await http.read_body(
                 receive, scope, self._bounds.body, self._bounds.body_timeout
             )
+            scope["sluicegate.receive"] = receive
             value = await handler(body, kind, scope)
         except Refusal as refusal:
             await _send_problem(send, kind.answer, refusal.problem, identity)
@@ -82,7 +83,8 @@ class Front:
             headers: Headers = [http.content_type(kind.answer), _identity(identity)]
             if isinstance(value, (Granted, Checked)):
                 headers += http.limit_headers(value.limits)
-            await http.answer(send, 200, http.encode(value, kind.answer), headers)
+            status = http.status_of_answer(value)
+            await http.answer(send, status, http.encode(value, kind.answer), headers)
 
     async def _pass_on(self, scope: Scope, receive: Receive, send: Send, identity: str) -> None:
         left = self._bounds.body

@@ -4,13 +4,13 @@ import asyncio
 import math
 import re
 import secrets
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, MutableMapping, Sequence
 from typing import Any, TypeVar
 
 import msgspec
 
 from limiter_service.engine.refusals import Refusal, refuse
-from limiter_wire import ErrorCode, LimitState, Meter, Problem
+from limiter_wire import ErrorCode, LimitState, Meter, Problem, Waiting
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -99,6 +99,33 @@ async def _collect(receive: Receive, most: int) -> bytes:
         parts.append(part)
         if not message.get("more_body", False):
             return b"".join(parts) if len(parts) > 1 else parts[0]
+
+
+async def while_connected(work: Coroutine[Any, Any, T], scope: Scope) -> T:
+    """Do *work* while the caller of *scope* stays; raise ClientGone, with *work* cancelled, when
+    it hangs up.
+    """
+    task = asyncio.create_task(work)
+    gone = asyncio.create_task(_disconnect(scope["sluicegate.receive"]))
+    try:
+        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise ClientGone
+        return await task
+    finally:
+        gone.cancel()
+        task.cancel()
+        await asyncio.wait({task, gone})
+
+
+async def _disconnect(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def status_of_answer(value: object) -> int:
+    """The HTTP status of an answer that is no Problem."""
+    return 202 if isinstance(value, Waiting) else 200
 
 
 class ClientGone(Exception):  # what happened

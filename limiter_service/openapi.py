@@ -15,12 +15,15 @@ from limiter_wire import (
     Checked,
     Granted,
     Problem,
+    QueueView,
     Renew,
     Renewed,
     ResourceList,
     ResourceView,
     Settle,
     Settled,
+    Stats,
+    Waiting,
 )
 
 _REFERENCE = "#/components/schemas/{name}"
@@ -39,6 +42,7 @@ _HOT: dict[str, tuple[type, type, str, tuple[int, ...]]] = {
 }
 _TITLES = {
     200: "Done",
+    202: "Waiting: ask again with the same request_id",
     400: "Malformed body",
     404: "Unknown resource or lease",
     405: "Method not allowed",
@@ -91,7 +95,7 @@ def document(app: FastAPI) -> dict[str, Any]:
             routes=app.routes,
             openapi_version="3.1.0",
         )
-        types: list[type] = [Problem, Health, ResourceList, ResourceView]
+        types: list[type] = [Problem, Health, ResourceList, ResourceView, QueueView, Stats, Waiting]
         types += [kind for request, answer, *_ in _HOT.values() for kind in (request, answer)]
         _, components = msgspec.json.schema_components(types, ref_template=_REFERENCE)
         whole.setdefault("components", {}).setdefault("schemas", {}).update(components)
@@ -131,6 +135,7 @@ def _operation(
         },
     }
     if request is Acquire and answer is Granted:
+        operation["responses"]["202"] = _answer(202, "Waiting", *kinds)
         operation["parameters"] = [
             {
                 "name": "Idempotency-Key",

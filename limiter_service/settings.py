@@ -38,6 +38,9 @@ class Settings(BaseSettings):
     max_head: int = Field(16_384, ge=1024, le=65_536)
     """Largest path and headers together, in bytes."""
     body_timeout: float = Field(5.0, gt=0, le=300)
+    hold_limit: float = Field(25.0, ge=0, le=600)
+    """How long an acquire that waits is held before it is answered 202; shorter than the
+    patience of every proxy on the way."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["auto", "json", "console"] = "auto"
     """`auto`: console on a terminal, JSON elsewhere."""

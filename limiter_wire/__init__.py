@@ -21,6 +21,8 @@ from limiter_wire.leases import (
 )
 from limiter_wire.limits import LimitState, Meter, ResourceList, ResourceView
 from limiter_wire.problems import ErrorCode, Problem, problem, status_of, title_of
+from limiter_wire.queue import QueueLine, QueueState, QueueView, Waiting
+from limiter_wire.stats import Stats, WaitStats
 from limiter_wire.usage import Provenance, Usage
 
 __all__ = [
@@ -38,13 +40,19 @@ __all__ = [
     "Outcome",
     "Problem",
     "Provenance",
+    "QueueLine",
+    "QueueState",
+    "QueueView",
     "Renew",
     "Renewed",
     "ResourceList",
     "ResourceView",
     "Settle",
     "Settled",
+    "Stats",
     "Usage",
+    "WaitStats",
+    "Waiting",
     "Wire",
     "problem",
     "status_of",

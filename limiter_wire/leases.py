@@ -43,8 +43,10 @@ class Outcome(StrEnum):
 class Acquire(Wire, frozen=True, kw_only=True):
     """Ask for budget: one of `tokens`, or `input_tokens` with `max_output_tokens`.
 
-    `max_wait` and `ttl` are seconds. `request_id` is the idempotency key: the same id of
-    the same tenant charges once. `route` labels the kind of call, for learned sizes.
+    `max_wait`, `hold` and `ttl` are seconds. A request that waits is answered 202 after
+    `hold` (default and at most: the service's hold limit). `request_id` is the idempotency
+    key: the same id of the same tenant charges once. `route` labels the kind of call, for
+    learned sizes.
     """
 
     resource: ResourceName
@@ -55,6 +57,7 @@ class Acquire(Wire, frozen=True, kw_only=True):
     tenant: Name = "default"
     priority: Annotated[int, msgspec.Meta(ge=0, le=9)] = 5
     max_wait: Annotated[float, msgspec.Meta(ge=0, le=86_400)] = 0.0
+    hold: Annotated[float, msgspec.Meta(ge=0, le=86_400)] | None = None
     request_id: Name | None = None
     worker: Name | None = None
     attempt: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 1

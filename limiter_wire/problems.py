@@ -4,6 +4,7 @@ from enum import StrEnum
 
 from limiter_wire._base import Wire
 from limiter_wire.limits import LimitState
+from limiter_wire.queue import QueueState
 
 
 class ErrorCode(StrEnum):
@@ -83,7 +84,8 @@ class Problem(Wire, frozen=True, kw_only=True, omit_defaults=True):
     """A refusal or an error as `application/problem+json`.
 
     `retry_after` is in seconds: when the request would fit. `limit` names the limit that
-    binds. `would_fit` is the largest token request that fits now.
+    binds. `would_fit` is the largest token request that fits now. `queue` is where the
+    request would stand.
     """
 
     type: str
@@ -97,6 +99,7 @@ class Problem(Wire, frozen=True, kw_only=True, omit_defaults=True):
     reason: str | None = None
     would_fit: int | None = None
     limits: list[LimitState] = []
+    queue: QueueState | None = None
     request_id: str | None = None
 
 

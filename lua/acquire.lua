@@ -1,14 +1,15 @@
--- Take from every limit of the chain, or from none.
+-- Take from every limit of the chain, or from none; never past somebody who waits.
 --
 -- KEYS    the scopes, strings; the slots of their concurrency limits, sorted sets;
---         last, the lease, a string
+--         the lease, a string; the queue, a string
 -- ARGV    the policy of each scope; last, the request as it stands in a lease: nonce,
---         fingerprint, time to live, time to remember, 0, number of limits, the
+--         fingerprint, time to live, time to remember, 0, 0, number of limits, the
 --         amount for each
 -- returns the nonce, a letter, a body:
 --         G granted, R repeated: the lease (lib/lease)
 --         C conflict: the request id was used with other parameters; nothing
 --         D denied: number of the binding limit, time to wait (-1 never), the states
+--         Q somebody waits in this pool: enqueue decides; nothing
 --         B boundaries stale: the server's time
 
 -- @include lib/clock
@@ -20,14 +21,17 @@
 -- @include lib/scope
 -- @include lib/limits
 -- @include lib/lease
+-- @include lib/granting
 -- @include lib/answer
 
 local texts = redis.call("MGET", unpack(KEYS))
-local request, known, scopes = ARGV[#ARGV], texts[#KEYS], #ARGV - 1
+local request, known, scopes = ARGV[#ARGV], texts[#KEYS - 1], #ARGV - 1
 local tag = string.sub(request, 1, 8)
 if known then
   local same = string.sub(known, 9, 16) == string.sub(request, 9, 16)
   return tag .. (same and "R" .. known or "C")
+elseif texts[#KEYS] then
+  return tag .. "Q"
 end
 
 local ask, wall = numbers(request), now_us()
@@ -38,28 +42,8 @@ elseif worst > 0 then
   return tag .. "D" .. struct.pack("<dd", worst, wait) .. texts_of_states()
 end
 
-local i = CHARGES
-for scope = 1, scopes do
-  local q, s, p, at = policies[scope], states[scope], RECORDS, CELLS + 1
-  for _ = 1, q[COUNT] do
-    i = i + 1
-    local window = windows[q[p]]
-    if refused and refused[i] then
-      ask[i] = -1
-    else
-      charge(q, p, s, at, ask[i])
-      if window and window.hold then
-        window.hold(q, p, s[TIME], ask[1], ask[TTL])
-      end
-    end
-    p = p + (window and window.record or BUCKET_RECORD)
-    at = at + (window and window.cell or BUCKET_CELL) + 1
-  end
-end
-
+local last = take(scopes, ask, refused)
 if refused then
-  request = text_of(ask, 1, i)
+  request = text_of(ask, 1, last)
 end
-local lease = save_all(request, wall)
-redis.call("SET", KEYS[#KEYS], lease, "PX", math.ceil((ask[TTL] + ask[REMEMBER]) / 1000))
-return tag .. "G" .. lease
+return tag .. "G" .. save_lease(KEYS[#KEYS - 1], save_all(request, wall), ask)

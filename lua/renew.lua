@@ -20,7 +20,7 @@
 local texts = redis.call("MGET", unpack(KEYS))
 local report, scopes, wall = numbers(ARGV[#ARGV]), #ARGV - 1, now_us()
 local tag = string.sub(ARGV[#ARGV], 1, 8)
-local lease, granted, nth = open_lease(texts[#KEYS], report[2], wall)
+local lease, granted, nth = open_lease(texts[#KEYS - 1], report[2], wall)
 if not lease then
   return tag .. granted
 end
@@ -49,5 +49,5 @@ end)
 save_all("", wall)
 lease[TTL] = wall - granted + report[3]
 local text = text_of(lease, 1, #lease)
-redis.call("SET", KEYS[#KEYS], text, "PX", math.ceil((report[3] + lease[REMEMBER]) / 1000))
+redis.call("SET", KEYS[#KEYS - 1], text, "PX", math.ceil((report[3] + lease[REMEMBER]) / 1000))
 return tag .. "G" .. text

@@ -3,21 +3,36 @@
 import random
 import time
 import uuid
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
 import stamina
+from msgspec.structs import replace
 
 from client_sdk import _codec
 from client_sdk._async.lease import Lease
-from client_sdk._shell_async import Acquisition, Exchange, acquisition, sleep
+from client_sdk._shell_async import Acquisition, Exchange, abandonable, acquisition, sleep
 from client_sdk._transport import AsyncTransport
-from client_sdk.errors import RateLimited, ServiceUnavailable
+from client_sdk.errors import ServiceUnavailable, SluicegateError
 from client_sdk.options import LimiterOptions
+from client_sdk.progress import LONGEST_PAUSE, Progress, pause_before_asking, progress_of
 from client_sdk.retry import again
-from limiter_wire import Acquire, Checked, Operation, Renew, Renewed, Settle, Settled, Usage
+from limiter_wire import (
+    Acquire,
+    Checked,
+    Granted,
+    Operation,
+    Outcome,
+    Renew,
+    Renewed,
+    Settle,
+    Settled,
+    Usage,
+)
 
-_SPREAD = 0.05  # of a wait, so that those who wait for one limit do not ask in one instant
+LONGEST_LOSS = 10.0
+"""Seconds that a caller who may wait goes on asking while the service cannot be reached."""
 
 
 class Limiter:
@@ -74,12 +89,15 @@ class Limiter:
         attempt: int = 1,
         route: str | None = None,
         ttl: float | None = None,
+        on_wait: Callable[[Progress], None] | None = None,
     ) -> Acquisition:
         """Reserve budget: `async with` settles on exit, `await` leaves that to you.
 
         Give `tokens`, or `input_tokens` with `max_output_tokens`. `max_wait` and `ttl` are
-        seconds. Raises RateLimited when there is no room within `max_wait`, NeverFits,
-        UnknownResource, InvalidRequest, RequestConflict, ServiceUnavailable.
+        seconds. While the request waits its turn, `on_wait` is told where it stands, every 2
+        seconds. Raises RateLimited when there is no room and `max_wait` is 0, WaitTooLong
+        when the predicted wait is longer than `max_wait`, WaitTimeout when it was, QueueFull,
+        NeverFits, UnknownResource, InvalidRequest, RequestConflict, ServiceUnavailable.
         """
         request = Acquire(
             resource=resource,
@@ -96,7 +114,7 @@ class Limiter:
             route=route,
             ttl=ttl,
         )
-        return acquisition(self._acquire(request))
+        return acquisition(self._acquire(request, on_wait))
 
     async def check(
         self,
@@ -133,20 +151,49 @@ class Limiter:
         renewed: Renewed = await self._send(Operation.RENEW, request)
         return renewed
 
-    async def _acquire(self, request: Acquire) -> Lease:
-        began = time.monotonic()
+    async def _acquire(self, request: Acquire, on_wait: Callable[[Progress], None] | None) -> Lease:
+        granted = await abandonable(self._granted(request, on_wait), lambda: self._abandon(request))
+        assert request.request_id is not None
+        return Lease(granted, request.resource, request.request_id, self.settle, self.renew)
+
+    async def _granted(
+        self, request: Acquire, on_wait: Callable[[Progress], None] | None
+    ) -> Granted:
+        """Ask until there is a grant: the queue keeps the place between two questions."""
+        deadline = time.monotonic() + request.max_wait
+        hold = None if on_wait is None else 0.0
+        asked = request if hold is None else replace(request, hold=hold)
+        lost_since: float | None = None
         while True:
+            began = time.monotonic()
             try:
-                granted = await self._send(Operation.ACQUIRE, request)
-            except RateLimited as refusal:
-                wait = refusal.retry_after or 0.0
-                left = began + request.max_wait - time.monotonic()
-                if wait >= left:
+                answer = await self._send(Operation.ACQUIRE, asked)
+            except ServiceUnavailable:
+                lost_since = lost_since or began
+                left = deadline - time.monotonic()
+                if left <= 0 or time.monotonic() - lost_since >= LONGEST_LOSS:
                     raise
-                await sleep(min(left, wait * (1 + _SPREAD * self._random.random())))
-            else:
-                assert request.request_id is not None
-                return Lease(granted, request.resource, request.request_id, self.settle, self.renew)
+                await sleep(min(left, self._options.max_backoff))
+                continue
+            if isinstance(answer, Granted):
+                return answer
+            lost_since = None
+            if on_wait is not None:
+                on_wait(progress_of(answer))
+                hold = LONGEST_PAUSE
+            pause = pause_before_asking(answer, time.monotonic() - began)
+            await sleep(max(0.0, min(pause, deadline - time.monotonic())))
+            left = max(0.0, deadline - time.monotonic())
+            asked = replace(request, max_wait=left, hold=hold)
+
+    async def _abandon(self, request: Acquire) -> None:
+        """Leave the queue at once; what was granted meanwhile goes back unused."""
+        try:
+            answer = await self._send(Operation.ACQUIRE, replace(request, max_wait=0.0))
+            unused = Usage()
+            await self.settle(Settle(lease=answer.lease, outcome=Outcome.CANCELLED, usage=unused))
+        except SluicegateError:
+            return  # it was not waiting any more, or its place and its lease end by themselves
 
     async def _send(self, operation: Operation, request: _codec.Request) -> Any:
         op = _codec.op(operation, request)

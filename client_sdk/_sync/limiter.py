@@ -4,21 +4,36 @@
 import random
 import time
 import uuid
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
 import stamina
+from msgspec.structs import replace
 
 from client_sdk import _codec
 from client_sdk._sync.lease import SyncLease
-from client_sdk._shell_sync import Exchange, acquisition, sleep
+from client_sdk._shell_sync import Exchange, abandonable, acquisition, sleep
 from client_sdk._transport import SyncTransport
-from client_sdk.errors import RateLimited, ServiceUnavailable
+from client_sdk.errors import ServiceUnavailable, SluicegateError
 from client_sdk.options import LimiterOptions
+from client_sdk.progress import LONGEST_PAUSE, Progress, pause_before_asking, progress_of
 from client_sdk.retry import again
-from limiter_wire import Acquire, Checked, Operation, Renew, Renewed, Settle, Settled, Usage
+from limiter_wire import (
+    Acquire,
+    Checked,
+    Granted,
+    Operation,
+    Outcome,
+    Renew,
+    Renewed,
+    Settle,
+    Settled,
+    Usage,
+)
 
-_SPREAD = 0.05  # of a wait, so that those who wait for one limit do not ask in one instant
+LONGEST_LOSS = 10.0
+"""Seconds that a caller who may wait goes on asking while the service cannot be reached."""
 
 
 class SyncLimiter:
@@ -75,12 +90,15 @@ class SyncLimiter:
         attempt: int = 1,
         route: str | None = None,
         ttl: float | None = None,
+        on_wait: Callable[[Progress], None] | None = None,
     ) -> SyncLease:
         """Reserve budget: enter the lease to settle on exit, or settle it yourself.
 
         Give `tokens`, or `input_tokens` with `max_output_tokens`. `max_wait` and `ttl` are
-        seconds. Raises RateLimited when there is no room within `max_wait`, NeverFits,
-        UnknownResource, InvalidRequest, RequestConflict, ServiceUnavailable.
+        seconds. While the request waits its turn, `on_wait` is told where it stands, every 2
+        seconds. Raises RateLimited when there is no room and `max_wait` is 0, WaitTooLong
+        when the predicted wait is longer than `max_wait`, WaitTimeout when it was, QueueFull,
+        NeverFits, UnknownResource, InvalidRequest, RequestConflict, ServiceUnavailable.
         """
         request = Acquire(
             resource=resource,
@@ -97,7 +115,7 @@ class SyncLimiter:
             route=route,
             ttl=ttl,
         )
-        return acquisition(self._acquire(request))
+        return acquisition(self._acquire(request, on_wait))
 
     def check(
         self,
@@ -134,20 +152,49 @@ class SyncLimiter:
         renewed: Renewed = self._send(Operation.RENEW, request)
         return renewed
 
-    def _acquire(self, request: Acquire) -> SyncLease:
-        began = time.monotonic()
+    def _acquire(self, request: Acquire, on_wait: Callable[[Progress], None] | None) -> SyncLease:
+        granted = abandonable(self._granted(request, on_wait), lambda: self._abandon(request))
+        assert request.request_id is not None
+        return SyncLease(granted, request.resource, request.request_id, self.settle, self.renew)
+
+    def _granted(
+        self, request: Acquire, on_wait: Callable[[Progress], None] | None
+    ) -> Granted:
+        """Ask until there is a grant: the queue keeps the place between two questions."""
+        deadline = time.monotonic() + request.max_wait
+        hold = None if on_wait is None else 0.0
+        asked = request if hold is None else replace(request, hold=hold)
+        lost_since: float | None = None
         while True:
+            began = time.monotonic()
             try:
-                granted = self._send(Operation.ACQUIRE, request)
-            except RateLimited as refusal:
-                wait = refusal.retry_after or 0.0
-                left = began + request.max_wait - time.monotonic()
-                if wait >= left:
+                answer = self._send(Operation.ACQUIRE, asked)
+            except ServiceUnavailable:
+                lost_since = lost_since or began
+                left = deadline - time.monotonic()
+                if left <= 0 or time.monotonic() - lost_since >= LONGEST_LOSS:
                     raise
-                sleep(min(left, wait * (1 + _SPREAD * self._random.random())))
-            else:
-                assert request.request_id is not None
-                return SyncLease(granted, request.resource, request.request_id, self.settle, self.renew)
+                sleep(min(left, self._options.max_backoff))
+                continue
+            if isinstance(answer, Granted):
+                return answer
+            lost_since = None
+            if on_wait is not None:
+                on_wait(progress_of(answer))
+                hold = LONGEST_PAUSE
+            pause = pause_before_asking(answer, time.monotonic() - began)
+            sleep(max(0.0, min(pause, deadline - time.monotonic())))
+            left = max(0.0, deadline - time.monotonic())
+            asked = replace(request, max_wait=left, hold=hold)
+
+    def _abandon(self, request: Acquire) -> None:
+        """Leave the queue at once; what was granted meanwhile goes back unused."""
+        try:
+            answer = self._send(Operation.ACQUIRE, replace(request, max_wait=0.0))
+            unused = Usage()
+            self.settle(Settle(lease=answer.lease, outcome=Outcome.CANCELLED, usage=unused))
+        except SluicegateError:
+            return  # it was not waiting any more, or its place and its lease end by themselves
 
     def _send(self, operation: Operation, request: _codec.Request) -> Any:
         op = _codec.op(operation, request)

@@ -70,6 +70,11 @@ class Limit(msgspec.Struct, frozen=True, kw_only=True):
 class _Scope(msgspec.Struct, frozen=True):
     key: Key
     limits: tuple[Limit, ...]
+    level: int
+
+
+_LEVELS = {"pool": 1, "model": 2, "tenant": 3, "tenant_model": 3}
+"""Who shares a scope: the pool, a model, or nobody but one tenant (lua/lib/serving)."""
 
 
 class Policy:
@@ -81,16 +86,20 @@ class Policy:
         self.config = config
         self.lease_ttl = seconds(config.lease_ttl)
         self.remember = seconds(config.remember)
+        self.weight = _weight(config, tenant)
         self.price: PriceConfig | None = match(config.prices, model)
         self._scopes = _chain(config, pool, model, tenant, keys)
         self.limits = tuple(limit for scope in self._scopes for limit in scope.limits)
         self.by_id = {float(limit.id): limit for limit in self.limits}
         self._slots = tuple(
-            keys.slots(scope.key, limit.id)
+            tuple(
+                keys.slots(scope.key, limit.id)
+                for limit in scope.limits
+                if limit.kind == _KINDS["concurrency"]
+            )
             for scope in self._scopes
-            for limit in scope.limits
-            if limit.kind == _KINDS["concurrency"]
         )
+        self._shape = _version([limit.id for limit in self.limits])
         self._has_calendar = any(limit.kind == _KINDS["calendar"] for limit in self.limits)
         self._edges: dict[int, tuple[int, int, int]] = {}
         self._chain: Chain | None = None
@@ -107,15 +116,21 @@ class Policy:
         """When the calendar window that began at *start* ends, in Unix µs."""
         return next((edge for edge in self._edges[limit.id] if edge > start), start)
 
+    def next_edge(self, limit: Limit, wall: float) -> float:
+        """The end of the calendar window of *limit* at *wall*, in Unix µs."""
+        _, end, after = self._edges.get(limit.id) or self._edges_of(limit, wall)
+        return end if wall < end else after
+
     def _build(self, now_us: float) -> tuple[Chain, tuple[int, int]]:
-        slot = len(self._scopes)
+        before = len(self._scopes)
         kept = max(_LEAST_KEPT, self.lease_ttl * _MICRO)
         if self.config.cold_start < 1:
             # Otherwise an idle limit would lose its state and start cold.
             kept = max(kept, _KEPT_FOR_COLD_START)
         policies = []
-        for scope in self._scopes:
+        for scope, slots in zip(self._scopes, self._slots, strict=True):
             records: list[float] = []
+            slot = 0
             for limit in scope.limits:
                 kind = limit.kind + (_SHADOW if limit.shadow else 0)
                 records += [kind, limit.id, limit.capacity]
@@ -131,10 +146,13 @@ class Policy:
                         slot += 1
                         records.append(slot)
             head = [len(scope.limits), kept, self.config.cold_start]
-            policies.append(pack([_version(head + records), *head, *records]))
+            policies.append(pack([_version(head + records), *head, before, *records]))
+            before += len(slots)
         spans = list(self._edges.values())
         valid = (max(e[0] for e in spans), min(e[1] for e in spans)) if spans else (0, 0)
-        return Chain(tuple(s.key for s in self._scopes), tuple(policies), self._slots), valid
+        scopes = tuple(scope.key for scope in self._scopes)
+        levels = tuple(scope.level for scope in self._scopes)
+        return Chain(scopes, tuple(policies), levels, self._slots, self._shape), valid
 
     def _edges_of(self, limit: Limit, now_us: float) -> tuple[int, int, int]:
         span = cast("Span", limit.config.per)
@@ -215,12 +233,19 @@ def _chain(
         ("tenant_model", f"{tenant}.{model}", keys.tenant_model_scope(tenant, model), on_both),
     ]
     scopes = [
-        _Scope(key, tuple(_limit(scope, label, limit) for limit in limits_of(section)))
+        _Scope(
+            key, tuple(_limit(scope, label, limit) for limit in limits_of(section)), _LEVELS[scope]
+        )
         for scope, label, key, section in candidates
         if section is not None and limits_of(section)
     ]
     # A lease needs the time of its grant, which stands in the first scope.
-    return tuple(scopes) or (_Scope(keys.model_scope(model), ()),)
+    return tuple(scopes) or (_Scope(keys.model_scope(model), (), _LEVELS["model"]),)
+
+
+def _weight(config: PoolConfig, tenant: str) -> float:
+    section = match(config.tenants, tenant)
+    return section.weight if section else 1.0
 
 
 def _limit(scope: str, label: str, config: LimitConfig) -> Limit:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from limiter_wire import ErrorCode, LimitState, Problem, problem
+from limiter_wire import ErrorCode, LimitState, Problem, QueueState, problem
 
 
 class Refusal(Exception):  # an answer, not a mistake
@@ -22,6 +22,7 @@ def refuse(
     limit: str | None = None,
     would_fit: int | None = None,
     limits: Sequence[LimitState] = (),
+    queue: QueueState | None = None,
 ) -> Refusal:
     """A Refusal with the given fields; raise it."""
     return Refusal(
@@ -33,5 +34,6 @@ def refuse(
             limit=limit,
             would_fit=would_fit,
             limits=list(limits),
+            queue=queue,
         )
     )

@@ -4,16 +4,31 @@ import msgspec
 
 from limiter_service.engine.admission import Engine
 from limiter_service.engine.refusals import refuse
-from limiter_service.http import Media, Reader, Scope, header
-from limiter_wire import Acquire, ErrorCode, Granted
+from limiter_service.http import Media, Reader, Scope, header, while_connected
+from limiter_wire import Acquire, ErrorCode, Granted, Waiting
 
 _reader = Reader(Acquire)
 
 
-async def acquire(engine: Engine, body: bytes | msgspec.Raw, kind: Media, scope: Scope) -> Granted:
-    """Read the request, with `Idempotency-Key` in place of `request_id`, and acquire."""
+async def acquire(
+    engine: Engine, body: bytes | msgspec.Raw, kind: Media, scope: Scope
+) -> Granted | Waiting:
+    """Read the request, with `Idempotency-Key` in place of `request_id`, and acquire.
+
+    A request that waits is held while its caller is connected.
+    """
     request: Acquire = _reader.read(body, kind.body)
-    return await engine.acquire(_with_key(request, header(scope, b"idempotency-key")))
+    request = _with_key(request, header(scope, b"idempotency-key"))
+    if request.max_wait <= 0:
+        return await engine.acquire(request)
+    return await while_connected(engine.acquire(request, request.hold), scope)
+
+
+async def acquire_in_batch(
+    engine: Engine, body: bytes | msgspec.Raw, kind: Media, _scope: Scope
+) -> Granted | Waiting:
+    """The same beside other operations, which must not wait for it: it is never held."""
+    return await engine.acquire(_reader.read(body, kind.body), hold=0.0)
 
 
 def _with_key(request: Acquire, key: str | None) -> Acquire:

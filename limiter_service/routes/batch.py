@@ -8,8 +8,8 @@ import structlog
 
 from limiter_service.engine.admission import Engine
 from limiter_service.engine.refusals import Refusal, refuse
-from limiter_service.http import Media, Reader, Scope
-from limiter_service.routes.acquire import acquire
+from limiter_service.http import Media, Reader, Scope, status_of_answer
+from limiter_service.routes.acquire import acquire_in_batch
 from limiter_service.routes.check import check
 from limiter_service.routes.renew import renew
 from limiter_service.routes.settle import settle
@@ -17,7 +17,7 @@ from limiter_wire import BatchAnswer, BatchResult, ErrorCode, Operation, Wire
 
 _NO_HEADERS: Scope = {"headers": []}
 _RUN = {
-    Operation.ACQUIRE: acquire,
+    Operation.ACQUIRE: acquire_in_batch,
     Operation.SETTLE: settle,
     Operation.RENEW: renew,
     Operation.CHECK: check,
@@ -54,4 +54,4 @@ async def _run(engine: Engine, op: msgspec.Raw, kind: Media) -> BatchResult:
         _log.exception("operation of a batch failed")
         failed = refuse(ErrorCode.INTERNAL, "the service failed; its log says why").problem
         return BatchResult(status=failed.status, body=failed)
-    return BatchResult(status=200, body=answer)
+    return BatchResult(status=status_of_answer(answer), body=answer)

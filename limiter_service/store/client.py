@@ -9,7 +9,7 @@ import contextlib
 import itertools
 import ssl
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
@@ -40,7 +40,7 @@ class _Call:
         script: Script,
         keys: Sequence[str],
         arguments: Sequence[Argument],
-        answer: asyncio.Future[bytes],
+        answer: asyncio.Future[Any],
     ) -> None:
         self.script, self.keys, self.arguments, self.answer = script, keys, arguments, answer
 
@@ -57,6 +57,7 @@ class Client:
     def __init__(self, url: str, *, connect_timeout: float, command_timeout: float) -> None:
         self._timeout = command_timeout
         self._cluster = urlsplit(url).scheme.endswith("+cluster")
+        self.sharded = self._cluster
         self._redis = _connect(url, connect_timeout, command_timeout)
         self._waiting: deque[_Call] = deque()
         self._flights: set[asyncio.Task[None]] = set()
@@ -65,7 +66,7 @@ class Client:
 
     async def run(
         self, script: Script, keys: Sequence[str], arguments: Sequence[Argument]
-    ) -> bytes:
+    ) -> Any:  # bytes, or lists of them
         """Run *script* and return its answer.
 
         Every script of ours is safe to run twice (its request id, its lease), so a lost
@@ -106,6 +107,18 @@ class Client:
                 return dict(await self._redis.info(section))
         except (TimeoutError, *_FAILURES) as error:
             raise StoreUnavailable(_reason(error)) from error
+
+    @contextlib.asynccontextmanager
+    async def subscription(self) -> AsyncIterator["Subscription"]:
+        """A connection of its own for messages; on a cluster, for each node that has some."""
+        if self._cluster:
+            await self._redis.initialize()
+        pubsub = self._redis.pubsub(ignore_subscribe_messages=True)
+        try:
+            yield Subscription(pubsub, sharded=self.sharded)
+        finally:
+            with contextlib.suppress(*_FAILURES):
+                await pubsub.aclose()
 
     async def aclose(self) -> None:
         """Let what is under way end, then close every connection."""
@@ -181,8 +194,34 @@ class Client:
                 return error
 
 
+class Subscription:
+    """Channels that are listened to. Errors are those of the client library."""
+
+    def __init__(self, pubsub: Any, *, sharded: bool) -> None:
+        self._pubsub, self._sharded = pubsub, sharded
+
+    async def subscribe(self, *channels: str) -> None:
+        """Listen to more channels."""
+        await (self._pubsub.ssubscribe if self._sharded else self._pubsub.subscribe)(*channels)
+
+    async def unsubscribe(self, *channels: str) -> None:
+        """Listen to fewer."""
+        await (self._pubsub.sunsubscribe if self._sharded else self._pubsub.unsubscribe)(*channels)
+
+    async def message(self, timeout: float) -> tuple[str, bytes] | None:
+        """Channel and payload of the next message, None when there is none within *timeout*."""
+        if self._sharded:
+            found = await self._pubsub.get_sharded_message(timeout=timeout)
+        else:
+            found = await self._pubsub.get_message(timeout=timeout)
+        if found is None or found["type"] not in {"message", "smessage"}:
+            return None
+        return found["channel"].decode(), found["data"]
+
+
 # A cluster's own errors are no RedisError.
 _FAILURES = (exceptions.RedisError, exceptions.RedisClusterException, OSError)
+STORE_ERRORS = _FAILURES
 _TRANSIENT = (exceptions.ConnectionError, exceptions.TimeoutError, OSError)
 
 

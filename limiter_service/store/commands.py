@@ -4,12 +4,13 @@ import sys
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
+from typing import Any
 
 import msgspec
 
 from limiter_service.store.client import Client
 from limiter_service.store.errors import StoreProtocol
-from limiter_service.store.keys import Key
+from limiter_service.store.keys import Key, Keys
 from limiter_service.store.scripts import NAMES, load
 
 KEEP = -1.0
@@ -23,6 +24,7 @@ class Verdict(StrEnum):
     """The letter in front of a script's answer."""
 
     DONE = "G"
+    DONE_WHILE_OTHERS_WAIT = "g"
     REPEATED = "R"
     ALREADY = "A"
     DENIED = "D"
@@ -30,14 +32,32 @@ class Verdict(StrEnum):
     UNKNOWN = "U"
     EXPIRED = "X"
     STALE = "B"
+    QUEUED = "Q"
+    WAITS = "W"
+    TOO_LONG = "L"
+    FULL = "F"
+    TIMED_OUT = "T"
+    EMPTY = "E"
 
 
 class Chain(msgspec.Struct, frozen=True):
-    """What a call decides over: its scopes, their policies, and the slots that they name."""
+    """What a call decides over: its scopes, their policies, and the slots that they name.
+
+    `levels` says of each scope whether all of the pool shares it (1), a model (2), or one
+    tenant has it alone (3); `slots` are those of each scope. `shape` tells chains with other
+    limits apart.
+    """
 
     scopes: tuple[Key, ...]
     policies: tuple[bytes, ...]
-    slots: tuple[Key, ...]
+    levels: tuple[int, ...]
+    slots: tuple[tuple[Key, ...], ...]
+    shape: float
+
+    @property
+    def keys(self) -> tuple[Key, ...]:
+        """The scopes, and the slots after them."""
+        return self.scopes + tuple(key for keys in self.slots for key in keys)
 
 
 class Reply(msgspec.Struct, frozen=True):
@@ -57,6 +77,82 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     amounts: Sequence[float]
 
 
+class QueueKeys(msgspec.Struct, frozen=True):
+    """The keys of one pool's queue, in the order of lua/lib/waiting, and its channel."""
+
+    keys: tuple[Key, ...]
+    channel: Key
+
+    @classmethod
+    def of(cls, keys: Keys) -> "QueueKeys":
+        """The queue of one pool."""
+        names = (keys.queue(), keys.order(), keys.front(), keys.asleep(), keys.grants())
+        return cls((*names, keys.book(), keys.tickets()), keys.channel())
+
+
+class Terms(msgspec.Struct, frozen=True, kw_only=True):
+    """How an acquire waits; times in microseconds.
+
+    `step` is its cost over its weight. A class of priorities with a `share` of a limit per
+    `period` has a number; without one `share` is 0. `allowed` is for each limit the need
+    ahead that can be served within `max_wait`, -1 where nobody knows.
+    """
+
+    max_wait: float
+    replica: float
+    step: float
+    cost: float
+    priority_class: int
+    share: float
+    period: float
+    most_waiters: int
+    keep: int
+    allowed: Sequence[float]
+
+
+class Waiter(msgspec.Struct, frozen=True, kw_only=True):
+    """The names of a waiter: its request, its line, resource and tenant."""
+
+    digest: bytes
+    line: bytes
+    names: bytes
+
+
+class ServeTerms(msgspec.Struct, frozen=True, kw_only=True):
+    """How a pass over the queue is made; times in microseconds, `keep` in milliseconds."""
+
+    replica: float
+    most: int
+    grace: float
+    patience: float
+    keep: int
+    room_again: bytes
+
+
+class Served(msgspec.Struct, frozen=True, kw_only=True):
+    """What a pass did. `due` is the time until the next one makes sense, None if unknown."""
+
+    due: float | None
+    more: bool
+    waiters: int
+    granted: int
+    again: Sequence[bytes]
+    missing: Sequence[bytes]
+    overdue: Sequence[tuple[bytes, bytes]]
+
+
+class Line(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of the queue: its id, its record, when its head began to wait, its names."""
+
+    id: bytes
+    record: Sequence[float]
+    began: float
+    names: bytes
+
+
+_DIGEST = 16
+
+
 class Commands:
     """The scripts, as methods. Each raises StoreUnavailable or StoreProtocol."""
 
@@ -64,30 +160,28 @@ class Commands:
         self._client = client
         self._scripts = {name: load(name, replace) for name in NAMES}
 
-    async def acquire(self, chain: Chain, lease: Key, claim: Claim) -> Reply:
+    async def acquire(self, chain: Chain, lease: Key, queue: Key, claim: Claim) -> Reply:
         """Take from every limit of the chain, or from none."""
-        request = _pack(
-            claim.nonce,
-            claim.fingerprint,
-            claim.ttl,
-            claim.remember,
-            0.0,
-            len(claim.amounts),
-            *claim.amounts,
-        )
-        return await self._run("acquire", chain, (lease,), request)
+        return await self._run("acquire", chain, (lease, queue), _request(claim))
 
     async def settle(
-        self, chain: Chain, lease: Key, tag: float, nonce: float, used: Sequence[float]
+        self, chain: Chain, lease: Key, queue: Key, tag: float, nonce: float, used: Sequence[float]
     ) -> Reply:
         """Replace what a lease reserved by what was used."""
-        return await self._run("settle", chain, (lease,), _pack(tag, nonce, *used))
+        return await self._run("settle", chain, (lease, queue), _pack(tag, nonce, *used))
 
     async def renew(
-        self, chain: Chain, lease: Key, tag: float, nonce: float, ttl: float, used: Sequence[float]
+        self,
+        chain: Chain,
+        lease: Key,
+        queue: Key,
+        tag: float,
+        nonce: float,
+        ttl: float,
+        used: Sequence[float],
     ) -> Reply:
         """Let a lease live for *ttl* microseconds from now and charge *used* beyond it."""
-        return await self._run("renew", chain, (lease,), _pack(tag, nonce, ttl, *used))
+        return await self._run("renew", chain, (lease, queue), _pack(tag, nonce, ttl, *used))
 
     async def check(self, chain: Chain, tag: float, amounts: Sequence[float]) -> Reply:
         """Ask what an acquire would answer; change nothing."""
@@ -97,12 +191,155 @@ class Commands:
         """Read every limit of the chain as it is now; change nothing."""
         return await self._run("snapshot", chain, (), _pack(tag))
 
-    async def _run(self, name: str, chain: Chain, more: tuple[Key, ...], request: bytes) -> Reply:
-        keys = chain.scopes + chain.slots + more
-        answer = await self._client.run(self._scripts[name], keys, (*chain.policies, request))
+    async def enqueue(
+        self,
+        chain: Chain,
+        lease: Key,
+        queue: QueueKeys,
+        claim: Claim,
+        terms: Terms,
+        waiter: Waiter,
+    ) -> Reply:
+        """Take, stand in line, or fetch what was granted meanwhile."""
+        before_model = sum(1 for level in chain.levels if level == 1)
+        of_model = sum(1 for level in chain.levels if level == 2)  # noqa: PLR2004  # lib/serving
+        numbers = _pack(
+            terms.max_wait,
+            terms.replica,
+            terms.step,
+            terms.cost,
+            terms.priority_class,
+            terms.share,
+            terms.period,
+            chain.shape,
+            terms.most_waiters,
+            terms.keep,
+            before_model,
+            of_model,
+            *terms.allowed,
+        )
+        names = waiter.digest + waiter.line + waiter.names
+        keys = (lease, *queue.keys)
+        return await self._run("enqueue", chain, keys, _request(claim), numbers, names)
+
+    async def cancel(
+        self,
+        chain: Chain,
+        lease: Key,
+        queue: QueueKeys,
+        tag: float,
+        digest: bytes,
+        *,
+        let_go_of: float | None,
+        keep: int,
+    ) -> Reply:
+        """Let a waiter leave; or, when *let_go_of* names a replica, note that its caller is
+        out of sight.
+        """
+        report = _pack(tag, 0 if let_go_of is None else 1, let_go_of or 0.0, keep)
+        return await self._run("cancel", chain, (lease, *queue.keys), report, digest)
+
+    async def dispatch(
+        self, chains: Mapping[bytes, Chain], queue: QueueKeys, tag: float, terms: ServeTerms
+    ) -> Served | float:
+        """Serve waiters from the front; the store's time when a calendar's boundaries are stale."""
+        scopes, policies, slots, head = _join(chains)
+        numbers = _pack(
+            tag,
+            terms.replica,
+            terms.most,
+            terms.grace,
+            terms.patience,
+            terms.keep,
+            1 if self._client.sharded else 0,
+            len(chains),
+            *head,
+        )
+        answer = await self._call(
+            "dispatch",
+            (*scopes, *slots, *queue.keys),
+            (*policies, numbers, b"".join(chains), queue.channel, terms.room_again),
+            tag,
+        )
+        figures = _numbers(answer[1])
+        if answer[0][8:] == b"B":
+            return figures[0]
+        due, more, waiters, granted = figures
+        return Served(
+            due=None if due < 0 else due,
+            more=more > 0,
+            waiters=int(waiters),
+            granted=int(granted),
+            again=_digests(answer[2]),
+            missing=answer[3],
+            overdue=[(item[:_DIGEST], item[_DIGEST:]) for item in answer[4]],
+        )
+
+    async def waiters(self, queue: QueueKeys, tag: float) -> tuple[float, int, list[Line]]:
+        """The server's time, how many wait, and every line; changes nothing."""
+        answer = await self._call("waiters", queue.keys, (_pack(tag),), tag)
+        now, count = _numbers(answer[1])
+        lines = [
+            Line(id=name, record=_numbers(record), began=_numbers(began)[0], names=names)
+            for name, record, began, names in answer[2]
+        ]
+        return now, int(count), lines
+
+    async def _run(
+        self, name: str, chain: Chain, more: tuple[Key, ...], request: bytes, *rest: bytes
+    ) -> Reply:
+        keys = chain.keys + more
+        arguments = (*chain.policies, request, *rest)
+        answer = await self._client.run(self._scripts[name], keys, arguments)
         if answer[:8] != request[:8]:
             raise StoreProtocol(f"the answer to {name} belongs to another call")
-        return _unpack(answer)
+        return Reply(Verdict(chr(answer[8])), _numbers(answer[9:]))
+
+    async def _call(
+        self, name: str, keys: Sequence[Key], arguments: Sequence[str | bytes], tag: float
+    ) -> Any:  # lists of bytes and lists
+        answer = await self._client.run(self._scripts[name], keys, arguments)
+        if answer[0][:8] != _pack(tag):
+            raise StoreProtocol(f"the answer to {name} belongs to another call")
+        return answer
+
+
+def _request(claim: Claim) -> bytes:
+    head = (claim.nonce, claim.fingerprint, claim.ttl, claim.remember, 0.0, 0.0)
+    return _pack(*head, len(claim.amounts), *claim.amounts)
+
+
+_SLOTS = 4 * 8
+"""Where a policy says what stands in KEYS before its slots (lua/lib/layout)."""
+
+
+def _join(
+    chains: Mapping[bytes, Chain],
+) -> tuple[list[Key], list[bytes], list[Key], list[float]]:
+    """Several chains as one call takes them: scopes once, slots once, and who has which."""
+    places: dict[Key, int] = {}
+    policies: list[bytes] = []
+    slots_of: list[tuple[Key, ...]] = []
+    head: list[float] = []
+    for chain in chains.values():
+        head += [chain.shape, len(chain.scopes)]
+        parts = zip(chain.scopes, chain.policies, chain.slots, chain.levels, strict=True)
+        for scope, policy, slots, level in parts:
+            if scope not in places:
+                places[scope] = len(places) + 1
+                policies.append(policy)
+                slots_of.append(slots)
+            head += [places[scope], level]
+    flat: list[Key] = []
+    for i, slots in enumerate(slots_of):
+        base = _pack(len(places) + len(flat))
+        policies[i] = policies[i][:_SLOTS] + base + policies[i][_SLOTS + 8 :]
+        flat += slots
+    return list(places), policies, flat, head
+
+
+def _digests(text: bytes) -> list[bytes]:
+    return [text[i : i + _DIGEST] for i in range(0, len(text), _DIGEST)]
 
 
 def pack(values: Iterable[float]) -> bytes:
@@ -117,9 +354,9 @@ def _pack(*values: float) -> bytes:
     return pack(values)
 
 
-def _unpack(answer: bytes) -> Reply:
+def _numbers(text: bytes) -> Sequence[float]:
     numbers = array("d")
-    numbers.frombytes(answer[9:])
+    numbers.frombytes(text)
     if sys.byteorder == "big":
         numbers.byteswap()
-    return Reply(Verdict(chr(answer[8])), numbers)
+    return numbers

@@ -43,5 +43,60 @@ class Keys:
 
     def lease(self, tenant: str, request_id: str) -> Key:
         """One lease and its answers: string. A digest, so that long ids cost no memory."""
-        digest = blake2b(f"{len(tenant)}:{tenant}{request_id}".encode(), digest_size=16)
-        return Key(f"{self._base}l:{digest.hexdigest()}")
+        return Key(f"{self._base}l:{request_digest(tenant, request_id).hex()}")
+
+    def queue(self) -> Key:
+        """Who waits, and which limits of the pool they close: string."""
+        return Key(f"{self._base}q")
+
+    def order(self) -> Key:
+        """Every waiter in the order of its line: sorted set, one score."""
+        return Key(f"{self._base}q:order")
+
+    def front(self) -> Key:
+        """The lines that can be served, in fair order: sorted set, one score."""
+        return Key(f"{self._base}q:front")
+
+    def asleep(self) -> Key:
+        """Lines that wait for a limit of their own tenant: sorted set, line -> when it has room."""
+        return Key(f"{self._base}q:asleep")
+
+    def grants(self) -> Key:
+        """Grants that nobody has fetched yet: sorted set, request and replica -> deadline."""
+        return Key(f"{self._base}q:grants")
+
+    def book(self) -> Key:
+        """Lines, models, replicas and credits: hash."""
+        return Key(f"{self._base}q:book")
+
+    def tickets(self) -> Key:
+        """What each waiter needs: hash, digest of the request -> ticket."""
+        return Key(f"{self._base}q:tickets")
+
+    def channel(self) -> Key:
+        """Where hints about grants are published: a channel, no key."""
+        return Key(f"{self._base}q:hints")
+
+
+def line_id(model: str, tenant: str, priority: int) -> bytes:
+    """The id of the line of one tenant and priority on one model (lua/lib/waiting)."""
+    return chain_id(model, tenant) + bytes((priority,))
+
+
+def chain_id(model: str, tenant: str) -> bytes:
+    """The part of a line's id that its limits depend on."""
+    return _short(model) + tenant_id(tenant)
+
+
+def tenant_id(tenant: str) -> bytes:
+    """A tenant in the queue."""
+    return _short(tenant)
+
+
+def _short(name: str) -> bytes:
+    return blake2b(name.encode(), digest_size=8).digest()
+
+
+def request_digest(tenant: str, request_id: str) -> bytes:
+    """What stands for a request of a tenant: 16 bytes."""
+    return blake2b(f"{len(tenant)}:{tenant}{request_id}".encode(), digest_size=16).digest()

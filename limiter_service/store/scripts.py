@@ -18,7 +18,17 @@ _CONSTANTS = re.compile(r"^ *local ([A-Z_]+(?:, [A-Z_]+)*) = (-?\d+(?:, -?\d+)*)
 _NAME = re.compile(r'(?<!["\w])[A-Z_]{2,}(?!["\w])')
 _INCLUDE = re.compile(r"^-- @include (\S+)$", re.MULTILINE)
 
-NAMES = ("acquire", "settle", "renew", "check", "snapshot")
+NAMES = (
+    "acquire",
+    "settle",
+    "renew",
+    "check",
+    "snapshot",
+    "enqueue",
+    "dispatch",
+    "cancel",
+    "waiters",
+)
 
 
 class Script(msgspec.Struct, frozen=True):

@@ -3,7 +3,7 @@
 -- A member is the nonce of a lease and its score the deadline, so a lease that is
 -- never settled gives its slot back on time without anybody's help.
 --
--- record  kind 4, id, capacity, place of the slots in KEYS
+-- record  kind 4, id, capacity, number of its slots in the scope
 -- cell    live leases
 local function concurrency_window()
   local function start(_, _, s, at)
@@ -12,7 +12,7 @@ local function concurrency_window()
 
   -- Until enough of the live leases must have ended at the latest.
   local function look(q, p, s, at, amount, now)
-    local capacity, slots, after = q[p + 2], KEYS[q[p + 3]], string.format("(%.0f", now)
+    local capacity, slots, after = q[p + 2], KEYS[q[SLOTS] + q[p + 3]], string.format("(%.0f", now)
     local live = redis.call("ZCOUNT", slots, after, "+inf")
     s[at] = live
     local over = live + amount - capacity
@@ -41,7 +41,7 @@ local function concurrency_window()
 
   -- Take a slot, or move the deadline of one that is held already.
   local function hold(q, p, now, member, life)
-    local slots = KEYS[q[p + 3]]
+    local slots = KEYS[q[SLOTS] + q[p + 3]]
     redis.call("ZREMRANGEBYSCORE", slots, "-inf", now)
     redis.call("ZADD", slots, now + life, member)
     local expiry = math.ceil(life / 1000) + 60000
@@ -51,7 +51,7 @@ local function concurrency_window()
   end
 
   local function release(q, p, s, at, member)
-    s[at] = s[at] - redis.call("ZREM", KEYS[q[p + 3]], member)
+    s[at] = s[at] - redis.call("ZREM", KEYS[q[SLOTS] + q[p + 3]], member)
   end
 
   return {

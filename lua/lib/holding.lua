@@ -41,3 +41,26 @@ local function each_limit(visit)
     end
   end
 end
+
+-- Move every charge of a lease to what `used` says after place i (-1: as reserved), and
+-- release its slots. What moved on each limit stands behind the lease.
+local function settle_lease(lease, nth, held, used, i)
+  local last = #lease
+  for nothing = 1, lease[LIMITS] do
+    lease[last + nothing] = 0
+  end
+  each_limit(function(q, p, s, at)
+    i = i + 1
+    local n, amount = nth[q[p + 1]], used[i]
+    local charged = n and lease[CHARGES + n]
+    if n and charged >= 0 then
+      if amount >= 0 then
+        lease[last + n] = charge(q, p, s, at, amount - charged, lease, held[q[p + 1]])
+      end
+      local window = windows[q[p]]
+      if window and window.release then
+        window.release(q, p, s, at, lease[1])
+      end
+    end
+  end)
+end

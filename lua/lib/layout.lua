@@ -5,8 +5,8 @@
 -- policy with each call, and the store keeps its state:
 --
 --   policy  version, number of limits, least time to keep the state, fill of a limit
---           without state; then a record per limit: kind, id, capacity, and what its
---           window needs
+--           without state, what stands in KEYS before its slots; then a record per limit:
+--           kind, id, capacity, and what its window needs
 --   state   version of the policy that it was written under, number of limits, time of
 --           the last write, skew, wall time until which it is kept; then per limit its
 --           id and its cell; then what is set aside: per limit that another policy had
@@ -17,7 +17,7 @@
 -- are its kind less one, so that a state can be read without its policy. All times are
 -- microseconds.
 local VERSION, COUNT = 1, 2
-local KEEP, COLD_START, RECORDS = 3, 4, 5
+local KEEP, COLD_START, SLOTS, RECORDS = 3, 4, 5, 6
 local TIME, SKEW, KEPT, CELLS = 3, 4, 5, 6
 local BUCKET, SHADOW = 1, 4
 

@@ -1,7 +1,8 @@
 -- Every limit of the chain at once: what fits, what it costs, what is left.
 --
--- ARGV[i] is the policy of the i-th scope and KEYS[i] its state.
-local policies, states, asides = {}, {}, {}
+-- ARGV[i] is the policy of the i-th scope and KEYS[i] its state. `ends` is where the cells
+-- of a state end.
+local policies, states, asides, ends = {}, {}, {}, {}
 
 -- Open every scope and look at every limit as it is now; the i-th is asked for
 -- amounts[offset + i]. Returns the number of the enforced limit that binds longest and
@@ -50,6 +51,7 @@ local function survey(texts, scopes, amounts, offset, wall)
         end
       end
     end
+    ends[scope] = at - 2
     if moved then
       asides[scope] = aside
     elseif #text > 8 * (at - 2) then
@@ -70,39 +72,43 @@ local function charge(q, p, s, at, amount, held, held_at)
   return windows[q[p]].charge(s, at, amount, held, held_at)
 end
 
--- Write every scope back and return their texts in a row after `texts`. A scope is kept
--- until its slowest limit is whole again, and for as long again, so that most writes
--- leave the expiry alone.
+-- Write one scope back and return its text. It is kept until its slowest limit is whole
+-- again, and for as long again, so that most writes leave the expiry alone.
+local function save(scope, wall)
+  local q, s = policies[scope], states[scope]
+  local p, at, needed = RECORDS, CELLS + 1, q[KEEP]
+  for _ = 1, q[COUNT] do
+    local keep
+    if q[p] % SHADOW == BUCKET then
+      keep = (q[p + 2] - s[at]) / q[p + 3]
+      p, at = p + BUCKET_RECORD, at + BUCKET_CELL + 1
+    else
+      local window = windows[q[p]]
+      keep = window.keep(q, p, s, at, wall)
+      p, at = p + window.record, at + window.cell + 1
+    end
+    if keep > needed then
+      needed = keep
+    end
+  end
+  local expires = s[KEPT] - wall < needed
+  if expires then
+    s[KEPT] = wall + 2 * needed
+  end
+  local text = text_of(s, 1, ends[scope])
+  local whole = asides[scope] and text .. asides[scope] or text
+  if expires then
+    redis.call("SET", KEYS[scope], whole, "PX", math.ceil(needed / 500) + 1000)
+  else
+    redis.call("SET", KEYS[scope], whole, "KEEPTTL")
+  end
+  return text
+end
+
+-- Write every scope back and return their texts in a row after `texts`.
 local function save_all(texts, wall)
   for scope = 1, #states do
-    local q, s = policies[scope], states[scope]
-    local p, at, needed = RECORDS, CELLS + 1, q[KEEP]
-    for _ = 1, q[COUNT] do
-      local keep
-      if q[p] % SHADOW == BUCKET then
-        keep = (q[p + 2] - s[at]) / q[p + 3]
-        p, at = p + BUCKET_RECORD, at + BUCKET_CELL + 1
-      else
-        local window = windows[q[p]]
-        keep = window.keep(q, p, s, at, wall)
-        p, at = p + window.record, at + window.cell + 1
-      end
-      if keep > needed then
-        needed = keep
-      end
-    end
-    local expires = s[KEPT] - wall < needed
-    if expires then
-      s[KEPT] = wall + 2 * needed
-    end
-    local text = text_of(s, 1, at - 2)
-    local whole = asides[scope] and text .. asides[scope] or text
-    if expires then
-      redis.call("SET", KEYS[scope], whole, "PX", math.ceil(needed / 500) + 1000)
-    else
-      redis.call("SET", KEYS[scope], whole, "KEEPTTL")
-    end
-    texts = texts .. text
+    texts = texts .. save(scope, wall)
   end
   return texts
 end

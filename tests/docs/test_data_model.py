@@ -11,6 +11,7 @@ from limiter_service.store.scripts import NAMES
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "data-model.md").read_text()
+QUEUE = ("queue", "order", "front", "asleep", "grants", "book", "tickets")
 WINDOWS = ("bucket", "sliding", "calendar", "concurrency")
 
 
@@ -30,13 +31,16 @@ def head(name: str) -> str:
 def keys_of(name: str) -> str:
     """The KEYS of a script's head."""
     keys = head(name).partition(" KEYS ")[2].partition(" ARGV ")[0]
-    return keys_of("acquire") if "as for acquire" in keys else keys
+    for other in ("acquire", "enqueue"):
+        if other != name and f"as for {other}" in keys:
+            return keys_of(other)
+    return keys
 
 
 def test_every_key_has_a_row() -> None:
     """Whoever adds a key describes it."""
     methods = {n for n, _ in inspect.getmembers(Keys, inspect.isfunction) if not n.startswith("_")}
-    assert {row[1].strip("`") for row in rows("Key |")} == methods
+    assert {row[1].strip("`") for row in rows("Key |")} == methods - {"channel"}
 
 
 def test_patterns_are_what_keys_are_called() -> None:
@@ -50,7 +54,7 @@ def test_patterns_are_what_keys_are_called() -> None:
         "tenant_model_scope": keys.tenant_model_scope("TENANT", "MODEL").replace(":6:", ":LENGTH:"),
         "slots": keys.slots(scope, 10).replace("s:model:MODEL:a", "SCOPE:ID"),
         "lease": re.sub(r"[0-9a-f]{32}$", "DIGEST", keys.lease("t", "r")),
-    }
+    } | {name: getattr(keys, name)() for name in QUEUE}
     assert {row[1].strip("`"): row[0].strip("`") for row in rows("Key |")} == real
 
 
@@ -62,8 +66,9 @@ def test_every_script_is_a_writer_or_a_reader() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_scripts_name_no_other_keys(name: str) -> None:
     """The KEYS of a script's head are words of the page, with the type that it gives."""
-    typed = r"the (\w+)[^,]*, (?:an? )?(string|sorted set)"
-    named = [re.search(typed, words) for words in keys_of(name).split(";") if "no " not in words]
+    typed = r"the (\w+)[^,]*, (?:an? )?(string|sorted set|hash)"
+    said = [words for words in keys_of(name).split(";") if "no " not in words]
+    named = [re.search(typed, words) for words in said if "as for" not in words]
     known = {(row[2], row[3]) for row in rows("Key |")}
     assert named
     assert {match and match.groups() for match in named} <= known
@@ -74,10 +79,15 @@ def test_scripts_write_what_the_page_says(name: str) -> None:
     """Scopes, slots and lease: each is written exactly where its column says so."""
     text = (ROOT / "lua" / f"{name}.lua").read_text()
     (row,) = [row for row in rows("Script |") if row[0] == f"`{name}`"]
-    assert row[1].startswith("writes") == ("save_all(" in text)
-    assert row[2].startswith(("adds", "moves")) == ("window.hold(" in text)
-    assert row[2].startswith("removes") == ("window.release(" in text)
-    assert row[3].startswith("writes") == ('"SET", KEYS[#KEYS]' in text)
+    assert row[1].startswith("writes") == ("save_all(" in text or "serve(" in text)
+    assert row[2].startswith(("adds", "moves")) == (
+        "window.hold(" in text or "take(" in text or "serve(" in text
+    )
+    assert row[2].startswith("removes") == ("settle_lease(" in text)
+    assert row[3].startswith("writes") == (
+        "save_lease(" in text or '"SET", KEYS[#KEYS - 1]' in text
+    )
+    assert row[4].startswith("writes") == ("close_queue(" in text)
 
 
 @pytest.mark.parametrize("name", WINDOWS)
@@ -108,3 +118,21 @@ def test_a_lease_is_laid_out_as_its_head_says() -> None:
     text = head("lib/lease")
     listed = text[text.index("nonce,") :].replace(";", ",")
     assert ", ".join(row[0] for row in rows("Numbers of a lease")) == listed
+
+
+@pytest.mark.parametrize(
+    ("word", "following"),
+    [
+        ("queue", " model "),
+        ("model", " line "),
+        ("line", " ticket "),
+        ("ticket", " `queue` exists"),
+    ],
+)
+def test_a_record_of_the_queue_is_laid_out_as_its_head_says(word: str, following: str) -> None:
+    """Queue, model, line and ticket, word by word."""
+    text = head("lib/waiting")
+    begin = text.index(" queue waiters,")
+    listed = text[text.index(f" {word} ", begin) + len(word) + 2 :]
+    (row,) = [row for row in rows("Record | Numbers") if row[0] == word]
+    assert row[1] == listed[: listed.index(following)].strip()

@@ -172,9 +172,9 @@ class Run:
         lease = self.reference.grant(policy, key, self.nonce, _TTL, amounts, wall)
         self.used[key] = (policy.model, str(step.amount + 1))
         charges = [lease.charges[limit.id].amount for limit in policy.limits]
-        assert list(answer.numbers[6 : 6 + len(charges)]) == charges, "charges"
+        assert list(answer.numbers[7 : 7 + len(charges)]) == charges, "charges"
         assert answer.numbers[0] == self.nonce, "nonce"
-        self._assert_levels(policy, answer.numbers, 6 + len(charges))
+        self._assert_levels(policy, answer.numbers, 7 + len(charges))
         self.reference.assert_conserved(policy, self.most, self.rates, self.stepped_back)
 
     def check(self, step: Step) -> None:
@@ -252,7 +252,7 @@ class Run:
             return
         assert answer.verdict is Verdict.REPEATED, "the same request again"
         assert answer.numbers[0] == known.nonce, "the first lease again"
-        assert (answer.numbers[4] > 0) == (known.settled is not None), "whether it was settled"
+        assert (answer.numbers[5] > 0) == (known.settled is not None), "whether it was settled"
 
     def _assert_honest(self, policy: Policy, amounts: list[int], wait: int) -> None:
         """I7: it fits when the answer says so, and not a microsecond earlier."""
@@ -284,7 +284,7 @@ class Run:
 
     def _assert_moved(self, numbers: tuple[float, ...], lease: Lease) -> None:
         assert lease.settled is not None
-        _, end = read(numbers, 6 + len(lease.charges), len(lease.charges))
+        _, end = read(numbers, 7 + len(lease.charges), len(lease.charges))
         assert list(numbers[end:]) == [lease.settled[i] for i in lease.charges], "what moved"
 
     def _assert_kept(self, policy: Policy) -> None:

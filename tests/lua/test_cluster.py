@@ -18,6 +18,7 @@ from limiter_service.engine.policy import Policies
 from limiter_service.engine.refusals import Refusal
 from limiter_service.store.client import Client
 from limiter_service.store.commands import Commands
+from limiter_service.store.hints import Hints
 from limiter_wire import Acquire, Settle, Usage
 
 pytestmark = [pytest.mark.timeout(180), pytest.mark.xdist_group("cluster")]
@@ -62,7 +63,12 @@ async def test_pools_on_every_node_are_served_through_one_url(ports: list[int]) 
     client = Client(f"redis+cluster://{urls}", connect_timeout=2.0, command_timeout=5.0)
     ahead = itertools.count(1_700_000_000_000_000)
     engine = Engine(
-        Commands(client), Policies(parse(text, ".yaml"), "sg:"), lambda: next(ahead), "sg:"
+        Commands(client),
+        Policies(parse(text, ".yaml"), "sg:"),
+        lambda: next(ahead),
+        "sg:",
+        hints=Hints(client),
+        observe=lambda _: None,
     )
 
     async def take(pool: str) -> int:

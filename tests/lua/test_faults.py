@@ -22,8 +22,8 @@ FAULTS = {
     "only the first scope is written": ("lib/limits", 'redis.call("SET", KEYS[scope], whole, "KEEPTTL")', 'if scope == 1 then redis.call("SET", KEYS[scope], whole, "KEEPTTL") end'),
     "the same request charges twice": ("acquire", "if known then", "if false then"),
     "other parameters under the same id are taken for the same": ("acquire", "local same = string.sub(known, 9, 16) == string.sub(request, 9, 16)", "local same = true"),
-    "a shadow without room is charged": ("acquire", "if refused and refused[i] then", "if false then"),
-    "a grant takes no slot": ("acquire", "window.hold(q, p, s[TIME], ask[1], ask[TTL])", "window = window"),
+    "a shadow without room is charged": ("lib/granting", "if refused and refused[i] then", "if false then"),
+    "a grant takes no slot": ("lib/granting", "window.hold(q, p, s[TIME], ask[1], ask[TTL])", "window = window"),
     "a clock that steps back takes time away": ("lib/scope", "if elapsed < 0 then", "if false then"),
     "a clock that steps back is not adopted": ("lib/scope", "s[SKEW], now, elapsed = s[SKEW] - elapsed, s[TIME], 0", "now, elapsed = s[TIME], 0"),
     "a reload forgets every level": ("lib/scope", "cells[id] and old, cells[id]", "nil, nil"),
@@ -36,8 +36,8 @@ FAULTS = {
     "a lease never expires": ("lib/holding", "if wall >= granted + lease[TTL] then", "if false then"),
     "a lease lives a second too long": ("lib/holding", "if wall >= granted + lease[TTL] then", "if wall > granted + lease[TTL] + 1e6 then"),
     "any nonce settles": ("lib/holding", "lease[1] ~= nonce", "false"),
-    "a settle charges on top of the reservation": ("settle", "used - charged, lease", "used, lease"),
-    "a settle does not give its slot back": ("settle", "window.release(q, p, s, at, lease[1])", "window = window"),
+    "a settle charges on top of the reservation": ("lib/holding", "amount - charged, lease", "amount, lease"),
+    "a settle does not give its slot back": ("lib/holding", "window.release(q, p, s, at, lease[1])", "window = window"),
     "a settle writes no scope": ("settle", 'save_all("", wall)\n', ""),
     "a settle is not remembered": ("settle", "lease[SETTLED] = wall", "lease[SETTLED] = 0"),
     "a renewal does not move the deadline": ("renew", "lease[TTL] = wall - granted + report[3]", "lease[TTL] = lease[TTL]"),
@@ -68,7 +68,7 @@ def test_the_model_finds_the_fault(valkey_db: redis.Redis, fault: str) -> None:
     one = run(valkey_db, {name: whole.replace(text, replacement)})
 
     @settings(
-        max_examples=600,
+        max_examples=2000,
         deadline=None,
         database=None,
         derandomize=True,

@@ -56,7 +56,7 @@ class Bench:
         amounts: Sequence[float],
     ) -> Answer:
         """Run acquire.lua."""
-        values = [nonce, print_, ttl, remember, 0, len(amounts), *amounts]
+        values = [nonce, print_, ttl, remember, 0, 0, len(amounts), *amounts]
         return self._run("acquire", policy, values, request_id)
 
     def settle(self, policy: Policy, request_id: str, nonce: int, used: Sequence[float]) -> Answer:
@@ -92,9 +92,9 @@ class Bench:
         self, name: str, policy: Policy, values: Sequence[float], request_id: str | None
     ) -> Answer:
         script, chain = self._scripts[name], policy.chain(self.now)
-        keys = [*chain.scopes, *chain.slots]
+        keys: list[str] = list(chain.keys)
         if request_id is not None:
-            keys.append(self.keys.lease(policy.tenant, request_id))
+            keys += [self.keys.lease(policy.tenant, request_id), self.keys.queue()]
         request = struct.pack(f"<{len(values)}d", *values)
         pipeline = self._client.pipeline(transaction=False)
         pipeline.set(CLOCK, self.now, ex=3600)

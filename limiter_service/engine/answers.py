@@ -1,0 +1,200 @@
+"""From the numbers of the scripts to answers and refusals. Pure."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from limiter_service.engine import charging, ids
+from limiter_service.engine.ids import LeaseRef
+from limiter_service.engine.levels import Level, amount, left, read, states, whole
+from limiter_service.engine.policy import Limit, Policy
+from limiter_service.engine.refusals import Refusal, refuse
+from limiter_service.store.commands import NEVER, Reply, Verdict
+from limiter_wire import ErrorCode, Granted, LimitState, QueueState, Settled
+
+_MICRO = 1_000_000
+
+# Where the parts of a lease stand (lua/lib/lease).
+_NONCE, _TTL, _WAITED, _SETTLED, _LIMITS, _CHARGES = 0, 2, 4, 5, 6, 7
+_REFUSED = -1.0
+
+# Where the parts of an answer about the queue stand (lua/enqueue).
+_PLACE, _WAITERS, _BEGAN, _NEEDS = 2, 3, 4, 6
+
+
+def scopes_of(lease: Sequence[float]) -> tuple[int, int]:
+    """Where the states in a lease begin, and how many limits they have."""
+    limits = int(lease[_LIMITS])
+    return _CHARGES + limits, limits
+
+
+def charges_of(lease: Sequence[float]) -> Sequence[float]:
+    """What each limit was charged."""
+    return lease[_CHARGES : _CHARGES + int(lease[_LIMITS])]
+
+
+def granted(policy: Policy, request_id: str, lease: Sequence[float]) -> Granted:
+    """The answer to an acquire that has a lease."""
+    levels, _ = read(lease, *scopes_of(lease))
+    charges = charges_of(lease)
+    refused = frozenset(i for i, charge in enumerate(charges) if charge == _REFUSED)
+    ref = LeaseRef(policy.pool, policy.model, policy.tenant, request_id, int(lease[_NONCE]))
+    return Granted(
+        lease=ids.encode(ref),
+        waited=lease[_WAITED] / _MICRO,
+        expires_in=lease[_TTL] / _MICRO,
+        charged=charged_by_meter(policy, levels, charges),
+        limits=states(policy, levels, refused),
+        settled=lease[_SETTLED] > 0,
+    )
+
+
+def charged_by_meter(
+    policy: Policy, levels: Sequence[Level], charges: Sequence[float]
+) -> dict[str, float]:
+    """Charges by meter: where several limits count one meter, the largest."""
+    charged: dict[str, float] = {}
+    for level, charge in zip(levels, charges, strict=True):
+        limit = policy.by_id.get(level.limit_id)
+        if limit is not None and charge != _REFUSED:
+            charged[limit.meter] = max(charged.get(limit.meter, 0), whole(charge / limit.unit))
+    return charged
+
+
+def settled(policy: Policy, reply: Reply) -> Settled:
+    """The answer to a settle, or to its repeat."""
+    lease = reply.numbers
+    levels, end = read(lease, *scopes_of(lease))
+    refunded: dict[str, float] = {}
+    debited: dict[str, float] = {}
+    for level, moved in zip(levels, lease[end:], strict=True):
+        limit = policy.by_id.get(level.limit_id)
+        if limit is None or moved == 0:
+            continue
+        into, units = (refunded, -moved) if moved < 0 else (debited, moved)
+        into[limit.meter] = max(into.get(limit.meter, 0), whole(units / limit.unit))
+    return Settled(
+        already_settled=reply.verdict is Verdict.ALREADY, refunded=refunded, debited=debited
+    )
+
+
+def lease_history(lease: Sequence[float]) -> tuple[list[Level], Sequence[float], float]:
+    """Levels and movements of a settled lease, and how long it was held (µs)."""
+    levels, end = read(lease, *scopes_of(lease))
+    held = max(0.0, lease[_SETTLED] - levels[0].wall) if levels else 0.0
+    return levels, lease[end:], held
+
+
+def verdict_of(
+    policy: Policy, numbers: Sequence[float]
+) -> tuple[Limit | None, float, list[Level], list[LimitState]]:
+    """The binding limit, the time to wait for it, and the level of every limit."""
+    worst, wait = int(numbers[0]), numbers[1]
+    levels, _ = read(numbers, 2, len(policy.limits))
+    limit = policy.limits[worst - 1] if worst else None
+    return limit, wait, levels, states(policy, levels, frozenset())
+
+
+def conflict(policy: Policy, request_id: str) -> Refusal:
+    """The refusal of a request id that was used before for something else."""
+    detail = f"request_id {request_id!r} was used with other parameters"
+    return refuse(ErrorCode.REQUEST_CONFLICT, detail, resource=policy.resource)
+
+
+class Standing(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a request stands in the queue, or would stand; times in microseconds."""
+
+    limit: Limit | None
+    wait: float
+    place: int
+    waiters: int
+    began: float
+    needs: Sequence[float]
+    levels: Sequence[Level]
+
+
+def standing(policy: Policy, numbers: Sequence[float]) -> Standing:
+    """What enqueue says beside its verdict."""
+    count = len(policy.limits)
+    levels, _ = read(numbers, _NEEDS + count, count)
+    worst = int(numbers[0])
+    return Standing(
+        limit=policy.limits[worst - 1] if worst else None,
+        wait=numbers[1],
+        place=int(numbers[_PLACE]),
+        waiters=int(numbers[_WAITERS]),
+        began=numbers[_BEGAN],
+        needs=numbers[_NEEDS : _NEEDS + count],
+        levels=levels,
+    )
+
+
+def not_now(
+    policy: Policy,
+    code: ErrorCode,
+    detail: str,
+    amounts: Sequence[float],
+    at: Standing,
+    queue: QueueState,
+) -> Refusal:
+    """The refusal of a request that could have waited."""
+    return refuse(
+        code,
+        detail,
+        resource=policy.resource,
+        retry_after=queue.predicted_wait,
+        limit=at.limit.name if at.limit else None,
+        would_fit=would_fit(policy, amounts, at.levels),
+        limits=states(policy, at.levels, frozenset()),
+        queue=queue,
+    )
+
+
+def denied(
+    policy: Policy,
+    amounts: Sequence[float],
+    limit: Limit | None,
+    wait: float,
+    levels: Sequence[Level],
+) -> Refusal:
+    """The refusal of a request that a limit has no room for, now or ever."""
+    seen = states(policy, levels, frozenset())
+    assert limit is not None
+    i = policy.limits.index(limit)
+    asked = whole(amounts[i] / limit.unit)
+    if wait == NEVER:
+        capacity = whole(limit.capacity / limit.unit)
+        return refuse(
+            ErrorCode.NEVER_FITS,
+            f"{asked:g} {limit.meter} can never fit: {limit.name} holds at most {capacity:g}",
+            resource=policy.resource,
+            limit=limit.name,
+            would_fit=would_fit(policy, amounts, levels),
+            limits=seen,
+        )
+    room = amount(limit, left(limit, levels[i]))
+    return refuse(
+        ErrorCode.RATE_LIMITED,
+        f"{limit.name} has {room:g} {limit.meter} left and {asked:g} are asked for; "
+        f"it fits in {wait / _MICRO:.3f} s",
+        resource=policy.resource,
+        retry_after=wait / _MICRO,
+        limit=limit.name,
+        would_fit=would_fit(policy, amounts, levels),
+        limits=seen,
+    )
+
+
+def would_fit(policy: Policy, amounts: Sequence[float], levels: Sequence[Level]) -> int | None:
+    """The largest token request that fits now: 0 when another limit refuses, None when no
+    limit counts tokens.
+    """
+    rooms: list[int] = []
+    for limit, asked, level in zip(policy.limits, amounts, levels, strict=True):
+        if limit.shadow:
+            continue
+        if charging.counts_tokens(limit):
+            rooms.append(max(0, int(amount(limit, left(limit, level)))))
+        elif asked > left(limit, level) + 1e-6:
+            rooms.append(0)
+    return min(rooms) if rooms else None

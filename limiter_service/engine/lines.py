@@ -1,0 +1,85 @@
+"""The queue of a pool as an operator sees it: every line, with a forecast."""
+
+import contextlib
+
+from limiter_service.engine import ids
+from limiter_service.engine.calls import Calls, store_refusal
+from limiter_service.engine.forecast import Forecast, Prediction
+from limiter_service.engine.levels import Level, read
+from limiter_service.engine.passes import PolicyOf
+from limiter_service.engine.policy import Policy, UnknownResource
+from limiter_service.engine.refusals import Refusal
+from limiter_service.store.commands import Commands, Line, QueueKeys
+from limiter_service.store.errors import StoreError
+from limiter_service.store.keys import Keys
+from limiter_wire import QueueLine, QueueView
+
+_MICRO = 1_000_000
+
+# Where the parts of a line stand (lua/lib/waiting).
+_LINE_COUNT, _LINE_DUE, _LINE_LIMITS, _LINE_SUMS = 4, 5, 6, 7
+
+
+class Lines:
+    """Reads queues."""
+
+    def __init__(
+        self,
+        commands: Commands,
+        calls: Calls,
+        forecast: Forecast,
+        policy_of: PolicyOf,
+        prefix: str,
+    ) -> None:
+        self._commands, self._calls, self._forecast = commands, calls, forecast
+        self._policy_of, self._prefix = policy_of, prefix
+
+    async def view(self, pool: str, max_waiters: int, max_wait: float) -> QueueView:
+        """Every line of a pool's queue. Raises Refusal."""
+        keys = QueueKeys.of(Keys(pool, self._prefix))
+        try:
+            now, depth, lines = await self._commands.waiters(keys, ids.new_nonce())
+        except StoreError as error:
+            raise store_refusal(error, None) from error
+        views = [await self._line(line, now) for line in lines]
+        views.sort(key=lambda line: -line.waiters)
+        return QueueView(
+            pool=pool,
+            depth=depth,
+            oldest=max((line.oldest for line in views), default=0.0),
+            max_waiters=max_waiters,
+            max_wait=max_wait,
+            lines=views,
+        )
+
+    async def _line(self, line: Line, now: float) -> QueueLine:
+        resource, _, tenant = line.names.decode().partition("\0")
+        waiters, asleep_until = int(line.record[_LINE_COUNT]), line.record[_LINE_DUE]
+        forecast = None
+        with contextlib.suppress(UnknownResource, Refusal):
+            forecast = await self._forecast_of(resource, tenant, line)
+        return QueueLine(
+            resource=resource,
+            tenant=tenant,
+            priority=line.id[-1],
+            waiters=waiters,
+            oldest=max(0.0, now - line.began) / _MICRO,
+            predicted_wait=forecast.p50 if forecast else None,
+            predicted_wait_p90=forecast.p90 if forecast else None,
+            blocked_by_tenant=asleep_until > 0,
+        )
+
+    async def _forecast_of(self, resource: str, tenant: str, line: Line) -> Prediction | None:
+        policy = self._policy_of(resource, tenant)
+        count = len(policy.limits)
+        if int(line.record[_LINE_LIMITS]) != count or count == 0:
+            return None
+        needs = line.record[_LINE_SUMS : _LINE_SUMS + count]
+        share = [need / line.record[_LINE_COUNT] for need in needs]
+        levels = await self._levels(policy)
+        return self._forecast.predict(policy, needs, share, levels, 0.0)
+
+    async def _levels(self, policy: Policy) -> list[Level]:
+        tag = ids.new_nonce()
+        reply = await self._calls.run(policy, lambda chain: self._commands.snapshot(chain, tag))
+        return read(reply.numbers, 1, len(policy.limits))[0]

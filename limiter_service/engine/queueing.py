@@ -1,0 +1,237 @@
+"""Waiting: an acquire stands in the queue of its pool until it is granted or gives up.
+
+The queue is in the store (lua/lib/queue), and passes serve it (engine/passes). A caller that
+was served fetches its grant by asking again with the same request id, which is also how it
+comes back through another replica.
+"""
+
+import asyncio
+import contextlib
+import math
+
+import msgspec
+
+from limiter_service.config import seconds
+from limiter_service.engine.answers import Standing, conflict, denied, granted, not_now, standing
+from limiter_service.engine.calls import Calls
+from limiter_service.engine.forecast import Forecast, Prediction
+from limiter_service.engine.passes import GRACE, Passes, Pool, keep_ms
+from limiter_service.engine.policy import Policy
+from limiter_service.engine.refusals import Refusal, refuse
+from limiter_service.engine.statistics import Observer, Wait
+from limiter_service.engine.weighing import weigh
+from limiter_service.store.commands import NEVER, Claim, Commands, Reply, Terms, Verdict, Waiter
+from limiter_service.store.keys import Keys, line_id, request_digest, tenant_id
+from limiter_wire import Acquire, ErrorCode, Granted, QueueState, Waiting
+
+_ASK_AGAIN = 10.0  # a message may be lost, and the store may lose the queue
+_AFTER_A_FAILURE = 0.2
+_MICRO = 1_000_000
+
+
+class _Wish(msgspec.Struct, frozen=True):
+    """What one caller asks for, and until when: loop times."""
+
+    policy: Policy
+    request: Acquire
+    request_id: str
+    claim: Claim
+    deadline: float
+    held_until: float
+    held: bool
+
+
+class Queue:
+    """Callers that wait."""
+
+    def __init__(
+        self,
+        commands: Commands,
+        calls: Calls,
+        forecast: Forecast,
+        passes: Passes,
+        observe: Observer,
+        *,
+        prefix: str,
+        hold_limit: float,
+    ) -> None:
+        self._commands, self._calls, self._forecast = commands, calls, forecast
+        self._passes, self._observe = passes, observe
+        self._prefix, self._hold_limit = prefix, hold_limit
+
+    async def take(
+        self, policy: Policy, request: Acquire, request_id: str, claim: Claim, hold: float | None
+    ) -> Granted | Waiting:
+        """Take, or wait: until the grant, for *hold* seconds, or until `max_wait` is over.
+
+        Raises Refusal. When cancelled, the caller has hung up: its place stays for GRACE.
+        """
+        now = asyncio.get_running_loop().time()
+        patience = min(request.max_wait, seconds(policy.config.queue.max_wait))
+        held_for = min(self._hold_limit, math.inf if hold is None else hold)
+        held = held_for > 0 and patience > 0
+        wish = _Wish(policy, request, request_id, claim, now + patience, now + held_for, held)
+        with self._passes.pool(policy.pool).place(request_digest(policy.tenant, request_id)) as at:
+            try:
+                return await self._wait(wish, at)
+            except asyncio.CancelledError:
+                self._passes.let_go(policy, request_id)
+                raise
+
+    async def leave(self, policy: Policy, request_id: str) -> None:
+        """Remove a waiter; a grant that was not fetched comes back. Raises Refusal."""
+        await self._passes.cancel(policy, request_id, let_go=False)
+        self._passes.room_again(policy)
+
+    async def _wait(self, wish: _Wish, told: asyncio.Event) -> Granted | Waiting:
+        loop, first = asyncio.get_running_loop(), None
+        while True:
+            told.clear()
+            try:
+                reply = await self._ask(wish, max(0.0, wish.deadline - loop.time()))
+            except Refusal as refusal:
+                lost = refusal.problem.code is ErrorCode.STORE_UNAVAILABLE
+                over = min(wish.deadline, wish.held_until) <= loop.time()
+                if first is None or over or not lost:
+                    raise
+                await asyncio.sleep(_AFTER_A_FAILURE)
+                continue
+            answer = self._answer(wish, reply)
+            if isinstance(answer, Granted):
+                self._note(wish.policy, first, answer.waited)
+                return answer
+            at, forecast = answer
+            pool = self._passes.note_waiter(wish.policy)
+            if first is None:
+                first = forecast
+                self._begin(pool, wish, at)
+            if self._passes.closing:
+                await self._hang_up(wish)
+                raise _closing(wish.policy)
+            if loop.time() >= wish.held_until:
+                if wish.held:
+                    await self._hang_up(wish)
+                return self._waiting(wish.request_id, at, forecast)
+            self._passes.tend(pool)
+            until = min(wish.held_until, wish.deadline, loop.time() + _ASK_AGAIN)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(until):
+                    await told.wait()
+
+    def _begin(self, pool: Pool, wish: _Wish, at: Standing) -> None:
+        """A new first waiter may fit at once; its tenant's lines are looked at in their order."""
+        if at.place == 0:
+            pool.room.add(tenant_id(wish.policy.tenant))
+            self._passes.kick(pool)
+
+    async def _hang_up(self, wish: _Wish) -> None:
+        with contextlib.suppress(Refusal):  # then the place ends with this replica's passes
+            await self._passes.cancel(wish.policy, wish.request_id, let_go=True)
+
+    async def _ask(self, wish: _Wish, left: float) -> Reply:
+        policy, claim = wish.policy, wish.claim
+        keys = Keys(policy.pool, self._prefix)
+        lease, queue = (
+            keys.lease(policy.tenant, wish.request_id),
+            self._passes.pool(policy.pool).keys,
+        )
+        weight = weigh(policy, claim.amounts, wish.request.priority)
+        now = self._calls.now_us()
+        policy.chain(now)
+        terms = Terms(
+            max_wait=int(left * _MICRO),
+            replica=self._passes.replica if wish.held and not self._passes.closing else 0.0,
+            step=weight.step,
+            cost=weight.cost,
+            priority_class=weight.priority_class,
+            share=weight.share,
+            period=weight.period,
+            most_waiters=policy.config.queue.max_waiters,
+            keep=keep_ms(policy),
+            allowed=self._forecast.allowed(policy, left, now),
+        )
+        waiter = Waiter(
+            digest=request_digest(policy.tenant, wish.request_id),
+            line=line_id(policy.model, policy.tenant, wish.request.priority),
+            names=f"{policy.resource}\0{policy.tenant}".encode(),
+        )
+        return await self._calls.run(
+            policy,
+            lambda chain: self._commands.enqueue(chain, lease, queue, claim, terms, waiter),
+        )
+
+    def _answer(self, wish: _Wish, reply: Reply) -> Granted | tuple[Standing, Prediction]:
+        """The grant, or where the request stands. Raises Refusal."""
+        policy, claim = wish.policy, wish.claim
+        if reply.verdict in {Verdict.DONE, Verdict.REPEATED}:
+            return granted(policy, wish.request_id, reply.numbers)
+        if reply.verdict is Verdict.CONFLICT:
+            raise conflict(policy, wish.request_id)
+        at = standing(policy, reply.numbers)
+        if at.wait == NEVER:
+            raise denied(policy, claim.amounts, at.limit, at.wait, at.levels)
+        forecast = self._forecast.predict(policy, at.needs, claim.amounts, at.levels, at.wait)
+        if reply.verdict is Verdict.WAITS:
+            return at, forecast
+        if reply.verdict is Verdict.DENIED and at.waiters == 0:
+            raise denied(policy, claim.amounts, at.limit, at.wait, at.levels)
+        state = _state(at, forecast)
+        code, detail = _REASONS[reply.verdict]
+        raise not_now(
+            policy,
+            code,
+            detail.format(wait=forecast.p50, depth=at.waiters),
+            claim.amounts,
+            at,
+            state,
+        )
+
+    def _waiting(self, request_id: str, at: Standing, forecast: Prediction) -> Waiting:
+        waited = max(0.0, self._calls.now_us() - at.began) / _MICRO
+        return Waiting(
+            request_id=request_id,
+            waited=waited,
+            predicted_wait=forecast.p50,
+            queue=_state(at, forecast),
+        )
+
+    def _note(self, policy: Policy, predicted: Prediction | None, waited: float) -> None:
+        if predicted is not None:
+            self._forecast.learn_wait(policy.resource, predicted, waited)
+            self._observe(Wait(policy.resource, waited, predicted))
+
+
+def _closing(policy: Policy) -> Refusal:
+    return refuse(
+        ErrorCode.SHUTTING_DOWN,
+        "this replica is shutting down; ask again with the same request_id: "
+        f"the place is kept for {GRACE:g} s",
+        resource=policy.resource,
+        retry_after=0.0,
+    )
+
+
+_REASONS = {
+    Verdict.DENIED: (
+        ErrorCode.RATE_LIMITED,
+        "{depth} wait in this pool, and this request would have to wait behind some of them",
+    ),
+    Verdict.TOO_LONG: (
+        ErrorCode.WAIT_TOO_LONG,
+        "the predicted wait is {wait:.3f} s, longer than max_wait",
+    ),
+    Verdict.FULL: (ErrorCode.QUEUE_FULL, "{depth} wait in this pool, and that is all it takes"),
+    Verdict.TIMED_OUT: (
+        ErrorCode.WAIT_TIMEOUT,
+        "max_wait is over; another {wait:.3f} s are predicted",
+    ),
+}
+
+
+def _state(at: Standing, forecast: Prediction) -> QueueState:
+    return QueueState(
+        depth=at.waiters,
+        position=at.place,
+        predicted_wait=forecast.p50,
+        predicted_wait_p90=forecast.p90,
+    )

@@ -1,0 +1,60 @@
+-- Let a waiter go, or say that nobody holds its caller any more.
+--
+-- KEYS    as for enqueue
+-- ARGV    the policy of each scope; the report: tag, 0 to leave or 1 to let go of the
+--         caller, replica, time to keep the queue in milliseconds; last, the digest of the
+--         request
+-- returns the tag, a letter, nothing: G done, R it had been granted and the grant is given
+--         back, A it has been granted and may be fetched, U nobody waits by that name;
+--         or B boundaries stale: the server's time
+
+-- @include lib/clock
+-- @include lib/layout
+-- @include lib/bucket
+-- @include lib/sliding
+-- @include lib/calendar
+-- @include lib/concurrency
+-- @include lib/scope
+-- @include lib/limits
+-- @include lib/lease
+-- @include lib/holding
+-- @include lib/waiting
+-- @include lib/queue
+
+local scopes = #ARGV - 2
+local report, digest, wall = all(ARGV[scopes + 1]), ARGV[scopes + 2], now_us()
+local tag, letting_go, keep = string.sub(ARGV[scopes + 1], 1, 8), report[2] == 1, report[4]
+local t, text, id, names = open_ticket(digest)
+if not t then
+  return tag .. "U"
+elseif t[STATE] == 0 then
+  local q = open_queue()
+  if not letting_go then
+    local m = open_model(string.sub(id, 1, 8), q)
+    leave(id, digest, t, text, q, m, wall)
+    save_model(string.sub(id, 1, 8), m)
+    close_queue(q, keep)
+  elseif t[HOLDER] == report[3] then
+    t[HOLDER], t[SEEN] = 0, wall
+    save_ticket(digest, t, text, id, names)
+  end
+  return tag .. "G"
+elseif letting_go then
+  return tag .. "A"
+end
+
+-- Nobody has learned of the grant, so all of it comes back.
+local texts = redis.call("MGET", unpack(KEYS, 1, scopes))
+local nothing = setmetatable({}, { __index = function() return 0 end })
+if survey(texts, scopes, nothing, 0, wall) == STALE then
+  return tag .. "B" .. struct.pack("<d", wall)
+end
+local lease, _, nth, held = open_lease(text, struct.unpack("<d", text), wall)
+if lease then
+  settle_lease(lease, nth, held, nothing, 0)
+  save_all("", wall)
+end
+redis.call("HDEL", tickets, digest)
+redis.call("ZREM", grants, digest .. struct.pack("<d", t[2]))
+close_queue(open_queue(), keep)
+return tag .. "R"

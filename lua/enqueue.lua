@@ -1,0 +1,162 @@
+-- Acquire where somebody waits, or who may wait: take, stand in line, or fetch a grant.
+--
+-- KEYS    as for acquire without the queue; then the queue, a string; the order, a sorted
+--         set; the front, a sorted set; the sleepers, a sorted set; the grants, a sorted
+--         set; the book, a hash; the tickets, a hash
+-- ARGV    the policy of each scope; the request, as for acquire; the terms: longest wait,
+--         replica, step, cost, class, share, period, shape of the chain, most waiters,
+--         time to keep the queue in milliseconds, number of scopes before the model's,
+--         whether the model has one, then for each limit the need ahead that can be served
+--         within the longest wait (-1: not known); last, the names: digest of the request,
+--         id of the line, resource and tenant
+-- returns the nonce, a letter, a body:
+--         G granted, R repeated or fetched: the lease (lib/lease)
+--         C conflict: nothing
+--         D denied, L would wait too long, F the queue is full, W waits, T has waited its
+--           time: number of the binding limit, time
+--           to wait for it (-1 never), place in line, waiters, when it began, until when it
+--           may wait, the need ahead for each limit, the states
+--         B boundaries stale: the server's time
+
+-- @include lib/clock
+-- @include lib/layout
+-- @include lib/bucket
+-- @include lib/sliding
+-- @include lib/calendar
+-- @include lib/concurrency
+-- @include lib/scope
+-- @include lib/limits
+-- @include lib/lease
+-- @include lib/granting
+-- @include lib/answer
+-- @include lib/shortage
+-- @include lib/waiting
+-- @include lib/queue
+
+local scopes = #ARGV - 3
+local request, terms, names = ARGV[scopes + 1], all(ARGV[scopes + 2]), ARGV[scopes + 3]
+local tag, print = string.sub(request, 1, 8), string.sub(request, 9, 16)
+local lease_key = KEYS[#KEYS - 7]
+local digest, id = string.sub(names, 1, DIGEST), string.sub(names, DIGEST + 1, DIGEST + ID)
+local model, tenant = string.sub(id, 1, 8), string.sub(id, 9, 16)
+local max_wait, replica, most, keep = terms[1], terms[2], terms[9], terms[10]
+
+local known = redis.call("GET", lease_key)
+if known then
+  return tag .. (string.sub(known, 9, 16) == print and "R" .. known or "C")
+end
+
+local wall = now_us()
+local t, text, its_id, its_names = open_ticket(digest)
+if t and string.sub(text, 9, 16) ~= print then
+  return tag .. "C"
+elseif t and t[STATE] == 1 then
+  local lease = numbers(text)
+  save_lease(lease_key, text, lease)
+  redis.call("HDEL", tickets, digest)
+  redis.call("ZREM", grants, digest .. struct.pack("<d", t[2]))
+  if redis.call("ZCARD", grants) == 0 then
+    close_queue(open_queue(), keep)
+  end
+  return tag .. "R" .. text
+end
+
+local texts, ask, q = redis.call("MGET", unpack(KEYS, 1, scopes)), numbers(request), open_queue()
+local worst, wait, refused = survey(texts, scopes, ask, CHARGES, wall)
+if worst == STALE then
+  return tag .. "B" .. struct.pack("<d", wall)
+end
+local m, pool, shared = open_model(model, q), 0, 0
+for scope = 1, terms[11] + terms[12] do
+  shared = shared + policies[scope][COUNT]
+  pool = scope <= terms[11] and shared or pool
+end
+
+local function answer(letter, place, since, deadline, needs)
+  local head = { worst, wait, place, q[WAITERS], since, deadline }
+  for i = 1, ask[LIMITS] do
+    head[#head + 1] = needs[i]
+  end
+  return tag .. letter .. text_of(head, 1, #head) .. texts_of_states()
+end
+
+if t then
+  local line = open_line(its_id)
+  local member = place_of(its_id, t, digest)
+  local place = redis.call("ZLEXCOUNT", order, "[" .. its_id, "(" .. member)
+  t[DEADLINE] = math.min(t[DEADLINE], wall + max_wait)
+  local needs = ahead(its_id, line, place, t[STEP], ask[LIMITS], pool, shared, q, m)
+  if wall >= t[DEADLINE] then
+    leave(its_id, digest, t, text, q, open_model(string.sub(its_id, 1, 8), q), wall)
+    close_queue(q, keep)
+    return answer("T", place, t[BEGAN], t[DEADLINE], needs)
+  end
+  t[SEEN], t[HOLDER] = wall, replica
+  if t[SHAPE] ~= terms[8] then
+    -- Another policy is in force: the place stays, the amounts are the new ones.
+    add_needs(line, text, -1)
+    text, t[SHAPE], t[NEEDS] = request, terms[8], ask[LIMITS]
+    add_needs(line, text, 1)
+    save_line(its_id, line)
+  end
+  save_ticket(digest, t, text, its_id, its_names)
+  return answer("W", place, t[BEGAN], t[DEADLINE], needs)
+end
+
+local new = { 0, wall, wall + max_wait, wall, replica, 0 }
+for i = 3, 7 do
+  new[#new + 1] = terms[i]
+end
+new[PATIENT], new[SHAPE], new[NEEDS] = 0, terms[8], ask[LIMITS]
+
+local line = open_line(id)
+local needs, turn = ahead(
+  id, line, line and line[LINE_COUNT] or 0, terms[3], ask[LIMITS], pool, shared, q, m
+)
+if wait == NEVER then
+  return answer("D", 0, wall, wall, needs)
+end
+
+-- Nobody barges: who needs what an earlier waiter is short of stands behind it.
+local behind = line and true
+if not behind and q[WAITERS] > 0 then
+  local i = CHARGES
+  behind = redis.call("HEXISTS", book, "z" .. tenant) == 1
+  if rank_of(model, new, wall) == 0 then
+    turn = -1
+  end
+  for scope = 1, terms[11] + terms[12] do
+    if scope <= terms[11] then
+      behind = behind or needs_closed(scope, ask, i, q, POOL_CLOSED, turn)
+    elseif next_seat(model) then -- otherwise nobody waits who could have closed it
+      behind = behind or needs_closed(scope, ask, i, m, MODEL_CLOSED, turn)
+    end
+    i = i + policies[scope][COUNT]
+  end
+end
+if worst == 0 and not behind then
+  local last = take(scopes, ask, refused)
+  request = refused and text_of(ask, 1, last) or request
+  return tag .. "G" .. save_lease(lease_key, save_all(request, wall), ask)
+end
+
+local place = line and line[LINE_COUNT] or 0
+if max_wait <= 0 then
+  return answer("D", place, wall, wall, needs)
+elseif q[WAITERS] >= most then
+  return answer("F", place, wall, wall, needs)
+end
+local rooms = {}
+for scope = 1, scopes do
+  add_rooms(scope, rooms)
+end
+for i = 1, ask[LIMITS] do
+  local allowed = terms[12 + i]
+  if allowed >= 0 and needs[i] + ask[CHARGES + i] > rooms[i] + allowed then
+    return answer("L", place, wall, wall, needs)
+  end
+end
+join(id, digest, new, request, string.sub(names, DIGEST + ID + 1), q, m, wall)
+save_model(model, m)
+close_queue(q, keep)
+return answer("W", place, wall, new[DEADLINE], needs)
