@@ -1,0 +1,75 @@
+"""The queue's model test can fail: each fault below, planted in the Lua, is found by it."""
+
+import pytest
+import redis
+from hypothesis import HealthCheck, Phase, given, settings
+from queue_histories import histories, run
+
+from limiter_service.store.scripts import part
+
+# What is broken: part, text, its replacement. One line each, as a slip of the pen would be.
+FAULTS = {
+    "a newcomer barges": ("enqueue", "if worst == 0 and not behind then", "if worst == 0 then"),
+    "a newcomer passes its own line": ("enqueue", "local behind = line and true", "local behind = false"),
+    "a newcomer passes its tenant's sleepers": ("enqueue", 'behind = redis.call("HEXISTS", book, "z" .. tenant) == 1', "behind = false"),
+    "a refused newcomer keeps a place": ("enqueue", "if max_wait <= 0 then", "if max_wait < 0 then"),
+    "a grant can be fetched twice": ("enqueue", 'redis.call("ZREM", grants, digest .. struct.pack("<d", t[2]))', ""),
+    "asking again does not bring the caller into sight": ("enqueue", "t[SEEN], t[HOLDER] = wall, replica", "wall = wall"),
+    "asking again does not bring the amounts up to date": ("enqueue", "text, t[SHAPE], t[NEEDS] = request, terms[8], ask[LIMITS]", "t[SHAPE] = terms[8]"),
+    "a waiter whose time is over stays": ("enqueue", 'leave(its_id, digest, t, text, q, open_model(string.sub(its_id, 1, 8), q), wall)', "wall = wall"),
+    "a deadline is not kept in a pass": ("lib/serving", "if not in_sight(t) or wall >= t[DEADLINE] then", "if not in_sight(t) then"),
+    "a vanished caller is granted": ("lib/serving", "if not in_sight(t) or wall >= t[DEADLINE] then", "if wall >= t[DEADLINE] then"),
+    "a replica lives for ever": ("lib/serving", "text and wall - struct.unpack(\"<d\", text) <= grace or false", "text and true or false"),
+    "a caller that was let go keeps its replica": ("cancel", "t[HOLDER], t[SEEN] = 0, wall", "t[SEEN] = wall"),
+    "a short waiter closes nothing": ("lib/serving", "close(scope, id, c.turn)", "id = id"),
+    "who is short lets its model go on": ("lib/serving", "    fronts[c.model] = nil\n    return true", "    look_again(c.model, c.seat)\n    return true"),
+    "a closed limit of the pool is passed": ("lib/serving", "local behind = closed[scope] and", "local behind = level ~= 1 and closed[scope] and"),
+    "a tenant that is short holds up the model": ("lib/serving", "if level < 3 and due then", "if false then"),
+    "a tenant's sleepers wake alone": ("lib/serving", "wake_tenant(string.sub(id, 9, 16))", "wake(id, (model_of(id)))"),
+    "sleepers do not wake when a settle makes room": ("lib/serving", "wake_tenant(string.sub(room_again, i, i + 7))", "i = i"),
+    "sleepers do not wake when they are due": ("lib/serving", "for _, id in ipairs(due) do", "for _, id in ipairs({}) do"),
+    "who has slept does not keep its tenant's limit": ("lib/serving", "if t[PATIENT] == 1 then", "if false then"),
+    "weights do not count": ("lib/queue", "line[LINE_TAG] = math.max(m[MODEL_VIRTUAL], since) + t[STEP]", "line[LINE_TAG] = math.max(m[MODEL_VIRTUAL], since) + t[COST]"),
+    "virtual time stands still": ("lib/serving", "m[MODEL_VIRTUAL] = math.max(m[MODEL_VIRTUAL], c.turn - m[BEHIND_POOL])", "m[MODEL_VIRTUAL] = m[MODEL_VIRTUAL]"),
+    "who leaves costs those behind it its turn": ("lib/queue", "line[LINE_TAG] - (served and 0 or line[LINE_STEP])", "line[LINE_TAG]"),
+    "a served waiter costs its line nothing": ("lib/queue", "line[LINE_TAG] - (served and 0 or line[LINE_STEP])", "line[LINE_TAG] - line[LINE_STEP]"),
+    "a model may fall behind the pool without bound": ("lib/waiting", "math.max(m[BEHIND_POOL], q[VIRTUAL] - m[MODEL_VIRTUAL] - 1)", "m[BEHIND_POOL]"),
+    "a reserved share is never spent": ("lib/queue", "local level = credit_of(model, t, wall) - t[COST]", "local level = credit_of(model, t, wall)"),
+    "a reserved share does not come back": ("lib/queue", "level + math.max(0, wall - time) * t[SHARE] / t[PERIOD]", "level"),
+    "reserved shares are ignored": ("lib/queue", "if t[SHARE] == 0 then", "if true then"),
+    "a pass makes one grant too many": ("lib/serving", "pass.granted >= most", "pass.granted > most"),
+    "a pass charges nothing": ("lib/serving", "    save(scope, wall)", "    scope = scope"),
+    "a grant that comes back refunds nothing": ("cancel", "  settle_lease(lease, nth, held, nothing, 0)\n", ""),
+    "a grant that comes back is not written": ("cancel", '  save_all("", wall)\n', ""),
+    "a line is last come, first served": ("lib/waiting", '"[" .. id, "(" .. id .. top, "LIMIT", 0, 1', '"[" .. id, "(" .. id .. top, "LIMIT", -1, 1'),
+    "a waiter that can never fit stays": ("lib/serving", "if wait == NEVER then\n        return nil", "if wait == NEVER then\n        return false"),
+    "waiters by another policy are served by it": ("lib/serving", "elseif chain.shape ~= t[SHAPE] then", "elseif false then"),
+    "the time of the next pass is that of the last waiter": ("lib/serving", "if pass.due < 0 or due < pass.due then", "if due > pass.due then"),
+    "an empty queue stays": ("lib/waiting", 'redis.call("UNLINK", queue, order, front, asleep, grants, book, tickets)', "keep = keep"),
+}  # fmt: skip
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("fault", FAULTS)
+def test_the_model_finds_the_fault(valkey_db: redis.Redis, fault: str) -> None:
+    """Within some hundred histories, the scripts with this fault differ from the reference."""
+    name, text, replacement = FAULTS[fault]
+    whole = part(name)
+    assert whole.count(text) == 1, "the fault no longer fits the script"
+    one = run(valkey_db, {name: whole.replace(text, replacement)})
+
+    @settings(
+        max_examples=1000,
+        deadline=None,
+        database=None,
+        derandomize=True,
+        suppress_health_check=list(HealthCheck),
+        phases=[Phase.generate],
+        report_multiple_bugs=False,
+    )
+    @given(histories)
+    def check(history: tuple[int, list]) -> None:  # type: ignore[type-arg]  # of steps
+        one(history)
+
+    with pytest.raises((AssertionError, redis.ResponseError, StopIteration, IndexError, KeyError)):
+        check()
