@@ -104,7 +104,7 @@ _WAIT = (
     r"(?:try again|retry|wait|available|resets?)\s+(?:in|after|for)\s+(?:about\s+)?"
     rf"({_PART}(?:\s*(?:,|and)?\s*{_PART})*)"
 )
-_WAIT_BARE = rf"(?:try again|retry)\s+(?:in|after)\s+({_NUMBER})(?![\d\w.])"
+_WAIT_BARE = rf"(?:try again|retry)\s+(?:in|after)\s+({_NUMBER})(?=\s*(?:$|[,;!)]|\.(?:\s|$)))"
 _ACCESS = (
     r"(?:regain access on|resets? (?:on|at))\s+(\d{4}-\d\d-\d\d)(?:\s+at\s+(\d\d:\d\d))?\s*UTC"
 )
