@@ -14,6 +14,8 @@ import msgspec
 import yaml
 
 from limiter_wire import MAX_AMOUNT, Meter
+from limiter_wire.providers import PROFILES, known_provider
+from limiter_wire.providers.presets import tiers_of
 
 PositiveAmount = Annotated[float, msgspec.Meta(gt=0, le=MAX_AMOUNT)]
 PositiveCount = Annotated[int, msgspec.Meta(ge=1, le=MAX_AMOUNT)]
@@ -25,7 +27,13 @@ Duration = Annotated[
     float | str, msgspec.Meta(description='Seconds as a number, or "90s", "5m", "1h", "500ms".')
 ]
 Reserve = Literal[
-    "tokens", "input", "sum(input, max_output)", "max(input, max_output)", "input + expected_output"
+    "tokens",
+    "input",
+    "sum(input, max_output)",
+    "max(input, max_output)",
+    "input + expected_output",
+    "unweighted(input, max_output)",
+    "expected_output",
 ]
 LimitName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,99}(?!\n)$")]
 Calendar = Literal["minute", "hour", "day", "month"]
@@ -51,18 +59,20 @@ class LimitConfig(_Section, frozen=True, kw_only=True):
     """Names the limit in answers. Default: `METER-per-PERIOD`, as in `tokens-per-minute`."""
     per: float | str | None = None
     """The period: `second`, `minute`, `hour`, `day`, `month` (calendar only), seconds, or "90s"."""
-    window: Literal["bucket", "sliding", "calendar"] = "bucket"
-    """How the period is counted: refilled continuously, sliding, or aligned to a calendar."""
+    window: Literal["bucket", "sliding", "calendar"] | None = None
+    """How the period is counted: refilled continuously, sliding, or aligned to a calendar.
+    Default: as the provider does, else `bucket`."""
     burst: PositiveAmount | None = None
-    """Capacity of a bucket. Default: `limit`."""
+    """Capacity of a bucket. Default: as the provider allows, else `limit`."""
     timezone: str = "UTC"
     """IANA name of the zone whose minute, hour, day or month a calendar window follows."""
     reserve: Reserve | None = None
-    """What an acquire holds until it is settled. Default: by meter."""
-    settle: Literal["actual", "none"] = "actual"
-    """`actual`: the reservation is replaced by real usage; `none`: it stays as reserved."""
+    """What an acquire holds until it is settled. Default: by provider and meter."""
+    settle: Literal["actual", "none"] | None = None
+    """`actual`: the reservation is replaced by real usage; `none`: it stays as reserved.
+    Default: as the provider does, else `actual`."""
     weights: dict[Literal["input", "cache_read", "cache_write", "output", "reasoning"], Weight] = {}
-    """Factors on the components of usage; 1 where none is given."""
+    """Factors on the components of usage. Default: the provider's, else 1."""
     mode: Literal["enforce", "shadow"] = "enforce"
     """`shadow`: evaluated and reported, and never refuses."""
 
@@ -152,7 +162,9 @@ class PoolConfig(Limited, frozen=True, kw_only=True):
     """One provider account."""
 
     provider: str = "generic"
-    """The provider's name. Read and checked; this version has no presets."""
+    """The provider: how it counts and enforces is the default of limits on pool and models."""
+    tier: str | None = None
+    """The account's tier: its published ceilings are the limits of models that have none."""
     models: dict[str, ModelConfig] = {}
     """Limits by model. A model that no entry matches is refused as unknown."""
     tenants: dict[str, TenantConfig] = {}
@@ -359,6 +371,8 @@ def _build_struct(
         _check_limit_names(path, built, problems)
     elif isinstance(built, QueueConfig):
         _check_shares(f"{path}.priority_shares", built, problems)
+    if isinstance(built, PoolConfig):
+        _check_provider(path, built, problems)
     return built
 
 
@@ -446,6 +460,18 @@ def _check_shares(path: str, queue: QueueConfig, problems: list[ConfigProblem]) 
         _note(problems, path, f"the shares add up to {total:g}; allowed is at most 1")
 
 
+def _check_provider(path: str, pool: PoolConfig, problems: list[ConfigProblem]) -> None:
+    provider = known_provider(pool.provider)
+    if provider is None:
+        near = get_close_matches(pool.provider, PROFILES, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"allowed: {', '.join(PROFILES)}"
+        _note(problems, _join(path, "provider"), f"{pool.provider!r} is not known; {hint}")
+    elif pool.tier is not None and pool.tier not in tiers_of(provider):
+        allowed = ", ".join(tiers_of(provider)) or "none, so give the limits"
+        message = f"{pool.tier!r} is no known tier of {provider}; known: {allowed}"
+        _note(problems, _join(path, "tier"), message)
+
+
 def _check_limit(path: str, limit: LimitConfig, problems: list[ConfigProblem]) -> None:
     if limit.meter is Meter.CONCURRENCY:
         for key, value in (("per", limit.per), ("burst", limit.burst), ("reserve", limit.reserve)):
@@ -466,7 +492,7 @@ def _check_limit(path: str, limit: LimitConfig, problems: list[ConfigProblem]) -
             seconds(limit.per)
         except ValueError as error:
             _note(problems, f"{path}.per", str(error))
-    if limit.burst is not None and limit.window != "bucket":
+    if limit.burst is not None and limit.window not in {None, "bucket"}:
         _note(problems, f"{path}.burst", f"only a bucket has a burst, not window: {limit.window}")
     if limit.reserve is not None and limit.meter in {Meter.REQUESTS, Meter.COST_USD}:
         _note(problems, f"{path}.reserve", f"does not apply to the meter {limit.meter}")
@@ -504,8 +530,21 @@ def long_name(limit: LimitConfig) -> str:
     return limit.meter if limit.per is None else f"{limit.meter}-per-{limit.per}"
 
 
+def settled(limit: LimitConfig) -> LimitConfig:
+    """*limit* with the defaults that hold where no provider has others."""
+    window, settle = limit.window or "bucket", limit.settle or "actual"
+    return msgspec.structs.replace(limit, window=window, settle=settle)
+
+
 def limits_of(section: Limited) -> list[LimitConfig]:
-    """Every limit of a section in the long form, the short forms first."""
+    """Every limit of a section as it is without a provider's presets."""
+    return [settled(limit) for limit in given_limits(section)]
+
+
+def given_limits(section: Limited) -> list[LimitConfig]:
+    """Every limit of a section in the long form, the short forms first; what the file leaves
+    open is open.
+    """
     short = [
         msgspec.structs.replace(form, limit=float(amount))
         for name, form in SHORT_FORMS.items()

@@ -1,10 +1,10 @@
 """What a pools file says that is allowed and probably not meant, or not in force yet."""
 
-from limiter_service.config import Config, PoolConfig, limits_of, match
+from limiter_service.config import Config, PoolConfig, given_limits, limits_of, match
+from limiter_service.presets import preset_limits
 from limiter_wire import Meter
 
 NOT_IN_FORCE = {
-    "provider": "presets are not applied: reserve, settle and burst are as the file says",
     "breaker": "there is no circuit breaker",
     "on_store_loss": "without its store the service answers 503, as with `closed`",
     "durability": "grants are not awaited on replicas",
@@ -20,7 +20,7 @@ def advice(config: Config) -> list[str]:
         found += [f"{path}.{key}: {text}" for key, text in _not_in_force(pool)]
         if not pool.models:
             found.append(f"{path}: no models, so every acquire is refused")
-        found += [f"{path}.{text}" for text in _unpriced(pool)]
+        found += [f"{path}.{text}" for text in (*_unpriced(pool), *_without_preset(pool))]
     return found
 
 
@@ -42,3 +42,13 @@ def _unpriced(pool: PoolConfig) -> list[str]:
             text = f"{costs[0]} counts money, and there is no price: callers must send cost_usd"
             found.append(f"models.{model}: {text}")
     return found
+
+
+def _without_preset(pool: PoolConfig) -> list[str]:
+    if pool.tier is None:
+        return []
+    return [
+        f"models.{model}: no limits, and tier {pool.tier} has no figures for it"
+        for model, section in pool.models.items()
+        if not given_limits(section) and not model.endswith("*") and not preset_limits(pool, model)
+    ]

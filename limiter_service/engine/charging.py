@@ -64,6 +64,10 @@ def _reserved_tokens(limit: Limit, request: Acquire, expected: float | None) -> 
             return _up(max(given, most))
         case "input + expected_output":
             return _up(given + likely)
+        case "unweighted(input, max_output)":
+            return request.input_tokens + (request.max_output_tokens or 0)
+        case "expected_output":
+            return _up(likely)
         case "max_output":
             return _up(most)
         case _:

@@ -17,12 +17,12 @@ from limiter_service.config import (
     Limited,
     PoolConfig,
     PriceConfig,
-    limits_of,
     match,
     period,
     seconds,
 )
 from limiter_service.engine.calendar import Span, boundaries
+from limiter_service.presets import limits_in_force
 from limiter_service.store.commands import Chain, pack
 from limiter_service.store.keys import Key, Keys
 from limiter_wire import Meter
@@ -64,7 +64,7 @@ class Limit(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def window(self) -> str:
         """The window's name; concurrency has none of its own."""
-        return "concurrency" if self.meter is Meter.CONCURRENCY else self.config.window
+        return _window(self.config)
 
 
 class _Scope(msgspec.Struct, frozen=True):
@@ -233,11 +233,9 @@ def _chain(
         ("tenant_model", f"{tenant}.{model}", keys.tenant_model_scope(tenant, model), on_both),
     ]
     scopes = [
-        _Scope(
-            key, tuple(_limit(scope, label, limit) for limit in limits_of(section)), _LEVELS[scope]
-        )
+        _Scope(key, tuple(_limit(scope, label, limit) for limit in limits), _LEVELS[scope])
         for scope, label, key, section in candidates
-        if section is not None and limits_of(section)
+        if section is not None and (limits := limits_in_force(config, scope, model, section))
     ]
     # A lease needs the time of its grant, which stands in the first scope.
     return tuple(scopes) or (_Scope(keys.model_scope(model), (), _LEVELS["model"]),)
@@ -251,7 +249,7 @@ def _weight(config: PoolConfig, tenant: str) -> float:
 def _limit(scope: str, label: str, config: LimitConfig) -> Limit:
     per = period(config) if config.meter is not Meter.CONCURRENCY else None
     unit = _MICRO if config.meter is Meter.COST_USD else 1
-    window = "concurrency" if config.meter is Meter.CONCURRENCY else config.window
+    window = _window(config)
     capacity = (config.burst if config.burst is not None else config.limit) * unit
     rate = config.limit * unit / (per * _MICRO) if per and window == "bucket" else 0.0
     # Whatever changes the meaning of the stored cell makes another limit of it. The kind in
@@ -271,6 +269,10 @@ def _limit(scope: str, label: str, config: LimitConfig) -> Limit:
         rate=rate,
         config=config,
     )
+
+
+def _window(config: LimitConfig) -> str:
+    return "concurrency" if config.meter is Meter.CONCURRENCY else config.window or "bucket"
 
 
 _shape_of: dict[str, Callable[[LimitConfig, float | None], str]] = {

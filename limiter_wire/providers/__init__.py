@@ -25,6 +25,7 @@ from limiter_wire.providers.profiles import (
     Charge,
     Profile,
     Shape,
+    known_provider,
     profile,
 )
 from limiter_wire.providers.ratelimits import Observed, read_limits
@@ -53,6 +54,7 @@ __all__ = [
     "classify",
     "classify_local",
     "detect",
+    "known_provider",
     "lowered",
     "profile",
     "read_limits",

@@ -227,7 +227,7 @@ _PROFILES = (
         stream="gemini",
         hosts=("aiplatform.googleapis.com", "*-aiplatform.googleapis.com"),
         charges=(Charge(meter=_T, reserve="input + expected_output"),),
-        shapes=(Shape(meters=(_R, *_ALL_TOKENS), periods=("minute",), burst_seconds=10),),
+        shapes=(Shape(meters=(_R,), periods=("minute",), burst_seconds=10),),
         body_first=True,
         cancel_stops_billing=False,
         limits_on="project, a baseline by spend in a shared pool",
@@ -283,10 +283,7 @@ _PROFILES = (
             "open-mi?tral-*",
         ),
         charges=(_UP_FRONT,),
-        shapes=(
-            _SECOND_OF_REQUESTS,
-            Shape(meters=_ALL_TOKENS, periods=("month",), window="calendar"),
-        ),
+        shapes=(_SECOND_OF_REQUESTS,),
         headers="x-ratelimitbysize-*, ratelimitbysize-*",
         resets="whole seconds",
         cancel_stops_billing=False,
@@ -347,10 +344,7 @@ _PROFILES = (
         hosts=("api.cohere.com", "api.cohere.ai"),
         header_marks=("x-endpoint-monthly-call-limit", "x-trial-endpoint-call-limit"),
         models=("command-*", "embed-*", "rerank-*"),
-        shapes=(
-            _SECOND_OF_REQUESTS,
-            Shape(meters=(_R, *_ALL_TOKENS), periods=("month",), window="calendar"),
-        ),
+        shapes=(_SECOND_OF_REQUESTS,),
         headers="x-ratelimit-reset",
         resets="Unix seconds",
         limits_on="account, per endpoint",
@@ -452,9 +446,31 @@ PROFILES: dict[str, Profile] = {profile.name: profile for profile in _PROFILES}
 GENERIC = PROFILES["generic"]
 
 
+ALIASES = {
+    "azure-openai": "azure",
+    "azure_openai": "azure",
+    "claude": "anthropic",
+    "gemini": "google",
+    "vertex-ai": "vertex",
+    "vertex_ai": "vertex",
+    "aws": "bedrock",
+    "x-ai": "xai",
+    "together-ai": "together",
+    "fireworks-ai": "fireworks",
+    "llama.cpp": "llamacpp",
+}
+"""Other names by which people call them."""
+
+
+def known_provider(name: str) -> str | None:
+    """The name of a profile, from it or from another name; None when nobody knows it."""
+    name = ALIASES.get(name.lower(), name.lower())
+    return name if name in PROFILES else None
+
+
 def profile(name: str) -> Profile:
     """The profile of *name*; what nobody knows is `generic`."""
-    return PROFILES.get(name.lower(), GENERIC)
+    return PROFILES[known_provider(name) or "generic"]
 
 
 def lineage(name: str) -> tuple[Profile, ...]:
