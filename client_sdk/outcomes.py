@@ -42,15 +42,22 @@ _MODULES = {
 
 
 def outcome_of(error: BaseException | None) -> Outcome:
-    """The outcome to report for *error*.
+    """The outcome to report for *error*."""
+    return report_of(error)[0]
+
+
+def report_of(error: BaseException | None) -> tuple[Outcome, float | None]:
+    """The outcome to report for *error*, and the seconds to wait if the provider named any.
 
     What is not known to come from the provider is `cancelled`: neutral, and without usage
     the reservation stays spent, since the provider may have served the call.
     """
     if error is None:
-        return Outcome.SUCCESS
+        return Outcome.SUCCESS, None
     failure = failure_of(error)
-    return Outcome.CANCELLED if failure is None else failure.outcome
+    if failure is None:
+        return Outcome.CANCELLED, None
+    return failure.outcome, failure.retry_after
 
 
 def by_status(status: int) -> Outcome:

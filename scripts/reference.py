@@ -19,6 +19,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 import annotated_types
 import httpx
 import msgspec
+import provider_tables
 import typer
 from msgspec import inspect as mi
 
@@ -59,6 +60,7 @@ def main(arguments: list[str]) -> int:
         "http-api.md": http_api(asyncio.run(openapi()), meanings),
         "settings.md": settings(meanings),
         "cli.md": cli(),
+        "providers.md": providers(),
     }
     unused = meanings.unused()
     for name in unused:
@@ -168,6 +170,14 @@ def cli() -> str:
             rows.append((" ".join(map(_code, names)), kind, default, p.help or ""))
         if rows:
             parts.append(_table(("Option", "Type", "Default", "Meaning"), rows))
+    return _page(parts)
+
+
+def providers() -> str:
+    """What is known of each provider."""
+    parts = [_part("providers.md")]
+    for title, about, (heads, rows) in provider_tables.chapters():
+        parts += [f"## {title}\n", f"{about}\n", _table(heads, rows)]
     return _page(parts)
 
 

@@ -7,7 +7,7 @@ from typing import Self
 
 from client_sdk._shell_async import shielded
 from client_sdk.errors import SluicegateError
-from client_sdk.outcomes import outcome_of
+from client_sdk.outcomes import report_of
 from limiter_wire import Granted, LimitState, Outcome, Provenance, Renewed, Settle, Settled, Usage
 
 _log = logging.getLogger("sluicegate")
@@ -32,6 +32,7 @@ class Lease:
         self._settle, self._renew = settle, renew
         self._usage: Usage | None = None
         self._cost_usd: float | None = None
+        self._retry_after: float | None = None
         self.settled: Settled | None = None
 
     @property
@@ -86,7 +87,13 @@ class Lease:
         A second call answers the same. Raises LeaseExpired, UnknownLease,
         ServiceUnavailable.
         """
-        report = Settle(lease=self.id, outcome=outcome, usage=self._usage, cost_usd=self._cost_usd)
+        report = Settle(
+            lease=self.id,
+            outcome=outcome,
+            usage=self._usage,
+            cost_usd=self._cost_usd,
+            retry_after=self._retry_after,
+        )
         self.settled = await self._settle(report)
         return self.settled
 
@@ -106,7 +113,8 @@ class Lease:
         trace: TracebackType | None,
     ) -> None:
         if self.settled is None:
-            await shielded(self._settle_at_exit(outcome_of(error)))
+            outcome, self._retry_after = report_of(error)
+            await shielded(self._settle_at_exit(outcome))
 
     async def _settle_at_exit(self, outcome: Outcome) -> Settled | None:
         """The caller's result matters more than our books: an unsettled lease expires."""

@@ -113,6 +113,9 @@ _R, _T = Meter.REQUESTS, Meter.TOKENS
 _IN, _OUT = Meter.INPUT_TOKENS, Meter.OUTPUT_TOKENS
 _ALL_TOKENS = (_T, _IN, _OUT)
 _SECOND_OF_REQUESTS = Shape(meters=(_R,), periods=MINUTE, burst_seconds=1)
+# Where a window is not known, single seconds are the strictest that anybody enforces.
+_ASSUMED_SECOND = Shape(meters=(_R,), periods=MINUTE, burst_seconds=1, confidence="assumed")
+_REPORTED_SECOND = Shape(meters=(_R,), periods=MINUTE, burst_seconds=1, confidence="reported")
 _UP_FRONT = Charge(meter=_T, reserve="sum(input, max_output)", settle="none", confidence="assumed")
 _CACHED_FREE: dict[Component, float] = {"cache_read": 0.0}
 _X_RATELIMIT = "x-ratelimit-{limit,remaining,reset}-{requests,tokens}"
@@ -138,7 +141,7 @@ _PROFILES = (
         charges=(
             Charge(meter=_T, reserve="max(input, max_output)", settle="none", confidence="assumed"),
         ),
-        shapes=(_SECOND_OF_REQUESTS,),
+        shapes=(_REPORTED_SECOND,),
         headers=_X_RATELIMIT,
         resets="Go durations (6m0s)",
         limits_on="organization and project, per family of models",
@@ -260,7 +263,7 @@ _PROFILES = (
                 weights_by_model=_BURNDOWN,
             ),
         ),
-        shapes=(_SECOND_OF_REQUESTS,),
+        shapes=(_ASSUMED_SECOND,),
         retry_after=False,
         cancel_stops_billing=False,
         limits_on="account and region, per model",
@@ -297,7 +300,7 @@ _PROFILES = (
         header_marks=("x-groq-*",),
         models=("groq/*",),
         charges=(Charge(meter=_T, reserve="sum(input, max_output)", weights=_CACHED_FREE),),
-        shapes=(_SECOND_OF_REQUESTS,),
+        shapes=(_ASSUMED_SECOND,),
         convention=Convention(periods={"requests": "day"}),
         headers=f"{_X_RATELIMIT}; requests are those of a day",
         resets="Go durations (2m59.56s)",
@@ -344,7 +347,7 @@ _PROFILES = (
         hosts=("api.cohere.com", "api.cohere.ai"),
         header_marks=("x-endpoint-monthly-call-limit", "x-trial-endpoint-call-limit"),
         models=("command-*", "embed-*", "rerank-*"),
-        shapes=(_SECOND_OF_REQUESTS,),
+        shapes=(_ASSUMED_SECOND,),
         headers="x-ratelimit-reset",
         resets="Unix seconds",
         limits_on="account, per endpoint",
@@ -354,7 +357,7 @@ _PROFILES = (
         name="together",
         title="Together AI",
         hosts=("api.together.ai", "api.together.xyz"),
-        shapes=(_SECOND_OF_REQUESTS,),
+        shapes=(_ASSUMED_SECOND,),
         headers="x-ratelimit-reset",
         resets="seconds",
         limits_on="organization, per model",
@@ -370,7 +373,7 @@ _PROFILES = (
             Charge(meter=_IN, reserve="input"),
             Charge(meter=_OUT, reserve="expected_output"),
         ),
-        shapes=(_SECOND_OF_REQUESTS,),
+        shapes=(_ASSUMED_SECOND,),
         convention=Convention(periods={"tokens-prompt": "second", "tokens-generated": "second"}),
         headers="x-ratelimit-limit-tokens-{prompt,generated}, x-ratelimit-over-limit",
         resets="seconds; limits are tokens per second",
@@ -383,7 +386,7 @@ _PROFILES = (
         hosts=("openrouter.ai", "*.openrouter.ai"),
         header_marks=("x-generation-id",),
         shapes=(
-            _SECOND_OF_REQUESTS,
+            _ASSUMED_SECOND,
             Shape(meters=(_R,), periods=("day",), window="calendar"),
         ),
         headers="x-ratelimit-{limit,remaining,reset}, only on its own 429",

@@ -7,8 +7,9 @@ import sys
 import httpx
 import pytest
 
-from client_sdk import LimiterOptions, Outcome
+from client_sdk import Lease, LimiterOptions, Outcome
 from client_sdk.outcomes import failure_of, outcome_of
+from limiter_wire import Granted, Renewed, Settle, Settled
 
 
 def failed(status: int) -> httpx.HTTPStatusError:
@@ -154,6 +155,26 @@ def test_the_time_to_wait_is_found_too():
     failure = failure_of(httpx.HTTPStatusError("", request=request, response=response))
     assert failure is not None
     assert (failure.provider, failure.retry_after, failure.retryable) == ("groq", 7.0, True)
+
+
+async def test_a_lease_reports_the_time_to_wait():
+    """What the provider asked for goes to the service with the outcome."""
+    reports: list[Settle] = []
+
+    async def settle(report: Settle) -> Settled:
+        reports.append(report)
+        return Settled()
+
+    async def renew(*_: object) -> Renewed:
+        raise AssertionError
+
+    granted = Granted(lease="l", expires_in=1, charged={}, limits=[])
+    request = httpx.Request("POST", "https://api.openai.com/v1/responses")
+    response = httpx.Response(429, headers={"retry-after-ms": "1500"}, request=request)
+    with pytest.raises(httpx.HTTPStatusError):
+        async with Lease(granted, "p/m", "r", settle, renew):
+            response.raise_for_status()
+    assert [(each.outcome, each.retry_after) for each in reports] == [(Outcome.RATE_LIMITED, 1.5)]
 
 
 def test_knowing_providers_costs_nothing_before_a_call_fails():

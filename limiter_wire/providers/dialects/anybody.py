@@ -24,7 +24,6 @@ from limiter_wire.providers.rules import (
     throttled,
     too_long,
     unauthenticated,
-    useless,
 )
 
 # Codes and messages speak of quota also where a rate is meant: both must agree, or the code
@@ -122,5 +121,5 @@ RULES = (
         r"TransportError|ConnectionError|APIConnectionError|ConnectionReset",
         failed(Outcome.CONNECTION, "transport", refund=Refund.HOLD),
     ),
-    local(r"empty_stream", useless(Outcome.STREAM_INTERRUPTED, "empty", retry=Retry.ONCE)),
+    local(r"empty_stream", interrupted("empty")),
 )
