@@ -18,11 +18,19 @@ SluicegateError
     BreakerOpen           the resource is down, cooling down, or latched
   ServiceUnavailable      the service or its store cannot be reached
   ServiceFault            the service failed, or answered what nobody understands
+  CallFailed              the provider's call ended badly; `partial` is what arrived
+    StreamInterrupted     the stream broke, or stopped without its end
+    StreamStalled         nothing, or nothing of use, came in time
+    ProviderError         the provider reported an error; `status` and `category` say which
+    ProtocolError         what came cannot be understood
+      NotAnEventStream    the answer is no stream: a page, or one body
+    EmptyStream           the stream ended before it said anything
 """
 
 from collections.abc import Sequence
+from enum import StrEnum
 
-from limiter_wire import ErrorCode, LimitState, Problem, Usage
+from limiter_wire import ErrorCode, LimitState, Outcome, Problem, Usage
 
 
 class SluicegateError(Exception):
@@ -146,6 +154,73 @@ class ServiceUnavailable(SluicegateError):
 
 class ServiceFault(SluicegateError):
     """The service failed, or its answer cannot be understood."""
+
+
+class CallFailed(SluicegateError):
+    """The provider's call ended badly.
+
+    `outcome` is how the stream ended, `category` what a settle reports. `partial` is the
+    text that arrived, `usage` what is known of the tokens. What the provider said stands in
+    `status`, `provider_code`, `provider_type` and `provider_message`, and `excerpt` is the
+    begin of an answer that is no stream; neither is part of the exception's text, since both
+    may quote the request.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        outcome: StrEnum | None = None,
+        category: Outcome | None = None,
+        retryable: bool = False,
+        partial: str | None = None,
+        status: int | None = None,
+        provider_code: str | None = None,
+        provider_type: str | None = None,
+        provider_message: str = "",
+        excerpt: str = "",
+        resource: str | None = None,
+        request_id: str | None = None,
+        retry_after: float | None = None,
+        phase: str | None = None,
+        usage: Usage | None = None,
+    ) -> None:
+        super().__init__(
+            message,
+            resource=resource,
+            request_id=request_id,
+            retry_after=retry_after,
+            phase=phase,
+            usage=usage,
+        )
+        self.outcome, self.category, self.retryable = outcome, category, retryable
+        self.partial, self.status, self.excerpt = partial, status, excerpt
+        self.provider_code, self.provider_type = provider_code, provider_type
+        self.provider_message = provider_message
+
+
+class StreamInterrupted(CallFailed):
+    """The stream broke, or stopped without its end."""
+
+
+class StreamStalled(CallFailed):
+    """Nothing, or nothing of use, came in time."""
+
+
+class ProviderError(CallFailed):
+    """The provider reported an error."""
+
+
+class ProtocolError(CallFailed):
+    """What came cannot be understood."""
+
+
+class NotAnEventStream(ProtocolError):
+    """The answer is no stream: a page, or one body."""
+
+
+class EmptyStream(CallFailed):
+    """The stream ended before it said anything."""
 
 
 _CLASSES: dict[ErrorCode, type[SluicegateError]] = {

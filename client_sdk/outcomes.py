@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from client_sdk.errors import CallFailed
 from limiter_wire import Outcome
 
 if TYPE_CHECKING:
@@ -54,6 +55,8 @@ def report_of(error: BaseException | None) -> tuple[Outcome, float | None]:
     """
     if error is None:
         return Outcome.SUCCESS, None
+    if isinstance(error, CallFailed) and error.category is not None:
+        return error.category, error.retry_after
     failure = failure_of(error)
     if failure is None:
         return Outcome.CANCELLED, None

@@ -1,1 +1,43 @@
-"""The streaming core: bytes and times in, events out. No I/O, no clock of its own."""
+"""The streaming core: bytes and times in, events and outcomes out. No I/O, no clock of its own."""
+
+from client_sdk.streaming.accumulator import StreamAccumulator
+from client_sdk.streaming.answer import Choice
+from client_sdk.streaming.chunks import StreamChunk, ToolCall, ToolCallDelta
+from client_sdk.streaming.dialects import DIALECTS
+from client_sdk.streaming.eventstream import EventStreamDecoder
+from client_sdk.streaming.faults import ProviderFault, category_of
+from client_sdk.streaming.liveness import StreamTimeouts
+from client_sdk.streaming.ndjson import NDJSONDecoder
+from client_sdk.streaming.sse import Event, Heartbeat, SSEDecoder
+from client_sdk.streaming.statistics import (
+    AggregatedStatistics,
+    Spread,
+    StatisticsCollector,
+    StreamStatistics,
+)
+from client_sdk.streaming.terminal import StreamOutcome, reported
+from client_sdk.streaming.tools import ToolCallAssembler
+
+__all__ = [
+    "DIALECTS",
+    "AggregatedStatistics",
+    "Choice",
+    "Event",
+    "EventStreamDecoder",
+    "Heartbeat",
+    "NDJSONDecoder",
+    "ProviderFault",
+    "SSEDecoder",
+    "Spread",
+    "StatisticsCollector",
+    "StreamAccumulator",
+    "StreamChunk",
+    "StreamOutcome",
+    "StreamStatistics",
+    "StreamTimeouts",
+    "ToolCall",
+    "ToolCallAssembler",
+    "ToolCallDelta",
+    "category_of",
+    "reported",
+]

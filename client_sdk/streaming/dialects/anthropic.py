@@ -1,0 +1,181 @@
+"""Anthropic messages: a start, numbered blocks, a delta with the stop reason, a stop.
+
+The type in the data decides; gateways drop the `event:` lines. `message_start` may come
+twice, a block may be stopped twice, or get deltas without a start.
+"""
+
+from typing import Any
+
+import msgspec
+
+from client_sdk.streaming.answer import Answer
+from client_sdk.streaming.dialects._dialect import Dialect
+from client_sdk.streaming.faults import fault_of, named_fault
+from client_sdk.streaming.payload import loads, reader
+from client_sdk.streaming.sse import Event
+from client_sdk.streaming.terminal import StreamOutcome
+
+
+class _Usage(msgspec.Struct):
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cache_creation_input_tokens: int | None = None
+    cache_read_input_tokens: int | None = None
+    iterations: "list[_Usage] | None" = None
+
+
+class _Delta(msgspec.Struct):
+    type: str | None = None
+    text: str | None = None
+    thinking: str | None = None
+    partial_json: str | None = None
+    stop_reason: str | None = None
+
+
+class _Block(msgspec.Struct):
+    type: str | None = None
+    id: str | None = None
+    name: str | None = None
+    input: Any = None
+    text: str | None = None
+    thinking: str | None = None
+
+
+class _Message(msgspec.Struct):
+    id: str | None = None
+    usage: _Usage | None = None
+
+
+class _Event(msgspec.Struct):
+    type: str | None = None
+    index: int | None = None
+    delta: _Delta | None = None
+    content_block: _Block | None = None
+    message: _Message | str | None = None
+    usage: _Usage | None = None
+    error: Any = None
+
+
+_read = reader(_Event)
+_VERDICTS = {
+    "max_tokens": StreamOutcome.LENGTH,
+    "model_context_window_exceeded": StreamOutcome.LENGTH,
+    "refusal": StreamOutcome.CONTENT_FILTER,
+}
+
+
+class Anthropic(Dialect):
+    """`anthropic`."""
+
+    def __init__(self, answer: Answer) -> None:
+        super().__init__(answer)
+        self._blocks: dict[int, str] = {}
+
+    def read(self, event: Event) -> None:
+        """Take one event."""
+        if not event.data.startswith(b"{"):
+            self.no_object(event)
+            return
+        found = _read(event.data, self.answer)
+        if found is None:
+            return
+        kind = found.type or event.event
+        if kind == "content_block_delta":
+            if found.delta is not None:
+                self._delta(found.delta, found.index or 0, event.data)
+        elif kind == "content_block_start":
+            if found.content_block is not None:
+                self._start(found.content_block, found.index or 0, event.data)
+        elif kind == "content_block_stop":
+            self._blocks.pop(found.index or 0, None)
+        elif kind == "message_delta":
+            self._message_delta(found)
+        elif kind == "message_start":
+            self._message_start(found.message)
+        elif kind == "message_stop":
+            self.answer.end()
+        elif kind == "ping":
+            self.answer.heartbeats += 1
+        elif kind == "error" or found.error:
+            payload = loads(event.data, self.answer)
+            self.answer.fail(fault_of(payload) or named_fault(payload))
+        else:
+            self.answer.unknown(event.data)
+
+    def _message_start(self, message: _Message | str | None) -> None:
+        if not isinstance(message, _Message):
+            return
+        if self.answer.response_id is not None:
+            self.answer.flags["repeated_start"] = None
+        self.answer.response_id = self.answer.response_id or message.id or ""
+        if message.usage is not None:
+            # The output of a start is a first guess.
+            self._usage(message.usage, final=False)
+
+    def _start(self, block: _Block, index: int, raw: bytes) -> None:
+        kind = block.type or "text"
+        self._blocks[index] = kind
+        if kind == "tool_use":
+            tools = self.answer.choice(0).tools
+            self.answer.tool(
+                tools.open(index=index, id=block.id, name=block.name, initial=block.input)
+            )
+        elif kind == "text":
+            if block.text:
+                self.answer.text(block.text)
+        elif kind == "thinking":
+            if block.thinking:
+                self.answer.reasoning(block.thinking)
+        else:
+            self.answer.other(raw, progress=True)
+
+    def _delta(self, delta: _Delta, index: int, raw: bytes) -> None:
+        # What the delta carries decides: its type may be missing or new.
+        if delta.text is not None:
+            if delta.text:
+                self._implicit(index, "text")
+                self.answer.text(delta.text)
+        elif delta.partial_json is not None:
+            if self._implicit(index, "tool_use") == "tool_use":
+                tools = self.answer.choice(0).tools
+                self.answer.tool(tools.add(index=index, arguments=delta.partial_json))
+            else:
+                # A tool that the provider runs itself.
+                self.answer.other(raw, progress=True)
+        elif delta.thinking is not None:
+            if delta.thinking:
+                self._implicit(index, "thinking")
+                self.answer.reasoning(delta.thinking)
+        elif delta.type in {"signature_delta", "citations_delta", "compaction_delta"}:
+            self.answer.other(raw)
+        else:
+            self.answer.unknown(raw)
+
+    def _implicit(self, index: int, kind: str) -> str:
+        """The kind of the block; one that was never started is what its delta says."""
+        known = self._blocks.get(index)
+        if known is None:
+            self.answer.flags["implicit_block"] = None
+            known = self._blocks[index] = kind
+        return known
+
+    def _message_delta(self, found: _Event) -> None:
+        if found.usage is not None:
+            self._usage(found.usage, final=True)
+        if found.delta is not None and found.delta.stop_reason:
+            reason = found.delta.stop_reason
+            self.answer.finish(reason, _VERDICTS.get(reason, StreamOutcome.COMPLETED))
+
+    def _usage(self, usage: _Usage, *, final: bool) -> None:
+        # Iterations are calls that the provider made for this one: they add up, while the
+        # figures beside them are those of the last.
+        parts = usage.iterations or [usage]
+        read = sum(part.cache_read_input_tokens or 0 for part in parts)
+        written = sum(part.cache_creation_input_tokens or 0 for part in parts)
+        self.answer.usage(
+            final=final,
+            input_tokens=sum(part.input_tokens or 0 for part in parts) + read + written,
+            output_tokens=sum(part.output_tokens or 0 for part in parts),
+            cache_read_tokens=read,
+            cache_write_tokens=written,
+        )
