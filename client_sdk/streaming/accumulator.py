@@ -33,6 +33,7 @@ from client_sdk.streaming.liveness import Liveness, Stall, StreamTimeouts
 from client_sdk.streaming.payload import BadPayload, loads
 from client_sdk.streaming.sse import Event, Heartbeat
 from client_sdk.streaming.statistics import (
+    FOLD_EVERY,
     Distribution,
     StatisticsCollector,
     StreamStatistics,
@@ -81,6 +82,7 @@ class StreamAccumulator:
         self.dialect = dialect
         self._answer = Answer(clock)
         self._dialect = DIALECTS[dialect](self._answer)
+        self._read = self._dialect.read
         self._decoder = self._dialect.framing(max_event_bytes)
         self._live = Liveness(timeouts)
         self._clock, self._classify, self._skip = clock, classify, skip_bad_frames
@@ -90,8 +92,10 @@ class StreamAccumulator:
         self._first_answer: float | None = None
         self._bytes = self._reads = self._events = self._beats = 0
         self._gaps, self._latency = Distribution(), Distribution()
+        self._gap, self._took = self._gaps.recent.append, self._latency.recent.append
         # The first bytes until they show a stream, or all of a body that is none.
-        self._head: bytes | None = b""
+        self._begins = True
+        self._head = b""
         self._body: list[bytes] | None = None
         self._foreign = False
 
@@ -110,22 +114,37 @@ class StreamAccumulator:
         if self._outcome is not None or not data:
             return []
         answer, live = self._answer, self._live
-        live.resume(now)
-        live.byte(now)
+        if live.paused is not None:
+            live.resume(now)
+        if live.first_byte is None:
+            live.byte(now)
+        live.last_byte = now
         self._reads += 1
         self._bytes += len(data)
-        answer.arrived = now
-        if self._head is not None or self._body is not None:
+        if self._begins:
             data = self._opening(data, now)
-        if data:
-            self._take(self._decoder.feed(data), now)
-            if self._decoder.broken is not None and not answer.over:
-                answer.break_off(self._decoder.broken)
-            if answer.over and self._outcome is None:
-                self._conclude(self._judge(), now)
-        if self._clock is not None:
-            self._latency.add((self._clock() - now) * 1e3)
-        return self.drain()
+            if not data:
+                return self.drain()
+        decoder = self._decoder
+        events = decoder.feed(data)
+        if events:
+            answer.arrived = now
+            self._take(events, now)
+        elif decoder.broken is None:
+            return []
+        if decoder.broken is not None and not answer.over:
+            answer.break_off(decoder.broken)
+        if answer.over:
+            self._conclude(self._judge(), now)
+        chunks = answer.chunks
+        if chunks:
+            answer.chunks = []
+            if self._clock is not None:
+                self._took(chunks[-1].processing_latency)
+        if self._reads % FOLD_EVERY == 0:
+            self._gaps.fold()
+            self._latency.fold()
+        return chunks
 
     def pause(self, now: float) -> None:
         """The consumer holds a chunk: from now only `total` runs."""
@@ -355,23 +374,24 @@ class StreamAccumulator:
             if self._bytes > _LARGEST_BODY:
                 self._conclude(self._of_body(), now)
             return b""
-        head = (self._head or b"") + data
+        head = self._head + data
         text = head.removeprefix(_BOM).lstrip(b" \t\r\n")
         if not text and len(head) <= _LARGEST_BODY:
             self._head = head
             return b""
-        self._head = None
+        self._head = b""
         if text[:1] in self._dialect.first_bytes and text:
             self._body = [head]
             return b""
+        self._begins = False
         return head
 
     def _take(self, events: list[Event | Heartbeat], now: float) -> None:
         """Read events, and tell the clocks what they brought."""
-        answer, read = self._answer, self._dialect.read
+        answer, read = self._answer, self._read
         before = answer.content_events
         for event in events:
-            if isinstance(event, Event):
+            if type(event) is Event:
                 self._events += 1
                 try:
                     read(event)
@@ -381,19 +401,20 @@ class StreamAccumulator:
                     break
             else:
                 self._beats += 1
-        pieces = answer.content_events - before
-        if pieces:
-            self._content(pieces, now)
+        if answer.content_events != before:
+            self._content(answer.content_events - before, now)
 
     def _content(self, pieces: int, now: float) -> None:
         live = self._live
-        if live.first_content is not None:
-            self._gaps.add(now - live.last_content)
+        if live.first_content is None:
+            live.first_content = now
+        else:
+            self._gap(now - live.last_content)
         if pieces > 1:
             self._gaps.add_zeros(pieces - 1)
+        live.last_content = now
         if self._first_answer is None and self._answer.answer_events:
             self._first_answer = now
-        live.content(now)
 
     def _bad(self, event: Event) -> None:
         """A frame that is no JSON: cut by the end, garbage, or not of a stream at all."""

@@ -121,10 +121,10 @@ class Answer:
         choice.text_pieces.append(text)
         self.content_events += 1
         self.answer_events += 1
+        clock = self._clock
+        took = 0.0 if clock is None else (clock() - self.arrived) * 1e3
         self.chunks.append(
-            StreamChunk(
-                type="content", content=text, choice=index, processing_latency=self.latency()
-            )
+            StreamChunk(type="content", content=text, choice=index, processing_latency=took)
         )
 
     def reasoning(self, text: str, index: int = 0) -> None:
@@ -132,10 +132,10 @@ class Answer:
         choice = self.choices.get(index) or self.choice(index)
         choice.reasoning_pieces.append(text)
         self.content_events += 1
+        clock = self._clock
+        took = 0.0 if clock is None else (clock() - self.arrived) * 1e3
         self.chunks.append(
-            StreamChunk(
-                type="reasoning", reasoning=text, choice=index, processing_latency=self.latency()
-            )
+            StreamChunk(type="reasoning", reasoning=text, choice=index, processing_latency=took)
         )
 
     def refusal(self, text: str, index: int = 0) -> None:

@@ -21,7 +21,7 @@ Kind = Literal[
 ]
 
 
-class ToolCall(msgspec.Struct, frozen=True, kw_only=True):
+class ToolCall(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A whole call. `problem` says why it cannot be executed; `arguments` are as received.
 
     `type` is `custom` where the arguments are free text instead of JSON.
@@ -47,7 +47,7 @@ class ToolCall(msgspec.Struct, frozen=True, kw_only=True):
         return msgspec.json.decode(self.arguments)
 
 
-class ToolCallDelta(msgspec.Struct, frozen=True, kw_only=True):
+class ToolCallDelta(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A piece of a call; `index` is its place among the calls of this choice.
 
     `name` is the name so far, given when it changes; `arguments` is the next piece.
@@ -59,7 +59,7 @@ class ToolCallDelta(msgspec.Struct, frozen=True, kw_only=True):
     arguments: str = ""
 
 
-class StreamChunk(msgspec.Struct, frozen=True, kw_only=True):
+class StreamChunk(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One step of a stream.
 
     `content`, `reasoning`, `refusal` and `tool_call_delta` are what this step adds, `usage`

@@ -45,7 +45,11 @@ class Stall(msgspec.Struct, frozen=True):
 
 
 class Liveness:
-    """The two clocks of one stream."""
+    """The two clocks of one stream.
+
+    `last_byte`, `first_content` and `last_content` are set by the accumulator: a call for
+    each chunk would be felt.
+    """
 
     def __init__(self, timeouts: StreamTimeouts) -> None:
         self.started: float | None = None
@@ -55,7 +59,7 @@ class Liveness:
         self.last_byte = 0.0
         self.held = 0.0
         self._timeouts = timeouts
-        self._paused: float | None = None
+        self.paused: float | None = None
         # The start, later by the time that the consumer has taken since.
         self._origin = 0.0
 
@@ -71,22 +75,16 @@ class Liveness:
             self.first_byte = now
         self.last_byte = now
 
-    def content(self, now: float) -> None:
-        """Content arrived."""
-        if self.first_content is None:
-            self.first_content = now
-        self.last_content = now
-
     def pause(self, now: float) -> None:
         """The consumer has a chunk, and the provider no influence on when it is done."""
-        if self._paused is None:
-            self._paused = now
+        if self.paused is None:
+            self.paused = now
 
     def resume(self, now: float) -> None:
         """The consumer asks for more."""
-        if self._paused is not None:
-            took = max(0.0, now - self._paused)
-            self._paused = None
+        if self.paused is not None:
+            took = max(0.0, now - self.paused)
+            self.paused = None
             self.held += took
             self._origin += took
             self.last_byte += took
@@ -112,7 +110,7 @@ class Liveness:
             if limit is not None:
                 found.append(Stall(name, since + limit, outcome))
 
-        if self._paused is None:
+        if self.paused is None:
             first = StreamOutcome.STALLED_FIRST_TOKEN
             if self.first_content is None:
                 add("first_token", self._origin, limits.first_token, first)

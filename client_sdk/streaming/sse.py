@@ -15,7 +15,7 @@ import msgspec
 from client_sdk.errors import ProtocolError
 
 _BOM = b"\xef\xbb\xbf"
-_LF = 10
+_LF, _CR = b"\n\r"
 _PINGS = frozenset({"ping", "heartbeat", "keepalive", "keep-alive"})
 _LOOKAHEAD = 4096
 _STRAY = 65_536
@@ -71,27 +71,24 @@ class SSEDecoder:
         if self.broken is not None:
             raise ProtocolError(self.broken)
         out: list[Event | Heartbeat] = []
-        if not self._started or self._skip_lf or b"\r" in data:
+        # `10 in data` finds a byte many times faster than `b"\n" in data`, and so does a
+        # split at one byte than at two.
+        if self._parts and _LF not in data and _CR not in data:
+            self._hold(data)
+            return out
+        if not self._started or self._skip_lf or _CR in data:
             data = self._with_lf(data)
-        if self._parts or self._open:
-            if self._parts and b"\n" not in data:
-                self._hold(data)
-                return out
-            data = self._resume(data, out)
-        blocks = data.split(b"\n\n")
-        tail = blocks.pop()
-        limit, last_id = self._limit, self.last_event_id
-        for block in blocks:
-            # The shape of nearly every event; anything else goes line by line.
-            if block.startswith(b"data: ") and b"\n" not in block and len(block) <= limit:
-                out.append(Event("message", block[6:], last_id))
-            else:
-                self._block(block, out)
-                if self.broken is not None:
-                    return out
-                last_id = self.last_event_id
-        if tail:
-            self._lines(tail, out)
+        lines = data.split(b"\n")
+        tail = lines.pop()
+        if lines:
+            if self._parts:
+                self._parts.append(lines[0])
+                lines[0] = b"".join(self._parts)
+                self._parts.clear()
+                self._held = 0
+            self._take(lines, out)
+        if tail and self.broken is None:
+            self._hold(tail)
         return out
 
     def flush(self) -> list[Event | Heartbeat]:
@@ -116,11 +113,14 @@ class SSEDecoder:
 
     def iter_events(self, chunks: Iterable[bytes]) -> Iterator[Event | Heartbeat]:
         """Decode *chunks* to their end, never far ahead of the consumer."""
-        parts = self._parts
+        parts, bounded = self._parts, self._limit < sys.maxsize
         for chunk in chunks:
             # Tiny chunks inside a line: a method call each would cost more than the work.
-            if parts and b"\n" not in chunk and b"\r" not in chunk and self.broken is None:
-                self._hold(chunk)
+            if parts and _LF not in chunk and _CR not in chunk and self.broken is None:
+                if bounded:
+                    self._hold(chunk)
+                else:
+                    parts.append(chunk)
             elif len(chunk) <= _LOOKAHEAD:
                 yield from self.feed(chunk)
             else:
@@ -139,58 +139,47 @@ class SSEDecoder:
             data = data.removeprefix(_BOM)
         if self._skip_lf and data:
             self._skip_lf = False
-            if data[0] == _LF:
-                data = data[1:]
-        if b"\r" in data:
+            data = data.removeprefix(b"\n")
+        if _CR in data:
             self._skip_lf = data.endswith(b"\r")
             data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
         return data
 
-    def _resume(self, data: bytes, out: list[Event | Heartbeat]) -> bytes:
-        """Take lines up to the end of the event under way; return what is behind it."""
-        if not self._parts and data.startswith(b"\n"):
-            cut = 1
-        else:
-            cut = data.find(b"\n\n") + 2
-            if cut == 1:
-                cut = len(data)
-        self._lines(data[:cut], out)
-        return data[cut:] if self.broken is None else b""
-
-    def _lines(self, text: bytes, out: list[Event | Heartbeat]) -> None:
-        lines = text.split(b"\n")
-        tail = lines.pop()
-        if lines and self._parts:
-            self._parts.append(lines[0])
-            lines[0] = b"".join(self._parts)
-            self._parts.clear()
-            self._held = 0
-        for line in lines:
-            self._line(line, out)
-            if self.broken is not None:
-                return
-        if tail:
-            self._hold(tail)
+    def _take(self, lines: list[bytes], out: list[Event | Heartbeat]) -> None:
+        """Take whole lines: the usual shapes of an event at once, anything else one by one."""
+        limit, rest = self._limit, iter(lines)
+        for line in rest:
+            if self._open or len(line) > limit:
+                slow: tuple[bytes | None, ...] = (line,)
+            elif line.startswith(b"data: "):
+                after = next(rest, None)
+                if after == b"":
+                    out.append(Event("message", line[6:], self.last_event_id))
+                    continue
+                slow = (line, after)
+            elif line.startswith(b"event: "):
+                second = next(rest, None)
+                if second is None or not second.startswith(b"data: ") or len(second) > limit:
+                    slow = (line, second)
+                elif (third := next(rest, None)) == b"":
+                    named = line[7:].decode("utf-8", "replace") or "message"
+                    out.append(Event(named, second[6:], self.last_event_id))
+                    continue
+                else:
+                    slow = (line, second, third)
+            else:
+                slow = (line,)
+            for each in slow:
+                if each is not None:
+                    self._line(each, out)
+                if self.broken is not None:
+                    return
 
     def _hold(self, piece: bytes) -> None:
         self._parts.append(piece)
         self._held += len(piece)
         if self._held > self._limit:
             self._break()
-
-    def _block(self, block: bytes, out: list[Event | Heartbeat]) -> None:
-        """Take a whole event."""
-        if block.startswith(b"event: ") and len(block) <= self._limit:
-            name, _, rest = block.partition(b"\n")
-            if rest.startswith(b"data: ") and b"\n" not in rest:
-                named = name[7:].decode("utf-8", "replace") or "message"
-                out.append(Event(named, rest[6:], self.last_event_id))
-                return
-        for line in block.split(b"\n"):
-            self._line(line, out)
-            if self.broken is not None:
-                return
-        self._dispatch(out)
 
     def _line(self, line: bytes, out: list[Event | Heartbeat]) -> None:
         if not line:

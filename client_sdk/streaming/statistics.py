@@ -13,7 +13,8 @@ import msgspec
 from client_sdk.streaming.terminal import StreamOutcome
 from limiter_wire import Provenance, Usage
 
-_EXACT = 4096
+FOLD_EVERY = 4096
+_SHARES = (0.1, 0.5, 0.9)
 _STEPS = 32  # buckets per power of two: quantiles are exact to about one percent
 
 
@@ -32,8 +33,8 @@ class Spread(msgspec.Struct, frozen=True, kw_only=True):
 class Distribution:
     """Collects values in bounded memory.
 
-    The first few thousand are kept, and quantiles are exact; then they are counted in
-    logarithmic buckets.
+    The last few thousand are kept in `recent`, and quantiles are exact; before, they are
+    counted in logarithmic buckets. Who appends to `recent` itself calls `fold` in time.
     """
 
     __slots__ = ("buckets", "count", "max", "min", "recent", "sum", "zeros")
@@ -46,10 +47,9 @@ class Distribution:
         self.min, self.max = math.inf, 0.0
 
     def add(self, value: float) -> None:
-        """Take one value; what is below zero counts as zero."""
-        self.recent.append(value if value > 0 else 0.0)
-        if len(self.recent) >= _EXACT:
-            self._fold()
+        """Take one value."""
+        self.recent.append(value)
+        self.fold()
 
     def add_zeros(self, count: int) -> None:
         """Take the value zero *count* times."""
@@ -67,26 +67,32 @@ class Distribution:
 
     def spread(self) -> Spread | None:
         """The numbers, None when there is no value."""
-        pairs = self._pairs()
-        count = sum(weight for _, weight in pairs)
+        count = self.zeros + self.count + len(self.recent)
         if not count:
             return None
+        recent = sorted(self.recent)
+        if self.buckets:
+            p10, median, p90 = self._weighted(recent, count)
+        else:
+            p10, median, p90 = (self._at(recent, count, share) for share in _SHARES)
         return Spread(
             count=count,
-            min=0.0 if self.zeros else min(self.min, *self.recent, math.inf),
-            p10=_quantile(pairs, count, 0.1),
-            median=_quantile(pairs, count, 0.5),
+            min=0.0 if self.zeros else max(0.0, min(self.min, *recent[:1])),
+            p10=p10,
+            median=median,
             mean=self.total() / count,
-            p90=_quantile(pairs, count, 0.9),
-            max=max(self.max, *self.recent, 0.0),
+            p90=p90,
+            max=max(0.0, self.max, *recent[-1:]),
         )
 
     def total(self) -> float:
         """The sum of all values."""
         return self.sum + math.fsum(self.recent)
 
-    def _fold(self) -> None:
-        """Count what was kept."""
+    def fold(self) -> None:
+        """Count what was kept, if that is much."""
+        if len(self.recent) < FOLD_EVERY:
+            return
         values = [value for value in self.recent if value > 0]
         self.zeros += len(self.recent) - len(values)
         self.recent.clear()
@@ -96,22 +102,24 @@ class Distribution:
             self.min, self.max = min(self.min, *values), max(self.max, *values)
             self.buckets.update(math.floor(math.log2(value) * _STEPS) for value in values)
 
-    def _pairs(self) -> list[tuple[float, int]]:
-        """Values in order with their weights."""
-        pairs = [(0.0, self.zeros)] if self.zeros else []
-        pairs += [(value, 1) for value in self.recent]
+    def _at(self, recent: list[float], count: int, share: float) -> float:
+        """The smallest value that *share* of all values do not exceed."""
+        rank = max(1, math.ceil(share * count)) - self.zeros
+        return max(0.0, recent[rank - 1]) if rank > 0 else 0.0
+
+    def _weighted(self, recent: list[float], count: int) -> list[float]:
+        """The same for all shares, where values are counted in buckets."""
+        pairs = [(0.0, self.zeros), *((value, 1) for value in recent)]
         pairs += [(2.0 ** ((key + 0.5) / _STEPS), n) for key, n in self.buckets.items()]
-        return sorted(pairs)
-
-
-def _quantile(pairs: list[tuple[float, int]], count: int, share: float) -> float:
-    """The smallest value that *share* of all values do not exceed."""
-    rank, seen = max(1, math.ceil(share * count)), 0
-    for value, weight in pairs:
-        seen += weight
-        if seen >= rank:
-            return value
-    return pairs[-1][0]
+        pairs.sort()
+        ranks = [max(1, math.ceil(share * count)) for share in _SHARES]
+        found: list[float] = []
+        seen = 0
+        for value, weight in pairs:
+            seen += weight
+            while len(found) < len(ranks) and seen >= ranks[len(found)]:
+                found.append(max(0.0, value))
+        return found
 
 
 class StreamStatistics(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,11 +1,14 @@
 """What all dialects have in common."""
 
-from typing import ClassVar, Protocol
+from collections.abc import Callable
+from typing import ClassVar, Protocol, TypeVar
 
 from client_sdk.streaming.answer import Answer
 from client_sdk.streaming.faults import named_fault
 from client_sdk.streaming.payload import loads
 from client_sdk.streaming.sse import Event, Heartbeat, SSEDecoder
+
+T = TypeVar("T")
 
 
 class Decoder(Protocol):
@@ -70,6 +73,13 @@ class Dialect:
         else:
             loads(data, answer)
             answer.ignored_frames += 1
+
+    def slowly(self, event: Event, read: Callable[[bytes, Answer], T | None]) -> T | None:
+        """Take an event that the fast decoder refused: an odd object, or none at all."""
+        if event.data.startswith(b"{"):
+            return read(event.data, self.answer)
+        self.no_object(event)
+        return None
 
     def named_error(self, event: Event) -> None:
         """Take an event that is named an error, whatever its data."""

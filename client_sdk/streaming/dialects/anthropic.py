@@ -16,7 +16,7 @@ from client_sdk.streaming.sse import Event
 from client_sdk.streaming.terminal import StreamOutcome
 
 
-class _Usage(msgspec.Struct):
+class _Usage(msgspec.Struct, gc=False):
     input_tokens: int | None = None
     output_tokens: int | None = None
     cache_creation_input_tokens: int | None = None
@@ -24,7 +24,7 @@ class _Usage(msgspec.Struct):
     iterations: "list[_Usage] | None" = None
 
 
-class _Delta(msgspec.Struct):
+class _Delta(msgspec.Struct, gc=False):
     type: str | None = None
     text: str | None = None
     thinking: str | None = None
@@ -32,7 +32,7 @@ class _Delta(msgspec.Struct):
     stop_reason: str | None = None
 
 
-class _Block(msgspec.Struct):
+class _Block(msgspec.Struct, gc=False):
     type: str | None = None
     id: str | None = None
     name: str | None = None
@@ -41,12 +41,12 @@ class _Block(msgspec.Struct):
     thinking: str | None = None
 
 
-class _Message(msgspec.Struct):
+class _Message(msgspec.Struct, gc=False):
     id: str | None = None
     usage: _Usage | None = None
 
 
-class _Event(msgspec.Struct):
+class _Event(msgspec.Struct, gc=False):
     type: str | None = None
     index: int | None = None
     delta: _Delta | None = None
@@ -56,6 +56,7 @@ class _Event(msgspec.Struct):
     error: Any = None
 
 
+_decode = msgspec.json.Decoder(_Event).decode
 _read = reader(_Event)
 _VERDICTS = {
     "max_tokens": StreamOutcome.LENGTH,
@@ -73,12 +74,13 @@ class Anthropic(Dialect):
 
     def read(self, event: Event) -> None:
         """Take one event."""
-        if not event.data.startswith(b"{"):
-            self.no_object(event)
-            return
-        found = _read(event.data, self.answer)
-        if found is None:
-            return
+        try:
+            found = _decode(event.data)
+        except (ValueError, RecursionError):
+            odd = self.slowly(event, _read)
+            if odd is None:
+                return
+            found = odd
         kind = found.type or event.event
         if kind == "content_block_delta":
             if found.delta is not None:

@@ -20,23 +20,23 @@ from client_sdk.streaming.sse import Event
 from client_sdk.streaming.terminal import StreamOutcome
 
 
-class _ToolUse(msgspec.Struct, rename="camel"):
+class _ToolUse(msgspec.Struct, rename="camel", gc=False):
     tool_use_id: str | None = None
     name: str | None = None
     input: Any = None
 
 
-class _Reasoning(msgspec.Struct):
+class _Reasoning(msgspec.Struct, gc=False):
     text: str | None = None
 
 
-class _Delta(msgspec.Struct, rename="camel"):
+class _Delta(msgspec.Struct, rename="camel", gc=False):
     text: str | None = None
     tool_use: _ToolUse | None = None
     reasoning_content: _Reasoning | None = None
 
 
-class _Usage(msgspec.Struct, rename="camel"):
+class _Usage(msgspec.Struct, rename="camel", gc=False):
     input_tokens: int | None = None
     output_tokens: int | None = None
     total_tokens: int | None = None
@@ -44,7 +44,7 @@ class _Usage(msgspec.Struct, rename="camel"):
     cache_write_input_tokens: int | None = None
 
 
-class _Frame(msgspec.Struct, rename="camel"):
+class _Frame(msgspec.Struct, rename="camel", gc=False):
     content_block_index: int | None = None
     start: _Delta | None = None
     delta: _Delta | None = None

@@ -17,7 +17,7 @@ from client_sdk.streaming.sse import Event
 from client_sdk.streaming.terminal import StreamOutcome
 
 
-class _PartialArg(msgspec.Struct, rename="camel"):
+class _PartialArg(msgspec.Struct, rename="camel", gc=False):
     json_path: str | None = None
     string_value: str | None = None
     number_value: float | int | None = None
@@ -26,7 +26,7 @@ class _PartialArg(msgspec.Struct, rename="camel"):
     will_continue: bool | None = None
 
 
-class _Call(msgspec.Struct, rename="camel"):
+class _Call(msgspec.Struct, rename="camel", gc=False):
     id: str | None = None
     name: str | None = None
     args: Any = None
@@ -34,7 +34,7 @@ class _Call(msgspec.Struct, rename="camel"):
     will_continue: bool | None = None
 
 
-class _Part(msgspec.Struct, rename="camel"):
+class _Part(msgspec.Struct, rename="camel", gc=False):
     text: str | None = None
     thought: bool | None = None
     function_call: _Call | None = None
@@ -43,17 +43,17 @@ class _Part(msgspec.Struct, rename="camel"):
     code_execution_result: Any = None
 
 
-class _Content(msgspec.Struct):
+class _Content(msgspec.Struct, gc=False):
     parts: list[_Part] | None = None
 
 
-class _Candidate(msgspec.Struct, rename="camel"):
+class _Candidate(msgspec.Struct, rename="camel", gc=False):
     index: int | None = None
     content: _Content | None = None
     finish_reason: str | None = None
 
 
-class _Usage(msgspec.Struct, rename="camel"):
+class _Usage(msgspec.Struct, rename="camel", gc=False):
     prompt_token_count: int | None = None
     candidates_token_count: int | None = None
     thoughts_token_count: int | None = None
@@ -61,11 +61,11 @@ class _Usage(msgspec.Struct, rename="camel"):
     cached_content_token_count: int | None = None
 
 
-class _Feedback(msgspec.Struct, rename="camel"):
+class _Feedback(msgspec.Struct, rename="camel", gc=False):
     block_reason: str | None = None
 
 
-class _Response(msgspec.Struct, rename="camel"):
+class _Response(msgspec.Struct, rename="camel", gc=False):
     candidates: list[_Candidate] | None = None
     usage_metadata: _Usage | None = None
     prompt_feedback: _Feedback | None = None
@@ -304,20 +304,20 @@ class Gemini(Dialect):
         self.answer.end()
 
 
-class _Step(msgspec.Struct):
+class _Step(msgspec.Struct, gc=False):
     type: str | None = None
     id: str | None = None
     name: str | None = None
     arguments: Any = None
 
 
-class _StepDelta(msgspec.Struct):
+class _StepDelta(msgspec.Struct, gc=False):
     type: str | None = None
     text: str | None = None
     arguments: Any = None
 
 
-class _InteractionUsage(msgspec.Struct):
+class _InteractionUsage(msgspec.Struct, gc=False):
     total_input_tokens: int | None = None
     total_output_tokens: int | None = None
     total_thought_tokens: int | None = None
@@ -325,12 +325,12 @@ class _InteractionUsage(msgspec.Struct):
     total_tool_use_tokens: int | None = None
 
 
-class _Interaction(msgspec.Struct):
+class _Interaction(msgspec.Struct, gc=False):
     status: str | None = None
     usage: _InteractionUsage | None = None
 
 
-class _InteractionEvent(msgspec.Struct):
+class _InteractionEvent(msgspec.Struct, gc=False):
     index: int | None = None
     step: _Step | None = None
     delta: _StepDelta | None = None

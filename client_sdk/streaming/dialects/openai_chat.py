@@ -15,13 +15,13 @@ from client_sdk.streaming.sse import Event
 from client_sdk.streaming.terminal import StreamOutcome
 
 
-class _Details(msgspec.Struct):
+class _Details(msgspec.Struct, gc=False):
     cached_tokens: int | None = None
     cache_write_tokens: int | None = None
     reasoning_tokens: int | None = None
 
 
-class _Usage(msgspec.Struct):
+class _Usage(msgspec.Struct, gc=False):
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     total_tokens: int | None = None
@@ -31,18 +31,18 @@ class _Usage(msgspec.Struct):
     prompt_cache_hit_tokens: int | None = None
 
 
-class _Function(msgspec.Struct):
+class _Function(msgspec.Struct, gc=False):
     name: str | None = None
     arguments: Any = None
 
 
-class _ToolDelta(msgspec.Struct):
+class _ToolDelta(msgspec.Struct, gc=False):
     index: int | None = None
     id: str | None = None
     function: _Function | None = None
 
 
-class _Delta(msgspec.Struct):
+class _Delta(msgspec.Struct, gc=False):
     content: str | list[Any] | None = None
     reasoning_content: str | None = None
     reasoning: str | None = None
@@ -53,7 +53,7 @@ class _Delta(msgspec.Struct):
     audio: Any = None
 
 
-class _Choice(msgspec.Struct):
+class _Choice(msgspec.Struct, gc=False):
     index: int | None = None
     delta: _Delta | None = None
     message: _Delta | None = None
@@ -63,22 +63,29 @@ class _Choice(msgspec.Struct):
     error: Any = None
 
 
-class _Groq(msgspec.Struct):
+class _Groq(msgspec.Struct, gc=False):
     usage: _Usage | None = None
     error: Any = None
 
 
-class _Chunk(msgspec.Struct):
-    id: Any = None
-    object: str | None = None
+class _Chunk(msgspec.Struct, gc=False):
     choices: list[_Choice] | None = None
     usage: _Usage | None = None
     error: Any = None
-    message: Any = None
     x_groq: _Groq | None = None
 
 
+class _Head(msgspec.Struct, gc=False):
+    """What is looked at once, or when there are no choices: not worth decoding each time."""
+
+    id: Any = None
+    object: Any = None
+    message: Any = None
+
+
+_decode = msgspec.json.Decoder(_Chunk).decode
 _read = reader(_Chunk)
+_read_head = reader(_Head)
 _LENGTH, _FILTER = StreamOutcome.LENGTH, StreamOutcome.CONTENT_FILTER
 
 
@@ -97,13 +104,14 @@ class OpenAIChat(Dialect):
 
     def read(self, event: Event) -> None:
         """Take one chunk."""
-        if not event.data.startswith(b"{"):
-            self.no_object(event)
-            return
         answer = self.answer
-        chunk = _read(event.data, answer)
-        if chunk is None:
-            return
+        try:
+            chunk = _decode(event.data)
+        except (ValueError, RecursionError):
+            found = self.slowly(event, _read)
+            if found is None:
+                return
+            chunk = found
         if chunk.error or chunk.choices is None or event.event == "error":
             self._without_choices(chunk, event)
         else:
@@ -120,8 +128,9 @@ class OpenAIChat(Dialect):
             self._usage(chunk.usage)
         if chunk.x_groq is not None:
             self._groq(chunk.x_groq)
-        if answer.response_id is None and chunk.id and isinstance(chunk.id, str):
-            answer.response_id = chunk.id
+        if answer.response_id is None:
+            head = _read_head(event.data, answer)
+            answer.response_id = head.id if head and isinstance(head.id, str) else ""
 
     def _delta(self, delta: _Delta, index: int) -> None:
         # The same text under several names is one text.
@@ -197,11 +206,12 @@ class OpenAIChat(Dialect):
             self.answer.finish(reason, verdict, index)
 
     def _without_choices(self, chunk: _Chunk, event: Event) -> None:
+        head = _read_head(event.data, self.answer) or _Head()
         if event.event == "error":
             self.named_error(event)
-        elif chunk.error or chunk.object == "error" or chunk.message is not None:
+        elif chunk.error or head.object == "error" or head.message is not None:
             self.answer.fail(fault_of(loads(event.data, self.answer)))
-        elif chunk.object is None and chunk.usage is None and chunk.id is None:
+        elif head.object is None and head.id is None and chunk.usage is None:
             self.answer.unknown(event.data)
 
     def _groq(self, extra: _Groq) -> None:

@@ -14,30 +14,30 @@ from client_sdk.streaming.sse import Event
 from client_sdk.streaming.terminal import StreamOutcome
 
 
-class _Details(msgspec.Struct):
+class _Details(msgspec.Struct, gc=False):
     cached_tokens: int | None = None
     cache_write_tokens: int | None = None
     reasoning_tokens: int | None = None
 
 
-class _Usage(msgspec.Struct):
+class _Usage(msgspec.Struct, gc=False):
     input_tokens: int | None = None
     output_tokens: int | None = None
     input_tokens_details: _Details | None = None
     output_tokens_details: _Details | None = None
 
 
-class _Incomplete(msgspec.Struct):
+class _Incomplete(msgspec.Struct, gc=False):
     reason: str | None = None
 
 
-class _Part(msgspec.Struct):
+class _Part(msgspec.Struct, gc=False):
     type: str | None = None
     text: str | None = None
     refusal: str | None = None
 
 
-class _Item(msgspec.Struct):
+class _Item(msgspec.Struct, gc=False):
     type: str | None = None
     id: str | None = None
     call_id: str | None = None
@@ -47,7 +47,7 @@ class _Item(msgspec.Struct):
     content: list[_Part] | None = None
 
 
-class _Response(msgspec.Struct):
+class _Response(msgspec.Struct, gc=False):
     id: str | None = None
     status: str | None = None
     usage: _Usage | None = None
@@ -56,7 +56,7 @@ class _Response(msgspec.Struct):
     output: list[_Item] | None = None
 
 
-class _Event(msgspec.Struct):
+class _Event(msgspec.Struct, gc=False):
     type: str | None = None
     delta: Any = None
     output_index: int | None = None
