@@ -102,8 +102,9 @@ def cut(frames: list[bytes], size: int | None) -> list[bytes]:
 
 def ours(dialect: str) -> dict[str, Run]:
     """What we have, layer by layer."""
-    from client_sdk.streaming import DIALECTS, SSEDecoder, StreamAccumulator  # noqa: PLC0415
+    from client_sdk.streaming import SSEDecoder, StreamAccumulator  # noqa: PLC0415
     from client_sdk.streaming.answer import Answer  # noqa: PLC0415
+    from client_sdk.streaming.dialects import DIALECTS  # noqa: PLC0415
 
     def feed(chunks: list[bytes]) -> str:
         decoder = SSEDecoder()

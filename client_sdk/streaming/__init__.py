@@ -3,7 +3,7 @@
 from client_sdk.streaming.accumulator import StreamAccumulator
 from client_sdk.streaming.answer import Choice
 from client_sdk.streaming.chunks import StreamChunk, ToolCall, ToolCallDelta
-from client_sdk.streaming.dialects import DIALECTS
+from client_sdk.streaming.dialects import dialect_names
 from client_sdk.streaming.eventstream import EventStreamDecoder
 from client_sdk.streaming.faults import ProviderFault, category_of
 from client_sdk.streaming.liveness import StreamTimeouts
@@ -19,7 +19,6 @@ from client_sdk.streaming.terminal import StreamOutcome, reported
 from client_sdk.streaming.tools import ToolCallAssembler
 
 __all__ = [
-    "DIALECTS",
     "AggregatedStatistics",
     "Choice",
     "Event",
@@ -39,5 +38,6 @@ __all__ = [
     "ToolCallAssembler",
     "ToolCallDelta",
     "category_of",
+    "dialect_names",
     "reported",
 ]

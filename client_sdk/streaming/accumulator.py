@@ -44,6 +44,7 @@ from limiter_wire import Outcome, Provenance, Usage
 
 _BOM = b"\xef\xbb\xbf"
 _LARGEST_BODY = 1 << 20
+_LONGEST_OPENING = 4096
 _EXCERPT = 200
 _SECRET = re.compile(r"[A-Za-z0-9_\-+/=.]{20,}")
 _TRY_AGAIN = frozenset(
@@ -376,7 +377,7 @@ class StreamAccumulator:
             return b""
         head = self._head + data
         text = head.removeprefix(_BOM).lstrip(b" \t\r\n")
-        if not text and len(head) <= _LARGEST_BODY:
+        if not text and len(head) <= _LONGEST_OPENING:
             self._head = head
             return b""
         self._head = b""

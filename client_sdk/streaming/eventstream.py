@@ -138,8 +138,8 @@ def encode(event: str, payload: bytes, *, message_type: str = "event") -> bytes:
     kind = ":exception-type" if message_type == "exception" else ":event-type"
     pairs = {":message-type": message_type, kind: event, ":content-type": "application/json"}
     headers = b"".join(
-        bytes([len(name)]) + name.encode() + b"\x07" + _U16.pack(len(value)) + value.encode()
-        for name, value in pairs.items()
+        bytes([len(name)]) + name.encode() + b"\x07" + _U16.pack(len(value)) + value
+        for name, value in ((name, text.encode()) for name, text in pairs.items())
     )
     lengths = struct.pack(">II", _OVERHEAD + len(headers) + len(payload), len(headers))
     message = lengths + _CRC.pack(zlib.crc32(lengths)) + headers + payload

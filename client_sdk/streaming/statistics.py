@@ -77,12 +77,12 @@ class Distribution:
             p10, median, p90 = (self._at(recent, count, share) for share in _SHARES)
         return Spread(
             count=count,
-            min=0.0 if self.zeros else max(0.0, min(self.min, *recent[:1])),
+            min=0.0 if self.zeros else max(0.0, min([self.min, *recent[:1]])),
             p10=p10,
             median=median,
             mean=self.total() / count,
             p90=p90,
-            max=max(0.0, self.max, *recent[-1:]),
+            max=max([0.0, self.max, *recent[-1:]]),
         )
 
     def total(self) -> float:

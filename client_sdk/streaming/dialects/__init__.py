@@ -23,4 +23,10 @@ DIALECTS: dict[str, type[Dialect]] = {
     "unknown": Unknown,
 }
 
-__all__ = ["DIALECTS", "Dialect"]
+
+def dialect_names() -> tuple[str, ...]:
+    """The names of all dialects."""
+    return tuple(DIALECTS)
+
+
+__all__ = ["DIALECTS", "Dialect", "dialect_names"]

@@ -4,6 +4,7 @@ choices[].delta carries text, reasoning and pieces of tool calls; a finish reaso
 choice, usage comes last or all the time, and `[DONE]` ends the stream at most servers.
 """
 
+from contextlib import suppress
 from typing import Any, ClassVar
 
 import msgspec
@@ -85,6 +86,7 @@ class _Head(msgspec.Struct, gc=False):
 
 _decode = msgspec.json.Decoder(_Chunk).decode
 _read = reader(_Chunk)
+_decode_head = msgspec.json.Decoder(_Head).decode
 _read_head = reader(_Head)
 _LENGTH, _FILTER = StreamOutcome.LENGTH, StreamOutcome.CONTENT_FILTER
 
@@ -129,8 +131,9 @@ class OpenAIChat(Dialect):
         if chunk.x_groq is not None:
             self._groq(chunk.x_groq)
         if answer.response_id is None:
-            head = _read_head(event.data, answer)
-            answer.response_id = head.id if head and isinstance(head.id, str) else ""
+            with suppress(ValueError, RecursionError):  # a later frame has it, too
+                found_id = _decode_head(event.data).id
+                answer.response_id = found_id if isinstance(found_id, str) else ""
 
     def _delta(self, delta: _Delta, index: int) -> None:
         # The same text under several names is one text.
