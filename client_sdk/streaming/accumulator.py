@@ -433,13 +433,16 @@ class StreamAccumulator:
 
     def _flush(self, now: float) -> None:
         """Take what only lacks its end."""
-        answer = self._answer
+        answer, decoder = self._answer, self._decoder
         if self._body is not None:
             return
         if self._head:
-            self._take(self._decoder.feed(self._head), now)
+            self._take(decoder.feed(self._head), now)
         before = (answer.content_events, answer.over, len(answer.chunks))
-        self._take(self._decoder.flush(), now)
+        if decoder.broken is None:
+            self._take(decoder.flush(), now)
+        if decoder.broken is not None and not answer.over:
+            answer.break_off(decoder.broken)
         if (answer.content_events, answer.over, len(answer.chunks)) != before:
             answer.flags["eof_flush"] = None
         pieces = answer.content_events

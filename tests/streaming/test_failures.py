@@ -175,6 +175,13 @@ def test_limits_of_size_are_protocol_errors():
     assert "max_event_bytes=200" in str(accumulator.error())
 
 
+def test_lines_that_are_too_large_together_are_found_at_the_end():
+    """The last line has no end, and only with it the event is too large."""
+    accumulator = StreamAccumulator("openai-chat", max_event_bytes=64)
+    accumulator.feed(b"data: " + b"x" * 50 + b"\ndata: " + b"y" * 50, 0.0)
+    assert accumulator.finish(1.0) is StreamOutcome.PROTOCOL_ERROR
+
+
 def test_a_body_without_end_is_given_up():
     """A page of gigabytes is not collected."""
     accumulator = StreamAccumulator("openai-chat")
@@ -187,7 +194,7 @@ def test_a_body_without_end_is_given_up():
 def test_spaces_without_end_are_no_stream_either():
     """The first bytes are looked at only so long."""
     accumulator = StreamAccumulator("openai-chat")
-    for n in range(300):
+    for n in range(20):
         accumulator.feed(b"\n" * 8192, float(n))
     assert len(accumulator._head) < 1 << 14
     assert accumulator.finish(999.0) is StreamOutcome.EMPTY

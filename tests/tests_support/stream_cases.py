@@ -443,7 +443,7 @@ ERRORS = [
         text="Hello",
         category=Outcome.MALFORMED_STREAM,
     ),
-    openai("a frame nested without end", HELLO + sse("[" * 5000), GARBLED, text="Hello"),
+    openai("a frame nested without end", HELLO + sse("[" * 1500), GARBLED, text="Hello"),
 ]
 
 CHAT = [
@@ -1586,6 +1586,9 @@ OTHERS = [
     other(
         "ollama", "garbage in between", lines({"response": "Hi"}) + b"{oops\n", GARBLED, text="Hi"
     ),
+    other("bedrock", "only line ends", b"\n" * 20, GARBLED),
+    other("ollama", "only line ends", b"\n" * 3, O.EMPTY, heartbeats=3),
+    openai("only line ends", b"\r\n" * 20, O.EMPTY),
     other("unknown", "anything", b"any bytes \xff\n\n that come", text=""),
     other("unknown", "nothing", b"", O.EMPTY),
 ]
