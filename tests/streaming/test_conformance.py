@@ -47,7 +47,7 @@ def check(case: Case, accumulator: StreamAccumulator, shown: list[StreamChunk]) 
         "text": accumulator.text,
         "reasoning": accumulator.reasoning,
         "refusal": accumulator.refusal,
-        "finish_reason": accumulator.finish_reason,
+        "finish_reason": accumulator.finish_reason or "",
         "calls": tuple((c.id, c.name, c.arguments) for c in accumulator.tool_calls),
         "problems": tuple(call.problem for call in accumulator.tool_calls),
         "tokens": (accumulator.usage.input_tokens, accumulator.usage.output_tokens),
@@ -63,6 +63,8 @@ def check(case: Case, accumulator: StreamAccumulator, shown: list[StreamChunk]) 
     expected = {name: getattr(case, name) for name in found if getattr(case, name) is not None}
     assert {name: found[name] for name in expected} == expected
     assert set(case.flags) <= set(figures.flags)
+    if case.outcome is StreamOutcome.TRUNCATED and len(accumulator.choices) == 1:
+        assert accumulator.finish_reason is None
     # What was shown piece by piece is what was accumulated.
     main = min(accumulator.choices, default=0)
     for name in ("content", "reasoning", "refusal"):

@@ -4,7 +4,7 @@ import itertools
 import statistics as exact
 
 import msgspec
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests_support.stream_cases import END, HELLO, chat, sse, usage
 
@@ -102,6 +102,7 @@ def test_a_collector_adds_up_outcomes_times_and_tokens():
     assert msgspec.json.encode(total)
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0, 1e6, allow_subnormal=False), min_size=1, max_size=50))
 def test_quantiles_of_few_values_are_exact(values: list[float]):
     """They are values that were given."""

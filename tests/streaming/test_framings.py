@@ -4,7 +4,7 @@ import struct
 import zlib
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests_support.chunking import chunkings, pieces
 
@@ -116,6 +116,7 @@ def test_damage_is_found_after_what_was_whole(damage, said: str):
             decoder.feed(good)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.text(max_size=20), st.binary(max_size=50)), max_size=5), st.data())
 def test_what_is_encoded_is_decoded(messages: list[tuple[str, bytes]], data: st.DataObject):
     """In any chunks."""

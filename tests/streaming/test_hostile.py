@@ -4,7 +4,7 @@ import json
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests_support.hostile import DIALECTS, examine, framed, meaning
 from tests_support.stream_cases import CASES, delta, gemini, sse
@@ -64,6 +64,7 @@ def test_every_dialect_is_attacked():
     assert dialect_names() == DIALECTS
 
 
+@settings(deadline=None)
 @given(st.sampled_from(DIALECTS), st.lists(PAYLOAD, max_size=6), st.integers(1, 60), st.booleans())
 def test_odd_values_in_real_fields(dialect: str, payloads: list[bytes], size: int, skip: bool):
     """Any JSON in the place of what was expected; the cuts do not matter."""
@@ -73,6 +74,7 @@ def test_odd_values_in_real_fields(dialect: str, payloads: list[bytes], size: in
         assert meaning(examine(dialect, body, size, skip=skip)) == meaning(whole)
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_damaged_streams(data: st.DataObject):
     """Pieces of real streams, spliced, repeated, cut and with other bytes in between."""
@@ -90,6 +92,7 @@ def test_damaged_streams(data: st.DataObject):
         assert meaning(examine(dialect, body, size)) == meaning(whole)
 
 
+@settings(deadline=None)
 @given(st.sampled_from(DIALECTS), st.binary(max_size=200), st.integers(1, 20))
 def test_any_bytes(dialect: str, body: bytes, size: int):
     """Noise is an outcome, too."""

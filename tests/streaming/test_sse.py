@@ -3,7 +3,7 @@
 import itertools
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests_support.chunking import chunkings, pieces
 from tests_support.whatwg import interpret
@@ -103,6 +103,7 @@ ALPHABET = [
 ]
 
 
+@settings(deadline=None)
 @given(
     body=st.lists(st.sampled_from(ALPHABET), max_size=60).map(b"".join) | st.binary(max_size=60),
     cuts=st.lists(st.integers(0, 200), max_size=6),

@@ -5,8 +5,9 @@ import json
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests_support.stream_cases import gemini, sse
 
 from client_sdk.streaming import StreamAccumulator, ToolCall, ToolCallAssembler, ToolCallDelta
 from client_sdk.streaming.tools import _Documents
@@ -37,6 +38,17 @@ def test_no_call_is_executable_before_the_stream_has_ended_well():
     assert [call.problem for call in accumulator.partial_tool_calls] == ["invalid_json"]
     accumulator.finish(1.0)
     assert accumulator.tool_calls == ()
+
+
+def test_a_call_path_by_path_that_is_cut_can_be_looked_at():
+    """What had come of it is in the view, and not among the calls."""
+    accumulator = StreamAccumulator("gemini")
+    argument = {"jsonPath": "$.city", "stringValue": "Ro", "willContinue": True}
+    call = {"name": "weather", "partialArgs": [argument], "willContinue": True}
+    accumulator.feed(sse(gemini({"functionCall": call})), 0.0)
+    accumulator.finish(1.0)
+    assert accumulator.tool_calls == ()
+    assert [call.input for call in accumulator.partial_tool_calls] == [{"city": "Ro"}]
 
 
 def test_a_custom_call_keeps_its_text():
@@ -75,6 +87,7 @@ JSON = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.dictionaries(st.text(max_size=3), JSON, max_size=3), min_size=1, max_size=3),
     st.lists(st.integers(0, 200), max_size=8),
@@ -92,6 +105,7 @@ def test_documents_are_counted_in_any_pieces(documents: list[object], cuts: list
     assert not counter.whole
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(

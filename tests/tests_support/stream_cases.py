@@ -30,6 +30,7 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     reasoning: str | None = None
     refusal: str | None = None
     finish_reason: str | None = None
+    """Empty: there must be none."""
     calls: tuple[Call, ...] | None = None
     problems: tuple[str | None, ...] | None = None
     tokens: tuple[int, int] | None = None
@@ -1593,4 +1594,174 @@ OTHERS = [
     other("unknown", "nothing", b"", O.EMPTY),
 ]
 
-CASES = [*FRAMING, *LIFE, *ERRORS, *CHAT, *TOOLS, *CLAUDE, *RESPONSES, *OTHERS]
+RARE = [
+    claude(
+        "a smaller figure later",
+        anthropic(started(600, 5), TEXT, said("Hello"), ending(input_tokens=12), STOP),
+        tokens=(600, 5),
+    ),
+    other(
+        "openai-responses",
+        "a call with nothing but an id that changes",
+        sse(
+            item(0, "added", type="function_call", id="f1", name="weather"),
+            item(0, "done", type="function_call", id="f2", name="weather", arguments=ROME),
+            DONE,
+        ),
+        calls=(("f1", "weather", ROME),),
+    ),
+    other(
+        "bedrock",
+        "a stop without a reason",
+        frames(("contentBlockDelta", {"delta": {"text": "Hi"}}), ("messageStop", {})),
+        text="Hi",
+        finish_reason="",
+        flags=("missing_finish",),
+    ),
+    other(
+        "ollama",
+        "the end without a reason",
+        lines({"response": "Hi"}, {"done": True}),
+        text="Hi",
+        finish_reason="",
+        flags=("missing_finish",),
+    ),
+    openai("content as texts in a list", chat(["a", "b"]) + chat(finish="stop") + END, text="ab"),
+    openai("audio", chat(audio={"data": "AA=="}) + chat(finish="stop") + END, text=""),
+    openai(
+        "usage of Groq beside the rest",
+        WHOLE + sse({"choices": [], "x_groq": usage(5, 6)}) + END,
+        tokens=(5, 6),
+    ),
+    openai(
+        "an error of Groq beside the rest",
+        HELLO + sse({"choices": [], "x_groq": {"error": "over_capacity"}}),
+        FAILED,
+        text="Hello",
+    ),
+    openai("a frame without choices", sse({"x": 1}) + WHOLE + END, text="Hello"),
+    claude(
+        "text and thinking in the start of a block",
+        anthropic(
+            started(),
+            block(0, type="thinking", thinking="Hm."),
+            block(1, type="text", text="Hello"),
+            delta(1, type="text_delta", text=""),
+            ending(),
+            STOP,
+        ),
+        text="Hello",
+        reasoning="Hm.",
+    ),
+    claude(
+        "a start without a message, an error without a type",
+        sse({"type": "message_start"}, {"error": {"type": "api_error"}}),
+        FAILED,
+        status=500,
+    ),
+    other(
+        "openai-responses",
+        "keepalives, sound, work and news",
+        sse(
+            {"type": "keepalive"},
+            response("audio.delta", delta="AA=="),
+            response("mcp_call_arguments.delta", delta="{"),
+            response("output_text.annotation.added", annotation={}),
+            response("rate.noted"),
+            {"type": "news"},
+            item(0, "added", type="web_search_call"),
+            item(0, "done", type="web_search_call"),
+            response("output_text.delta", delta=""),
+            response("function_call_arguments.done", arguments="{}"),
+            DONE,
+        ),
+        text="",
+        heartbeats=1,
+        calls=(),
+    ),
+    other(
+        "gemini",
+        "pictures, code and its result",
+        sse(
+            gemini(
+                {"inlineData": {"mimeType": "image/png", "data": "AA=="}},
+                {"executableCode": {"code": "1"}},
+                {"codeExecutionResult": {"output": "1"}},
+                {"functionCall": {}},
+            ),
+            gemini(growing("nothing", stringValue="x")),
+            gemini(growing("$.a", stringValue="x")),
+            gemini(growing("$.a.b", stringValue="y"), finish="STOP"),
+        ),
+        text="",
+    ),
+    *(
+        other(
+            "gemini",
+            f"an interaction that is {status}",
+            sse({"event_type": "news"})
+            + sse({"event_type": "interaction.completed", "interaction": {"status": status}}),
+            outcome,
+        )
+        for status, outcome in (("incomplete", O.LENGTH), ("failed", FAILED))
+    ),
+    other(
+        "gemini",
+        "an interaction with an error",
+        sse({"event_type": "error", "code": 429}),
+        FAILED,
+        status=429,
+    ),
+    other(
+        "gemini",
+        "thoughts and other steps of an interaction",
+        sse(
+            {"event_type": "step.start", "index": 0, "step": {"type": "thought"}},
+            {"event_type": "step.delta", "index": 0, "delta": {"type": "text", "text": "Hm."}},
+            {"event_type": "step.delta", "index": 1, "delta": {"type": "google_search_call"}},
+        ),
+        TRUNCATED,
+        reasoning="Hm.",
+    ),
+    other("cohere", "an error without a type", sse({"message": "too many", "id": "x"}), FAILED),
+    other(
+        "cohere",
+        "pings, citations and news",
+        sse(
+            {"type": "ping"},
+            {"type": "citation-start", "index": 0},
+            {"type": "citation-end"},
+            {"type": "news"},
+            {"type": "content-delta", "delta": {"message": {"content": []}}},
+            {"type": "tool-call-delta", "delta": {"message": {"tool_calls": []}}},
+            {"type": "message-end", "delta": {"finish_reason": "STOP_SEQUENCE"}},
+        ),
+        text="",
+        heartbeats=1,
+    ),
+    other(
+        "bedrock",
+        "an exception that is no JSON",
+        encode("internalServerException", b"oops", message_type="exception"),
+        FAILED,
+        status=500,
+    ),
+    other("bedrock", "a chunk that is no base64", frames(("chunk", {"bytes": "?"})), GARBLED),
+    other("bedrock", "a frame that is no object", frames(("metadata", [])), O.EMPTY, ignored=1),
+    other(
+        "bedrock",
+        "frames that nobody knows",
+        frames(("news", {}), ("contentBlockDelta", {"delta": {"x": 1}}), ("messageStop", {})),
+        O.EMPTY,
+        flags=("missing_terminator",),
+    ),
+    other(
+        "ollama",
+        "a line that is no object",
+        lines(None, {"response": "Hi", "done": True}),
+        text="Hi",
+        ignored=1,
+    ),
+]
+
+CASES = [*RARE, *FRAMING, *LIFE, *ERRORS, *CHAT, *TOOLS, *CLAUDE, *RESPONSES, *OTHERS]

@@ -93,7 +93,7 @@ class Bedrock(Dialect):
                 tools = answer.choice(0).tools
                 answer.tool(tools.open(index=index, id=use.tool_use_id, name=use.name))
         elif kind == "messageStop":
-            self._stop(found.stop_reason or "end_turn")
+            self._stop(found.stop_reason or "")
         elif kind == "metadata":
             self._counted = True
             self._usage(found.usage or _Usage())
@@ -103,6 +103,10 @@ class Bedrock(Dialect):
             answer.unknown(event.data)
         if self._stopped and self._counted:
             answer.end()
+
+    def finished(self) -> bool:
+        """Whether a stop came, even one without a reason."""
+        return self._stopped or super().finished()
 
     def _delta(self, delta: _Delta, index: int, raw: bytes) -> None:
         if delta.text is not None:
@@ -121,7 +125,7 @@ class Bedrock(Dialect):
         self._stopped = True
         if reason in _MALFORMED:
             self.answer.fail(ProviderFault(code=reason, status=502))
-        else:
+        elif reason:
             self.answer.finish(reason, _VERDICTS.get(reason, StreamOutcome.COMPLETED))
 
     def _usage(self, usage: _Usage) -> None:

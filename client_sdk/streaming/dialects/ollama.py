@@ -74,8 +74,8 @@ class Ollama(Dialect):
             )
         if line.done:
             answer.usage(input_tokens=line.prompt_eval_count, output_tokens=line.eval_count)
-            reason = line.done_reason or "stop"
-            answer.finish(
-                reason, StreamOutcome.LENGTH if reason == "length" else StreamOutcome.COMPLETED
-            )
+            if line.done_reason:
+                long = line.done_reason == "length"
+                verdict = StreamOutcome.LENGTH if long else StreamOutcome.COMPLETED
+                answer.finish(line.done_reason, verdict)
             answer.end()

@@ -151,12 +151,9 @@ class OpenAIResponses(Dialect):
             if item.type not in {"message", "reasoning"}:
                 self.answer.other(raw)
             return
-        # Opens the call where nothing announced it; otherwise it is known by its id.
-        before = len(self.answer.choice(0).tools.calls())
         if not self._known(found.output_index):
             self._added(found, raw)
-        if before or found.output_index is not None:
-            self._whole(found.output_index, item.arguments or item.input)
+        self._whole(found.output_index, item.arguments or item.input)
 
     def _known(self, index: int | None) -> bool:
         return index is not None and self.answer.choice(0).tools.has(index)
