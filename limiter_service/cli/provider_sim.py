@@ -9,10 +9,13 @@ import uvicorn
 from limiter_service.provider_sim import (
     Charge,
     InvalidOptionError,
+    Rules,
+    Scope,
     SimOptions,
     Window,
     create_sim_app,
 )
+from limiter_service.provider_sim.serving import sim_config
 
 _DEFAULTS = SimOptions()
 
@@ -24,6 +27,30 @@ def provider_sim(
     ] = 9090,
     rpm: Annotated[int, typer.Option(help="Limit: requests per minute.")] = _DEFAULTS.rpm,
     tpm: Annotated[int, typer.Option(help="Limit: tokens per minute.")] = _DEFAULTS.tpm,
+    itpm: Annotated[
+        int | None, typer.Option(help="Limit: input tokens per minute. Default: as --tpm.")
+    ] = _DEFAULTS.itpm,
+    otpm: Annotated[
+        int | None,
+        typer.Option(help="Limit: output tokens per minute. Default: a fifth of --tpm."),
+    ] = _DEFAULTS.otpm,
+    rpd: Annotated[
+        int | None, typer.Option(help="Limit: requests per day. Default: none.")
+    ] = _DEFAULTS.rpd,
+    concurrency: Annotated[
+        int | None, typer.Option(help="Limit: calls at the same time. Default: none.")
+    ] = _DEFAULTS.concurrency,
+    rules: Annotated[
+        Rules,
+        typer.Option(
+            help="Whose accounting applies: that of the route's provider (auto), that of one"
+            " provider for every route, or what --window and --charge say (plain)."
+        ),
+    ] = _DEFAULTS.rules,
+    scope: Annotated[
+        Scope,
+        typer.Option(help="Who shares the limits: everybody, or callers of one model or key."),
+    ] = _DEFAULTS.scope,
     window: Annotated[
         Window,
         typer.Option(
@@ -38,6 +65,19 @@ def provider_sim(
             " input + max_tokens as at Azure (sum), input + real output (actual)."
         ),
     ] = _DEFAULTS.charge,
+    smoothing: Annotated[
+        float | None,
+        typer.Option(
+            help="Seconds over which requests are enforced besides the minute; 0 is none."
+            " Default: the provider's own."
+        ),
+    ] = _DEFAULTS.smoothing,
+    burndown: Annotated[
+        int, typer.Option(help="Bedrock: what a token of output counts in the end.")
+    ] = _DEFAULTS.burndown,
+    most_output: Annotated[
+        int, typer.Option(help="Bedrock: output reserved for a call that names no limit.")
+    ] = _DEFAULTS.most_output,
     latency: Annotated[
         float, typer.Option(help="Mean seconds to the first token.")
     ] = _DEFAULTS.latency,
@@ -51,19 +91,30 @@ def provider_sim(
     seed: Annotated[
         int, typer.Option(help="The same seed and order of requests give the same answers.")
     ] = _DEFAULTS.seed,
+    fault: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FAULT[ @ SHARE]",
+            help="A fault for a share of requests, such as 'drop-after-chunks=3..9 @ 0.01'."
+            " May be given more than once.",
+        ),
+    ] = None,
     log_level: Annotated[
         str, typer.Option(help="critical, error, warning, info, debug or trace.")
     ] = "warning",
 ) -> None:
     """Run a server that behaves like a language-model provider.
 
-    It speaks the OpenAI chat dialect on /v1/chat/completions, plain and
-    streaming, and enforces limits of its own with the provider's headers
-    and errors.
+    It speaks the dialects of OpenAI (chat, responses), Azure, Anthropic,
+    Gemini, Cohere, Mistral, Bedrock and Ollama, plain and streaming, and
+    enforces limits as each of them does, with its headers and errors. Give
+    clients its URL with the provider's name as path: /openai/v1, /azure,
+    /anthropic, /gemini, /cohere, /mistral, /bedrock, /ollama.
 
     A caller may fix the size of a request with the headers
-    x-sim-input-tokens and x-sim-output-tokens. GET /sim/stats says what was
-    granted and refused; POST /sim/reset starts afresh.
+    x-sim-input-tokens and x-sim-output-tokens, and ask for a fault with
+    x-sim-fault. GET /sim/stats and /sim/counters say what was granted and
+    refused; POST /sim/faults switches outages; POST /sim/reset starts afresh.
     """
     if log_level not in uvicorn.config.LOG_LEVELS:
         names = ", ".join(uvicorn.config.LOG_LEVELS)
@@ -74,6 +125,16 @@ def provider_sim(
             tpm=tpm,
             window=window,
             charge=charge,
+            itpm=itpm,
+            otpm=otpm,
+            rpd=rpd,
+            concurrency=concurrency,
+            rules=rules,
+            scope=scope,
+            smoothing=smoothing,
+            burndown=burndown,
+            most_output=most_output,
+            fault=tuple(fault or ()),
             latency=latency,
             tokens_per_second=tokens_per_second,
             speed=speed,
@@ -83,15 +144,8 @@ def provider_sim(
         flag = "--" + error.field.replace("_", "-")
         problem = f"{error.value} is not possible: it must be {error.allowed}"
         raise typer.BadParameter(problem, param_hint=flag) from error
-    config = uvicorn.Config(
-        create_sim_app(options),
-        host=host,
-        port=port,
-        log_level=log_level,
-        access_log=False,
-        # Calls in flight are simulated as well: nobody needs to wait for them.
-        timeout_graceful_shutdown=1,
-    )
+    app = create_sim_app(options)
+    config = sim_config(app, host=host, port=port, log_level=log_level)
     _AnnouncingServer(config).run()
 
 

@@ -1,10 +1,18 @@
 """What the provider did, by second and by minute."""
 
+from collections.abc import Sequence
 from typing import assert_never
 
 import msgspec
 
-from limiter_service.provider_sim.limits import Admitted, Budget, Decision, Refused, TooLarge
+from limiter_service.provider_sim.limits import (
+    Admitted,
+    Budget,
+    Decision,
+    Meter,
+    Refused,
+    TooLarge,
+)
 
 # A day of minutes and an hour of seconds: enough for any look back, and a simulator
 # that runs for a week does not grow.
@@ -77,8 +85,12 @@ class Counters:
         ):
             tally.count(decision, charged)
 
-    def stats(self, budget: Budget, now: float) -> SimStats:
-        """Everything counted so far."""
+    def stats(self, budgets: Sequence[Budget], now: float) -> SimStats:
+        """Everything counted so far, of all accounts."""
+
+        def allowed(meter: Meter) -> float:
+            return sum(budget.allowed(meter, self._last_grant) for budget in budgets)
+
         return SimStats(
             elapsed=now,
             last_grant=self._last_grant,
@@ -87,8 +99,8 @@ class Counters:
             refused=self._total.refused,
             too_large=self._total.too_large,
             tokens_granted=self._total.tokens_granted,
-            requests_allowed=budget.requests_allowed(self._last_grant),
-            tokens_allowed=budget.tokens_allowed(self._last_grant),
+            requests_allowed=allowed(Meter.REQUESTS),
+            tokens_allowed=allowed(Meter.TOKENS) + allowed(Meter.INPUT),
             by_second=list(self._seconds.values()),
             by_minute=list(self._minutes.values()),
         )

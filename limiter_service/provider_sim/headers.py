@@ -1,8 +1,8 @@
-"""Rate-limit headers in OpenAI's syntax."""
+"""How providers write numbers of seconds into headers."""
 
 import math
 
-from limiter_service.provider_sim.limits import Quotas
+from limiter_service.provider_sim.limits import Meter, Quotas
 
 _MILLISECONDS = {"h": 3_600_000, "m": 60_000}
 
@@ -28,16 +28,22 @@ def milliseconds(seconds: float) -> int:
     return math.ceil(round(seconds * 1000, 6))
 
 
+def whole_seconds(seconds: float) -> int:
+    """Whole seconds, rounded up."""
+    return -(-milliseconds(seconds) // 1000)
+
+
 def rate_limit_headers(quotas: Quotas, speed: float) -> dict[str, str]:
-    """Both limits; reset times are in the caller's seconds."""
-    return {
-        "x-ratelimit-limit-requests": str(quotas.requests.limit),
-        "x-ratelimit-limit-tokens": str(quotas.tokens.limit),
-        "x-ratelimit-remaining-requests": str(quotas.requests.remaining),
-        "x-ratelimit-remaining-tokens": str(quotas.tokens.remaining),
-        "x-ratelimit-reset-requests": go_duration(quotas.requests.reset_after / speed),
-        "x-ratelimit-reset-tokens": go_duration(quotas.tokens.reset_after / speed),
-    }
+    """OpenAI's headers; reset times are in the caller's seconds."""
+    found: dict[str, str] = {}
+    for meter in (Meter.REQUESTS, Meter.TOKENS):
+        if quota := quotas.get(meter):
+            found |= {
+                f"x-ratelimit-limit-{meter}": str(quota.limit),
+                f"x-ratelimit-remaining-{meter}": str(quota.remaining),
+                f"x-ratelimit-reset-{meter}": go_duration(quota.reset_after / speed),
+            }
+    return found
 
 
 def retry_headers(seconds: float) -> dict[str, str]:

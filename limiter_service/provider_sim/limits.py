@@ -1,166 +1,60 @@
-"""What the provider admits and what it refuses.
+"""What the provider admits and what it refuses: all limits of an account, or none.
 
-Pure: `now` is in the provider's own seconds, counted from its start. The windows are
-written independently of the limiter's Lua, so that one can find the other wrong.
+Pure: `now` is in the provider's own seconds, counted from its start.
 """
 
 import math
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
-from typing import Protocol, assert_never
 
 import msgspec
 
-MINUTE = 60.0
-
-# A level is a sum of float products: a request due at exactly this moment may miss by the
-# last bits. It is charged in full, hence nothing drifts.
-_FORGIVEN = 1e-6
-
-
-class Window(StrEnum):
-    """How a provider enforces a limit per minute.
-
-    `bucket` refills continuously and holds a minute's worth. `minute` counts in fixed
-    minutes from the provider's start. `second` counts tokens in fixed minutes as well, but
-    requests in windows of one second, a sixtieth of the limit each: that is what callers
-    of Azure meet, who are refused while the headers still promise requests.
-    """
-
-    BUCKET = "bucket"
-    MINUTE = "minute"
-    SECOND = "second"
-
-
-class Charge(StrEnum):
-    """What one request counts against the tokens per minute, decided at admission.
-
-    `max` is max(input, max_tokens), as at OpenAI; `sum` is input + max_tokens, as at
-    Azure; `actual` is input + the output that the answer will really have.
-    """
-
-    MAX = "max"
-    SUM = "sum"
-    ACTUAL = "actual"
-
-
-def charge_of(rule: Charge, *, input_tokens: int, max_output: int, output: int) -> int:
-    """The tokens that a request counts for; `max_output` is 0 when the caller set none."""
-    match rule:
-        case Charge.MAX:
-            return max(input_tokens, max_output)
-        case Charge.SUM:
-            return input_tokens + max_output
-        case Charge.ACTUAL:
-            return input_tokens + output
-        case _:
-            assert_never(rule)
-
-
-class Level(Protocol):
-    """The state of one limit."""
-
-    limit: float
-
-    def remaining(self, now: float) -> float:
-        """What could be taken now."""
-        ...
-
-    def wait(self, amount: float, now: float) -> float:
-        """Seconds until `amount` fits if nothing else comes; 0 when it fits now."""
-        ...
-
-    def take(self, amount: float, now: float) -> None:
-        """Spend `amount`, which fits."""
-        ...
-
-    def reset_after(self, now: float) -> float:
-        """Seconds until the limit is as good as new if nothing else comes."""
-        ...
-
-    def allowed(self, now: float) -> float:
-        """The most that could have been granted since the start."""
-        ...
-
-
-class Bucket:
-    """Refills continuously; holds one minute of its limit."""
-
-    def __init__(self, limit: float) -> None:
-        self.limit = limit
-        self._rate = limit / MINUTE
-        self._level = limit
-        self._at = 0.0
-
-    def remaining(self, now: float) -> float:
-        return min(self.limit, self._level + (now - self._at) * self._rate)
-
-    def wait(self, amount: float, now: float) -> float:
-        short = amount - self.remaining(now)
-        return short / self._rate if short > _FORGIVEN else 0.0
-
-    def take(self, amount: float, now: float) -> None:
-        self._level = self.remaining(now) - amount
-        self._at = now
-
-    def reset_after(self, now: float) -> float:
-        return (self.limit - self.remaining(now)) / self._rate
-
-    def allowed(self, now: float) -> float:
-        return self.limit + now * self._rate
-
-
-class FixedWindow:
-    """Counts from zero in each window of `width` seconds; the first begins at the start."""
-
-    def __init__(self, limit: float, width: float) -> None:
-        self.limit = limit
-        self._width = width
-        self._number = 0
-        self._used = 0.0
-
-    def remaining(self, now: float) -> float:
-        return self.limit - (self._used if self._number == self._window(now) else 0.0)
-
-    def wait(self, amount: float, now: float) -> float:
-        return 0.0 if amount <= self.remaining(now) else self._left(now)
-
-    def take(self, amount: float, now: float) -> None:
-        self._used = self.limit - self.remaining(now) + amount
-        self._number = self._window(now)
-
-    def reset_after(self, now: float) -> float:
-        return self._left(now) if self.remaining(now) < self.limit else 0.0
-
-    def allowed(self, now: float) -> float:
-        return self.limit * (self._window(now) + 1)
-
-    def _window(self, now: float) -> int:
-        return math.floor(now / self._width)
-
-    def _left(self, now: float) -> float:
-        return (self._window(now) + 1) * self._width - now
+from limiter_service.provider_sim.levels import Level
 
 
 class Meter(StrEnum):
-    """What a limit counts; also the `type` of the provider's error."""
+    """What a limit counts."""
 
     REQUESTS = "requests"
     TOKENS = "tokens"
+    INPUT = "input_tokens"
+    OUTPUT = "output_tokens"
+    CONCURRENCY = "concurrency"
+
+
+class Period(StrEnum):
+    """The time that a limit is stated for."""
+
+    MINUTE = "minute"
+    DAY = "day"
+    NONE = "none"
+
+
+Charges = Mapping[Meter, int]
+
+
+class Limit(msgspec.Struct, frozen=True, kw_only=True):
+    """One limit of an account.
+
+    A limit that is not `told` appears in no header: callers are refused while the headers
+    still promise room, as at the providers that cut a minute into seconds.
+    """
+
+    meter: Meter
+    level: Level
+    period: Period = Period.MINUTE
+    told: bool = True
 
 
 class Quota(msgspec.Struct, frozen=True, kw_only=True):
-    """One limit per minute, as the response headers tell it."""
+    """One limit at one moment, as response headers tell it."""
 
     limit: int
     remaining: int
     reset_after: float
 
 
-class Quotas(msgspec.Struct, frozen=True, kw_only=True):
-    """Both limits at one moment."""
-
-    requests: Quota
-    tokens: Quota
+Quotas = Mapping[Meter, Quota]
 
 
 class Admitted(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -173,6 +67,8 @@ class Refused(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """The request would fit after `retry_after`; `meter` is what it has to wait for."""
 
     meter: Meter
+    period: Period = Period.MINUTE
+    limit: int
     used: int
     requested: int
     retry_after: float
@@ -182,6 +78,8 @@ class Refused(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 class TooLarge(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """The request alone is larger than the limit: no wait will help."""
 
+    meter: Meter
+    limit: int
     requested: int
     quotas: Quotas
 
@@ -190,57 +88,82 @@ Decision = Admitted | Refused | TooLarge
 
 
 class Budget:
-    """The limits of one account: all of them are charged, or none."""
+    """The limits of one account."""
 
-    def __init__(self, *, rpm: int, tpm: int, window: Window) -> None:
-        bucket = window is Window.BUCKET
-        self._requests: Level = Bucket(rpm) if bucket else FixedWindow(rpm, MINUTE)
-        self._tokens: Level = Bucket(tpm) if bucket else FixedWindow(tpm, MINUTE)
-        # The headers know nothing of the one-second windows, as at the providers that
-        # have them: the requests of the minute are counted beside.
-        self._seconds = FixedWindow(rpm / MINUTE, 1.0) if window is Window.SECOND else None
+    def __init__(self, limits: Sequence[Limit]) -> None:
+        self._limits = tuple(limits)
 
-    def admit(self, tokens: int, now: float) -> Decision:
-        """Charge one request of `tokens`, or say what it has to wait for."""
-        if tokens > self._tokens.limit:
-            return TooLarge(requested=tokens, quotas=self.quotas(now))
-        for_tokens = self._tokens.wait(tokens, now)
-        for_requests = max(level.wait(1, now) for level in self._request_levels())
-        if for_tokens == 0 and for_requests == 0:
-            self._tokens.take(tokens, now)
-            for level in self._request_levels():
-                level.take(1, now)
+    def admit(self, charges: Charges, now: float) -> Decision:
+        """Charge a request, or say what it has to wait for."""
+        charged = [limit for limit in self._limits if limit.meter in charges]
+        for limit in charged:
+            if limit.told and charges[limit.meter] > limit.level.limit:
+                return TooLarge(
+                    meter=limit.meter,
+                    limit=int(limit.level.limit),
+                    requested=charges[limit.meter],
+                    quotas=self.quotas(now),
+                )
+        # A charge of nothing still needs a limit that is not overdrawn: output that is
+        # counted as it is generated refuses the next call, not the one that overdraws.
+        waits = [limit.level.wait(max(1, charges[limit.meter]), now) for limit in charged]
+        longest = max(waits, default=0.0)
+        if longest == 0:
+            for limit in charged:
+                limit.level.take(charges[limit.meter], now)
             return Admitted(quotas=self.quotas(now))
-        by_tokens = for_tokens >= for_requests
-        quotas = self.quotas(now)
-        quota = quotas.tokens if by_tokens else quotas.requests
+        # Of limits that open together, the later in the list is named: tokens.
+        binding = next(
+            limit
+            for limit, wait in reversed(list(zip(charged, waits, strict=True)))
+            if wait == longest
+        )
+        return self._refusal(binding, charges[binding.meter], longest, now)
+
+    def _refusal(self, limit: Limit, amount: int, wait: float, now: float) -> Refused:
+        told = limit if limit.told else self._told(limit.meter) or limit
+        most = int(told.level.limit)
         return Refused(
-            meter=Meter.TOKENS if by_tokens else Meter.REQUESTS,
-            used=quota.limit - quota.remaining,
-            requested=tokens if by_tokens else 1,
-            retry_after=max(for_tokens, for_requests),
-            quotas=quotas,
+            meter=limit.meter,
+            period=limit.period,
+            limit=most,
+            used=most - math.floor(told.level.remaining(now)),
+            requested=amount,
+            retry_after=wait,
+            quotas=self.quotas(now),
         )
 
+    def refusal(self, meter: Meter, wait: float, now: float) -> Refused | None:
+        """What a refusal by `meter` would say now; None where there is no such limit."""
+        limit = self._told(meter)
+        return None if limit is None else self._refusal(limit, 1, wait, now)
+
+    def adjust(self, charges: Charges, now: float) -> None:
+        """Charge more, or give back what is negative, without asking."""
+        for limit in self._limits:
+            if charges.get(limit.meter):
+                limit.level.take(charges[limit.meter], now)
+
     def quotas(self, now: float) -> Quotas:
-        """Both limits as they stand."""
-        return Quotas(requests=_quota(self._requests, now), tokens=_quota(self._tokens, now))
+        """Every limit that is told, as it stands; of one meter, the shortest period."""
+        found: dict[Meter, Quota] = {}
+        for limit in self._limits:
+            if limit.told and limit.meter is not Meter.CONCURRENCY:
+                found.setdefault(limit.meter, _quota(limit.level, now))
+        return found
 
-    def requests_allowed(self, now: float) -> float:
-        """The most requests that could have been granted since the start."""
-        return min(level.allowed(now) for level in self._request_levels())
+    def allowed(self, meter: Meter, now: float) -> float:
+        """The most that could have been granted of `meter` since the start."""
+        levels = [limit.level for limit in self._limits if limit.meter is meter]
+        return min((level.allowed(now) for level in levels), default=0.0)
 
-    def tokens_allowed(self, now: float) -> float:
-        """The most tokens that could have been granted since the start."""
-        return self._tokens.allowed(now)
-
-    def _request_levels(self) -> tuple[Level, ...]:
-        return (self._requests, self._seconds) if self._seconds else (self._requests,)
+    def _told(self, meter: Meter) -> Limit | None:
+        return next((lim for lim in self._limits if lim.meter is meter and lim.told), None)
 
 
 def _quota(level: Level, now: float) -> Quota:
     return Quota(
         limit=int(level.limit),
-        remaining=math.floor(level.remaining(now)),
+        remaining=max(0, math.floor(level.remaining(now))),
         reset_after=level.reset_after(now),
     )

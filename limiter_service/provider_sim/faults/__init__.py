@@ -1,0 +1,1 @@
+"""What can go wrong on the way to a caller, and when it does."""
