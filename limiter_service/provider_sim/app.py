@@ -81,8 +81,8 @@ def _unknown_route(http: Request, error: Exception) -> Response:
 
 
 def _dialect_of(path: str) -> Dialect:
-    """The dialect whose routes are nearest to an unknown path; OpenAI's if none is."""
-    for dialect, known in reversed(ROUTES):
-        if path.startswith(known.partition("{")[0]):
+    """The dialect of a known path, or of one that begins alike; else OpenAI's."""
+    for dialect, known in ROUTES:
+        if path == known or known.startswith(f"/{path.split('/')[1]}/"):
             return dialect
     return openai_chat

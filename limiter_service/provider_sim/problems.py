@@ -22,6 +22,7 @@ class Kind(StrEnum):
     CONTEXT = "context-length"
     FILTERED = "content-filter"
     INVALID = "bad-request"
+    MISSING = "not-found"
     ROUTE = "unknown-route"
     METHOD = "wrong-method"
 
@@ -53,10 +54,16 @@ class ErrorAnswer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BadRequestError(Exception):
-    """The request cannot be understood."""
+    """The request cannot be understood, or asks for what is not there."""
 
-    def __init__(self, message: str, param: str | None = None, code: str | None = None) -> None:
-        self.problem = Problem(kind=Kind.INVALID, message=message, param=param, code=code)
+    def __init__(
+        self,
+        message: str,
+        param: str | None = None,
+        code: str | None = None,
+        kind: Kind = Kind.INVALID,
+    ) -> None:
+        self.problem = Problem(kind=kind, message=message, param=param, code=code)
         super().__init__(message)
 
 

@@ -237,7 +237,7 @@ class Server:
         found = self._responses.get(identity)
         if found is None:
             text = f"Response with id '{identity}' not found."
-            raise BadRequestError(text, "response_id", "not_found")
+            raise BadRequestError(text, "id", kind=Kind.MISSING)
         return found
 
     def _stamp(self) -> Stamp:

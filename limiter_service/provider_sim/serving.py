@@ -31,13 +31,22 @@ def sim_config(app: Starlette, *, host: str, port: int, log_level: str) -> uvico
         http=_HeldConnection,
         log_level=log_level,
         access_log=False,
+        lifespan="off",
         # Calls in flight are simulated as well: nobody needs to wait for them.
         timeout_graceful_shutdown=1,
     )
 
 
 class _QuietServer(uvicorn.Server):
-    """Leaves signals to whoever runs the loop."""
+    """Leaves signals to whoever runs the loop, and stops at once."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.stop = asyncio.Event()
+
+    async def main_loop(self) -> None:
+        await self.on_tick(0)
+        await self.stop.wait()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -56,7 +65,6 @@ async def running(app: Starlette) -> AsyncIterator[str]:
         listener.listen(server.config.backlog)  # callers may come before it accepts
         yield f"http://{host}:{port}"
     finally:
-        server.should_exit = True
-        server.force_exit = True
+        server.stop.set()
         await serving
         listener.close()

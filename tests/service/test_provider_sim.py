@@ -16,6 +16,7 @@ from limiter_service.provider_sim import (
     Window,
     create_sim_app,
 )
+from limiter_service.provider_sim.accounting import Sizes, plain
 from limiter_service.provider_sim.headers import go_duration, retry_headers
 from limiter_service.provider_sim.limits import (
     Admitted,
@@ -24,7 +25,6 @@ from limiter_service.provider_sim.limits import (
     Meter,
     Refused,
     TooLarge,
-    charge_of,
 )
 from limiter_service.provider_sim.provider import Ask, Provider
 
@@ -61,8 +61,16 @@ def events(text: str) -> list[str]:
     return [event.removeprefix("data: ") for event in text.split("\n\n") if event]
 
 
+def account(*, rpm: int, tpm: int, window: Window) -> Budget:
+    return Budget(plain.limits(SimOptions(rpm=rpm, tpm=tpm, window=window)))
+
+
+def ask(budget: Budget, tokens: int, now: float) -> Decision:
+    return budget.admit({Meter.REQUESTS: 1, Meter.TOKENS: tokens}, now)
+
+
 def granted(budget: Budget, tokens: int, now: float) -> bool:
-    return isinstance(budget.admit(tokens, now), Admitted)
+    return isinstance(ask(budget, tokens, now), Admitted)
 
 
 def refused(decision: Decision) -> Refused:
@@ -75,45 +83,45 @@ class TestWindows:
 
     def test_bucket_refills_continuously(self) -> None:
         """A full bucket grants a minute's worth at once, then at the rate of the limit."""
-        budget = Budget(rpm=1000, tpm=6000, window=Window.BUCKET)
+        budget = account(rpm=1000, tpm=6000, window=Window.BUCKET)
         assert granted(budget, 6000, 0.0)
-        assert refused(budget.admit(100, 0.5)).retry_after == pytest.approx(0.5)
+        assert refused(ask(budget, 100, 0.5)).retry_after == pytest.approx(0.5)
         assert granted(budget, 100, 1.0)
         assert not granted(budget, 100, 1.5)
 
     def test_bucket_never_holds_more_than_its_limit(self) -> None:
         """An idle hour earns no more than one minute."""
-        budget = Budget(rpm=1000, tpm=6000, window=Window.BUCKET)
+        budget = account(rpm=1000, tpm=6000, window=Window.BUCKET)
         assert granted(budget, 6000, 3600.0)
         assert not granted(budget, 1, 3600.0)
 
     def test_minute_opens_at_its_boundary(self) -> None:
         """A fixed minute that is spent grants again when the next one begins."""
-        budget = Budget(rpm=1000, tpm=6000, window=Window.MINUTE)
+        budget = account(rpm=1000, tpm=6000, window=Window.MINUTE)
         assert granted(budget, 6000, 59.0)
-        assert refused(budget.admit(1, 59.5)).retry_after == pytest.approx(0.5)
+        assert refused(ask(budget, 1, 59.5)).retry_after == pytest.approx(0.5)
         assert granted(budget, 6000, 60.0)
 
     def test_second_limits_requests_in_each_second(self) -> None:
         """One-second windows refuse a burst that the minute has room for."""
-        budget = Budget(rpm=120, tpm=6000, window=Window.SECOND)
+        budget = account(rpm=120, tpm=6000, window=Window.SECOND)
         assert [granted(budget, 1, 0.1) for _ in range(3)] == [True, True, False]
-        decision = refused(budget.admit(1, 0.75))
+        decision = refused(ask(budget, 1, 0.75))
         assert decision.meter is Meter.REQUESTS
         assert decision.retry_after == pytest.approx(0.25)
-        assert decision.quotas.requests.remaining == 118
+        assert decision.quotas[Meter.REQUESTS].remaining == 118
         assert granted(budget, 1, 1.0)
 
     def test_second_counts_tokens_by_the_minute(self) -> None:
         """Tokens are not cut into seconds: a large request needs a whole minute's limit."""
-        budget = Budget(rpm=120, tpm=6000, window=Window.SECOND)
+        budget = account(rpm=120, tpm=6000, window=Window.SECOND)
         assert granted(budget, 6000, 0.0)
-        assert refused(budget.admit(1, 30.0)).retry_after == pytest.approx(30.0)
+        assert refused(ask(budget, 1, 30.0)).retry_after == pytest.approx(30.0)
 
     @pytest.mark.parametrize("window", Window)
     def test_a_refusal_charges_nothing(self, window: Window) -> None:
         """Requests that are refused for tokens leave the requests of the minute alone."""
-        budget = Budget(rpm=60, tpm=100, window=window)
+        budget = account(rpm=60, tpm=100, window=window)
         assert granted(budget, 100, 0.0)
         before = budget.quotas(0.0)
         assert not granted(budget, 100, 0.0)
@@ -122,46 +130,49 @@ class TestWindows:
     @pytest.mark.parametrize("window", Window)
     def test_too_large_is_not_a_matter_of_time(self, window: Window) -> None:
         """A request beyond the limit is told so, whatever the level."""
-        budget = Budget(rpm=60, tpm=100, window=window)
-        assert isinstance(budget.admit(101, 0.0), TooLarge)
+        budget = account(rpm=60, tpm=100, window=window)
+        assert isinstance(ask(budget, 101, 0.0), TooLarge)
         assert granted(budget, 100, 0.0)
 
     @pytest.mark.parametrize("window", Window)
     def test_waiting_as_told_is_enough(self, window: Window) -> None:
         """Whoever comes back after the announced time, rounded to milliseconds, gets in."""
         chance = random.Random(11)
-        budget, now = Budget(rpm=90, tpm=5000, window=window), 0.0
+        budget, now = account(rpm=90, tpm=5000, window=window), 0.0
         for _ in range(500):
             tokens = chance.randint(1, 400)
-            decision = budget.admit(tokens, now)
+            decision = ask(budget, tokens, now)
             if isinstance(decision, Refused):
                 now += int(retry_headers(decision.retry_after)["retry-after-ms"]) / 1000
-                decision = budget.admit(tokens, now)
+                decision = ask(budget, tokens, now)
             assert isinstance(decision, Admitted)
 
     @pytest.mark.parametrize("window", Window)
     def test_never_grants_more_than_it_says_it_allowed(self, window: Window) -> None:
         """Under constant pressure the grants stay within the allowance, and near it."""
         chance = random.Random(5)
-        budget, tokens, requests, now = Budget(rpm=300, tpm=9000, window=window), 0, 0, 0.0
+        budget, tokens, requests, now = account(rpm=300, tpm=9000, window=window), 0, 0, 0.0
         while now < 299.0:
             amount = chance.randint(1, 50)
             if granted(budget, amount, now):
                 tokens, requests = tokens + amount, requests + 1
             now += 0.05
-        assert tokens <= budget.tokens_allowed(now)
-        assert requests <= budget.requests_allowed(now)
-        used = max(tokens / budget.tokens_allowed(now), requests / budget.requests_allowed(now))
+        assert tokens <= budget.allowed(Meter.TOKENS, now)
+        assert requests <= budget.allowed(Meter.REQUESTS, now)
+        used = max(
+            tokens / budget.allowed(Meter.TOKENS, now),
+            requests / budget.allowed(Meter.REQUESTS, now),
+        )
         assert used > 0.98
 
 
 def test_charge_rules() -> None:
     """Each rule counts what its provider counts."""
-    sizes = {"input_tokens": 700, "max_output": 1000, "output": 30}
-    assert charge_of(Charge.MAX, **sizes) == 1000
-    assert charge_of(Charge.SUM, **sizes) == 1700
-    assert charge_of(Charge.ACTUAL, **sizes) == 730
-    assert charge_of(Charge.MAX, input_tokens=700, max_output=0, output=30) == 700
+    sizes = Sizes(input=700, max_output=1000, output=30)
+    assert plain.charge_of(Charge.MAX, sizes) == 1000
+    assert plain.charge_of(Charge.SUM, sizes) == 1700
+    assert plain.charge_of(Charge.ACTUAL, sizes) == 730
+    assert plain.charge_of(Charge.MAX, Sizes(input=700, output=30)) == 700
 
 
 @pytest.mark.parametrize(
@@ -235,6 +246,8 @@ class TestAnswers:
             "prompt_tokens": 900,
             "completion_tokens": 7,
             "total_tokens": 907,
+            "prompt_tokens_details": {"cached_tokens": 0},
+            "completion_tokens_details": {"reasoning_tokens": 0},
         }
         [choice] = body["choices"]
         assert choice["finish_reason"] == "stop"
@@ -300,6 +313,8 @@ class TestAnswers:
             "prompt_tokens": 4,
             "completion_tokens": 3,
             "total_tokens": 7,
+            "prompt_tokens_details": {"cached_tokens": 0},
+            "completion_tokens_details": {"reasoning_tokens": 0},
         }
 
     @pytest.mark.skipif(not CAPTURED.exists(), reason="captured streams are not on this machine")

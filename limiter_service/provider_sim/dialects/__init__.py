@@ -24,7 +24,7 @@ _DIALECTS: tuple[tuple[Dialect, str, tuple[str, ...]], ...] = (
         gemini,
         "gemini",
         (
-            "/v1beta/models/{model}:{verb}",
+            "/{version}/models/{model}:{verb}",
             "/v1/projects/{project}/locations/{place}/publishers/google/models/{model}:{verb}",
         ),
     ),

@@ -119,13 +119,14 @@ def _refusal(problem: Problem) -> str:
     refused, wait = problem.refused, problem.retry_after or 0.0
     operation = f"Requests to the ChatCompletions_Create Operation for {problem.model}"
     calls = isinstance(refused, Refused) and refused.meter is Meter.REQUESTS
+    counted = "call" if calls else "token"
     if isinstance(refused, TooLarge):
         return (
             f"{operation} need {refused.requested} tokens and exceed the token rate limit of"
             f" {refused.limit} of your {_PRICE_TIER}."
         )
     return (
-        f"{operation} have exceeded {'call' if calls else 'token'} rate limit of your {_PRICE_TIER}."
+        f"{operation} have exceeded {counted} rate limit of your {_PRICE_TIER}."
         f" Please retry after {max(1, whole_seconds(wait))} seconds."
     )
 

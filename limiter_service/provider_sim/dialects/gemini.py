@@ -56,16 +56,17 @@ class Content(msgspec.Struct, frozen=True):
 
 
 class Declaration(msgspec.Struct, frozen=True):
-    """A function on offer, in either of the names of its schema."""
+    """A function on offer, under any of the names that its schema may have."""
 
     name: str
     parameters: Json | None = None
+    parameters_json_schema: Json | None = None
     parametersJsonSchema: Json | None = None  # noqa: N815 - the provider's name
 
     @property
     def schema(self) -> Json:
         """The schema of its arguments."""
-        return self.parameters or self.parametersJsonSchema or {}
+        return self.parameters or self.parametersJsonSchema or self.parameters_json_schema or {}
 
 
 class ToolSet(msgspec.Struct, frozen=True, rename="camel"):

@@ -186,8 +186,10 @@ def _describe(problem: Problem) -> tuple[int, str, str | None, str]:
                 400,
                 "invalid_request_prompt",
                 "3051",
-                (f"Prompt contains {too_long(problem)} tokens, too large for model with"
-                f" {CONTEXT_WINDOW} maximum context length"),
+                (
+                    f"Prompt contains {too_long(problem)} tokens, too large for model with"
+                    f" {CONTEXT_WINDOW} maximum context length"
+                ),
             )
         case Kind.MODEL:
             return 400, "invalid_model", "1500", f"Invalid model: {problem.model}"

@@ -53,8 +53,10 @@ _PLAIN: dict[Kind, tuple[int, str, str | None, str]] = {
         401,
         "invalid_request_error",
         "invalid_api_key",
-        ("Incorrect API key provided: sk-sim. You can find your API key at"
-        " https://platform.openai.com/account/api-keys."),
+        (
+            "Incorrect API key provided: sk-sim. You can find your API key at"
+            " https://platform.openai.com/account/api-keys."
+        ),
     ),
     Kind.PERMISSION: (
         403,
@@ -92,6 +94,8 @@ def describe(problem: Problem) -> tuple[int, ApiError]:
         case Kind.MODEL:
             text = f"The model `{problem.model}` does not exist or you do not have access to it."
             return 404, _invalid_request(text, code="model_not_found")
+        case Kind.MISSING:
+            return 404, _invalid_request(problem.message, param=problem.param)
         case Kind.ROUTE:
             return 404, _invalid_request(f"Invalid URL ({problem.message})")
         case Kind.METHOD:

@@ -64,7 +64,7 @@ _COUNTED = {
 _TIMED = {Effect.STALL_BEFORE_HEADERS, Effect.STALL_BEFORE_TOKEN, Effect.SLOW_FIRST_TOKEN}
 _NAMED = {Effect.ERROR, Effect.ERROR_BODY}
 # What only a request itself can bring about.
-_NO_FAULTS = {Kind.ROUTE, Kind.METHOD, Kind.INVALID, Kind.TOO_LARGE}
+_NO_FAULTS = {Kind.MISSING, Kind.ROUTE, Kind.METHOD, Kind.INVALID, Kind.TOO_LARGE}
 _SEPARATE = re.compile(r"\s*,\s*")
 _SPAN = re.compile(r"(\d{1,9})(?:\.\.(\d{1,9}))?", re.ASCII)
 _RULE = re.compile(r"(.*\S)\s*@\s*(\S+)", re.DOTALL)
