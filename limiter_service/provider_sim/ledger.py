@@ -21,7 +21,7 @@ class Count(msgspec.Struct, kw_only=True):
     `served` were answered with status 200 to the end, `refused` by a limit, `failed` with
     another error, `dropped` were cut by a fault and `hung_up` by their callers. Those that
     are `running` were admitted and have not ended. Tokens are those of answers that ran,
-    output as far as it left.
+    output as far as it was generated.
     """
 
     requests: int = 0

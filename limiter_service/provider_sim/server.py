@@ -102,10 +102,10 @@ class Server:
         if http.query_params.get("stream") == "true":
             # All of it was generated when it was asked for first.
             left = islice(dialect.frames(request, reply), 0 if after is None else after + 1, None)
-            steps: Iterator[Step] = (Send(frame.data, 0.0, frame.place) for frame in left)
+            steps: Iterator[Step] = (Send(f.data, 0.0, f.place, f.tokens) for f in left)
             media_type = dialect.STREAM_TYPE
         else:
-            steps, media_type = iter([Send(dialect.plain(request, reply), 0.0)]), JSON
+            steps, media_type = iter([Send(dialect.plain(request, reply), 0.0, tokens=1)]), JSON
         head = Head(status=200, media_type=media_type, headers={})
         visit = self._visit(sight, faults)
         ask = Ask(input_tokens=reply.input_tokens, model=request.model, key=key)

@@ -40,8 +40,7 @@ def _damage(
         case Effect.STALL_BEFORE_HEADERS:
             return replace(script, before=(*script.before, Pause(fault.seconds)))
         case Effect.STALL_BEFORE_TOKEN | Effect.SLOW_FIRST_TOKEN:
-            stall = _paused(script.steps, Place.CONTENT, fault.seconds)
-            return replace(script, steps=stall)
+            return replace(script, steps=_paused(script.steps, fault.seconds))
         case Effect.STALL_AFTER_CHUNKS:
             return replace(script, steps=_then(script.steps, fault, [Pause(fault.seconds)]))
         case Effect.DROP_AFTER_BYTES:
@@ -114,7 +113,7 @@ def _then(
     due = False
     for step in steps:
         last = isinstance(step, Send) and step.place in {Place.CLOSING, Place.END}
-        content = isinstance(step, Send) and step.place is Place.CONTENT and bool(step.data)
+        content = isinstance(step, Send) and step.is_chunk
         if not due and ((content and left == 0) or last):
             due = True
             yield from _at(inserted, step)
@@ -145,11 +144,11 @@ def _cut(steps: Iterator[Step], fault: Fault) -> Iterator[Step]:
     yield Drop(fault.reset)
 
 
-def _paused(steps: Iterator[Step], place: Place, seconds: float | None) -> Iterator[Step]:
-    """A pause before the first step of a kind."""
+def _paused(steps: Iterator[Step], seconds: float | None) -> Iterator[Step]:
+    """A pause before the first output, shown or not."""
     waiting = True
     for step in steps:
-        if waiting and isinstance(step, Send) and step.place is place:
+        if waiting and isinstance(step, Send) and step.tokens:
             waiting = False
             yield Pause(seconds)
         yield step
@@ -161,7 +160,7 @@ def _places(steps: Iterator[Step], places: set[Place]) -> Iterator[Step]:
 
 def _before_each(steps: Iterator[Step], ping: Send) -> Iterator[Step]:
     for step in steps:
-        if isinstance(step, Send) and step.place is Place.CONTENT:
+        if isinstance(step, Send) and step.is_chunk:
             yield replace(ping, at=step.at)
         yield step
 

@@ -15,6 +15,11 @@ class Send(msgspec.Struct, frozen=True, tag=True):
     place: Place = Place.CONTENT
     tokens: int = 0
 
+    @property
+    def is_chunk(self) -> bool:
+        """Whether it carries output that the caller sees."""
+        return self.tokens > 0 and bool(self.data)
+
 
 class Pause(msgspec.Struct, frozen=True, tag=True):
     """Do nothing for some of the caller's seconds; None until the caller hangs up."""
