@@ -6,6 +6,7 @@ import json
 import random
 import zlib
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -20,6 +21,7 @@ from limiter_service.provider_sim.faults.notation import FaultError, parse, pars
 from limiter_service.provider_sim.faults.outages import Outage, Outages, Sight
 
 FAST = SimOptions(rpm=1_000_000, tpm=1_000_000_000, latency=0, tokens_per_second=1e9)
+ROOT = Path(__file__).parents[2]
 SIGHT = Sight("openai-chat", "gpt-4o", "a-key")
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -133,7 +135,7 @@ class TestStalls:
         assert seen.ending == "open"
 
     async def test_pings(self, url: str) -> None:
-        """Keep-alives come, and no word; a count of them ends the stream."""
+        """Pings come, and no word; a count of them ends the stream."""
         seen = await stream(url, "ping-only; every=0.001; count=4")
         assert seen.body.count(b": keep-alive\n\n") == 4
         assert b'"content":"The"' not in seen.body
@@ -149,7 +151,7 @@ class TestStalls:
 
 
 async def _ping_forever(url: str) -> int:
-    """Read a stream of keep-alives until there are some, and hang up."""
+    """Read a stream of pings until there are some, and hang up."""
     headers = {"x-sim-fault": "ping-only; every=0.001"}
     body = PROVIDERS[0].body(True)
     async with (
@@ -263,7 +265,7 @@ class TestDamage:
         assert seen.body[:2] == b"\x1f\x8b"
 
     async def test_pings_between_words(self, url: str) -> None:
-        """Keep-alives before every word, which are all there."""
+        """Pings before every word, which are all there."""
         seen = await stream(url, "pings=2")
         assert seen.body.count(b": keep-alive\n\n") == 14
         assert PROVIDERS[0].stream(seen.body).text == "The water rises behind the gate until"
@@ -321,6 +323,14 @@ class TestNotation:
         [fault] = parse("drop-after-chunks=3..9")
         chance = random.Random(1)
         assert {fault.drawn(chance).number for _ in range(200)} == set(range(3, 10))
+
+    async def test_every_fault_is_documented(self) -> None:
+        """The reference names every fault, and every kind of error that can be asked for."""
+        page = (ROOT / "docs" / "reference" / "provider-sim.md").read_text()
+        with pytest.raises(FaultError) as caught:
+            parse("explode")
+        known = str(caught.value).partition("known: ")[2].split(", ")
+        assert [name for name in known if f"`{name}" not in page] == []
 
 
 class TestOutages:

@@ -70,15 +70,15 @@ def headers(quotas: Quotas, stamp: Stamp) -> dict[str, str]:
 
 
 def _headers(name: str, quota: Quota, stamp: Stamp) -> dict[str, str]:
-    prefix = f"anthropic-ratelimit-{name}"
+    family = f"anthropic-ratelimit-{name}"
     left = quota.remaining
     if name != "requests":
         left = min(quota.limit, round(left / _GRAIN) * _GRAIN)
     full = stamp.date + timedelta(seconds=whole_seconds(quota.reset_after / stamp.speed))
     return {
-        f"{prefix}-limit": str(quota.limit),
-        f"{prefix}-remaining": str(left),
-        f"{prefix}-reset": full.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        f"{family}-limit": str(quota.limit),
+        f"{family}-remaining": str(left),
+        f"{family}-reset": full.strftime("%Y-%m-%dT%H:%M:%SZ"),
     }
 
 

@@ -310,7 +310,7 @@ def _describe(problem: Problem) -> tuple[int, str, str]:
 
 
 def _details(problem: Problem) -> Iterator[Json]:
-    prefix = "type.googleapis.com/google.rpc"
+    family = "type.googleapis.com/google.rpc"
     refused = problem.refused
     limited = problem.kind in {Kind.RATE_LIMIT, Kind.TOO_LARGE}
     if limited and refused is not None:
@@ -325,9 +325,9 @@ def _details(problem: Problem) -> Iterator[Json]:
             "quotaDimensions": {"location": "global", "model": problem.model},
             "quotaValue": str(refused.limit),
         }
-        yield {"@type": f"{prefix}.QuotaFailure", "violations": [violation]}
+        yield {"@type": f"{family}.QuotaFailure", "violations": [violation]}
     if problem.retry_after is not None:
-        yield {"@type": f"{prefix}.RetryInfo", "retryDelay": f"{problem.retry_after:.9g}s"}
+        yield {"@type": f"{family}.RetryInfo", "retryDelay": f"{problem.retry_after:.9g}s"}
     if problem.kind is Kind.KEY:
         domain = "googleapis.com"
-        yield {"@type": f"{prefix}.ErrorInfo", "reason": "API_KEY_INVALID", "domain": domain}
+        yield {"@type": f"{family}.ErrorInfo", "reason": "API_KEY_INVALID", "domain": domain}
