@@ -220,10 +220,10 @@ async def test_cohere() -> None:
     async with simulator(FAST) as url:
 
         def calls() -> tuple[Any, Any]:
-            sdk = cohere.ClientV2(api_key="k", base_url=f"{url}/cohere")
             options = {"additional_headers": FIVE}
             common = {"model": "command-x", "messages": ASK, "request_options": options}
-            return sdk.chat(**common), list(sdk.chat_stream(**common))
+            with cohere.ClientV2(api_key="k", base_url=f"{url}/cohere") as sdk:
+                return sdk.chat(**common), list(sdk.chat_stream(**common))
 
         whole, pieces = await in_thread(calls)
     assert whole.message.content[0].text == TEXT
@@ -241,6 +241,7 @@ async def test_ollama() -> None:
         whole = await sdk.chat(model="llama", messages=ASK)
         pieces = [one async for one in await sdk.chat(model="llama", messages=ASK, stream=True)]
         called = await sdk.chat(model="llama", messages=ASK, tools=[tool])
+        await sdk._client.aclose()
     assert whole.message.content == TEXT
     assert "".join(piece.message.content or "" for piece in pieces) == TEXT
     assert pieces[-1].eval_count == 5
@@ -287,7 +288,9 @@ async def test_bedrock() -> None:
                 messages=[message],
                 toolConfig={"tools": [{"toolSpec": spec}]},
             )
-            return whole, list(stream["stream"])
+            events = list(stream["stream"])
+            sdk.close()
+            return whole, events
 
         whole, events = await in_thread(calls)
     assert whole["stopReason"] == "end_turn"
