@@ -127,22 +127,56 @@ class QueueConfig(_Section, frozen=True, kw_only=True):
 class BreakerConfig(_Section, frozen=True, kw_only=True):
     """When the circuit of a resource opens and how it closes again."""
 
+    enabled: bool = True
+    """Whether outcomes count and circuits refuse at all."""
     window: Duration = 60.0
     """The time over which calls are judged."""
     failure_rate: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.5
     """The share of failed calls that opens the circuit."""
     min_calls: PositiveCount = 20
     """Fewer calls in the window are not judged."""
+    consecutive: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 5
+    """Failures in a row that open it, however few calls there are; 0: none do."""
+    workers: Annotated[int, msgspec.Meta(ge=1, le=32)] = 2
+    """How many workers must see failures, or all where fewer are at work."""
+    slow_ttft: Duration = 60.0
+    """A first token that takes at least this long is slow."""
+    slow_rate: Annotated[float, msgspec.Meta(gt=0, le=1)] | None = 0.8
+    """The share of slow calls that opens it; none: slow calls never do."""
+    throttle_rate: Annotated[float, msgspec.Meta(gt=0, le=1)] | None = None
+    """The share of calls that the provider rate-limits that opens it; none: they never do."""
     open: Duration = 5.0
     """How long the circuit stays open the first time."""
     max_open: Duration = 300.0
-    """How long it stays open at most, when it opens again and again."""
-    probes: PositiveCount = 1
-    """Calls that may probe a half-open circuit at once."""
-    successes: PositiveCount = 2
+    """How long it stays open at most, when it opens again and again. Also bounds what a
+    provider's Retry-After can ask for."""
+    jitter: Annotated[float, msgspec.Meta(ge=0, le=0.5)] = 0.1
+    """By how much of itself an open time is spread, so that circuits do not probe in step."""
+    decay: Duration = 60.0
+    """The healthy time that takes back one doubling of the open time."""
+    probes: Annotated[int, msgspec.Meta(ge=1, le=100)] = 1
+    """Calls that may probe a half-open circuit at once, in the whole fleet."""
+    successes: Annotated[int, msgspec.Meta(ge=1, le=100)] = 2
     """Successful probes that close it."""
     probe_ttl: Duration = 60.0
     """How long a probe may take before another may try."""
+    max_lost: Annotated[int, msgspec.Meta(ge=1, le=100)] = 2
+    """Probes that never report, in a row, that open it again."""
+    ramp: Duration | None = 10.0
+    """After closing, the time in which buckets of the model go from a tenth of their rate
+    to all of it; none: at once."""
+    cooldown: Literal["model", "pool"] = "model"
+    """What pauses when the provider says how long to wait: the model, or the whole pool."""
+    quota_latch: Duration = 3600.0
+    """How long the pool is latched when its quota is exhausted."""
+    credential_latch: Duration = 600.0
+    """How long the pool is latched when its credentials are refused."""
+    credential_failures: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 3
+    """Refused credentials in a row that latch it."""
+    retry_ratio: Fraction | None = 0.2
+    """Retries that each first attempt allows; none: retries are not bounded."""
+    retry_floor: Annotated[float, msgspec.Meta(ge=0, le=100_000)] = 1.0
+    """Retries per second that are allowed without any first attempt."""
 
 
 class PriceConfig(_Section, frozen=True, kw_only=True):
@@ -333,7 +367,7 @@ def _build(
         return [_build(arguments[0], item, f"{path}[{i}]", problems) for i, item in enumerate(raw)]
     try:
         value = msgspec.convert(raw, kind)
-        if kind == Duration:
+        if kind == Duration or (kind == Duration | None and value is not None):
             seconds(value)
     except msgspec.ValidationError as error:
         return _note(problems, path, f"{raw!r}: {_explain(str(error), kind)}")
@@ -367,6 +401,8 @@ def _build_struct(
     built = kind(**values)
     if isinstance(built, LimitConfig):
         _check_limit(path, built, problems)
+    elif isinstance(built, BreakerConfig):
+        _check_breaker(path, built, problems)
     elif isinstance(built, Limited):
         _check_limit_names(path, built, problems)
     elif isinstance(built, QueueConfig):
@@ -470,6 +506,11 @@ def _check_provider(path: str, pool: PoolConfig, problems: list[ConfigProblem]) 
         allowed = ", ".join(tiers_of(provider)) or "none, so give the limits"
         message = f"{pool.tier!r} is no known tier of {provider}; known: {allowed}"
         _note(problems, _join(path, "tier"), message)
+
+
+def _check_breaker(path: str, breaker: BreakerConfig, problems: list[ConfigProblem]) -> None:
+    if seconds(breaker.max_open) < seconds(breaker.open):
+        _note(problems, f"{path}.max_open", f"{breaker.max_open!r} is shorter than `open`")
 
 
 def _check_limit(path: str, limit: LimitConfig, problems: list[ConfigProblem]) -> None:

@@ -77,6 +77,22 @@ class Keys:
         """Where hints about grants are published: a channel, no key."""
         return Key(f"{self._base}q:hints")
 
+    def circuit(self, model: str) -> Key:
+        """The breaker of one model: string."""
+        return Key(f"{self._base}b:model:{model}")
+
+    def pin(self) -> Key:
+        """Latches, cooldown and retry budget of the whole pool: string."""
+        return Key(f"{self._base}b:pool")
+
+    def note(self, model: str) -> Key:
+        """Who holds a model's breaker by hand, and why: string."""
+        return Key(f"{self._base}n:{model}")
+
+    def events(self) -> Key:
+        """What has happened in the pool: stream."""
+        return Key(f"{self._base}e")
+
 
 def line_id(model: str, tenant: str, priority: int) -> bytes:
     """The id of the line of one tenant and priority on one model (lua/lib/waiting)."""

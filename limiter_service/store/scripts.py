@@ -28,6 +28,9 @@ NAMES = (
     "dispatch",
     "cancel",
     "waiters",
+    "override",
+    "circuits",
+    "events",
 )
 
 

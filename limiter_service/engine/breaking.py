@@ -1,0 +1,364 @@
+"""The breaker's words and numbers: policies for the scripts, outcome classes, views. Pure."""
+
+import math
+from collections.abc import Sequence
+from enum import IntEnum
+from zlib import crc32
+
+import msgspec
+
+from limiter_service.config import BreakerConfig, seconds
+from limiter_service.store.commands import pack
+from limiter_wire import (
+    BreakerError,
+    BreakerProbes,
+    BreakerRate,
+    BreakerRates,
+    BreakerState,
+    BreakerView,
+    BreakerWindow,
+    Outcome,
+    OverrideMode,
+    OverrideView,
+    ProviderView,
+)
+
+_MICRO = 1_000_000
+_BUCKETS, _FIELDS, _WINDOW, _PROBES = 12, 6, 26, 98
+_WORKERS = 32
+_DAY = 86_400.0
+_BURST = 0.25  # failures within this time are one event, unless it hits several workers
+_RETRY_MEMORY = 10.0  # for how long a first attempt allows its share of a retry
+_OFF = 2.0  # a share that is never reached
+_SEVERAL = 2  # open models that speak against their provider, not against themselves
+
+
+class Class(IntEnum):
+    """What an outcome is to a circuit (lua/lib/breaker)."""
+
+    SUCCESS = 1
+    FAILURE = 2
+    THROTTLE = 3
+    NEUTRAL = 4
+    QUOTA = 5
+    REFUSED = 6
+
+
+CLASSES: dict[Outcome, Class] = {
+    Outcome.SUCCESS: Class.SUCCESS,
+    Outcome.OVERLOADED: Class.FAILURE,
+    Outcome.SERVER_ERROR: Class.FAILURE,
+    Outcome.TIMEOUT: Class.FAILURE,
+    Outcome.CONNECTION: Class.FAILURE,
+    Outcome.STREAM_INTERRUPTED: Class.FAILURE,
+    Outcome.MALFORMED_STREAM: Class.FAILURE,
+    Outcome.RATE_LIMITED: Class.THROTTLE,
+    Outcome.QUOTA_EXHAUSTED: Class.QUOTA,
+    Outcome.AUTH: Class.REFUSED,
+    Outcome.PERMISSION: Class.REFUSED,
+    # A provider that says so is well, and one that was cancelled has not spoken.
+    Outcome.INVALID_REQUEST: Class.NEUTRAL,
+    Outcome.CONTEXT_LENGTH_EXCEEDED: Class.NEUTRAL,
+    Outcome.NOT_FOUND: Class.NEUTRAL,
+    Outcome.CONTENT_FILTERED: Class.NEUTRAL,
+    Outcome.CANCELLED: Class.NEUTRAL,
+}
+"""What each outcome does: only failures speak against a provider."""
+
+KINDS = tuple(Outcome)
+"""Outcomes by the number that a circuit keeps of its last errors."""
+
+REASONS = (None, "open", "probing", "cooldown", "forced_open", "latched", "retry_budget")
+"""Why the gate refuses, by its number."""
+
+_STATES = (BreakerState.CLOSED, BreakerState.OPEN, BreakerState.HALF_OPEN)
+_MODES = (None, OverrideMode.OPEN, OverrideMode.CLOSED, OverrideMode.OBSERVE)
+_LATCHES = (None, "quota_exhausted", "credentials_refused")
+MODE_NUMBERS = {mode: number for number, mode in enumerate(_MODES) if mode is not None}
+
+
+def policy(config: BreakerConfig, model: str) -> bytes:
+    """The policy that the scripts read (lua/lib/breaker), with the model's name behind it."""
+    longest = _us(config.max_open)
+    life = max(_DAY * _MICRO, 2 * longest, 2 * _us(config.window))
+    return (
+        pack(
+            [
+                max(1, _us(config.window) // _BUCKETS),
+                config.min_calls,
+                config.failure_rate,
+                _OFF if config.slow_rate is None else config.slow_rate,
+                config.consecutive,
+                config.workers,
+                _us(config.open),
+                longest,
+                config.jitter,
+                _us(config.decay),
+                config.probes,
+                config.successes,
+                _us(config.probe_ttl),
+                config.max_lost,
+                life,
+                _OFF if config.throttle_rate is None else config.throttle_rate,
+                0 if config.ramp is None else _us(config.ramp),
+                _BURST * _MICRO,
+                -1 if config.retry_ratio is None else config.retry_ratio,
+                config.retry_floor / _MICRO,
+                _RETRY_MEMORY * _MICRO,
+                _us(config.quota_latch),
+                _us(config.credential_latch),
+                config.credential_failures,
+                config.cooldown == "pool",
+            ]
+        )
+        + model.encode()
+    )
+
+
+def worker_bit(worker: str | None) -> int:
+    """Which of 32 bits stands for a worker in the sets of a circuit; nobody is bit 0."""
+    return crc32(worker.encode()) % _WORKERS if worker else 0
+
+
+class Circuit(msgspec.Struct, frozen=True, kw_only=True):
+    """A stored circuit, decoded; times in the circuit's own microseconds."""
+
+    generation: int = 1
+    skew: float = 0.0
+    seen: float = 0.0
+    span: float = 0.0
+    state: int = 0
+    since: float = 0.0
+    open_until: float = 0.0
+    opened: int = 0
+    closed_at: float = 0.0
+    cool: float = 0.0
+    override: int = 0
+    override_until: float = 0.0
+    passed: int = 0
+    lost: int = 0
+    run: int = 0
+    newest: float = 0.0
+    errors: tuple[tuple[int, float], ...] = ()
+    window: tuple[float, ...] = (0.0,) * (_BUCKETS * _FIELDS)
+    probes: tuple[tuple[float, float], ...] = ()
+
+
+def decode(numbers: Sequence[float] | None) -> Circuit:
+    """The circuit behind its numbers; None is one that nobody has written."""
+    if not numbers:
+        return Circuit()
+    n = numbers
+    return Circuit(
+        generation=int(n[1]),
+        skew=n[2],
+        seen=n[3],
+        span=n[4],
+        state=int(n[5]),
+        since=n[6],
+        open_until=n[7],
+        opened=int(n[8]),
+        closed_at=n[9],
+        cool=n[10],
+        override=int(n[11]),
+        override_until=n[12],
+        passed=int(n[14]),
+        lost=int(n[15]),
+        run=int(n[16]),
+        newest=n[19],
+        errors=tuple((int(n[i]), n[i + 1]) for i in (20, 22, 24) if n[i + 1] > 0),
+        window=tuple(n[_WINDOW:_PROBES]),
+        probes=tuple((n[i], n[i + 1]) for i in range(_PROBES, len(n), 2)),
+    )
+
+
+class Note(msgspec.Struct, frozen=True):
+    """Who holds a circuit, and why."""
+
+    actor: str
+    reason: str
+
+
+def view(
+    resource: str,
+    config: BreakerConfig,
+    circuit: Circuit,
+    note: Note | None,
+    wall: float,
+) -> BreakerView:
+    """A circuit as an operator sees it at *wall* (the store's clock, in microseconds)."""
+    now = max(wall + circuit.skew, circuit.seen)
+    held = circuit.override
+    if held and 0 <= circuit.override_until <= now:
+        held = 0
+    mode = _MODES[held]
+    state = _STATES[circuit.state]
+    live = [until for _, until in circuit.probes if until > now]
+    reason, wait = _refusal(config, circuit, held, live, now)
+    opened, longest = circuit.opened, seconds(config.max_open)
+    if circuit.state == 0:
+        opened = max(0, opened - int((now - circuit.closed_at) // _us(config.decay)))
+
+    def time(then: float) -> float | None:
+        return (then - circuit.skew) / _MICRO if then > 0 else None
+
+    return BreakerView(
+        resource=resource,
+        state=state,
+        effective=_effective(state, mode),
+        generation=circuit.generation,
+        since=time(circuit.since),
+        retry_after=wait,
+        reason=reason,
+        window=_window(config, circuit, now),
+        rates=_rates(config, circuit, now),
+        consecutive=circuit.run,
+        probes=BreakerProbes(
+            limit=config.probes,
+            needed=config.successes,
+            held=len(live),
+            expires=time(min(live)) if live else None,
+            ok=circuit.passed,
+            lost=circuit.lost,
+        ),
+        open_count=circuit.opened,
+        next_open_duration=min(longest, seconds(config.open) * 2.0 ** min(opened, 60)),
+        cooldown_until=time(circuit.cool) if circuit.cool > now else None,
+        ramp=_ramp(config, circuit, now),
+        override=None
+        if mode is None
+        else OverrideView(
+            mode=mode,
+            until=time(circuit.override_until),
+            actor=note.actor if note else "",
+            reason=note.reason if note else "",
+        ),
+        last_errors=[
+            BreakerError(outcome=KINDS[kind], time=time(at) or 0.0) for kind, at in circuit.errors
+        ],
+    )
+
+
+def _effective(state: BreakerState, mode: OverrideMode | None) -> BreakerState:
+    match mode:
+        case None:
+            return state
+        case OverrideMode.OPEN:
+            return BreakerState.OPEN
+        case _:
+            return BreakerState.CLOSED
+
+
+def _refusal(
+    config: BreakerConfig, circuit: Circuit, held: int, live: Sequence[float], now: float
+) -> tuple[str | None, float | None]:
+    """Why a call would be refused, and for how long; as `gate` in lua/lib/breaker."""
+    if held == 1:
+        until = circuit.override_until
+        return "forced_open", None if until < 0 else (until - now) / _MICRO
+    if held:
+        return None, None
+    if circuit.state == 1 and now < circuit.open_until:
+        return "open", (max(circuit.open_until, circuit.cool) - now) / _MICRO
+    if circuit.cool > now:
+        return "cooldown", (circuit.cool - now) / _MICRO
+    busy = len(live) >= config.probes or len(live) + circuit.passed >= config.successes
+    if circuit.state == 2 and live and busy:  # noqa: PLR2004  # half-open
+        return "probing", min(1.0, (min(live) - now) / _MICRO)
+    return None, None
+
+
+def _live(circuit: Circuit, now: float) -> list[tuple[float, ...]]:
+    """The buckets of the window that count at *now*."""
+    if circuit.span <= 0:
+        return []
+    newest = math.floor(now / circuit.span)
+    slots = range(max(newest - _BUCKETS + 1, int(circuit.newest) - _BUCKETS + 1), newest + 1)
+    return [
+        circuit.window[at : at + _FIELDS]
+        for slot in slots
+        if slot <= circuit.newest
+        for at in [slot % _BUCKETS * _FIELDS]
+    ]
+
+
+def _window(config: BreakerConfig, circuit: Circuit, now: float) -> BreakerWindow:
+    buckets = _live(circuit, now)
+    ok, fail, slow, throttle = (int(sum(bucket[i] for bucket in buckets)) for i in range(4))
+    failing = active = 0
+    for bucket in buckets:
+        failing, active = failing | int(bucket[4]), active | int(bucket[5])
+    return BreakerWindow(
+        seconds=seconds(config.window),
+        ok=ok,
+        fail=fail,
+        slow=slow,
+        throttle=throttle,
+        failing_workers=failing.bit_count(),
+        workers=active.bit_count(),
+    )
+
+
+def _rates(config: BreakerConfig, circuit: Circuit, now: float) -> BreakerRates:
+    seen = _window(config, circuit, now)
+    calls = seen.ok + seen.fail
+
+    def rate(part: int, whole: int, threshold: float | None) -> BreakerRate:
+        return BreakerRate(rate=part / whole if whole else 0.0, threshold=threshold)
+
+    return BreakerRates(
+        min_calls=config.min_calls,
+        failure=rate(seen.fail, calls, config.failure_rate),
+        slow=rate(seen.slow, calls, config.slow_rate),
+        throttle=rate(seen.throttle, calls + seen.throttle, config.throttle_rate),
+    )
+
+
+def _ramp(config: BreakerConfig, circuit: Circuit, now: float) -> float:
+    if circuit.state != 0 or circuit.closed_at == 0 or config.ramp is None:
+        return 1.0
+    return min(1.0, 0.1 + 0.9 * (now - circuit.closed_at) / _us(config.ramp))
+
+
+def provider(
+    pool: str,
+    config: BreakerConfig,
+    numbers: Sequence[float] | None,
+    breakers: Sequence[BreakerView],
+    wall: float,
+) -> ProviderView:
+    """What the pool shares (lua/lib/pin), and what its circuits say about the provider."""
+    broken = [
+        each.resource.partition("/")[2] for each in breakers if each.state is not BreakerState.CLOSED
+    ]
+    _, skew, seen, balance, latch, until, since, _, _, refused, cool = numbers or [0.0] * 11
+    now = max(wall + skew, seen)
+    if latch or len(broken) >= _SEVERAL:
+        verdict = "down"
+    else:
+        verdict = "degraded" if broken else "up"
+    return ProviderView(
+        pool=pool,
+        verdict=verdict,
+        open_models=broken,
+        latch=_LATCHES[int(latch)],
+        latched_since=(since - skew) / _MICRO if latch else None,
+        latched_until=(until - skew) / _MICRO if latch else None,
+        cooldown_until=(cool - skew) / _MICRO if cool > now else None,
+        credentials_refused=int(refused),
+        retries_left=_retries(config, balance if numbers else math.inf, now - seen),
+    )
+
+
+def _retries(config: BreakerConfig, balance: float, elapsed: float) -> float | None:
+    """What the retry budget holds *elapsed* microseconds after it held *balance*."""
+    if config.retry_ratio is None:
+        return None
+    floor = config.retry_floor * _RETRY_MEMORY
+    if balance == math.inf:
+        return floor
+    return floor + (balance - floor) * math.exp(-elapsed / (_RETRY_MEMORY * _MICRO))
+
+
+def _us(value: float | str) -> int:
+    return round(seconds(value) * _MICRO)

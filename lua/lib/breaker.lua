@@ -1,0 +1,229 @@
+-- The circuit of one resource: closed, open or half-open, for the whole fleet.
+--
+-- The service sends a policy with each call, and the store keeps a state (lib/layout):
+--
+--   policy  width of a bucket of the window, fewest calls that are judged, share of
+--           failures, share of slow ones, failures in a row, distinct workers, first
+--           open time, longest, jitter, time that takes one back, probes at once,
+--           successes that close, life of a probe, lost probes that reopen, life of the
+--           state, share of throttled ones, ramp after closing, least length of a run;
+--           for the pin: share of retries, retries per microsecond, memory of the retry
+--           budget, life of a quota latch, of a credential latch, refused credentials in
+--           a row, whether a cooldown is the whole pool's; then the model's name as text
+--   state   time from which it is calm, generation, skew, time of the last write, width of
+--           a bucket, state (0 closed, 1 open, 2 half-open), time it was entered, open
+--           until, times opened, closed at, cooling until, override (0 none, 1 open,
+--           2 closed, 3 observe), override until (-1: until cleared), silent about would_open
+--           until, probes passed, probes lost, failures in a row, their workers, time of
+--           the first, number of the newest bucket, the last three errors (kind, time); 12
+--           buckets (ok, failed, slow, throttled, workers that failed, all workers); then
+--           per probe under way its token and its deadline
+--
+-- Workers are sets of 32 bits. A circuit that nobody has written is closed, generation 1.
+-- Every transition makes a new generation, and reports of an older one do not count.
+-- Functions here change a decoded circuit in memory; what they did is `changed`, and
+-- nothing is stored before save_circuit.
+local Q_SPAN, Q_LEAST, Q_FAILURES, Q_SLOW, Q_RUN, Q_WORKERS = 1, 2, 3, 4, 5, 6
+local Q_OPEN, Q_LONGEST, Q_JITTER, Q_DECAY, Q_PROBES, Q_NEEDED = 7, 8, 9, 10, 11, 12
+local Q_LEASE, Q_LOST, Q_LIFE, Q_THROTTLED, Q_RAMP, Q_BURST = 13, 14, 15, 16, 17, 18
+local Q_RATIO, Q_FLOOR, Q_MEMORY, Q_QUOTA, Q_CREDENTIAL = 19, 20, 21, 22, 23
+local Q_REFUSED, Q_WIDE, Q_NUMBERS = 24, 25, 25
+
+local CALM, GENERATION, SHIFT, SEEN, SPAN, STATE, SINCE = 1, 2, 3, 4, 5, 6, 7
+local OPEN_UNTIL, OPENED, CLOSED_AT, COOL, OVERRIDE, OVERRIDE_UNTIL = 8, 9, 10, 11, 12, 13
+local SILENT, PASSED, LOST, RUN, RUN_WORKERS, RUN_SINCE, NEWEST = 14, 15, 16, 17, 18, 19, 20
+local ERRORS, WINDOW, PROBES = 21, 27, 99
+local BUCKETS, FIELDS = 12, 6
+
+local CLOSED, OPEN, HALF = 0, 1, 2
+local FORCED, OBSERVED = 1, 3
+local UNKNOWN_TIME = 1000000000000000000
+
+-- Why a call may not pass.
+local PASS, NOT_OPEN_YET, PROBING, COOLING, HELD_OPEN, LATCHED, RETRIES = 0, 1, 2, 3, 4, 5, 6
+
+-- What became of a call.
+local SUCCESS, FAILURE, THROTTLE, NEUTRAL, QUOTA, REFUSED = 1, 2, 3, 4, 5, 6
+
+local state_names = { "closed", "open", "half_open" }
+local override_names = { "none", "open", "closed", "observe" }
+
+local function breaker_policy(text)
+  return { struct.unpack(string.rep("<d", Q_NUMBERS), text) }
+end
+
+local function clear_window(c)
+  for i = WINDOW, PROBES - 1 do
+    c[i] = 0
+  end
+end
+
+local function void_probes(c)
+  for i = #c, PROBES, -1 do
+    c[i] = nil
+  end
+end
+
+-- Decode a circuit and bring its clock to now. As in lib/scope, time never runs
+-- backwards inside: a clock that steps back is adopted, and `changed` makes the caller
+-- write that down, or deadlines would wait until the clock has caught up.
+local function open_circuit(text, q, wall)
+  local c = text and numbers(text)
+  if c then
+    c[#c] = nil
+  else
+    c = { 0, 1, 0, wall, q[Q_SPAN] }
+    for i = STATE, PROBES - 1 do
+      c[i] = 0
+    end
+  end
+  local now = wall + c[SHIFT]
+  if now < c[SEEN] then
+    c[SHIFT], now, c.changed = c[SHIFT] + c[SEEN] - now, c[SEEN], true
+  end
+  if c[SPAN] ~= q[Q_SPAN] then
+    c[SPAN], c[NEWEST] = q[Q_SPAN], math.floor(now / q[Q_SPAN])
+    clear_window(c)
+  end
+  return c, now
+end
+
+-- Write a circuit back. It expires, unless an operator holds it until further notice.
+local function save_circuit(key, c, q, now)
+  c[SEEN], c[CALM] = now, UNKNOWN_TIME
+  if c[STATE] == CLOSED and c[OVERRIDE] == 0 then
+    c[CALM] = math.max(c[COOL], c[CLOSED_AT] > 0 and c[CLOSED_AT] + q[Q_RAMP] or 0)
+  end
+  local text, held = text_of(c, 1, #c), c[OVERRIDE] > 0 and c[OVERRIDE_UNTIL] or 0
+  if held < 0 then
+    redis.call("SET", key, text)
+  else
+    local life = math.max(q[Q_LIFE], held - now + q[Q_LONGEST])
+    redis.call("SET", key, text, "PX", math.ceil(life / 1000))
+  end
+end
+
+local function note_change(events, from, to, why, c)
+  events[#events + 1] = {
+    "type", "breaker", "from", state_names[from + 1], "to", state_names[to + 1],
+    "reason", why, "generation", string.format("%.0f", c[GENERATION]),
+  }
+end
+
+local function note_override(events, from, to, why, c)
+  events[#events + 1] = {
+    "type", "override", "from", override_names[from + 1], "to", override_names[to + 1],
+    "reason", why, "generation", string.format("%.0f", c[GENERATION]),
+  }
+end
+
+-- A new state is a new generation and starts from nothing.
+local function enter(c, state, now, why, events)
+  local from = c[STATE]
+  c[STATE], c[SINCE], c[GENERATION], c.changed = state, now, c[GENERATION] + 1, true
+  c[PASSED], c[LOST], c[RUN], c[RUN_WORKERS], c[RUN_SINCE] = 0, 0, 0, 0, 0
+  clear_window(c)
+  void_probes(c)
+  note_change(events, from, state, why, c)
+end
+
+-- Open, longer each time: twice as long as the last time, less what a healthy time since
+-- has earned back. `asked` is the provider's Retry-After, `luck` in [0, 1) spreads.
+local function trip(c, q, now, asked, luck, why, events)
+  if c[STATE] == CLOSED then
+    c[OPENED] = math.max(0, c[OPENED] - math.floor((now - c[CLOSED_AT]) / q[Q_DECAY]))
+  end
+  c[OPENED] = c[OPENED] + 1
+  local open = math.min(q[Q_LONGEST], q[Q_OPEN] * 2 ^ (c[OPENED] - 1))
+  open = math.floor(open * (1 + q[Q_JITTER] * (2 * luck - 1)))
+  c[OPEN_UNTIL] = now + math.max(open, math.min(asked, q[Q_LONGEST]))
+  enter(c, OPEN, now, why, events)
+  local event = events[#events]
+  event[#event + 1], event[#event + 2] = "lasts", string.format("%.0f", c[OPEN_UNTIL] - now)
+end
+
+-- Hold the circuit by hand, or let go of it (mode 0): calls under way no longer count.
+local function set_override(c, mode, till, now, why, events)
+  local from = c[OVERRIDE]
+  c[OVERRIDE], c[OVERRIDE_UNTIL], c[SILENT] = mode, till, 0
+  c[GENERATION], c.changed = c[GENERATION] + 1, true
+  note_override(events, from, mode, why, c)
+  if c[STATE] == HALF then
+    c[OPEN_UNTIL] = now
+    enter(c, OPEN, now, "override", events)
+  end
+end
+
+-- An override that is over is lifted by whoever looks first.
+local function lift_override(c, now, events)
+  local till = c[OVERRIDE_UNTIL]
+  if c[OVERRIDE] > 0 and till >= 0 and now >= till then
+    set_override(c, 0, 0, now, "expired", events)
+  end
+end
+
+-- Whether a call may pass: why not, for how long not (-1: nobody knows), and whether it
+-- would be a probe. Nothing is taken: see take_probe.
+local function gate(c, q, now, luck, events)
+  lift_override(c, now, events)
+  if c[OVERRIDE] == FORCED then
+    local till = c[OVERRIDE_UNTIL]
+    return HELD_OPEN, till < 0 and -1 or till - now
+  elseif c[OVERRIDE] > 0 then
+    return PASS, 0
+  end
+  local state, cool = c[STATE], c[COOL]
+  if state == HALF then
+    local at, lost = PROBES, 0
+    while at < #c do
+      if c[at + 1] <= now then
+        table.remove(c, at)
+        table.remove(c, at)
+        lost = lost + 1
+      else
+        at = at + 2
+      end
+    end
+    if lost > 0 then
+      c[LOST], c.changed = c[LOST] + lost, true
+      events[#events + 1] = {
+        "type", "probe_lost", "count", string.format("%.0f", lost),
+        "generation", string.format("%.0f", c[GENERATION]),
+      }
+      if c[LOST] >= q[Q_LOST] then
+        trip(c, q, now, 0, luck, "probes_lost", events)
+        state = OPEN
+      end
+    end
+  end
+  if state == OPEN and now < c[OPEN_UNTIL] then
+    return NOT_OPEN_YET, math.max(c[OPEN_UNTIL], cool) - now
+  elseif cool > now then
+    return COOLING, cool - now
+  elseif state == HALF then
+    local held, first = (#c - PROBES + 1) / 2, now + 1000000
+    if held >= q[Q_PROBES] or held + c[PASSED] >= q[Q_NEEDED] then
+      for at = PROBES, #c, 2 do
+        first = math.min(first, c[at + 1])
+      end
+      return PROBING, first - now
+    end
+  end
+  return PASS, 0, state ~= CLOSED
+end
+
+-- Let a call probe that the gate has passed, once everything else has room for it.
+local function take_probe(c, q, now, token, events)
+  if c[STATE] == OPEN then
+    enter(c, HALF, now, "expired", events)
+  end
+  c[#c + 1], c[#c + 2], c.changed = token, now + q[Q_LEASE], true
+end
+
+-- After closing, the share of their rates at which buckets refill: from a tenth to all.
+local function ramp(c, q, now)
+  if c[STATE] ~= CLOSED or c[CLOSED_AT] == 0 or now >= c[CLOSED_AT] + q[Q_RAMP] then
+    return 1
+  end
+  return 0.1 + 0.9 * (now - c[CLOSED_AT]) / q[Q_RAMP]
+end
