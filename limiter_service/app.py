@@ -14,6 +14,8 @@ from starlette.exceptions import HTTPException
 
 from limiter_service.config import Config
 from limiter_service.engine.admission import Engine
+from limiter_service.engine.circuits import Circuits
+from limiter_service.engine.feed import Feed
 from limiter_service.engine.policy import Policies
 from limiter_service.engine.refusals import Refusal
 from limiter_service.engine.statistics import Wait, Waits
@@ -22,13 +24,14 @@ from limiter_service.http import JSON, encode, problem_headers
 from limiter_service.metrics import Metrics
 from limiter_service.openapi import document
 from limiter_service.pools import Pools
-from limiter_service.routes import health, queue, resources, stats
+from limiter_service.routes import breakers, events, health, queue, resources, stats
 from limiter_service.routes.acquire import acquire
 from limiter_service.routes.batch import batch
 from limiter_service.routes.check import check
 from limiter_service.routes.renew import renew
 from limiter_service.routes.settle import settle
 from limiter_service.settings import Settings
+from limiter_service.store.breaker_commands import BreakerCommands
 from limiter_service.store.client import Client
 from limiter_service.store.commands import Commands
 from limiter_service.store.errors import StoreUnavailable
@@ -72,11 +75,16 @@ def create_app(settings: Settings, store_url: str, pools: Pools) -> Front:
         lifespan=_lifespan,
     )
     app.state.engine, app.state.client, app.state.pools = engine, client, pools
+    operators = BreakerCommands(client)
+    app.state.circuits = Circuits(operators, lambda: engine.policies, settings.key_prefix)
+    app.state.feed = Feed(operators, lambda: [*engine.policies.config.pools], settings.key_prefix)
     app.state.stopping, app.state.key_prefix = False, settings.key_prefix
     app.state.waits, app.state.metrics, app.state.since = waits, metrics, time.monotonic()
     app.include_router(resources.router)
     app.include_router(queue.router)
     app.include_router(stats.router)
+    app.include_router(breakers.router)
+    app.include_router(events.router)
     app.include_router(health.router)
     app.add_route("/openapi.json", _openapi, include_in_schema=False)
     app.add_exception_handler(Refusal, _refusal)

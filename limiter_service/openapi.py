@@ -12,8 +12,12 @@ from limiter_wire import (
     Acquire,
     BatchAnswer,
     BatchRequest,
+    BreakerList,
+    BreakerView,
     Checked,
+    Event,
     Granted,
+    Override,
     Problem,
     QueueView,
     Renew,
@@ -72,6 +76,18 @@ def answers(name: str, *problems: int) -> dict[int | str, dict[str, Any]]:
     return good | {status: _problem(status) for status in (*problems, 413, 431, 500)}
 
 
+def takes(name: str) -> dict[str, Any]:
+    """The documented body of an ordinary route."""
+    content = {kind: {"schema": _reference(name)} for kind in (JSON, MSGPACK)}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+def streams(name: str, *problems: int) -> dict[int | str, dict[str, Any]]:
+    """The documented answers of a route whose answer is a stream of events."""
+    found = answers(name, *problems)
+    return found | {200: _answer(200, name, "text/event-stream")}
+
+
 def _reference(name: str) -> dict[str, str]:
     return {"$ref": _REFERENCE.format(name=name)}
 
@@ -96,6 +112,7 @@ def document(app: FastAPI) -> dict[str, Any]:
             openapi_version="3.1.0",
         )
         types: list[type] = [Problem, Health, ResourceList, ResourceView, QueueView, Stats, Waiting]
+        types += [BreakerList, BreakerView, Override, Event]
         types += [kind for request, answer, *_ in _HOT.values() for kind in (request, answer)]
         _, components = msgspec.json.schema_components(types, ref_template=_REFERENCE)
         whole.setdefault("components", {}).setdefault("schemas", {}).update(components)

@@ -19,6 +19,7 @@ from limiter_wire.breaker import (
     OverrideView,
     ProviderView,
 )
+from limiter_wire.events import Event
 from limiter_wire.leases import (
     Acquire,
     BatchAnswer,
@@ -55,6 +56,7 @@ __all__ = [
     "BreakerWindow",
     "Checked",
     "ErrorCode",
+    "Event",
     "Granted",
     "LimitState",
     "Meter",

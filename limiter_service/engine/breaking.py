@@ -329,14 +329,13 @@ def provider(
 ) -> ProviderView:
     """What the pool shares (lua/lib/pin), and what its circuits say about the provider."""
     broken = [
-        each.resource.partition("/")[2] for each in breakers if each.state is not BreakerState.CLOSED
+        each.resource.partition("/")[2]
+        for each in breakers
+        if each.state is not BreakerState.CLOSED
     ]
     _, skew, seen, balance, latch, until, since, _, _, refused, cool = numbers or [0.0] * 11
     now = max(wall + skew, seen)
-    if latch or len(broken) >= _SEVERAL:
-        verdict = "down"
-    else:
-        verdict = "degraded" if broken else "up"
+    verdict = "down" if latch or len(broken) >= _SEVERAL else "degraded" if broken else "up"
     return ProviderView(
         pool=pool,
         verdict=verdict,

@@ -14,7 +14,8 @@ from hypothesis import target
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 from tests_support.scripts import CLOCK, FAKE_CLOCK, POOL, START
 
-from limiter_service.engine.breaking import REASONS, Circuit as Stored, decode
+from limiter_service.engine.breaking import REASONS, decode
+from limiter_service.engine.breaking import Circuit as Stored
 from limiter_service.store.keys import Keys
 from limiter_service.store.scripts import Script, load
 
@@ -122,7 +123,7 @@ class Circuits(RuleBasedStateMachine):
                 sure = abs(self.pin.balance(pin_now) - 1) > 1e-6
                 if not self.pin.retry(pin_now):
                     why, wait, probe, trial = "retry_budget", -2, False, False
-        decided, events = self._run("trial", 1, [self.token, room, attempt, luck])
+        decided, events = self._run(1, [self.token, room, attempt, luck])
         found = REASONS[decided[0]] or "pass"
         if not sure:
             why = found
@@ -176,7 +177,7 @@ class Circuits(RuleBasedStateMachine):
         self.pin.report(pin_now, r)
         taken = self.circuit.report(now, r)
         order = [CLASSES[r.what], r.generation, r.token, r.worker, r.slow, r.asked, r.early, r.luck]
-        decided, events = self._run("trial", 2, order)
+        decided, events = self._run(2, order)
         assert decided[0] == taken, f"{decided[0]} instead of {taken}"
         done[taken] += 1
         self.past.append(r)
@@ -242,6 +243,48 @@ class Circuits(RuleBasedStateMachine):
             )  # fmt: skip
             self.ask(room=True, attempt=1, luck=0.5)
 
+    @rule(
+        acts=st.lists(
+            st.sampled_from(
+                [*["success"] * 4, "slow", "neutral", "failure", "pause", "lose", "lose"]
+            ),
+            min_size=2,
+            max_size=6,
+        ),
+        healthy=st.sampled_from([0, 0, 20 * US, 61 * US]),
+    )
+    def outage(self, acts: list[str], healthy: int) -> None:
+        """A circuit opens and is probed: probes succeed, fail, are throttled, or are lost."""
+        self.wall += healthy
+        if self.circuit.state == "closed":
+            self.run_of("failure", 13, 0, 3, slow=False, gap=0)
+        if self.circuit.state == "open" and self.circuit.override == "none":
+            self.until(max(self.circuit.open_until, self.circuit.cool))
+        for act in acts:
+            for _ in range(2):
+                self.ask(room=True, attempt=1, luck=0.5)
+            if not self.circuit.probes:
+                return
+            token = next(iter(self.circuit.probes))
+            if act == "lose":
+                self.until(self.circuit.probes[token])
+            elif act == "pause":
+                asked = Report(
+                    what="throttle", generation=self.circuit.generation, token=token, asked=2 * US
+                )
+                self.settle(asked)
+                self.ask(room=True, attempt=1, luck=0.5)
+            else:
+                what, slow = ("success", True) if act == "slow" else (act, False)
+                generation = self.circuit.generation
+                self.settle(Report(what=what, generation=generation, token=token, slow=slow))
+
+    @rule(good=st.integers(1, 2), bad=st.integers(3, 9), rotten=_workers)
+    def bad_worker(self, good: int, bad: int, rotten: int) -> None:
+        """One worker fails while others do not."""
+        self.run_of("success", good, rotten + 1, 2, slow=False, gap=0)
+        self.run_of("failure", bad, rotten, 1, slow=False, gap=US // 8)
+
     @precondition(lambda self: self.circuit.state == "half_open")
     @rule(times=st.integers(1, 4), off=st.sampled_from([-1, 0, 1]))
     def lose_probes(self, times: int, off: int) -> None:
@@ -287,7 +330,7 @@ class Circuits(RuleBasedStateMachine):
         gap=st.sampled_from([0, 50_000, US // 8]),
     )
     def run_of(
-        self, what: str, count: int, worker: int, workers: int, slow: bool, gap: int
+        self, what: str, count: int, worker: int, workers: int, *, slow: bool, gap: int
     ) -> None:
         """Calls of one or more workers end alike."""
         for i in range(count):
@@ -313,23 +356,35 @@ class Circuits(RuleBasedStateMachine):
             self.settle(r)
             self.settle(msgspec.structs.replace(r, what=what, early=True))
 
-    @precondition(lambda self: self.pin.latch != "none")
     @rule(what=st.sampled_from(["success", "quota", "refused", "neutral", "failure"]),
+          first=st.sampled_from(["quota", "refused"]),
           off=st.sampled_from([-1, 0, 0]), die=st.booleans())  # fmt: skip
-    def try_latch(self, what: str, off: int, die: bool) -> None:
-        """A latch ends, one call may try, and its end decides."""
+    def latched(self, what: str, first: str, off: int, die: bool) -> None:
+        """A pool is latched, its time ends, one call may try, and its end decides."""
+        if self.pin.latch == "none":
+            self.run_of(first, 3, 0, 1, slow=False, gap=0)
         now, _ = self.pin.clock.now(self.wall)
         self.wall += max(0, self.pin.until + off - now)
         if self.ask(room=True, attempt=1, luck=0.5):
             self.ask(room=True, attempt=1, luck=0.5)
-            call = next(c for c in reversed(self.calls))
+            call = self.calls[-1]
             if die:
                 self.wall += self.rules.lease
                 self.ask(room=True, attempt=1, luck=0.5)
             self.settle(Report(what=what, generation=call.generation, token=call.token))
             self.ask(room=True, attempt=1, luck=0.5)
 
-    @rule(firsts=st.integers(0, 9), retries=st.integers(1, 12), gap=st.sampled_from([0, US, 5 * US]))
+    @rule(mode=st.sampled_from(["closed", "observe", "observe", "open"]),
+          life=st.sampled_from([-1, 8 * US]))  # fmt: skip
+    def held(self, mode: str, life: int) -> None:
+        """Calls fail while an operator holds the circuit."""
+        self.order(mode=mode, life=life, expected="right")
+        self.run_of("failure", 13, 0, 3, slow=False, gap=0)
+        self.run_of("failure", 2, 0, 2, slow=False, gap=US // 8)
+
+    @rule(
+        firsts=st.integers(0, 9), retries=st.integers(1, 12), gap=st.sampled_from([0, US, 5 * US])
+    )
     def retry_storm(self, firsts: int, retries: int, gap: int) -> None:
         """First attempts, then retries until they are refused."""
         for _ in range(firsts):
@@ -369,7 +424,7 @@ class Circuits(RuleBasedStateMachine):
     def reset(self) -> None:
         """An operator says that all is well."""
         now, stepped = self.circuit.clock.now(self.wall)
-        pin_now, pin_stepped = self.pin.clock.now(self.wall)
+        _, pin_stepped = self.pin.clock.now(self.wall)
         self.circuit.lift(now)
         latched = self.pin.latch != "none" or self.pin.refused or self.pin.cool
         if latched:
@@ -381,7 +436,7 @@ class Circuits(RuleBasedStateMachine):
 
     # Comparison.
 
-    def _run(self, name: str, what: int, values: list[Any]) -> tuple[list[Any], list[Any]]:
+    def _run(self, what: int, values: list[Any]) -> tuple[list[Any], list[Any]]:
         order = struct.pack(f"<{len(values) + 1}d", what, *values)
         answer = self._call(self.loaded.trial, self.keys, [self.policy, order])
         decided, events, self.generation, self.factor = msgspec.msgpack.decode(answer)

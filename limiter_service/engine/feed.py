@@ -1,0 +1,151 @@
+"""What happens in every pool, for those who listen at this replica.
+
+Scripts write events into one stream per pool; whichever replica looks finds all of them. A
+listener has a cursor, the last id that it has seen of each pool, and reads at its own pace:
+nothing is kept for it here, so a slow one costs nobody memory.
+"""
+
+import asyncio
+import contextlib
+import re
+from collections.abc import AsyncIterator, Callable
+
+from limiter_service.engine import ids
+from limiter_service.store.breaker_commands import NEWEST, BreakerCommands
+from limiter_service.store.errors import StoreError
+from limiter_service.store.keys import Keys
+from limiter_wire import Event
+
+Cursor = dict[str, str]
+
+_MICRO = 1_000_000
+_EVERY = 0.25
+_BEGINNING = "0-0"
+_ID = re.compile(r"([A-Za-z0-9._-]{1,64})=(\d{1,20}-\d{1,20})")
+
+
+def cursor_of(text: str | None) -> Cursor | None:
+    """The cursor behind a Last-Event-ID; `0` is the beginning, None and nonsense are now."""
+    if text == "0":
+        return {}
+    parts = [_ID.fullmatch(part) for part in (text or "").split(";")]
+    return {m[1]: m[2] for m in parts if m} if all(parts) else None
+
+
+def text_of(cursor: Cursor) -> str:
+    """A cursor as an event's id."""
+    return ";".join(f"{pool}={last}" for pool, last in sorted(cursor.items())) or "0"
+
+
+class Feed:
+    """Watches the pools while anybody listens."""
+
+    def __init__(
+        self, commands: BreakerCommands, pools: Callable[[], list[str]], prefix: str
+    ) -> None:
+        self._commands, self._pools, self._prefix = commands, pools, prefix
+        self._newest: Cursor = {}
+        self._changed = asyncio.Event()
+        self._listeners = 0
+        self._watching: asyncio.Task[None] | None = None
+
+    async def now(self) -> Cursor:
+        """A cursor behind everything that has happened. Raises StoreError."""
+        pools = self._pools()
+        lasts = await asyncio.gather(*(self._newest_of(pool) for pool in pools))
+        return dict(zip(pools, lasts, strict=True))
+
+    async def follow(self, cursor: Cursor, heartbeat: float) -> AsyncIterator[Event | None]:
+        """Events after *cursor*, which moves along; None when nothing came for *heartbeat*
+        seconds.
+        """
+        async with self._listening():
+            while True:
+                told = False
+                for pool in self._pools():
+                    async for event in self._after(pool, cursor):
+                        told = True
+                        yield event
+                if not told and not await self._wait(cursor, heartbeat):
+                    yield None
+
+    async def _after(self, pool: str, cursor: Cursor) -> AsyncIterator[Event]:
+        """Page by page what *pool* has after *cursor*; nothing when the store is away."""
+        keys = Keys(pool, self._prefix)
+        while True:
+            after = cursor.get(pool, _BEGINNING)
+            if pool in self._newest and not self._ahead(pool, cursor):
+                return
+            try:
+                _, entries = await self._commands.events(keys, after, ids.new_nonce())
+            except StoreError:
+                return
+            for name, fields in entries:
+                cursor[pool] = name
+                yield _event(pool, fields)
+            if not entries:
+                return
+
+    async def _wait(self, cursor: Cursor, heartbeat: float) -> bool:
+        """Whether something happened after *cursor* within *heartbeat* seconds."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(heartbeat):
+                while not any(self._ahead(pool, cursor) for pool in self._pools()):
+                    await self._changed.wait()
+                return True
+        return False
+
+    def _ahead(self, pool: str, cursor: Cursor) -> bool:
+        """Whether *pool* is known to have events after *cursor*."""
+        return _place(self._newest.get(pool)) > _place(cursor.get(pool))
+
+    @contextlib.asynccontextmanager
+    async def _listening(self) -> AsyncIterator[None]:
+        self._listeners += 1
+        if self._watching is None:
+            self._watching = asyncio.create_task(self._watch())
+        try:
+            yield
+        finally:
+            self._listeners -= 1
+            if self._listeners == 0:
+                self._watching.cancel()
+                self._watching, self._newest = None, {}
+
+    async def _watch(self) -> None:
+        while True:
+            with contextlib.suppress(StoreError):
+                newest = await self.now()
+                if newest != self._newest:
+                    self._newest = newest
+                    self._changed.set()
+                    self._changed = asyncio.Event()
+            await asyncio.sleep(_EVERY)
+
+    async def _newest_of(self, pool: str) -> str:
+        keys = Keys(pool, self._prefix)
+        return (await self._commands.events(keys, NEWEST, ids.new_nonce()))[0]
+
+
+def _place(name: str | None) -> tuple[int, int]:
+    milliseconds, _, nth = (name or _BEGINNING).partition("-")
+    return int(milliseconds), int(nth)
+
+
+def _event(pool: str, fields: dict[str, str]) -> Event:
+    def number(name: str) -> int | None:
+        return int(fields[name]) if name in fields else None
+
+    lasts = number("lasts")
+    return Event(
+        time=int(fields["time"]) / _MICRO,
+        type=fields["type"],
+        resource=f"{pool}/{fields['model']}",
+        actor=fields.get("actor"),
+        reason=fields.get("reason"),
+        from_=fields.get("from"),
+        to=fields.get("to"),
+        generation=number("generation"),
+        lasts=None if lasts is None else lasts / _MICRO,
+        count=number("count"),
+    )

@@ -1,0 +1,24 @@
+"""What happens, as `GET /v1/events` tells it."""
+
+import msgspec
+
+from limiter_wire._base import Wire
+
+
+class Event(Wire, frozen=True, kw_only=True, omit_defaults=True):
+    """One thing that happened, at `time` (seconds since 1970).
+
+    `type` is `breaker` (a circuit went `from` one state `to` another), `override`, `reset`,
+    `probe_lost`, `would_open`, `cooldown` or `latch`. `lasts` is in seconds.
+    """
+
+    time: float
+    type: str
+    resource: str
+    actor: str | None = None
+    reason: str | None = None
+    from_: str | None = msgspec.field(name="from", default=None)
+    to: str | None = None
+    generation: int | None = None
+    lasts: float | None = None
+    count: int | None = None

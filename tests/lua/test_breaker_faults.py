@@ -1,0 +1,83 @@
+"""The breaker's model test can fail: each fault below, planted in the Lua, is found by it."""
+
+import pytest
+import redis
+from circuits import TRIAL, machine, scripts
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from limiter_service.store.scripts import part
+
+# What is broken: part, text, its replacement. One line each, as a slip of the pen would be.
+FAULTS = {
+    "reports of an old generation count": ("lib/report", "if r.generation ~= c[GENERATION] then", "if false then"),
+    "opening makes no new generation": ("lib/breaker", "c[GENERATION], c.changed = state, now, c[GENERATION] + 1, true", "c[GENERATION], c.changed = state, now, c[GENERATION] + (state == OPEN and 0 or 1), true"),
+    "the lease of a probe never ends": ("lib/breaker", "if c[at + 1] <= now then", "if false then"),
+    "the lease of a probe ends a microsecond late": ("lib/breaker", "if c[at + 1] <= now then", "if c[at + 1] < now then"),
+    "a probe that reports late still votes": ("lib/report", "if at > #c or c[at + 1] <= now then", "if at > #c then"),
+    "who holds no lease votes": ("lib/report", 'return "nolease"', "c[#c + 1], c[#c + 2], at = r.token, now + 1, #c + 1"),
+    "a lease is taken although a limit refuses": ("trial", "if why ~= PASS or room == 0 then", "if why == PASS and probe then take_probe(c, q, now, token, events) end\n  if why ~= PASS or room == 0 then"),
+    "more probes than the policy allows": ("lib/breaker", "held >= q[Q_PROBES]", "held > q[Q_PROBES]"),
+    "more probes than are needed": ("lib/breaker", "or held + c[PASSED] >= q[Q_NEEDED]", ""),
+    "lost probes never open": ("lib/breaker", "if c[LOST] >= q[Q_LOST] then", "if false then"),
+    "a success does not forgive lost probes": ("lib/report", "c[PASSED], c[LOST] = c[PASSED] + 1, 0", "c[PASSED] = c[PASSED] + 1"),
+    "the last Retry-After wins, not the longest": ("lib/report", "if till > c[COOL] then", "if true then"),
+    "a Retry-After is not bounded": ("lib/report", "local till = now + math.min(r.retry_after, q[Q_LONGEST])", "local till = now + r.retry_after"),
+    "a stale report loses its Retry-After": ("lib/report", "if r.class == THROTTLE and r.retry_after > 0 and q[Q_WIDE] == 0 then", "if r.class == THROTTLE and r.retry_after > 0 and q[Q_WIDE] == 0 and r.generation == c[GENERATION] then"),
+    "a Retry-After does not prolong the opening": ("lib/breaker", "math.max(open, math.min(asked, q[Q_LONGEST]))", "open"),
+    "the window keeps a bucket too long": ("lib/report", "math.max(c[NEWEST], newest - BUCKETS) + 1, newest do", "math.max(c[NEWEST], newest - BUCKETS) + 2, newest do"),
+    "one bad worker opens for the fleet": ("lib/report", "local wanted = math.min(q[Q_WORKERS], count_bits(active % 4294967296))", "local wanted = 1"),
+    "a lone worker never opens": ("lib/report", "local wanted = math.min(q[Q_WORKERS], count_bits(active % 4294967296))", "local wanted = q[Q_WORKERS]"),
+    "a neutral outcome is counted as a success": ("lib/report", "if class == NEUTRAL or (class == SUCCESS and r.early) then", "if class == NEUTRAL then class = SUCCESS end\n  if class == SUCCESS and r.early then"),
+    "a neutral outcome is a vote": ("lib/report", "elseif r.class == SUCCESS then\n    c[PASSED]", "elseif r.class == SUCCESS or r.class == NEUTRAL then\n    c[PASSED]"),
+    "a throttled call is a failure": ("lib/report", "elseif class == THROTTLE then\n    c[at + 3] = c[at + 3] + 1", "elseif false then\n    c[at + 3] = c[at + 3] + 1"),
+    "a slow probe closes": ("lib/report", "if r.class == FAILURE or (r.class == SUCCESS and r.slow) then", "if r.class == FAILURE then"),
+    "a stream counts at its first token and at its end": ("lib/report", "(class == SUCCESS and r.early)", "false"),
+    "a stream that breaks off is two calls": ("lib/report", "      take_back(c)\n", ""),
+    "closing forgets how often it opened": ("lib/report", "c[CLOSED_AT] = now", "c[CLOSED_AT], c[OPENED] = now, 0"),
+    "healthy time earns nothing back": ("lib/breaker", "math.max(0, c[OPENED] - math.floor((now - c[CLOSED_AT]) / q[Q_DECAY]))", "c[OPENED]"),
+    "the open time does not grow": ("lib/breaker", "2 ^ (c[OPENED] - 1)", "1"),
+    "the jitter is one-sided": ("lib/breaker", "(2 * luck - 1)", "luck"),
+    "a burst that hits one worker opens": ("lib/report", "if workers >= wanted and spread then", "if workers >= wanted then"),
+    "a success does not end a run": ("lib/report", "    c[RUN], c[RUN_WORKERS], c[RUN_SINCE] = 0, 0, 0\n", ""),
+    "the cooldown does not hold while half-open": ("lib/breaker", "elseif cool > now then", "elseif cool > now and state ~= HALF then"),
+    "an override never ends": ("lib/breaker", "if c[OVERRIDE] > 0 and till >= 0 and now >= till then", "if false then"),
+    "an override leaves the probes their votes": ("lib/breaker", "if c[STATE] == HALF then\n    c[OPEN_UNTIL] = now", "if false then\n    c[OPEN_UNTIL] = now"),
+    "a circuit held closed opens": ("lib/report", "elseif c[OVERRIDE] == 0 then\n    trip", "elseif true then\n    trip"),
+    "observing tells each time": ("lib/report", "c[SILENT] = now + q[Q_OPEN]", "c[SILENT] = 0"),
+    "an order for another generation is obeyed": ("override", "if expected >= 0 and expected ~= c[GENERATION] then", "if false then"),
+    "a reset leaves the latch": ("override", "    unlatch(p, why, events)\n", ""),
+    "a clock that steps back is not adopted": ("lib/breaker", "c[SHIFT], now, c.changed = c[SHIFT] + c[SEEN] - now, c[SEEN], true", "now = c[SEEN]"),
+    "a clock that steps back is adopted by writers only": ("lib/breaker", "c[SHIFT], now, c.changed = c[SHIFT] + c[SEEN] - now, c[SEEN], true", "c[SHIFT], now = c[SHIFT] + c[SEEN] - now, c[SEEN]"),
+    "all may try when a latch ends": ("lib/pin", "if now < p[P_TRIAL_UNTIL] then", "if false then"),
+    "any success lifts a latch": ("lib/pin", "if trial then\n      unlatch", "if true then\n      unlatch"),
+    "refused credentials need not follow each other": ("lib/pin", "    elseif p[P_REFUSED] > 0 then\n      p[P_REFUSED], p.changed = 0, true\n", ""),
+    "a retry costs nothing": ("lib/pin", "(attempt > 1 and -1 or q[Q_RATIO])", "q[Q_RATIO]"),
+    "first attempts are remembered for ever": ("lib/pin", "math.exp((p[P_SEEN] - now) / q[Q_MEMORY])", "1"),
+    "retries are not refused": ("lib/pin", "return left > 0 and RETRIES or PASS, left, probe, trial", "return PASS, 0, probe, trial"),
+    "the ramp begins at nothing": ("lib/breaker", "return 0.1 + 0.9 *", "return 0.9 *"),
+}  # fmt: skip
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("fault", FAULTS)
+def test_the_model_finds_the_fault(valkey_db: redis.Redis, fault: str) -> None:
+    """Within a few hundred runs, the scripts with this fault differ from the reference."""
+    name, text, replacement = FAULTS[fault]
+    whole = TRIAL if name == "trial" else part(name)
+    assert whole.count(text) == 1, "the fault no longer fits the script"
+    broken = machine(valkey_db, scripts({name: whole.replace(text, replacement)}))
+    with pytest.raises((AssertionError, redis.ResponseError)):
+        run_state_machine_as_test(
+            broken,
+            settings=settings(
+                max_examples=300,
+                stateful_step_count=40,
+                deadline=None,
+                database=None,
+                derandomize=True,
+                suppress_health_check=list(HealthCheck),
+                phases=[Phase.generate],
+                report_multiple_bugs=False,
+            ),
+        )
