@@ -24,17 +24,17 @@ local function answer(letter)
     save_circuit(circuit, c, q, now)
   end
   publish(events, stream, model, wall)
-  return struct.pack("<d", tag) .. letter .. struct.pack("<d", c[GENERATION])
+  return struct.pack("<d", tag) .. letter .. struct.pack("<d", c[C_GENERATION])
 end
 
 lift_override(c, now, events)
 local before = #events
-if expected >= 0 and expected ~= c[GENERATION] then
+if expected >= 0 and expected ~= c[C_GENERATION] then
   return answer("C")
 end
 
 if mode >= 0 then
-  if mode > 0 or c[OVERRIDE] > 0 then
+  if mode > 0 or c[C_OVERRIDE] > 0 then
     local till = mode == 0 and 0 or life < 0 and -1 or now + life
     set_override(c, mode, till, now, why, events)
   end
@@ -45,15 +45,15 @@ else
     p[P_COOL] = 0
     save_pin(pin, p, q, pin_now)
   end
-  if c[STATE] == CLOSED then
+  if c[C_STATE] == CLOSED then
     events[#events + 1] = { "type", "reset", "reason", why }
   end
-  local from = c[STATE]
+  local from = c[C_STATE]
   enter(c, CLOSED, now, why, events)
   if from == CLOSED then
     events[#events] = nil -- no transition: the reset above says it
   end
-  c[OPENED], c[CLOSED_AT], c[COOL], c[OVERRIDE], c[OVERRIDE_UNTIL], c[SILENT] = 0, 0, 0, 0, 0, 0
+  c[C_OPENED], c[C_CLOSED_AT], c[C_COOL], c[C_OVERRIDE], c[C_OVERRIDE_UNTIL], c[C_SILENT] = 0, 0, 0, 0, 0, 0
 end
 for i = before + 1, #events do
   local event = events[i]

@@ -226,6 +226,8 @@ def _kind(kind: mi.Type) -> str:
             return "duration" if inner == _DURATION else _kind(inner)
         case mi.UnionType(types=types):
             return " or ".join(_kind(t) for t in types if not isinstance(t, mi.NoneType))
+        case mi.BoolType():
+            return "boolean"
         case mi.IntType():
             return "integer" + _bounds(kind.gt, kind.ge, kind.le)
         case mi.FloatType():
@@ -314,7 +316,9 @@ def _struct(name: str, schema: dict[str, Any], meanings: Meanings) -> str:
 
 
 _ANSWERS = {"Granted", "Checked", "Settled", "Renewed", "BatchAnswer", "BatchResult", "Health"}
-_ANSWERS |= {"LimitState", "ResourceView", "ResourceList", "Problem"}
+_ANSWERS |= {"LimitState", "ResourceView", "ResourceList", "Problem", "Event", "ProviderView"}
+_ANSWERS |= {"BreakerView", "BreakerList", "BreakerWindow", "BreakerRate", "BreakerRates"}
+_ANSWERS |= {"BreakerProbes", "BreakerError", "OverrideView"}
 
 
 def _schema(schema: dict[str, Any]) -> str:
@@ -377,8 +381,13 @@ def _link(name: str) -> str:
 
 
 def _commands() -> dict[str, Any]:  # typer brings its own click, without public types
+    """Every verb; those of a group by both words."""
     group: Any = typer.main.get_command(command_line)
-    return dict(group.commands)
+    found: dict[str, Any] = {}
+    for name, command in group.commands.items():
+        inner = getattr(command, "commands", {})
+        found |= {f"{name} {verb}": each for verb, each in inner.items()} or {name: command}
+    return found
 
 
 def _range(parameter: Any) -> list[object]:

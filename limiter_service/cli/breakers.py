@@ -73,6 +73,7 @@ def show(
 @breakers.command(name="open")
 def open_(
     resource: Resource,
+    *,
     ttl: Ttl = None,
     until_cleared: Forever = False,
     reason: Why = "",
@@ -89,6 +90,7 @@ def open_(
 @breakers.command()
 def close(
     resource: Resource,
+    *,
     ttl: Ttl = None,
     until_cleared: Forever = False,
     reason: Why = "",
@@ -105,6 +107,7 @@ def close(
 @breakers.command()
 def observe(
     resource: Resource,
+    *,
     ttl: Ttl = None,
     until_cleared: Forever = False,
     reason: Why = "",
@@ -182,31 +185,34 @@ def _show(view: dict[str, Any], output: Output) -> None:
     if output is Output.JSON:
         typer.echo(json.dumps(view, indent=2))
         return
-    seen, rates, probes, held = view["window"], view["rates"], view["probes"], view["override"]
+    seen, probes, held = view["window"], view["probes"], view["override"]
     lines = [
-        ["resource", view["resource"]],
-        ["state", view["state"] + _ago(view["since"])],
-        ["effective", view["effective"]],
-        ["generation", str(view["generation"])],
+        ("resource", view["resource"]),
+        ("state", view["state"] + _ago(view["since"])),
+        ("effective", view["effective"]),
+        ("generation", str(view["generation"])),
     ]
     if view["reason"]:
-        lines.append(["refuses", f"{view['reason']}, {_duration(view['retry_after'])}"])
-    lines.append(["window", f"{seen['ok']} ok, {seen['fail']} failed, {seen['slow']} slow, "
-                  f"{seen['throttle']} throttled in {seen['seconds']:g} s"])  # fmt: skip
+        lines.append(("refuses", f"{view['reason']}, {_duration(view['retry_after'])}"))
+    counts = f"{seen['ok']} ok, {seen['fail']} failed, {seen['slow']} slow"
+    lines.append(("window", f"{counts}, {seen['throttle']} throttled in {seen['seconds']:g} s"))
     for name in ("failure", "slow", "throttle"):
-        most = rates[name]["threshold"]
+        share = view["rates"][name]
+        most = share["threshold"]
         against = "never opens it" if most is None else f"opens it at {most:.0%}"
-        lines.append([f"{name} rate", f"{rates[name]['rate']:.0%}, {against}"])
-    lines += [
-        ["in a row", f"{view['consecutive']} failed"],
-        ["probes", f"{probes['held']} of {probes['limit']} under way, {probes['ok']} of "
-         f"{probes['needed']} passed, {probes['lost']} lost"],
-        ["opened", f"{view['open_count']} times; next for {view['next_open_duration']:g} s"],
-    ]  # fmt: skip
+        lines.append((f"{name} rate", f"{share['rate']:.0%}, {against}"))
+    lines.append(("in a row", f"{view['consecutive']} failed"))
+    under_way = f"{probes['held']} of {probes['limit']} under way"
+    passed = f"{probes['ok']} of {probes['needed']} passed"
+    lines.append(("probes", f"{under_way}, {passed}, {probes['lost']} lost"))
+    longer = f"next for {view['next_open_duration']:g} s"
+    lines.append(("opened", f"{view['open_count']} times; {longer}"))
     if held:
         until = f"until {_clock(held['until'])}" if held["until"] else "until cleared"
-        lines.append(["held", f"{held['mode']} by {held['actor']}, {until}: {held['reason']}"])
-    lines += [["failed", f"{e['outcome']}, {_clock(e['time'])}"] for e in view["last_errors"]]
+        lines.append(("held", f"{held['mode']} by {held['actor']}, {until}: {held['reason']}"))
+    lines += [
+        ("failed", f"{each['outcome']}, {_clock(each['time'])}") for each in view["last_errors"]
+    ]
     typer.echo("\n".join(f"{name:14}{text}" for name, text in lines))
 
 

@@ -29,10 +29,11 @@ local Q_LEASE, Q_LOST, Q_LIFE, Q_THROTTLED, Q_RAMP, Q_BURST = 13, 14, 15, 16, 17
 local Q_RATIO, Q_FLOOR, Q_MEMORY, Q_QUOTA, Q_CREDENTIAL = 19, 20, 21, 22, 23
 local Q_REFUSED, Q_WIDE, Q_NUMBERS = 24, 25, 25
 
-local CALM, GENERATION, SHIFT, SEEN, SPAN, STATE, SINCE = 1, 2, 3, 4, 5, 6, 7
-local OPEN_UNTIL, OPENED, CLOSED_AT, COOL, OVERRIDE, OVERRIDE_UNTIL = 8, 9, 10, 11, 12, 13
-local SILENT, PASSED, LOST, RUN, RUN_WORKERS, RUN_SINCE, NEWEST = 14, 15, 16, 17, 18, 19, 20
-local ERRORS, WINDOW, PROBES = 21, 27, 99
+local C_CALM, C_GENERATION, C_SHIFT, C_SEEN, C_SPAN, C_STATE, C_SINCE = 1, 2, 3, 4, 5, 6, 7
+local C_OPEN_UNTIL, C_OPENED, C_CLOSED_AT, C_COOL, C_OVERRIDE = 8, 9, 10, 11, 12
+local C_OVERRIDE_UNTIL, C_SILENT, C_PASSED, C_LOST, C_RUN = 13, 14, 15, 16, 17
+local C_RUN_WORKERS, C_RUN_SINCE, C_NEWEST = 18, 19, 20
+local C_ERRORS, C_WINDOW, C_PROBES = 21, 27, 99
 local BUCKETS, FIELDS = 12, 6
 
 local CLOSED, OPEN, HALF = 0, 1, 2
@@ -53,13 +54,13 @@ local function breaker_policy(text)
 end
 
 local function clear_window(c)
-  for i = WINDOW, PROBES - 1 do
+  for i = C_WINDOW, C_PROBES - 1 do
     c[i] = 0
   end
 end
 
 local function void_probes(c)
-  for i = #c, PROBES, -1 do
+  for i = #c, C_PROBES, -1 do
     c[i] = nil
   end
 end
@@ -73,16 +74,16 @@ local function open_circuit(text, q, wall)
     c[#c] = nil
   else
     c = { 0, 1, 0, wall, q[Q_SPAN] }
-    for i = STATE, PROBES - 1 do
+    for i = C_STATE, C_PROBES - 1 do
       c[i] = 0
     end
   end
-  local now = wall + c[SHIFT]
-  if now < c[SEEN] then
-    c[SHIFT], now, c.changed = c[SHIFT] + c[SEEN] - now, c[SEEN], true
+  local now = wall + c[C_SHIFT]
+  if now < c[C_SEEN] then
+    c[C_SHIFT], now, c.changed = c[C_SHIFT] + c[C_SEEN] - now, c[C_SEEN], true
   end
-  if c[SPAN] ~= q[Q_SPAN] then
-    c[SPAN], c[NEWEST] = q[Q_SPAN], math.floor(now / q[Q_SPAN])
+  if c[C_SPAN] ~= q[Q_SPAN] then
+    c[C_SPAN], c[C_NEWEST] = q[Q_SPAN], math.floor(now / q[Q_SPAN])
     clear_window(c)
   end
   return c, now
@@ -90,11 +91,11 @@ end
 
 -- Write a circuit back. It expires, unless an operator holds it until further notice.
 local function save_circuit(key, c, q, now)
-  c[SEEN], c[CALM] = now, UNKNOWN_TIME
-  if c[STATE] == CLOSED and c[OVERRIDE] == 0 then
-    c[CALM] = math.max(c[COOL], c[CLOSED_AT] > 0 and c[CLOSED_AT] + q[Q_RAMP] or 0)
+  c[C_SEEN], c[C_CALM] = now, UNKNOWN_TIME
+  if c[C_STATE] == CLOSED and c[C_OVERRIDE] == 0 then
+    c[C_CALM] = math.max(c[C_COOL], c[C_CLOSED_AT] > 0 and c[C_CLOSED_AT] + q[Q_RAMP] or 0)
   end
-  local text, held = text_of(c, 1, #c), c[OVERRIDE] > 0 and c[OVERRIDE_UNTIL] or 0
+  local text, held = text_of(c, 1, #c), c[C_OVERRIDE] > 0 and c[C_OVERRIDE_UNTIL] or 0
   if held < 0 then
     redis.call("SET", key, text)
   else
@@ -106,22 +107,22 @@ end
 local function note_change(events, from, to, why, c)
   events[#events + 1] = {
     "type", "breaker", "from", state_names[from + 1], "to", state_names[to + 1],
-    "reason", why, "generation", string.format("%.0f", c[GENERATION]),
+    "reason", why, "generation", string.format("%.0f", c[C_GENERATION]),
   }
 end
 
 local function note_override(events, from, to, why, c)
   events[#events + 1] = {
     "type", "override", "from", override_names[from + 1], "to", override_names[to + 1],
-    "reason", why, "generation", string.format("%.0f", c[GENERATION]),
+    "reason", why, "generation", string.format("%.0f", c[C_GENERATION]),
   }
 end
 
 -- A new state is a new generation and starts from nothing.
 local function enter(c, state, now, why, events)
-  local from = c[STATE]
-  c[STATE], c[SINCE], c[GENERATION], c.changed = state, now, c[GENERATION] + 1, true
-  c[PASSED], c[LOST], c[RUN], c[RUN_WORKERS], c[RUN_SINCE] = 0, 0, 0, 0, 0
+  local from = c[C_STATE]
+  c[C_STATE], c[C_SINCE], c[C_GENERATION], c.changed = state, now, c[C_GENERATION] + 1, true
+  c[C_PASSED], c[C_LOST], c[C_RUN], c[C_RUN_WORKERS], c[C_RUN_SINCE] = 0, 0, 0, 0, 0
   clear_window(c)
   void_probes(c)
   note_change(events, from, state, why, c)
@@ -130,34 +131,34 @@ end
 -- Open, longer each time: twice as long as the last time, less what a healthy time since
 -- has earned back. `asked` is the provider's Retry-After, `luck` in [0, 1) spreads.
 local function trip(c, q, now, asked, luck, why, events)
-  if c[STATE] == CLOSED then
-    c[OPENED] = math.max(0, c[OPENED] - math.floor((now - c[CLOSED_AT]) / q[Q_DECAY]))
+  if c[C_STATE] == CLOSED then
+    c[C_OPENED] = math.max(0, c[C_OPENED] - math.floor((now - c[C_CLOSED_AT]) / q[Q_DECAY]))
   end
-  c[OPENED] = c[OPENED] + 1
-  local open = math.min(q[Q_LONGEST], q[Q_OPEN] * 2 ^ (c[OPENED] - 1))
+  c[C_OPENED] = c[C_OPENED] + 1
+  local open = math.min(q[Q_LONGEST], q[Q_OPEN] * 2 ^ (c[C_OPENED] - 1))
   open = math.floor(open * (1 + q[Q_JITTER] * (2 * luck - 1)))
-  c[OPEN_UNTIL] = now + math.max(open, math.min(asked, q[Q_LONGEST]))
+  c[C_OPEN_UNTIL] = now + math.max(open, math.min(asked, q[Q_LONGEST]))
   enter(c, OPEN, now, why, events)
   local event = events[#events]
-  event[#event + 1], event[#event + 2] = "lasts", string.format("%.0f", c[OPEN_UNTIL] - now)
+  event[#event + 1], event[#event + 2] = "lasts", string.format("%.0f", c[C_OPEN_UNTIL] - now)
 end
 
 -- Hold the circuit by hand, or let go of it (mode 0): calls under way no longer count.
 local function set_override(c, mode, till, now, why, events)
-  local from = c[OVERRIDE]
-  c[OVERRIDE], c[OVERRIDE_UNTIL], c[SILENT] = mode, till, 0
-  c[GENERATION], c.changed = c[GENERATION] + 1, true
+  local from = c[C_OVERRIDE]
+  c[C_OVERRIDE], c[C_OVERRIDE_UNTIL], c[C_SILENT] = mode, till, 0
+  c[C_GENERATION], c.changed = c[C_GENERATION] + 1, true
   note_override(events, from, mode, why, c)
-  if c[STATE] == HALF then
-    c[OPEN_UNTIL] = now
+  if c[C_STATE] == HALF then
+    c[C_OPEN_UNTIL] = now
     enter(c, OPEN, now, "override", events)
   end
 end
 
 -- An override that is over is lifted by whoever looks first.
 local function lift_override(c, now, events)
-  local till = c[OVERRIDE_UNTIL]
-  if c[OVERRIDE] > 0 and till >= 0 and now >= till then
+  local till = c[C_OVERRIDE_UNTIL]
+  if c[C_OVERRIDE] > 0 and till >= 0 and now >= till then
     set_override(c, 0, 0, now, "expired", events)
   end
 end
@@ -166,15 +167,15 @@ end
 -- would be a probe. Nothing is taken: see take_probe.
 local function gate(c, q, now, luck, events)
   lift_override(c, now, events)
-  if c[OVERRIDE] == FORCED then
-    local till = c[OVERRIDE_UNTIL]
+  if c[C_OVERRIDE] == FORCED then
+    local till = c[C_OVERRIDE_UNTIL]
     return HELD_OPEN, till < 0 and -1 or till - now
-  elseif c[OVERRIDE] > 0 then
+  elseif c[C_OVERRIDE] > 0 then
     return PASS, 0
   end
-  local state, cool = c[STATE], c[COOL]
+  local state, cool = c[C_STATE], c[C_COOL]
   if state == HALF then
-    local at, lost = PROBES, 0
+    local at, lost = C_PROBES, 0
     while at < #c do
       if c[at + 1] <= now then
         table.remove(c, at)
@@ -185,25 +186,25 @@ local function gate(c, q, now, luck, events)
       end
     end
     if lost > 0 then
-      c[LOST], c.changed = c[LOST] + lost, true
+      c[C_LOST], c.changed = c[C_LOST] + lost, true
       events[#events + 1] = {
         "type", "probe_lost", "count", string.format("%.0f", lost),
-        "generation", string.format("%.0f", c[GENERATION]),
+        "generation", string.format("%.0f", c[C_GENERATION]),
       }
-      if c[LOST] >= q[Q_LOST] then
+      if c[C_LOST] >= q[Q_LOST] then
         trip(c, q, now, 0, luck, "probes_lost", events)
         state = OPEN
       end
     end
   end
-  if state == OPEN and now < c[OPEN_UNTIL] then
-    return NOT_OPEN_YET, math.max(c[OPEN_UNTIL], cool) - now
+  if state == OPEN and now < c[C_OPEN_UNTIL] then
+    return NOT_OPEN_YET, math.max(c[C_OPEN_UNTIL], cool) - now
   elseif cool > now then
     return COOLING, cool - now
   elseif state == HALF then
-    local held, first = (#c - PROBES + 1) / 2, now + 1000000
-    if held >= q[Q_PROBES] or held + c[PASSED] >= q[Q_NEEDED] then
-      for at = PROBES, #c, 2 do
+    local held, first = (#c - C_PROBES + 1) / 2, now + 1000000
+    if held >= q[Q_PROBES] or held + c[C_PASSED] >= q[Q_NEEDED] then
+      for at = C_PROBES, #c, 2 do
         first = math.min(first, c[at + 1])
       end
       return PROBING, first - now
@@ -214,7 +215,7 @@ end
 
 -- Let a call probe that the gate has passed, once everything else has room for it.
 local function take_probe(c, q, now, token, events)
-  if c[STATE] == OPEN then
+  if c[C_STATE] == OPEN then
     enter(c, HALF, now, "expired", events)
   end
   c[#c + 1], c[#c + 2], c.changed = token, now + q[Q_LEASE], true
@@ -222,8 +223,8 @@ end
 
 -- After closing, the share of their rates at which buckets refill: from a tenth to all.
 local function ramp(c, q, now)
-  if c[STATE] ~= CLOSED or c[CLOSED_AT] == 0 or now >= c[CLOSED_AT] + q[Q_RAMP] then
+  if c[C_STATE] ~= CLOSED or c[C_CLOSED_AT] == 0 or now >= c[C_CLOSED_AT] + q[Q_RAMP] then
     return 1
   end
-  return 0.1 + 0.9 * (now - c[CLOSED_AT]) / q[Q_RAMP]
+  return 0.1 + 0.9 * (now - c[C_CLOSED_AT]) / q[Q_RAMP]
 end

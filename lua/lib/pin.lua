@@ -138,7 +138,7 @@ end
 -- of two refusals the longer one is told.
 local function admission(c, q, now, p, pin_now, attempt, luck, events)
   local why, wait, probe = gate(c, q, now, luck, events)
-  if c[OVERRIDE] == 0 then
+  if c[C_OVERRIDE] == 0 then
     local pinned, longer, trial = pin_gate(p, pin_now)
     if pinned ~= PASS and (why == PASS or longer > wait) then
       return pinned, longer

@@ -16,22 +16,22 @@ end
 
 -- Let old buckets leave the window. Returns where the newest stands.
 local function roll_window(c, now)
-  local newest = math.floor(now / c[SPAN])
-  for slot = math.max(c[NEWEST], newest - BUCKETS) + 1, newest do
-    local at = WINDOW + slot % BUCKETS * FIELDS
+  local newest = math.floor(now / c[C_SPAN])
+  for slot = math.max(c[C_NEWEST], newest - BUCKETS) + 1, newest do
+    local at = C_WINDOW + slot % BUCKETS * FIELDS
     for i = at, at + FIELDS - 1 do
       c[i] = 0
     end
   end
-  c[NEWEST] = newest
-  return WINDOW + newest % BUCKETS * FIELDS
+  c[C_NEWEST] = newest
+  return C_WINDOW + newest % BUCKETS * FIELDS
 end
 
 -- A call that was counted as a success when its first token came has failed after all:
 -- it stays one call, so the newest success there is makes room.
 local function take_back(c)
-  for slot = c[NEWEST], c[NEWEST] - BUCKETS + 1, -1 do
-    local at = WINDOW + slot % BUCKETS * FIELDS
+  for slot = c[C_NEWEST], c[C_NEWEST] - BUCKETS + 1, -1 do
+    local at = C_WINDOW + slot % BUCKETS * FIELDS
     if c[at] > 0 then
       c[at] = c[at] - 1
       return
@@ -46,16 +46,16 @@ end
 -- many calls at once, unless it hit several workers.
 local function verdict_of(c, q, now)
   local ok, failed, slow, throttled, failing, active = 0, 0, 0, 0, 0, 0
-  for at = WINDOW, PROBES - 1, FIELDS do
+  for at = C_WINDOW, C_PROBES - 1, FIELDS do
     ok, failed, slow = ok + c[at], failed + c[at + 1], slow + c[at + 2]
     throttled = throttled + c[at + 3]
     failing, active = bit.bor(failing, c[at + 4]), bit.bor(active, c[at + 5])
   end
   local calls, least = ok + failed, q[Q_LEAST]
   local wanted = math.min(q[Q_WORKERS], count_bits(active % 4294967296))
-  if q[Q_RUN] > 0 and c[RUN] >= q[Q_RUN] then
-    local workers = count_bits(c[RUN_WORKERS])
-    local spread = now - c[RUN_SINCE] >= q[Q_BURST] or workers >= math.max(2, q[Q_WORKERS])
+  if q[Q_RUN] > 0 and c[C_RUN] >= q[Q_RUN] then
+    local workers = count_bits(c[C_RUN_WORKERS])
+    local spread = now - c[C_RUN_SINCE] >= q[Q_BURST] or workers >= math.max(2, q[Q_WORKERS])
     if workers >= wanted and spread then
       return "consecutive"
     end
@@ -75,7 +75,7 @@ local function verdict_of(c, q, now)
 end
 
 -- Count an outcome in a closed circuit, and open it where the window says so.
-local function count(c, q, now, r, luck, events)
+local function count_outcome(c, q, now, r, luck, events)
   local class, at = r.class, roll_window(c, now)
   if class == NEUTRAL or (class == SUCCESS and r.early) then
     return
@@ -85,7 +85,7 @@ local function count(c, q, now, r, luck, events)
   if class == SUCCESS then
     c[at] = c[at] + 1
     c[at + 2] = c[at + 2] + (r.slow and 1 or 0)
-    c[RUN], c[RUN_WORKERS], c[RUN_SINCE] = 0, 0, 0
+    c[C_RUN], c[C_RUN_WORKERS], c[C_RUN_SINCE] = 0, 0, 0
   elseif class == THROTTLE then
     c[at + 3] = c[at + 3] + 1
   else
@@ -94,16 +94,16 @@ local function count(c, q, now, r, luck, events)
     end
     c[at + 1] = c[at + 1] + 1
     c[at + 4] = with_bit(c[at + 4], r.worker)
-    c[RUN_SINCE] = c[RUN] > 0 and c[RUN_SINCE] or now
-    c[RUN], c[RUN_WORKERS] = c[RUN] + 1, with_bit(c[RUN_WORKERS], r.worker)
+    c[C_RUN_SINCE] = c[C_RUN] > 0 and c[C_RUN_SINCE] or now
+    c[C_RUN], c[C_RUN_WORKERS] = c[C_RUN] + 1, with_bit(c[C_RUN_WORKERS], r.worker)
   end
   local why = verdict_of(c, q, now)
   if not why then
     return
-  elseif c[OVERRIDE] == 0 then
+  elseif c[C_OVERRIDE] == 0 then
     trip(c, q, now, r.retry_after, luck, why, events)
-  elseif c[OVERRIDE] == OBSERVED and now >= c[SILENT] then
-    c[SILENT] = now + q[Q_OPEN]
+  elseif c[C_OVERRIDE] == OBSERVED and now >= c[C_SILENT] then
+    c[C_SILENT] = now + q[Q_OPEN]
     events[#events + 1] = { "type", "would_open", "reason", why }
   end
 end
@@ -111,7 +111,7 @@ end
 -- The vote of a probe: one failure opens, enough successes close, the rest frees the slot.
 -- Without a live lease there is no vote, which makes a repeat of a report harmless.
 local function vote(c, q, now, r, luck, events)
-  local at = PROBES
+  local at = C_PROBES
   while at < #c and c[at] ~= r.token do
     at = at + 2
   end
@@ -124,9 +124,9 @@ local function vote(c, q, now, r, luck, events)
   if r.class == FAILURE or (r.class == SUCCESS and r.slow) then
     trip(c, q, now, r.retry_after, luck, "probe_failed", events)
   elseif r.class == SUCCESS then
-    c[PASSED], c[LOST] = c[PASSED] + 1, 0
-    if c[PASSED] >= q[Q_NEEDED] then
-      c[CLOSED_AT] = now
+    c[C_PASSED], c[C_LOST] = c[C_PASSED] + 1, 0
+    if c[C_PASSED] >= q[Q_NEEDED] then
+      c[C_CLOSED_AT] = now
       enter(c, CLOSED, now, "recovered", events)
     end
   end
@@ -136,34 +136,34 @@ end
 -- Take in one report: `class`, `generation` and `token` of the grant, `worker` (0 to 31),
 -- `slow`, `retry_after` (0: none), `early` (its success was counted at the first token),
 -- `kind` (of an error, for people). `luck` as for trip. Returns what it was taken for.
-local function report(c, q, now, r, luck, events)
+local function take_report(c, q, now, r, luck, events)
   lift_override(c, now, events)
   if r.class == THROTTLE and r.retry_after > 0 and q[Q_WIDE] == 0 then
     local till = now + math.min(r.retry_after, q[Q_LONGEST])
-    if till > c[COOL] then
-      if c[COOL] <= now then
+    if till > c[C_COOL] then
+      if c[C_COOL] <= now then
         local wait = string.format("%.0f", till - now)
         events[#events + 1] = { "type", "cooldown", "reason", "throttled", "lasts", wait }
       end
-      c[COOL], c.changed = till, true
+      c[C_COOL], c.changed = till, true
     end
   end
-  if r.generation ~= c[GENERATION] then
+  if r.generation ~= c[C_GENERATION] then
     return "stale"
   end
   if r.class == QUOTA or r.class == REFUSED then
     r.class = NEUTRAL -- the pin's business; here it frees the slot
   end
-  if r.class == FAILURE and c[STATE] ~= OPEN then
-    for i = ERRORS + 5, ERRORS + 2, -1 do
+  if r.class == FAILURE and c[C_STATE] ~= OPEN then
+    for i = C_ERRORS + 5, C_ERRORS + 2, -1 do
       c[i] = c[i - 2]
     end
-    c[ERRORS], c[ERRORS + 1], c.changed = r.kind, now, true
+    c[C_ERRORS], c[C_ERRORS + 1], c.changed = r.kind, now, true
   end
-  if c[STATE] == HALF then
+  if c[C_STATE] == HALF then
     return vote(c, q, now, r, luck, events)
-  elseif c[STATE] == CLOSED then
-    count(c, q, now, r, luck, events)
+  elseif c[C_STATE] == CLOSED then
+    count_outcome(c, q, now, r, luck, events)
     return "counted"
   end
   return "ignored"

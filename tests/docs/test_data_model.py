@@ -53,6 +53,10 @@ def test_patterns_are_what_keys_are_called() -> None:
         "tenant_scope": keys.tenant_scope("TENANT"),
         "tenant_model_scope": keys.tenant_model_scope("TENANT", "MODEL").replace(":6:", ":LENGTH:"),
         "slots": keys.slots(scope, 10).replace("s:model:MODEL:a", "SCOPE:ID"),
+        "circuit": keys.circuit("MODEL"),
+        "pin": keys.pin(),
+        "note": keys.note("MODEL"),
+        "events": keys.events(),
         "lease": re.sub(r"[0-9a-f]{32}$", "DIGEST", keys.lease("t", "r")),
     } | {name: getattr(keys, name)() for name in QUEUE}
     assert {row[1].strip("`"): row[0].strip("`") for row in rows("Key |")} == real
@@ -66,7 +70,7 @@ def test_every_script_is_a_writer_or_a_reader() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_scripts_name_no_other_keys(name: str) -> None:
     """The KEYS of a script's head are words of the page, with the type that it gives."""
-    typed = r"the (\w+)[^,]*, (?:an? )?(string|sorted set|hash)"
+    typed = r"the (\w+)[^,]*, (?:an? )?(string|sorted set|hash|stream)"
     said = [words for words in keys_of(name).split(";") if "no " not in words]
     named = [re.search(typed, words) for words in said if "as for" not in words]
     known = {(row[2], row[3]) for row in rows("Key |")}

@@ -22,7 +22,7 @@ local function done(...)
   if p.changed then
     save_pin(KEYS[2], p, q, pin_now)
   end
-  return cmsgpack.pack({ { ... }, events, c[GENERATION], ramp(c, q, now) })
+  return cmsgpack.pack({ { ... }, events, c[C_GENERATION], ramp(c, q, now) })
 end
 
 if order[1] == 1 then -- acquire: token, room, attempt, luck
@@ -39,6 +39,6 @@ elseif order[1] == 2 then -- report: class, generation, token, worker, slow, ask
     slow = order[6] > 0, retry_after = order[7], early = order[8] > 0, kind = 4,
   }
   report_to_pin(p, q, pin_now, r, events)
-  local taken = report(c, q, now, r, order[9], events)
+  local taken = take_report(c, q, now, r, order[9], events)
   return done(taken)
 end

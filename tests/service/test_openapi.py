@@ -25,18 +25,25 @@ from tests_support.service import ServiceProcess
 # The document says nothing about the store, so one kind of it is enough.
 pytestmark = pytest.mark.parametrize("server", ["valkey"], indirect=True)
 
+ENDLESS = "/v1/events"
 OPERATIONS = [
+    ("DELETE", "/v1/breakers/{pool}/{model}/override"),
     ("GET", "/livez"),
     ("GET", "/readyz"),
+    ("GET", "/v1/breakers"),
+    ("GET", "/v1/breakers/{pool}/{model}"),
+    ("GET", ENDLESS),
     ("GET", "/v1/queue/{pool}"),
     ("GET", "/v1/resources"),
     ("GET", "/v1/resources/{pool}/{model}"),
     ("GET", "/v1/stats"),
     ("POST", "/v1/acquire"),
     ("POST", "/v1/batch"),
+    ("POST", "/v1/breakers/{pool}/{model}/reset"),
     ("POST", "/v1/check"),
     ("POST", "/v1/renew"),
     ("POST", "/v1/settle"),
+    ("PUT", "/v1/breakers/{pool}/{model}/override"),
 ]
 CHECKS = [
     not_a_server_error,
@@ -98,8 +105,8 @@ def test_every_route_is_documented_and_every_document_is_a_route(
     assert document["openapi"] == "3.1.0"
     for method, path in OPERATIONS:
         asked = path.format(pool="p", model="m")
-        answer = httpx.request(method, f"{url}{asked}")
-        assert answer.status_code not in {404, 405}, asked
+        with httpx.stream(method, f"{url}{asked}") as answer:
+            assert answer.status_code not in {404, 405}, asked
 
 
 def test_every_reference_leads_somewhere_and_every_schema_is_used(document: dict[str, Any]):
@@ -134,6 +141,7 @@ def test_the_document_is_valid(schema: BaseSchema):
         for method, path in OPERATIONS
         for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE)
         if path not in {"/livez", "/v1/stats"} or mode is GenerationMode.POSITIVE  # take nothing
+        if path != ENDLESS
     ],
 )
 def test_answers_are_as_documented(

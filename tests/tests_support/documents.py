@@ -177,11 +177,17 @@ def _check_command(words: list[str], example: Example) -> None:
 
 def _check_verb(verb: str, words: list[str]) -> None:
     command = typer.main.get_command(app)
-    assert verb in command.commands, f"sluicegate has no {verb}"  # type: ignore[attr-defined]  # a group
-    known = {name for p in command.commands[verb].params for name in (*p.opts, *p.secondary_opts)}  # type: ignore[attr-defined]  # a group
-    options = {word.partition("=")[0] for word in words if word.startswith("-")}
+    verbs, rest = [verb], list(words)
+    while True:
+        assert verbs[-1] in command.commands, f"sluicegate has no {' '.join(verbs)}"  # type: ignore[attr-defined]  # a group
+        command = command.commands[verbs[-1]]  # type: ignore[attr-defined]  # a group
+        if not hasattr(command, "commands"):
+            break
+        verbs.append(rest.pop(0))
+    known = {name for p in command.params for name in (*p.opts, *p.secondary_opts)}
+    options = {word.partition("=")[0] for word in rest if word.startswith("-")}
     assert options <= known | {"--help", "-h"}, f"sluicegate {verb} has no {options - known}"
-    assert CliRunner().invoke(app, [verb, "--help"]).exit_code == 0
+    assert CliRunner().invoke(app, [*verbs, "--help"]).exit_code == 0
 
 
 def _check_config(text: str) -> None:
