@@ -19,6 +19,10 @@ local q, wall, events = breaker_policy(ARGV[1]), now_us(), {}
 local model, actor, why = string.sub(ARGV[1], 8 * Q_NUMBERS + 1), ARGV[4], ARGV[5]
 local c, now = open_circuit(redis.call("GET", circuit), q, wall)
 
+if c[C_ORDER] == tag then -- this very order, whose answer was lost
+  return struct.pack("<d", tag) .. "G" .. struct.pack("<d", c[C_GENERATION])
+end
+
 local function answer(letter)
   if c.changed then
     save_circuit(circuit, c, q, now)
@@ -33,6 +37,7 @@ if expected >= 0 and expected ~= c[C_GENERATION] then
   return answer("C")
 end
 
+c[C_ORDER], c.changed = tag, true
 if mode >= 0 then
   if mode > 0 or c[C_OVERRIDE] > 0 then
     local till = mode == 0 and 0 or life < 0 and -1 or now + life
@@ -65,6 +70,6 @@ if mode > 0 and life < 0 then
 elseif mode > 0 then
   redis.call("SET", note, ARGV[3], "PX", math.ceil(life / 1000) + 60000)
 else
-  redis.call("DEL", note)
+  redis.call("UNLINK", note)
 end
 return answer("G")

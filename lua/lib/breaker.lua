@@ -15,8 +15,8 @@
 --           until, times opened, closed at, cooling until, override (0 none, 1 open,
 --           2 closed, 3 observe), override until (-1: until cleared), silent about would_open
 --           until, probes passed, probes lost, failures in a row, their workers, time of
---           the first, number of the newest bucket, the last three errors (kind, time); 12
---           buckets (ok, failed, slow, throttled, workers that failed, all workers); then
+--           the first, number of the newest bucket, the last three errors (kind, time), the
+--           last order of an operator; 12 buckets (ok, failed, slow, throttled, workers that failed, all workers); then
 --           per probe under way its token and its deadline
 --
 -- Workers are sets of 32 bits. A circuit that nobody has written is closed, generation 1.
@@ -33,7 +33,7 @@ local C_CALM, C_GENERATION, C_SHIFT, C_SEEN, C_SPAN, C_STATE, C_SINCE = 1, 2, 3,
 local C_OPEN_UNTIL, C_OPENED, C_CLOSED_AT, C_COOL, C_OVERRIDE = 8, 9, 10, 11, 12
 local C_OVERRIDE_UNTIL, C_SILENT, C_PASSED, C_LOST, C_RUN = 13, 14, 15, 16, 17
 local C_RUN_WORKERS, C_RUN_SINCE, C_NEWEST = 18, 19, 20
-local C_ERRORS, C_WINDOW, C_PROBES = 21, 27, 99
+local C_ERRORS, C_ORDER, C_WINDOW, C_PROBES = 21, 27, 28, 100
 local BUCKETS, FIELDS = 12, 6
 
 local CLOSED, OPEN, HALF = 0, 1, 2

@@ -408,6 +408,7 @@ class Circuits(RuleBasedStateMachine):
         if letter == "G" and (mode != "none" or self.circuit.override != "none"):
             until = 0 if mode == "none" else -1 if life < 0 else now + life
             self.circuit.hold(mode, until, now, "why")
+        self.circuit.dirty |= letter == "G"
         held = letter == "G" and mode != "none"
         assert not held or self.client.exists(self.note), "the note of who holds it"
         self._compare(None, stepped, stepped_pin=False)
@@ -443,11 +444,14 @@ class Circuits(RuleBasedStateMachine):
         return decided or [], events or []
 
     def _order(self, mode: int, life: int, expected: int) -> str:
-        order = struct.pack("<4d", 5, mode, life, expected)
+        self.token += 1
+        order = struct.pack("<4d", self.token, mode, life, expected)
         keys = [*self.keys[:2], self.note, self.keys[2]]
-        answer = self._call(
-            self.loaded.override, keys, [self.policy, order, b"note", b"actor", b"why"]
-        )
+        arguments = [self.policy, order, b"note", b"actor", b"why"]
+        answer = self._call(self.loaded.override, keys, arguments)
+        if answer[8:9] == b"G":
+            again = self._call(self.loaded.override, keys, arguments)
+            assert again == answer, "an order whose answer was lost is given again"
         (self.generation,) = struct.unpack("<d", answer[9:])
         self.factor = -1.0
         return chr(answer[8])
