@@ -47,6 +47,7 @@ class ResourceView(Wire, frozen=True, kw_only=True):
     tenant: str
     limits: list[LimitState]
     in_flight: int | None = None
+    breaker: str = "closed"
     degraded: bool = False
 
 

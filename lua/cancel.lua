@@ -1,9 +1,9 @@
 -- Let a waiter go, or say that nobody holds its caller any more.
 --
 -- KEYS    as for enqueue
--- ARGV    the policy of each scope; the report: tag, 0 to leave or 1 to let go of the
---         caller, replica, time to keep the queue in milliseconds; last, the digest of the
---         request
+-- ARGV    the policy of each scope; that of the breaker; the report: tag, 0 to leave or 1
+--         to let go of the caller, replica, time to keep the queue in milliseconds; last,
+--         the digest of the request
 -- returns the tag, a letter, nothing: G done, R it had been granted and the grant is given
 --         back, A it has been granted and may be fetched, U nobody waits by that name;
 --         or B boundaries stale: the server's time
@@ -18,12 +18,17 @@
 -- @include lib/limits
 -- @include lib/lease
 -- @include lib/holding
+-- @include lib/breaker
+-- @include lib/report
+-- @include lib/pin
+-- @include lib/events
+-- @include lib/admission
 -- @include lib/waiting
 -- @include lib/queue
 
-local scopes = #ARGV - 2
-local report, digest, wall = all(ARGV[scopes + 1]), ARGV[scopes + 2], now_us()
-local tag, letting_go, keep = string.sub(ARGV[scopes + 1], 1, 8), report[2] == 1, report[4]
+local scopes, circuit = #ARGV - 3, #KEYS - 10
+local report, digest, wall = all(ARGV[scopes + 2]), ARGV[scopes + 3], now_us()
+local tag, letting_go, keep = string.sub(ARGV[scopes + 2], 1, 8), report[2] == 1, report[4]
 local t, text, id, names = open_ticket(digest)
 if not t then
   return tag .. "U"
@@ -44,7 +49,11 @@ elseif letting_go then
 end
 
 -- Nobody has learned of the grant, so all of it comes back.
-local texts = redis.call("MGET", unpack(KEYS, 1, scopes))
+local texts = redis.call("MGET", unpack(KEYS, 1, circuit + 1))
+local g = gate_at(circuit, texts, ARGV[scopes + 1], wall)
+if g.c then
+  slow[g.q[Q_PLACE]] = slowed(g)
+end
 local nothing = setmetatable({}, { __index = function() return 0 end })
 if survey(texts, scopes, nothing, 0, wall) == STALE then
   return tag .. "B" .. struct.pack("<d", wall)
@@ -53,6 +62,13 @@ local lease, _, nth, held = open_lease(text, struct.unpack("<d", text), wall)
 if lease then
   settle_lease(lease, nth, held, nothing, 0)
   save_all("", wall)
+  if g.c then
+    local r = { class = NEUTRAL, generation = lease[EPOCH], token = lease[1], retry_after = 0 }
+    report_to_pin(pin, g.q, pin_time, r, g.events)
+    take_report(g.c, g.q, g.now, r, 0.5, g.events)
+    close_gate(g, wall)
+    close_pin(g)
+  end
 end
 redis.call("HDEL", tickets, digest)
 redis.call("ZREM", grants, digest .. struct.pack("<d", t[2]))

@@ -1,12 +1,15 @@
 -- Serve waiters from the front: grant what fits, in fair order, without letting anybody
 -- pass who needs what an earlier one is short of.
 --
--- KEYS    the scopes, strings; the slots of their concurrency limits, sorted sets; no
---         lease; then the queue as for enqueue
--- ARGV    the policy of each scope; the head: tag, replica, most grants, how long a caller
+-- KEYS    the scopes, strings; the slots of their concurrency limits, sorted sets; each the
+--         circuit of a model, a string; the pin of the pool, a string; the events of the
+--         pool, a stream; no lease; then the queue as for enqueue
+-- ARGV    the policy of each scope; that of the breaker of each circuit; the head: tag,
+--         replica, most grants, how long a caller
 --         may be out of sight, how long a grant waits to be fetched, time to keep the queue
---         in milliseconds, whether messages are sharded, number of chains, then for each
---         its shape, number of scopes, and for each scope its place in KEYS and its level
+--         in milliseconds, whether messages are sharded, number of circuits, number of
+--         chains, then for each its shape, which circuit is its model's, number of scopes,
+--         and for each scope its place in KEYS and its level
 --         (1 pool, 2 model, 3 tenant); the ids of the chains in a row: model and tenant; the
 --         channel for messages; last, the ids of tenants that have room again, in a row
 -- returns the tag and a letter, G served, E nobody waits; or B boundaries stale: the server's
@@ -25,39 +28,53 @@
 -- @include lib/limits
 -- @include lib/lease
 -- @include lib/granting
+-- @include lib/breaker
+-- @include lib/pin
+-- @include lib/events
+-- @include lib/admission
 -- @include lib/shortage
 -- @include lib/waiting
 -- @include lib/queue
 -- @include lib/serving
 
-local scopes = #ARGV - 4
-local head = all(ARGV[scopes + 1])
+local head = all(ARGV[#ARGV - 3])
 local wall, replica = now_us(), head[2]
-local tag = string.sub(ARGV[scopes + 1], 1, 8)
+local tag, circuits = string.sub(ARGV[#ARGV - 3], 1, 8), head[8]
+local scopes, pin_at = #ARGV - 4 - circuits, #KEYS - 8
 
 if redis.call("EXISTS", queue) == 0 then
   return { tag .. "E", struct.pack("<dddd", -1, 0, 0, 0), "", {}, {} }
 end
-local texts = scopes > 0 and redis.call("MGET", unpack(KEYS, 1, scopes)) or {}
+local texts = redis.call("MGET", unpack(KEYS, 1, pin_at))
+local gates = {}
+for n = 1, circuits do
+  local at = pin_at - circuits + n - 1
+  gates[n] = open_gate(ARGV[scopes + n], at, texts[at], pin_at, texts[pin_at], wall)
+end
+
+local chains, at = {}, 9
+for n = 1, head[9] do
+  local chain = { shape = head[at + 1], gate = gates[head[at + 2]], scopes = {}, levels = {} }
+  local count = head[at + 3]
+  at = at + 3
+  for i = 1, count do
+    local scope, level = head[at + 1], head[at + 2]
+    chain.scopes[i], chain.levels[i] = scope, level
+    if level == 2 and chain.gate.c then
+      slow[scope] = slowed(chain.gate)
+    end
+    at = at + 2
+  end
+  chains[string.sub(ARGV[#ARGV - 2], 16 * n - 15, 16 * n)] = chain
+end
+
 local nothing = setmetatable({}, { __index = function() return 0 end })
 if survey(texts, scopes, nothing, 0, wall) == STALE then
   return { tag .. "B", struct.pack("<d", wall) }
 end
 redis.call("HSET", book, "r" .. struct.pack("<d", replica), struct.pack("<d", wall))
 
-local chains, at = {}, 8
-for n = 1, head[8] do
-  local chain = { shape = head[at + 1], scopes = {}, levels = {} }
-  local count = head[at + 2]
-  at = at + 2
-  for i = 1, count do
-    chain.scopes[i], chain.levels[i] = head[at + 1], head[at + 2]
-    at = at + 2
-  end
-  chains[string.sub(ARGV[scopes + 2], 16 * n - 15, 16 * n)] = chain
-end
-
-local pass = serve(open_queue(), chains, wall, head[3], head[4], head[5], ARGV[scopes + 4])
+local pass = serve(open_queue(), chains, wall, head[3], head[4], head[5], ARGV[#ARGV])
 
 -- Grants of this and earlier passes: who should ask, and what nobody has asked for.
 local mine, overdue = {}, {}
@@ -79,8 +96,12 @@ end
 -- guarantee.
 if pass.said ~= "" then
   local command = head[7] == 1 and "SPUBLISH" or "PUBLISH"
-  redis.pcall(command, ARGV[scopes + 3], struct.pack("<d", pass.due) .. pass.said)
+  redis.pcall(command, ARGV[#ARGV - 1], struct.pack("<d", pass.due) .. pass.said)
 end
+for n = 1, circuits do
+  close_gate(gates[n], wall)
+end
+close_pin(gates[1])
 close_queue(pass.q, head[6])
 local figures = struct.pack("<dddd", pass.due, pass.more and 1 or 0, pass.q[WAITERS], pass.granted)
 return { tag .. "G", figures, table.concat(mine), pass.missing, overdue }

@@ -3,15 +3,16 @@
 -- KEYS    as for acquire without the queue; then the queue, a string; the order, a sorted
 --         set; the front, a sorted set; the sleepers, a sorted set; the grants, a sorted
 --         set; the book, a hash; the tickets, a hash
--- ARGV    the policy of each scope; the request, as for acquire; the terms: longest wait,
---         replica, step, cost, class, share, period, shape of the chain, most waiters,
---         time to keep the queue in milliseconds, number of scopes before the model's,
+-- ARGV    the policy of each scope; that of the breaker; the request, as for acquire; the
+--         terms: longest wait, replica, step, cost, class, share, period, shape of the
+--         chain, most waiters, time to keep the queue in milliseconds, number of scopes before the model's,
 --         whether the model has one, then for each limit the need ahead that can be served
 --         within the longest wait (-1: not known); last, the names: digest of the request,
 --         id of the line, resource and tenant
 -- returns the nonce, a letter, a body:
 --         G granted, R repeated or fetched: the lease (lib/lease)
 --         C conflict: nothing
+--         P the breaker does not let it pass, and will not in time: as for acquire
 --         D denied, L would wait too long, F the queue is full, W waits, T has waited its
 --           time: number of the binding limit, time
 --           to wait for it (-1 never), place in line, waiters, when it began, until when it
@@ -28,13 +29,17 @@
 -- @include lib/limits
 -- @include lib/lease
 -- @include lib/granting
+-- @include lib/breaker
+-- @include lib/pin
+-- @include lib/events
+-- @include lib/admission
 -- @include lib/answer
 -- @include lib/shortage
 -- @include lib/waiting
 -- @include lib/queue
 
-local scopes = #ARGV - 3
-local request, terms, names = ARGV[scopes + 1], all(ARGV[scopes + 2]), ARGV[scopes + 3]
+local scopes = #ARGV - 4
+local request, terms, names = ARGV[scopes + 2], all(ARGV[scopes + 3]), ARGV[scopes + 4]
 local tag, print = string.sub(request, 1, 8), string.sub(request, 9, 16)
 local lease_key = KEYS[#KEYS - 7]
 local digest, id = string.sub(names, 1, DIGEST), string.sub(names, DIGEST + 1, DIGEST + ID)
@@ -61,11 +66,35 @@ elseif t and t[STATE] == 1 then
   return tag .. "R" .. text
 end
 
-local texts, ask, q = redis.call("MGET", unpack(KEYS, 1, scopes)), numbers(request), open_queue()
+local circuit = #KEYS - 10
+local texts, ask = redis.call("MGET", unpack(KEYS, 1, circuit + 1)), numbers(request)
+local q = open_queue()
+local attempt = attempt_of(ask[MARKS])
+local g = gate_at(circuit, texts, ARGV[scopes + 1], wall)
+local why, pause = ask_gate(g, t and 1 or attempt, ask[1] / 2 ^ 52)
+if g.c then
+  slow[g.q[Q_PLACE]] = slowed(g)
+end
 local worst, wait, refused = survey(texts, scopes, ask, CHARGES, wall)
 if worst == STALE then
   return tag .. "B" .. struct.pack("<d", wall)
 end
+close_gate(g, wall)
+
+-- An opening, a cooldown or a probe under way is waited for, where it ends in time. The
+-- budget of retries is not: others would only wait longer.
+if why ~= PASS then
+  local deadline = t and math.min(t[DEADLINE], wall + max_wait) or wall + max_wait
+  if why == RETRIES or pause < 0 or wall + pause > deadline or max_wait <= 0 then
+    if t then
+      leave(its_id, digest, t, text, q, open_model(string.sub(its_id, 1, 8), q), wall)
+      close_queue(q, keep)
+    end
+    return tag .. "P" .. struct.pack("<ddd", why, pause, pin[P_LATCH])
+  end
+  wait = wait == NEVER and NEVER or math.max(wait, pause)
+end
+
 local m, pool, shared = open_model(model, q), 0, 0
 for scope = 1, terms[11] + terms[12] do
   shared = shared + policies[scope][COUNT]
@@ -118,7 +147,7 @@ if wait == NEVER then
 end
 
 -- Nobody barges: who needs what an earlier waiter is short of stands behind it.
-local behind = line and true
+local behind = why ~= PASS or line and true
 if not behind and q[WAITERS] > 0 then
   local i = CHARGES
   behind = redis.call("HEXISTS", book, "z" .. tenant) == 1
@@ -135,9 +164,14 @@ if not behind and q[WAITERS] > 0 then
   end
 end
 if worst == 0 and not behind then
+  pass_gate(g, ask[1], attempt)
   local last = take(scopes, ask, refused)
-  request = refused and text_of(ask, 1, last) or request
-  return tag .. "G" .. save_lease(lease_key, save_all(request, wall), ask)
+  ask[EPOCH], ask[MARKS] = g.generation, marks_of(g, ask[MARKS])
+  request = text_of(ask, 1, last)
+  local lease = save_lease(lease_key, save_all(request, wall), ask)
+  close_gate(g, wall)
+  close_pin(g)
+  return tag .. "G" .. lease
 end
 
 local place = line and line[LINE_COUNT] or 0

@@ -58,7 +58,8 @@ else
   if from == CLOSED then
     events[#events] = nil -- no transition: the reset above says it
   end
-  c[C_OPENED], c[C_CLOSED_AT], c[C_COOL], c[C_OVERRIDE], c[C_OVERRIDE_UNTIL], c[C_SILENT] = 0, 0, 0, 0, 0, 0
+  c[C_OPENED], c[C_CLOSED_AT], c[C_COOL] = 0, 0, 0
+  c[C_OVERRIDE], c[C_OVERRIDE_UNTIL], c[C_SILENT] = 0, 0, 0
 end
 for i = before + 1, #events do
   local event = events[i]

@@ -1,9 +1,9 @@
 -- Keep a lease alive, and charge what a long stream has used beyond its reservation.
 --
 -- KEYS    as for acquire
--- ARGV    the policy of each scope as it is now; last, the report: tag, nonce of the
---         lease, time to live from now, the amount used so far for each limit of the
---         policy (-1: not known)
+-- ARGV    the policy of each scope as it is now; that of the breaker; last, the report:
+--         tag, nonce of the lease, time to live from now, the amount used so far for each
+--         limit of the policy (-1: not known)
 -- returns as settle; G renewed
 
 -- @include lib/clock
@@ -16,15 +16,24 @@
 -- @include lib/limits
 -- @include lib/lease
 -- @include lib/holding
+-- @include lib/breaker
+-- @include lib/pin
+-- @include lib/events
+-- @include lib/admission
 
 local texts = redis.call("MGET", unpack(KEYS))
-local report, scopes, wall = numbers(ARGV[#ARGV]), #ARGV - 1, now_us()
+local report, scopes, wall = numbers(ARGV[#ARGV]), #ARGV - 2, now_us()
 local tag = string.sub(ARGV[#ARGV], 1, 8)
 local lease, granted, nth = open_lease(texts[#KEYS - 1], report[2], wall)
 if not lease then
   return tag .. granted
 end
 
+local place = #KEYS - 4
+local g = gate_at(place, texts, ARGV[scopes + 1], wall)
+if g.c then
+  slow[g.q[Q_PLACE]] = slowed(g)
+end
 if survey(texts, scopes, report, 3, wall) == STALE then
   return tag .. "B" .. struct.pack("<d", wall)
 end
@@ -46,6 +55,10 @@ each_limit(function(q, p, s, at)
   end
 end)
 
+if g.c and math.floor(lease[MARKS] / 32) % 2 == 1 then
+  renew_probe(g.c, g.q, g.now, lease[1])
+  close_gate(g, wall)
+end
 save_all("", wall)
 lease[TTL] = wall - granted + report[3]
 local text = text_of(lease, 1, #lease)

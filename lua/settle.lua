@@ -1,10 +1,12 @@
 -- Replace what a lease reserved by what was really used, once.
 --
 -- KEYS    as for acquire
--- ARGV    the policy of each scope as it is now; last, the report: tag, nonce of the
---         lease, the amount used for each limit of the policy (-1: as reserved)
+-- ARGV    the policy of each scope as it is now; that of the breaker; last, the report:
+--         tag, nonce of the lease, 1 for a first token (nothing moves) or 0, class of the
+--         outcome (lib/breaker), its kind, whether it was slow, Retry-After or 0, the
+--         amount used for each limit of the policy (-1: as reserved)
 -- returns the tag, a letter, a body:
---         G settled, g the same while somebody waits in this pool, A already settled:
+--         G settled or noted, g the same while somebody waits in this pool, A already settled:
 --           the lease (lib/lease)
 --         X expired, U unknown: nothing
 --         B boundaries stale: the server's time
@@ -19,22 +21,69 @@
 -- @include lib/limits
 -- @include lib/lease
 -- @include lib/holding
+-- @include lib/breaker
+-- @include lib/report
+-- @include lib/pin
+-- @include lib/events
+-- @include lib/admission
 
 local texts = redis.call("MGET", unpack(KEYS))
-local report, scopes, wall = numbers(ARGV[#ARGV]), #ARGV - 1, now_us()
-local tag = string.sub(ARGV[#ARGV], 1, 8)
+local report, scopes, wall = numbers(ARGV[#ARGV]), #ARGV - 2, now_us()
+local tag, place = string.sub(ARGV[#ARGV], 1, 8), #KEYS - 4
+local first_token, class, pause = report[3] == 1, report[4], report[7]
 local lease, why, nth, held = open_lease(texts[#KEYS - 1], report[2], wall)
-if not lease then
+if not lease and not (why == "X" and class == THROTTLE and pause > 0) then
   return tag .. why
 end
 
-if survey(texts, scopes, report, 2, wall) == STALE then
+local g = gate_at(place, texts, ARGV[scopes + 1], wall)
+if g.q and not g.c then
+  g.c, g.now = open_circuit(texts[place], g.q, wall)
+end
+
+-- Tell the circuit and the pin how the call ended.
+local function tell_breaker(generation, marks)
+  if not g.q then
+    return
+  end
+  local r = {
+    class = class, generation = generation, token = report[2], worker = marks % 32,
+    slow = report[6] == 1, retry_after = pause, kind = report[5],
+    early = math.floor(marks / 64) % 2 == 1,
+  }
+  report_to_pin(pin, g.q, pin_time, r, g.events)
+  take_report(g.c, g.q, g.now, r, report[2] / 2 ^ 52, g.events)
+  close_gate(g, wall)
+  close_pin(g)
+end
+
+if not lease then
+  -- Nothing moves any more, but how long the provider wants to be left alone still holds.
+  tell_breaker(-1, 0)
+  return tag .. why
+end
+
+local marks = lease[MARKS]
+if first_token then
+  if math.floor(marks / 64) % 2 == 0 then
+    tell_breaker(lease[EPOCH], marks)
+    lease[MARKS] = marks_with_state(g, marks + 64)
+    redis.call("SET", KEYS[#KEYS - 1], text_of(lease, 1, #lease), "KEEPTTL")
+  end
+  return tag .. "G" .. text_of(lease, 1, #lease)
+end
+
+if g.c then
+  slow[g.q[Q_PLACE]] = slowed(g)
+end
+if survey(texts, scopes, report, 7, wall) == STALE then
   return tag .. "B" .. struct.pack("<d", wall)
 end
 
-settle_lease(lease, nth, held, report, 2)
+settle_lease(lease, nth, held, report, 7)
 save_all("", wall)
-lease[SETTLED] = wall
+tell_breaker(lease[EPOCH], marks)
+lease[SETTLED], lease[MARKS] = wall, marks_with_state(g, marks)
 local text = text_of(lease, 1, #lease)
 redis.call("SET", KEYS[#KEYS - 1], text, "PX", math.ceil(lease[REMEMBER] / 1000))
 return tag .. (texts[#KEYS] and "g" or "G") .. text

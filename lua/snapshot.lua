@@ -1,9 +1,9 @@
 -- The live state of every limit of a chain; changes nothing.
 --
--- KEYS    the scopes and the slots, as for acquire; no lease
--- ARGV    the policy of each scope; last, a tag
+-- KEYS    the scopes, the slots and the breaker's, as for acquire; no lease
+-- ARGV    the policy of each scope; that of the breaker; last, a tag
 -- returns the tag, a letter, a body:
---         G the server's time, the states
+--         G the server's time, state of the circuit, the states
 --         B boundaries stale: the server's time
 
 -- @include lib/clock
@@ -14,12 +14,22 @@
 -- @include lib/concurrency
 -- @include lib/scope
 -- @include lib/limits
+-- @include lib/breaker
+-- @include lib/pin
+-- @include lib/events
+-- @include lib/admission
 -- @include lib/answer
 
 local texts, wall, tag = redis.call("MGET", unpack(KEYS)), now_us(), ARGV[#ARGV]
 local nothing = setmetatable({}, { __index = function() return 0 end })
 local time = struct.pack("<d", wall)
-if survey(texts, #ARGV - 1, nothing, 0, wall) == STALE then
+local scopes, place = #ARGV - 2, #KEYS - 2
+local g = gate_at(place, texts, ARGV[scopes + 1], wall)
+if g.c then
+  lift_override(g.c, g.now, g.events)
+  slow[g.q[Q_PLACE]] = slowed(g)
+end
+if survey(texts, scopes, nothing, 0, wall) == STALE then
   return tag .. "B" .. time
 end
-return tag .. "G" .. time .. texts_of_states()
+return tag .. "G" .. time .. struct.pack("<d", gate_state(g)) .. texts_of_states()

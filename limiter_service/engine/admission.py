@@ -4,7 +4,8 @@ import asyncio
 import uuid
 from collections.abc import Callable
 
-from limiter_service.engine import charging, ids
+from limiter_service.config import seconds
+from limiter_service.engine import breaking, charging, ids
 from limiter_service.engine.answers import (
     charged_by_meter,
     charges_of,
@@ -12,6 +13,7 @@ from limiter_service.engine.answers import (
     denied,
     granted,
     lease_history,
+    paused,
     scopes_of,
     settled,
     verdict_of,
@@ -29,7 +31,7 @@ from limiter_service.engine.policy import Policies, Policy, UnknownResource
 from limiter_service.engine.queueing import Queue
 from limiter_service.engine.refusals import refuse
 from limiter_service.engine.statistics import Observer
-from limiter_service.store.commands import NEVER, Claim, Commands, Reply, Verdict
+from limiter_service.store.commands import NEVER, Claim, Commands, Reply, Report, Verdict
 from limiter_service.store.hints import Hints
 from limiter_service.store.keys import Keys
 from limiter_wire import (
@@ -100,6 +102,7 @@ class Engine:
             fingerprint=_fingerprint(request),
             ttl=int(ttl * _MICRO),
             remember=int(policy.remember * _MICRO),
+            marks=breaking.marks(request.worker, request.attempt),
             amounts=self._amounts(policy, request),
         )
         if not self.passes.busy(policy.pool):
@@ -124,6 +127,10 @@ class Engine:
                 raise conflict(policy, request_id)
             case Verdict.QUEUED:
                 return None
+            case Verdict.PAUSED:
+                if breaking.can_wait(reply.numbers, request.max_wait * _MICRO):
+                    return None
+                raise paused(policy, reply.numbers)
             case _:
                 limit, wait, levels, _ = verdict_of(policy, reply.numbers)
                 if request.max_wait > 0 and wait != NEVER:
@@ -142,13 +149,16 @@ class Engine:
         amounts = self._amounts(policy, request)
         tag = ids.new_nonce()
         reply = await self._calls.run(
-            policy, lambda chain: self._commands.check(chain, tag, amounts)
+            policy, lambda chain: self._commands.check(chain, tag, request.attempt, amounts)
         )
-        worst, wait, levels, seen = verdict_of(policy, reply.numbers)
+        worst, wait, levels, seen = verdict_of(policy, reply.numbers, 5)
+        why, pause, state = reply.numbers[2:5]
         return Checked(
-            would_grant=worst is None,
-            retry_after=0.0 if wait == NEVER else wait / _MICRO,
+            would_grant=worst is None and why == 0,
+            retry_after=0.0 if wait == NEVER else max(wait, pause) / _MICRO,
             limit=worst.name if worst else None,
+            reason=breaking.REASONS[int(why)],
+            breaker=breaking.state_of(state),
             would_fit=would_fit(policy, amounts, levels),
             never_fits=wait == NEVER,
             limits=seen,
@@ -157,17 +167,15 @@ class Engine:
     async def settle(self, report: Settle) -> Settled:
         """Replace what the lease reserved by what was used; the same answer to a repeat."""
         ref, policy = self._lease(report.lease)
-        if report.phase == "first_token":
-            return Settled(settled=False)
-        used = charging.used(policy, report.usage, report.cost_usd, report.outcome)
+        told = told_by(policy, report)
         tag = ids.new_nonce()
         keys = Keys(ref.pool, self._prefix)
         key, queue = keys.lease(ref.tenant, ref.request_id), keys.queue()
         reply = await self._calls.run(
-            policy, lambda chain: self._commands.settle(chain, key, queue, tag, ref.nonce, used)
+            policy, lambda chain: self._commands.settle(chain, key, queue, tag, ref.nonce, told)
         )
         _refuse_dead_lease(reply, policy)
-        if reply.verdict is not Verdict.ALREADY:
+        if reply.verdict is not Verdict.ALREADY and not told.first_token:
             self._learn(policy, report, reply)
         if reply.verdict is Verdict.DONE_WHILE_OTHERS_WAIT:
             self.passes.room_again(policy)
@@ -200,7 +208,7 @@ class Engine:
         policy = self._policy(resource, tenant)
         tag = ids.new_nonce()
         reply = await self._calls.run(policy, lambda chain: self._commands.snapshot(chain, tag))
-        levels, _ = read(reply.numbers, 1, len(policy.limits))
+        levels, _ = read(reply.numbers, 2, len(policy.limits))
         slots = [
             int(level.cell[0])
             for level, limit in zip(levels, policy.limits, strict=True)
@@ -211,6 +219,7 @@ class Engine:
             tenant=tenant,
             limits=states(policy, levels, frozenset()),
             in_flight=max(slots) if slots else None,
+            breaker=breaking.state_of(reply.numbers[1]),
         )
 
     async def views(self, tenant: str) -> ResourceList:
@@ -262,6 +271,19 @@ class Engine:
             return charging.reserve(policy, request, expected)
         except PriceMissing as error:
             raise refuse(ErrorCode.INVALID, str(error), resource=policy.resource) from error
+
+
+def told_by(policy: Policy, report: Settle) -> Report:
+    """What a settle says to the scripts."""
+    slow_after = seconds(policy.config.breaker.slow_ttft)
+    return Report(
+        first_token=report.phase == "first_token",
+        outcome_class=breaking.CLASSES[report.outcome],
+        kind=breaking.KINDS.index(report.outcome),
+        slow=report.ttft is not None and report.ttft >= slow_after,
+        retry_after=int((report.retry_after or 0.0) * _MICRO),
+        used=charging.used(policy, report.usage, report.cost_usd, report.outcome),
+    )
 
 
 def _fingerprint(request: Acquire) -> int:

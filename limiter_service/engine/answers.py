@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from limiter_service.engine import charging, ids
+from limiter_service.config import seconds
+from limiter_service.engine import breaking, charging, ids
 from limiter_service.engine.ids import LeaseRef
 from limiter_service.engine.levels import Level, amount, left, read, states, whole
 from limiter_service.engine.policy import Limit, Policy
@@ -15,7 +16,7 @@ from limiter_wire import ErrorCode, Granted, LimitState, QueueState, Settled
 _MICRO = 1_000_000
 
 # Where the parts of a lease stand (lua/lib/lease).
-_NONCE, _TTL, _WAITED, _SETTLED, _LIMITS, _CHARGES = 0, 2, 4, 5, 6, 7
+_NONCE, _TTL, _WAITED, _SETTLED, _MARKS, _LIMITS, _CHARGES = 0, 2, 4, 5, 7, 8, 9
 _REFUSED = -1.0
 
 # Where the parts of an answer about the queue stand (lua/enqueue).
@@ -45,6 +46,8 @@ def granted(policy: Policy, request_id: str, lease: Sequence[float]) -> Granted:
         expires_in=lease[_TTL] / _MICRO,
         charged=charged_by_meter(policy, levels, charges),
         limits=states(policy, levels, refused),
+        breaker=breaking.state_in(lease[_MARKS]),
+        probe=breaking.is_probe(lease[_MARKS]),
         settled=lease[_SETTLED] > 0,
     )
 
@@ -64,6 +67,9 @@ def charged_by_meter(
 def settled(policy: Policy, reply: Reply) -> Settled:
     """The answer to a settle, or to its repeat."""
     lease = reply.numbers
+    breaker = breaking.state_in(lease[_MARKS])
+    if lease[_SETTLED] == 0:  # an early report: nothing moves
+        return Settled(settled=False, breaker=breaker)
     levels, end = read(lease, *scopes_of(lease))
     refunded: dict[str, float] = {}
     debited: dict[str, float] = {}
@@ -74,7 +80,10 @@ def settled(policy: Policy, reply: Reply) -> Settled:
         into, units = (refunded, -moved) if moved < 0 else (debited, moved)
         into[limit.meter] = max(into.get(limit.meter, 0), whole(units / limit.unit))
     return Settled(
-        already_settled=reply.verdict is Verdict.ALREADY, refunded=refunded, debited=debited
+        already_settled=reply.verdict is Verdict.ALREADY,
+        refunded=refunded,
+        debited=debited,
+        breaker=breaker,
     )
 
 
@@ -86,11 +95,13 @@ def lease_history(lease: Sequence[float]) -> tuple[list[Level], Sequence[float],
 
 
 def verdict_of(
-    policy: Policy, numbers: Sequence[float]
+    policy: Policy, numbers: Sequence[float], start: int = 2
 ) -> tuple[Limit | None, float, list[Level], list[LimitState]]:
-    """The binding limit, the time to wait for it, and the level of every limit."""
+    """The binding limit, the time to wait for it, and the level of every limit, which stand
+    from place *start* on.
+    """
     worst, wait = int(numbers[0]), numbers[1]
-    levels, _ = read(numbers, 2, len(policy.limits))
+    levels, _ = read(numbers, start, len(policy.limits))
     limit = policy.limits[worst - 1] if worst else None
     return limit, wait, levels, states(policy, levels, frozenset())
 
@@ -99,6 +110,18 @@ def conflict(policy: Policy, request_id: str) -> Refusal:
     """The refusal of a request id that was used before for something else."""
     detail = f"request_id {request_id!r} was used with other parameters"
     return refuse(ErrorCode.REQUEST_CONFLICT, detail, resource=policy.resource)
+
+
+def paused(policy: Policy, numbers: Sequence[float]) -> Refusal:
+    """The refusal of a call that the breaker does not let pass: why, how long, which latch."""
+    why, wait, latch = int(numbers[0]), numbers[1], int(numbers[2])
+    config = policy.config.breaker
+    # Nobody knows when an operator lets go: asking as seldom as after the longest opening.
+    pause = seconds(config.max_open) if wait < 0 else wait / _MICRO
+    told = breaking.told(why, latch, policy.pool, wait / _MICRO)
+    return refuse(
+        told.code, told.detail, resource=policy.resource, retry_after=pause, reason=told.reason
+    )
 
 
 class Standing(msgspec.Struct, frozen=True, kw_only=True):

@@ -17,6 +17,7 @@ from limiter_wire import (
     BreakerState,
     BreakerView,
     BreakerWindow,
+    ErrorCode,
     Outcome,
     OverrideMode,
     OverrideView,
@@ -71,14 +72,20 @@ KINDS = tuple(Outcome)
 REASONS = (None, "open", "probing", "cooldown", "forced_open", "latched", "retry_budget")
 """Why the gate refuses, by its number."""
 
+_PROBE, _STATE, _RETRY = 32, 128, 512  # marks of a lease (lua/lib/lease)
+
 _STATES = (BreakerState.CLOSED, BreakerState.OPEN, BreakerState.HALF_OPEN)
 _MODES = (None, OverrideMode.OPEN, OverrideMode.CLOSED, OverrideMode.OBSERVE)
 _LATCHES = (None, "quota_exhausted", "credentials_refused")
 MODE_NUMBERS = {mode: number for number, mode in enumerate(_MODES) if mode is not None}
 
 
-def policy(config: BreakerConfig, model: str) -> bytes:
-    """The policy that the scripts read (lua/lib/breaker), with the model's name behind it."""
+def policy(config: BreakerConfig, model: str, place: int) -> bytes:
+    """The policy that the scripts read (lua/lib/breaker), with the model's name behind it;
+    nothing where the breaker is off. *place* is that of the model's scope in its chain.
+    """
+    if not config.enabled:
+        return b""
     longest = _us(config.max_open)
     life = max(_DAY * _MICRO, 2 * longest, 2 * _us(config.window))
     return (
@@ -109,10 +116,77 @@ def policy(config: BreakerConfig, model: str) -> bytes:
                 _us(config.credential_latch),
                 config.credential_failures,
                 config.cooldown == "pool",
+                place,
             ]
         )
         + model.encode()
     )
+
+
+def marks(worker: str | None, attempt: int) -> float:
+    """What a request says to the breaker: who calls, and whether it is a retry."""
+    return worker_bit(worker) + (_RETRY if attempt > 1 else 0)
+
+
+def can_wait(refusal: Sequence[float], patience: float) -> bool:
+    """Whether what a gate refuses may pass within *patience* microseconds, by waiting alone."""
+    why, wait, _ = refusal
+    return REASONS[int(why)] != "retry_budget" and 0 <= wait <= patience
+
+
+def state_in(marks: float) -> str:
+    """The state of the circuit that the marks of a lease tell."""
+    return _STATES[int(marks) // _STATE % 4]
+
+
+def state_of(number: float) -> str:
+    """The name of a state."""
+    return _STATES[int(number)]
+
+
+def is_probe(marks: float) -> bool:
+    """Whether a lease is a probe."""
+    return bool(int(marks) & _PROBE)
+
+
+class Told(msgspec.Struct, frozen=True):
+    """Why the breaker refuses, for people and for programs."""
+
+    code: ErrorCode
+    reason: str | None
+    detail: str
+
+
+def told(why: int, latch: int, pool: str, wait: float) -> Told:
+    """The words for a refusal of the gate; *wait* is in seconds, negative when nobody knows."""
+    reason = REASONS[why]
+    match reason:
+        case "open":
+            detail = f"too many calls have failed; it is tried again in {wait:.3f} s"
+            return Told(ErrorCode.BREAKER_OPEN, reason, detail)
+        case "probing":
+            detail = "it is being tried whether the provider is well again"
+            return Told(ErrorCode.BREAKER_OPEN, reason, detail)
+        case "forced_open":
+            until = "until somebody clears it" if wait < 0 else f"for {wait:.3f} s"
+            return Told(ErrorCode.BREAKER_OPEN, reason, f"an operator holds it open {until}")
+        case "cooldown":
+            detail = f"the provider asked for a pause; it ends in {wait:.3f} s"
+            return Told(ErrorCode.COOLDOWN, reason, detail)
+        case "latched":
+            what = _LATCH_TEXTS[latch].format(pool=pool)
+            detail = f"{what}; one call may try again in {wait:.3f} s, or after a reset"
+            return Told(ErrorCode.LATCHED, reason, detail)
+        case _:
+            detail = f"the fleet has retried as much as it may; again in {wait:.3f} s"
+            return Told(ErrorCode.RETRY_BUDGET, None, detail)
+
+
+_LATCH_TEXTS = (
+    "pool {pool} is latched",
+    "the provider says that the quota of pool {pool} is exhausted",
+    "the provider refuses the credentials of pool {pool}",
+)
 
 
 def worker_bit(worker: str | None) -> int:

@@ -86,10 +86,15 @@ class Circuits:
     async def _order(self, resource: str, order: Order) -> BreakerView:
         policy = self._policy(resource)
         keys = Keys(policy.pool, self._prefix)
-        text = breaking.policy(policy.config.breaker, policy.model)
+        if not policy.breaker:
+            raise refuse(
+                ErrorCode.INVALID,
+                f"the breaker of pool {policy.pool} is off: breaker.enabled is false",
+                resource=resource,
+            )
         try:
             obeyed, generation = await self._commands.override(
-                keys, policy.model, text, ids.new_nonce(), order
+                keys, policy.model, policy.breaker, ids.new_nonce(), order
             )
         except StoreError as error:
             raise _unavailable(error, resource) from error

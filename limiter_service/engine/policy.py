@@ -21,6 +21,7 @@ from limiter_service.config import (
     period,
     seconds,
 )
+from limiter_service.engine import breaking
 from limiter_service.engine.calendar import Span, boundaries
 from limiter_service.presets import limits_in_force
 from limiter_service.store.commands import Chain, pack
@@ -99,6 +100,8 @@ class Policy:
             )
             for scope in self._scopes
         )
+        self.breaker = breaking.policy(config.breaker, model, _place_of_model(self._scopes))
+        self._breaker_keys = (keys.circuit(model), keys.pin(), keys.events())
         self._shape = _version([limit.id for limit in self.limits])
         self._has_calendar = any(limit.kind == _KINDS["calendar"] for limit in self.limits)
         self._edges: dict[int, tuple[int, int, int]] = {}
@@ -152,7 +155,16 @@ class Policy:
         valid = (max(e[0] for e in spans), min(e[1] for e in spans)) if spans else (0, 0)
         scopes = tuple(scope.key for scope in self._scopes)
         levels = tuple(scope.level for scope in self._scopes)
-        return Chain(scopes, tuple(policies), levels, self._slots, self._shape), valid
+        chain = Chain(
+            scopes,
+            tuple(policies),
+            levels,
+            self._slots,
+            self._shape,
+            self.breaker,
+            self._breaker_keys,
+        )
+        return chain, valid
 
     def _edges_of(self, limit: Limit, now_us: float) -> tuple[int, int, int]:
         span = cast("Span", limit.config.per)
@@ -239,6 +251,12 @@ def _chain(
     ]
     # A lease needs the time of its grant, which stands in the first scope.
     return tuple(scopes) or (_Scope(keys.model_scope(model), (), _LEVELS["model"]),)
+
+
+def _place_of_model(scopes: tuple[_Scope, ...]) -> int:
+    """Where the model's scope stands in the chain, counted from 1; 0 when it has none."""
+    levels = [scope.level for scope in scopes]
+    return levels.index(_LEVELS["model"]) + 1 if _LEVELS["model"] in levels else 0
 
 
 def _weight(config: PoolConfig, tenant: str) -> float:

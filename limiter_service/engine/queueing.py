@@ -12,7 +12,15 @@ import math
 import msgspec
 
 from limiter_service.config import seconds
-from limiter_service.engine.answers import Standing, conflict, denied, granted, not_now, standing
+from limiter_service.engine.answers import (
+    Standing,
+    conflict,
+    denied,
+    granted,
+    not_now,
+    paused,
+    standing,
+)
 from limiter_service.engine.calls import Calls
 from limiter_service.engine.forecast import Forecast, Prediction
 from limiter_service.engine.passes import GRACE, Passes, Pool, keep_ms
@@ -167,6 +175,8 @@ class Queue:
             return granted(policy, wish.request_id, reply.numbers)
         if reply.verdict is Verdict.CONFLICT:
             raise conflict(policy, wish.request_id)
+        if reply.verdict is Verdict.PAUSED:
+            raise paused(policy, reply.numbers)
         at = standing(policy, reply.numbers)
         if at.wait == NEVER:
             raise denied(policy, claim.amounts, at.limit, at.wait, at.levels)

@@ -32,6 +32,7 @@ class Verdict(StrEnum):
     UNKNOWN = "U"
     EXPIRED = "X"
     STALE = "B"
+    PAUSED = "P"
     QUEUED = "Q"
     WAITS = "W"
     TOO_LONG = "L"
@@ -45,7 +46,7 @@ class Chain(msgspec.Struct, frozen=True):
 
     `levels` says of each scope whether all of the pool shares it (1), a model (2), or one
     tenant has it alone (3); `slots` are those of each scope. `shape` tells chains with other
-    limits apart.
+    limits apart. `breaker` is the policy of the circuit; empty where the breaker is off.
     """
 
     scopes: tuple[Key, ...]
@@ -53,11 +54,13 @@ class Chain(msgspec.Struct, frozen=True):
     levels: tuple[int, ...]
     slots: tuple[tuple[Key, ...], ...]
     shape: float
+    breaker: bytes = b""
+    breaker_keys: tuple[Key, ...] = ()
 
     @property
     def keys(self) -> tuple[Key, ...]:
-        """The scopes, and the slots after them."""
-        return self.scopes + tuple(key for keys in self.slots for key in keys)
+        """The scopes, the slots after them; circuit, pin and events of the breaker."""
+        return self.scopes + tuple(key for keys in self.slots for key in keys) + self.breaker_keys
 
 
 class Reply(msgspec.Struct, frozen=True):
@@ -74,20 +77,36 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     fingerprint: float
     ttl: float
     remember: float
+    marks: float
     amounts: Sequence[float]
 
 
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """What a settle tells (lua/settle); `retry_after` in microseconds."""
+
+    first_token: bool
+    outcome_class: int
+    kind: int
+    slow: bool
+    retry_after: float
+    used: Sequence[float]
+
+
 class QueueKeys(msgspec.Struct, frozen=True):
-    """The keys of one pool's queue, in the order of lua/lib/waiting, and its channel."""
+    """The keys of one pool's queue, in the order of lua/lib/waiting, its channel, and the
+    pool's part of the breaker: its pin and its events.
+    """
 
     keys: tuple[Key, ...]
     channel: Key
+    breaker: tuple[Key, ...]
 
     @classmethod
     def of(cls, keys: Keys) -> "QueueKeys":
         """The queue of one pool."""
         names = (keys.queue(), keys.order(), keys.front(), keys.asleep(), keys.grants())
-        return cls((*names, keys.book(), keys.tickets()), keys.channel())
+        breaker = (keys.pin(), keys.events())
+        return cls((*names, keys.book(), keys.tickets()), keys.channel(), breaker)
 
 
 class Terms(msgspec.Struct, frozen=True, kw_only=True):
@@ -165,10 +184,20 @@ class Commands:
         return await self._run("acquire", chain, (lease, queue), _request(claim))
 
     async def settle(
-        self, chain: Chain, lease: Key, queue: Key, tag: float, nonce: float, used: Sequence[float]
+        self, chain: Chain, lease: Key, queue: Key, tag: float, nonce: float, report: Report
     ) -> Reply:
-        """Replace what a lease reserved by what was used."""
-        return await self._run("settle", chain, (lease, queue), _pack(tag, nonce, *used))
+        """Replace what a lease reserved by what was used, and take in how its call ended."""
+        numbers = _pack(
+            tag,
+            nonce,
+            report.first_token,
+            report.outcome_class,
+            report.kind,
+            report.slow,
+            report.retry_after,
+            *report.used,
+        )
+        return await self._run("settle", chain, (lease, queue), numbers)
 
     async def renew(
         self,
@@ -183,9 +212,11 @@ class Commands:
         """Let a lease live for *ttl* microseconds from now and charge *used* beyond it."""
         return await self._run("renew", chain, (lease, queue), _pack(tag, nonce, ttl, *used))
 
-    async def check(self, chain: Chain, tag: float, amounts: Sequence[float]) -> Reply:
+    async def check(
+        self, chain: Chain, tag: float, attempt: int, amounts: Sequence[float]
+    ) -> Reply:
         """Ask what an acquire would answer; change nothing."""
-        return await self._run("check", chain, (), _pack(tag, *amounts))
+        return await self._run("check", chain, (), _pack(tag, attempt, *amounts))
 
     async def snapshot(self, chain: Chain, tag: float) -> Reply:
         """Read every limit of the chain as it is now; change nothing."""
@@ -243,7 +274,7 @@ class Commands:
         self, chains: Mapping[bytes, Chain], queue: QueueKeys, tag: float, terms: ServeTerms
     ) -> Served | float:
         """Serve waiters from the front; the store's time when a calendar's boundaries are stale."""
-        scopes, policies, slots, head = _join(chains)
+        scopes, policies, slots, circuits, head = _join(chains)
         numbers = _pack(
             tag,
             terms.replica,
@@ -252,13 +283,14 @@ class Commands:
             terms.patience,
             terms.keep,
             1 if self._client.sharded else 0,
+            len(circuits),
             len(chains),
             *head,
         )
         answer = await self._call(
             "dispatch",
-            (*scopes, *slots, *queue.keys),
-            (*policies, numbers, b"".join(chains), queue.channel, terms.room_again),
+            (*scopes, *slots, *circuits, *queue.breaker, *queue.keys),
+            (*policies, *circuits.values(), numbers, b"".join(chains), queue.channel, terms.room_again),
             tag,
         )
         figures = _numbers(answer[1])
@@ -289,7 +321,7 @@ class Commands:
         self, name: str, chain: Chain, more: tuple[Key, ...], request: bytes, *rest: bytes
     ) -> Reply:
         keys = chain.keys + more
-        arguments = (*chain.policies, request, *rest)
+        arguments = (*chain.policies, chain.breaker, request, *rest)
         answer = await self._client.run(self._scripts[name], keys, arguments)
         if answer[:8] != request[:8]:
             raise StoreProtocol(f"the answer to {name} belongs to another call")
@@ -305,7 +337,7 @@ class Commands:
 
 
 def _request(claim: Claim) -> bytes:
-    head = (claim.nonce, claim.fingerprint, claim.ttl, claim.remember, 0.0, 0.0)
+    head = (claim.nonce, claim.fingerprint, claim.ttl, claim.remember, 0.0, 0.0, 1.0, claim.marks)
     return _pack(*head, len(claim.amounts), *claim.amounts)
 
 
@@ -315,14 +347,21 @@ _SLOTS = 4 * 8
 
 def _join(
     chains: Mapping[bytes, Chain],
-) -> tuple[list[Key], list[bytes], list[Key], list[float]]:
-    """Several chains as one call takes them: scopes once, slots once, and who has which."""
+) -> tuple[list[Key], list[bytes], list[Key], dict[Key, bytes], list[float]]:
+    """Several chains as one call takes them: scopes once, slots once, circuits with their
+    policies once, and who has which.
+    """
     places: dict[Key, int] = {}
     policies: list[bytes] = []
     slots_of: list[tuple[Key, ...]] = []
+    circuits: dict[Key, bytes] = {}
     head: list[float] = []
     for chain in chains.values():
-        head += [chain.shape, len(chain.scopes)]
+        circuit = 0
+        for key in chain.breaker_keys[:1]:
+            circuits.setdefault(key, chain.breaker)
+            circuit = [*circuits].index(key) + 1
+        head += [chain.shape, circuit, len(chain.scopes)]
         parts = zip(chain.scopes, chain.policies, chain.slots, chain.levels, strict=True)
         for scope, policy, slots, level in parts:
             if scope not in places:
@@ -335,7 +374,7 @@ def _join(
         base = _pack(len(places) + len(flat))
         policies[i] = policies[i][:_SLOTS] + base + policies[i][_SLOTS + 8 :]
         flat += slots
-    return list(places), policies, flat, head
+    return list(places), policies, flat, circuits, head
 
 
 def _digests(text: bytes) -> list[bytes]:

@@ -9,15 +9,16 @@
 --           state, share of throttled ones, ramp after closing, least length of a run;
 --           for the pin: share of retries, retries per microsecond, memory of the retry
 --           budget, life of a quota latch, of a credential latch, refused credentials in
---           a row, whether a cooldown is the whole pool's; then the model's name as text
+--           a row, whether a cooldown is the whole pool's; the place of the model's scope in
+--           its chain (0: it has none); then the model's name as text
 --   state   time from which it is calm, generation, skew, time of the last write, width of
 --           a bucket, state (0 closed, 1 open, 2 half-open), time it was entered, open
 --           until, times opened, closed at, cooling until, override (0 none, 1 open,
 --           2 closed, 3 observe), override until (-1: until cleared), silent about would_open
 --           until, probes passed, probes lost, failures in a row, their workers, time of
 --           the first, number of the newest bucket, the last three errors (kind, time), the
---           last order of an operator; 12 buckets (ok, failed, slow, throttled, workers that failed, all workers); then
---           per probe under way its token and its deadline
+--           last order of an operator; 12 buckets (ok, failed, slow, throttled,
+--           workers that failed, all workers); then per probe under way its token and its deadline
 --
 -- Workers are sets of 32 bits. A circuit that nobody has written is closed, generation 1.
 -- Every transition makes a new generation, and reports of an older one do not count.
@@ -27,7 +28,7 @@ local Q_SPAN, Q_LEAST, Q_FAILURES, Q_SLOW, Q_RUN, Q_WORKERS = 1, 2, 3, 4, 5, 6
 local Q_OPEN, Q_LONGEST, Q_JITTER, Q_DECAY, Q_PROBES, Q_NEEDED = 7, 8, 9, 10, 11, 12
 local Q_LEASE, Q_LOST, Q_LIFE, Q_THROTTLED, Q_RAMP, Q_BURST = 13, 14, 15, 16, 17, 18
 local Q_RATIO, Q_FLOOR, Q_MEMORY, Q_QUOTA, Q_CREDENTIAL = 19, 20, 21, 22, 23
-local Q_REFUSED, Q_WIDE, Q_NUMBERS = 24, 25, 25
+local Q_REFUSED, Q_WIDE, Q_PLACE, Q_NUMBERS = 24, 25, 26, 26
 
 local C_CALM, C_GENERATION, C_SHIFT, C_SEEN, C_SPAN, C_STATE, C_SINCE = 1, 2, 3, 4, 5, 6, 7
 local C_OPEN_UNTIL, C_OPENED, C_CLOSED_AT, C_COOL, C_OVERRIDE = 8, 9, 10, 11, 12
@@ -219,6 +220,15 @@ local function take_probe(c, q, now, token, events)
     enter(c, HALF, now, "expired", events)
   end
   c[#c + 1], c[#c + 2], c.changed = token, now + q[Q_LEASE], true
+end
+
+-- The holder of a probe is alive: its lease begins anew.
+local function renew_probe(c, q, now, token)
+  for at = C_PROBES, #c, 2 do
+    if c[at] == token and c[at + 1] > now then
+      c[at + 1], c.changed = now + q[Q_LEASE], true
+    end
+  end
 end
 
 -- After closing, the share of their rates at which buckets refill: from a tenth to all.

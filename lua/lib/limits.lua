@@ -4,6 +4,30 @@
 -- of a state end.
 local policies, states, asides, ends = {}, {}, {}, {}
 
+-- Scopes whose buckets refill at a share of their rate, since their model is being let in
+-- again (lib/admission): the share, and what it gains in a microsecond.
+local slow = {}
+
+local function slow_down(q, share)
+  local p = RECORDS
+  for _ = 1, q[COUNT] do
+    if q[p] % SHADOW == BUCKET then
+      q[p + 3] = q[p + 3] * share[1]
+      p = p + BUCKET_RECORD
+    else
+      p = p + window_of(q[p]).record
+    end
+  end
+end
+
+-- A wait at a rate that stays a share, as it is while the share grows.
+local function wait_while_growing(wait, share)
+  local now, gain = share[1], share[2]
+  local grows = (1 - now) / gain
+  local sooner = (math.sqrt(now * now + 4 * gain * now * wait) - now) / (2 * gain)
+  return math.ceil(sooner <= grows and sooner or math.max(grows, wait * now))
+end
+
 -- Open every scope and look at every limit as it is now; the i-th is asked for
 -- amounts[offset + i]. Returns the number of the enforced limit that binds longest and
 -- for how long: 0 when all have room, STALE when the boundaries of a calendar are. A
@@ -12,7 +36,10 @@ local policies, states, asides, ends = {}, {}, {}, {}
 local function survey(texts, scopes, amounts, offset, wall)
   local worst, longest, i, refused = 0, 0, offset, nil
   for scope = 1, scopes do
-    local q = numbers(ARGV[scope])
+    local q, share = numbers(ARGV[scope]), slow[scope]
+    if share then
+      slow_down(q, share)
+    end
     local text = texts[scope]
     local s, now, elapsed, moved, aside = open_scope(text, q, wall)
     policies[scope], states[scope] = q, s
@@ -32,6 +59,9 @@ local function survey(texts, scopes, amounts, offset, wall)
         -- unit. It is charged in full, hence nothing drifts.
         if amount - level > 1e-6 then
           wait = amount > capacity and NEVER or math.ceil((amount - level) / rate)
+          if share and wait > 0 then
+            wait = wait_while_growing(wait, share)
+          end
         end
         p, at = p + BUCKET_RECORD, at + BUCKET_CELL + 1
       else

@@ -132,31 +132,3 @@ local function report_to_pin(p, q, now, r, events)
     end
   end
 end
-
--- Circuit and pin together: why a call may not pass, for how long; whether it would be a
--- probe, and whether the trial. An operator who passes calls by hand passes a latch too;
--- of two refusals the longer one is told.
-local function admission(c, q, now, p, pin_now, attempt, luck, events)
-  local why, wait, probe = gate(c, q, now, luck, events)
-  if c[C_OVERRIDE] == 0 then
-    local pinned, longer, trial = pin_gate(p, pin_now)
-    if pinned ~= PASS and (why == PASS or longer > wait) then
-      return pinned, longer
-    elseif why == PASS then
-      local left = attempt > 1 and retry_wait(p, q, pin_now) or 0
-      return left > 0 and RETRIES or PASS, left, probe, trial
-    end
-  end
-  return why, wait
-end
-
--- Take what the admission of a call costs, once its limits have room.
-local function admit(c, q, now, p, pin_now, attempt, token, probe, trial, events)
-  if probe then
-    take_probe(c, q, now, token, events)
-  end
-  if trial then
-    take_trial(p, q, pin_now, token)
-  end
-  count_attempt(p, q, pin_now, attempt)
-end

@@ -45,9 +45,9 @@ end
 -- wants, or all that there are. A run that is shorter than `Q_BURST` is one event that hit
 -- many calls at once, unless it hit several workers.
 local function verdict_of(c, q, now)
-  local ok, failed, slow, throttled, failing, active = 0, 0, 0, 0, 0, 0
+  local ok, failed, late, throttled, failing, active = 0, 0, 0, 0, 0, 0
   for at = C_WINDOW, C_PROBES - 1, FIELDS do
-    ok, failed, slow = ok + c[at], failed + c[at + 1], slow + c[at + 2]
+    ok, failed, late = ok + c[at], failed + c[at + 1], late + c[at + 2]
     throttled = throttled + c[at + 3]
     failing, active = bit.bor(failing, c[at + 4]), bit.bor(active, c[at + 5])
   end
@@ -65,7 +65,7 @@ local function verdict_of(c, q, now)
       return "failure_rate"
     end
   end
-  if calls >= least and slow > 0 and slow >= calls * q[Q_SLOW] then
+  if calls >= least and late > 0 and late >= calls * q[Q_SLOW] then
     return "slow_rate"
   end
   local all = calls + throttled

@@ -125,8 +125,10 @@ local function serve(q, chains, wall, most, grace, patience, room_again)
   local function grant(c, chain, digest, t, request, names, refused)
     local m, model = model_of(c.id)
     local ask = numbers(request)
+    pass_gate(chain.gate, ask[1], attempt_of(ask[MARKS]))
     local last = take(chain.scopes, ask, refused)
     ask[WAITED] = wall - t[BEGAN]
+    ask[EPOCH], ask[MARKS] = chain.gate.generation, marks_of(chain.gate, ask[MARKS])
     local lease = text_of(ask, 1, last)
     for _, scope in ipairs(chain.scopes) do
       lease, touched[scope] = lease .. text_of(states[scope], 1, ends[scope]), true
@@ -178,6 +180,18 @@ local function serve(q, chains, wall, most, grace, patience, room_again)
       -- It waits by another policy: its caller brings it up to date.
       tell(digest, t[HOLDER])
       return look_again(c.model, c.seat)
+    end
+    -- A model whose circuit is open waits as a whole; who cannot wait that long is told.
+    local why, pause = ask_gate(chain.gate, 1, struct.unpack("<d", request) / 2 ^ 52)
+    if why ~= PASS then
+      if pause < 0 or wall + pause > t[DEADLINE] then
+        leave(c.id, digest, t, request, q, m, wall)
+        tell(digest, t[HOLDER])
+        return look_again(c.model)
+      end
+      sooner(pause)
+      fronts[c.model] = nil
+      return true
     end
     local fits, more, private = consider(c, chain, t, numbers(request))
     if fits then

@@ -12,6 +12,9 @@ local function shortage(scope, ask, i, wall, refused)
     if kind % SHADOW == BUCKET then
       if amount - s[at] > 1e-6 then
         wait = amount > q[p + 2] and NEVER or math.ceil((amount - s[at]) / q[p + 3])
+        if slow[scope] and wait > 0 then
+          wait = wait_while_growing(wait, slow[scope])
+        end
       end
       p, at = p + BUCKET_RECORD, at + BUCKET_CELL + 1
     else

@@ -94,7 +94,7 @@ class Circuits(RuleBasedStateMachine):
         self.keys = [keys.circuit(MODEL), keys.pin(), keys.events()]
         self.note = keys.note(MODEL)
         self.rules, self.circuit, self.pin = rules, Circuit(rules), Pin(rules)
-        self.policy = struct.pack("<25d", *rules.numbers()) + MODEL.encode()
+        self.policy = struct.pack("<26d", *rules.numbers(), 0) + MODEL.encode()
         self.wall, self.token = START, 1
         self.calls: list[Call] = []
         self.past: list[Report] = []

@@ -172,9 +172,9 @@ class Run:
         lease = self.reference.grant(policy, key, self.nonce, _TTL, amounts, wall)
         self.used[key] = (policy.model, str(step.amount + 1))
         charges = [lease.charges[limit.id].amount for limit in policy.limits]
-        assert list(answer.numbers[7 : 7 + len(charges)]) == charges, "charges"
+        assert list(answer.numbers[9 : 9 + len(charges)]) == charges, "charges"
         assert answer.numbers[0] == self.nonce, "nonce"
-        self._assert_levels(policy, answer.numbers, 7 + len(charges))
+        self._assert_levels(policy, answer.numbers, 9 + len(charges))
         self.reference.assert_conserved(policy, self.most, self.rates, self.stepped_back)
 
     def check(self, step: Step) -> None:
@@ -186,7 +186,7 @@ class Run:
         opened = self.reference.open(policy, self.bench.now)
         expected = self.reference.verdict(opened, amounts, self.bench.now)
         assert answer.numbers[:2] == expected, "what a check says"
-        self._assert_levels(policy, answer.numbers, 2)
+        self._assert_levels(policy, answer.numbers, 5)
 
     def settle(self, step: Step) -> None:
         """Report usage for some lease: open, settled, expired or unknown."""
@@ -284,7 +284,7 @@ class Run:
 
     def _assert_moved(self, numbers: tuple[float, ...], lease: Lease) -> None:
         assert lease.settled is not None
-        _, end = read(numbers, 7 + len(lease.charges), len(lease.charges))
+        _, end = read(numbers, 9 + len(lease.charges), len(lease.charges))
         assert list(numbers[end:]) == [lease.settled[i] for i in lease.charges], "what moved"
 
     def _assert_kept(self, policy: Policy) -> None:

@@ -16,7 +16,7 @@ FAULTS = {
     "the lease of a probe ends a microsecond late": ("lib/breaker", "if c[at + 1] <= now then", "if c[at + 1] < now then"),
     "a probe that reports late still votes": ("lib/report", "if at > #c or c[at + 1] <= now then", "if at > #c then"),
     "who holds no lease votes": ("lib/report", 'return "nolease"', "c[#c + 1], c[#c + 2], at = r.token, now + 1, #c + 1"),
-    "a lease is taken although a limit refuses": ("trial", "if why ~= PASS or room == 0 then", "if why == PASS and probe then take_probe(c, q, now, token, events) end\n  if why ~= PASS or room == 0 then"),
+    "a lease is taken although a limit refuses": ("trial", "if why ~= PASS or room == 0 then", "if why == PASS then pass_gate(g, token, attempt) end\n  if why ~= PASS or room == 0 then"),
     "more probes than the policy allows": ("lib/breaker", "held >= q[Q_PROBES]", "held > q[Q_PROBES]"),
     "more probes than are needed": ("lib/breaker", "or held + c[C_PASSED] >= q[Q_NEEDED]", ""),
     "lost probes never open": ("lib/breaker", "if c[C_LOST] >= q[Q_LOST] then", "if false then"),
@@ -54,7 +54,11 @@ FAULTS = {
     "refused credentials need not follow each other": ("lib/pin", "    elseif p[P_REFUSED] > 0 then\n      p[P_REFUSED], p.changed = 0, true\n", ""),
     "a retry costs nothing": ("lib/pin", "(attempt > 1 and -1 or q[Q_RATIO])", "q[Q_RATIO]"),
     "first attempts are remembered for ever": ("lib/pin", "math.exp((p[P_SEEN] - now) / q[Q_MEMORY])", "1"),
-    "retries are not refused": ("lib/pin", "return left > 0 and RETRIES or PASS, left, probe, trial", "return PASS, 0, probe, trial"),
+    "retries are not refused": ("lib/admission", "return left > 0 and RETRIES or PASS, left", "return PASS, 0"),
+    "a circuit that is not calm is taken for it": ("lib/admission", "if now < calm or now < seen then", "if now < seen then"),
+    "a cooling circuit counts as calm": ("lib/breaker", "math.max(c[C_COOL], c[C_CLOSED_AT]", "math.max(0, c[C_CLOSED_AT]"),
+    "of two refusals the shorter is told": ("lib/admission", "(why == PASS or longer > wait)", "why == PASS"),
+    "a latch holds what an operator passes": ("lib/admission", "if not g.c or g.c[C_OVERRIDE] == 0 then", "if true then"),
     "the ramp begins at nothing": ("lib/breaker", "return 0.1 + 0.9 *", "return 0.9 *"),
 }  # fmt: skip
 

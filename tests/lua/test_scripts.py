@@ -153,9 +153,8 @@ def test_the_real_clock_is_the_servers(valkey_db: redis.Redis) -> None:
     chain = policy("{rpm: 5}").chain(START)
     script = load("snapshot")
     before = valkey_db.time()
-    answer = valkey_db.eval(
-        script.text, len(chain.scopes), *chain.scopes, *chain.policies, struct.pack("<d", 3)
-    )
+    arguments = (*chain.policies, chain.breaker, struct.pack("<d", 3))
+    answer = valkey_db.eval(script.text, len(chain.keys), *chain.keys, *arguments)
     after = valkey_db.time()
     (now,) = struct.unpack("<d", answer[9:17])
     assert before[0] * US + before[1] <= now <= after[0] * US + after[1]

@@ -9,36 +9,38 @@
 -- @include lib/breaker
 -- @include lib/report
 -- @include lib/pin
+-- @include lib/events
+-- @include lib/admission
 
-local order, wall, events = numbers(ARGV[2]), now_us(), {}
-local texts, q = redis.call("MGET", unpack(KEYS)), breaker_policy(ARGV[1])
-local c, now = open_circuit(texts[1], q, wall)
-local p, pin_now = open_pin(texts[2], q, wall)
+local order, wall = numbers(ARGV[2]), now_us()
+local texts = redis.call("MGET", unpack(KEYS))
+local g = open_gate(ARGV[1], 1, texts[1], 2, texts[2], wall)
 
 local function done(...)
-  if c.changed then
-    save_circuit(KEYS[1], c, q, now)
-  end
-  if p.changed then
-    save_pin(KEYS[2], p, q, pin_now)
-  end
-  return cmsgpack.pack({ { ... }, events, c[C_GENERATION], ramp(c, q, now) })
+  close_gate({ c = g.c, q = g.q, now = g.now, place = g.place, events = {} }, wall)
+  close_pin(g)
+  local share = slowed(g)
+  return cmsgpack.pack({ { ... }, g.events, g.generation, share and share[1] or 1 })
 end
 
 if order[1] == 1 then -- acquire: token, room, attempt, luck
   local token, room, attempt, luck = order[2], order[3], order[4], order[5]
-  local why, wait, probe, trial = admission(c, q, now, p, pin_now, attempt, luck, events)
+  local why, wait = ask_gate(g, attempt, luck)
   if why ~= PASS or room == 0 then
     return done(why, wait, 0)
   end
-  admit(c, q, now, p, pin_now, attempt, token, probe, trial, events)
-  return done(PASS, 0, probe and 1 or 0)
+  pass_gate(g, token, attempt)
+  return done(PASS, 0, g.probe and 1 or 0)
 elseif order[1] == 2 then -- report: class, generation, token, worker, slow, asked, early, luck
   local r = {
     class = order[2], generation = order[3], token = order[4], worker = order[5],
     slow = order[6] > 0, retry_after = order[7], early = order[8] > 0, kind = 4,
   }
-  report_to_pin(p, q, pin_now, r, events)
-  local taken = take_report(c, q, now, r, order[9], events)
+  if not g.c then
+    g.c, g.now = open_circuit(texts[1], g.q, wall)
+  end
+  report_to_pin(pin, g.q, pin_time, r, g.events)
+  local taken = take_report(g.c, g.q, g.now, r, order[9], g.events)
+  g.generation = g.c[C_GENERATION]
   return done(taken)
 end

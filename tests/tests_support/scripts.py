@@ -56,12 +56,12 @@ class Bench:
         amounts: Sequence[float],
     ) -> Answer:
         """Run acquire.lua."""
-        values = [nonce, print_, ttl, remember, 0, 0, len(amounts), *amounts]
+        values = [nonce, print_, ttl, remember, 0, 0, 1, 0, len(amounts), *amounts]
         return self._run("acquire", policy, values, request_id)
 
     def settle(self, policy: Policy, request_id: str, nonce: int, used: Sequence[float]) -> Answer:
         """Run settle.lua."""
-        return self._run("settle", policy, [7, nonce, *used], request_id)
+        return self._run("settle", policy, [7, nonce, 0, 4, 0, 0, 0, *used], request_id)
 
     def renew(
         self, policy: Policy, request_id: str, nonce: int, ttl: int, used: Sequence[float]
@@ -71,12 +71,12 @@ class Bench:
 
     def check(self, policy: Policy, amounts: Sequence[float]) -> Answer:
         """Run check.lua."""
-        return self._run("check", policy, [9, *amounts], None)
+        return self._run("check", policy, [9, 1, *amounts], None)
 
     def snapshot(self, policy: Policy) -> list[Level]:
         """Run snapshot.lua and read its levels."""
         answer = self._run("snapshot", policy, [10], None)
-        return read(answer.numbers, 1, len(policy.limits))[0]
+        return read(answer.numbers, 2, len(policy.limits))[0]
 
     def dump(self) -> dict[bytes, bytes]:
         """Every key as the server holds it, to see that nothing was written."""
@@ -98,11 +98,11 @@ class Bench:
         request = struct.pack(f"<{len(values)}d", *values)
         pipeline = self._client.pipeline(transaction=False)
         pipeline.set(CLOCK, self.now, ex=3600)
-        pipeline.evalsha(script.sha, len(keys), *keys, *chain.policies, request)
+        pipeline.evalsha(script.sha, len(keys), *keys, *chain.policies, chain.breaker, request)
         try:
             answer = pipeline.execute()[1]
         except redis.exceptions.NoScriptError:
-            answer = self._client.eval(script.text, len(keys), *keys, *chain.policies, request)
+            answer = self._client.eval(script.text, len(keys), *keys, *chain.policies, chain.breaker, request)
         assert answer[:8] == request[:8], "the tag of the answer"
         numbers = struct.unpack(f"<{(len(answer) - 9) // 8}d", answer[9:])
         return Answer(Verdict(chr(answer[8])), numbers)

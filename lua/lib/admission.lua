@@ -1,0 +1,118 @@
+-- The breaker as a call meets it: the circuit of its model, and the pin of its pool
+-- (lib/breaker, lib/pin). Whoever asks, admits and writes, in this order, or writes nothing.
+--
+-- A circuit that is calm is not decoded: it passes every call, and most are calm.
+local pin, pin_time, pin_place
+local state_of_override = { OPEN, CLOSED, CLOSED }
+
+-- The gate of the circuit at a place in KEYS. Without a policy the breaker is off.
+local function open_gate(policy, place, text, pin_at, pin_text, wall)
+  local g = { generation = 1, place = place, events = {} }
+  if policy == "" then
+    return g
+  end
+  g.q, g.model = breaker_policy(policy), string.sub(policy, 8 * Q_NUMBERS + 1)
+  if text then
+    local calm, generation, shift, seen = struct.unpack("<dddd", text)
+    local now = wall + shift
+    g.generation = generation
+    if now < calm or now < seen then
+      g.c, g.now = open_circuit(text, g.q, wall)
+    end
+  end
+  if not pin then
+    pin_place = pin_at
+    pin, pin_time = open_pin(pin_text, g.q, wall)
+  end
+  return g
+end
+
+-- The same where circuit, pin and events stand in KEYS one after the other.
+local function gate_at(place, texts, policy, wall)
+  return open_gate(policy, place, texts[place], place + 1, texts[place + 1], wall)
+end
+
+-- Why a call may not pass, and for how long. An operator who passes calls by hand passes a
+-- latch too; of two refusals the longer one is told.
+local function ask_gate(g, attempt, luck)
+  if not g.q then
+    return PASS, 0
+  end
+  local why, wait, probe = PASS, 0, false
+  if g.c then
+    why, wait, probe = gate(g.c, g.q, g.now, luck, g.events)
+    g.generation = g.c[C_GENERATION]
+  end
+  g.probe, g.trial = false, false
+  if not g.c or g.c[C_OVERRIDE] == 0 then
+    local pinned, longer, trial = pin_gate(pin, pin_time)
+    if pinned ~= PASS and (why == PASS or longer > wait) then
+      return pinned, longer
+    elseif why == PASS then
+      g.probe, g.trial = probe, trial
+      local left = attempt > 1 and retry_wait(pin, g.q, pin_time) or 0
+      return left > 0 and RETRIES or PASS, left
+    end
+  end
+  return why, wait
+end
+
+-- Take what passing costs, once every limit has room.
+local function pass_gate(g, token, attempt)
+  if not g.q then
+    return
+  end
+  if g.probe then
+    take_probe(g.c, g.q, g.now, token, g.events)
+    g.generation = g.c[C_GENERATION]
+  end
+  if g.trial then
+    take_trial(pin, g.q, pin_time, token)
+  end
+  count_attempt(pin, g.q, pin_time, attempt)
+end
+
+-- What the circuit does with calls now, an override considered.
+local function gate_state(g)
+  local c = g.c
+  return c and (state_of_override[c[C_OVERRIDE]] or c[C_STATE]) or CLOSED
+end
+
+-- Write the circuit, where it has changed, and what has happened to it.
+local function close_gate(g, wall)
+  if g.c and g.c.changed then
+    save_circuit(KEYS[g.place], g.c, g.q, g.now)
+    g.c.changed = false
+  end
+  if #g.events > 0 then
+    publish(g.events, KEYS[pin_place + 1], g.model, wall)
+    g.events = {}
+  end
+end
+
+local function close_pin(g)
+  if pin and pin.changed then
+    save_pin(KEYS[pin_place], pin, g.q, pin_time)
+  end
+end
+
+-- How buckets of the model refill while it is let in again: the share of their rate, and
+-- what that gains in a microsecond; nil when they refill as ever.
+local function slowed(g)
+  local share = g.c and ramp(g.c, g.q, g.now) or 1
+  return share < 1 and { share, 0.9 / g.q[Q_RAMP] } or nil
+end
+
+-- What a lease remembers of the gate (lib/lease): worker, probe, early success, state, retry.
+local function marks_of(g, marks)
+  local worker, retry = marks % 32, math.floor(marks / 512) % 2
+  return worker + (g.probe and 32 or 0) + 128 * gate_state(g) + 512 * retry
+end
+
+local function marks_with_state(g, marks)
+  return marks + 128 * (gate_state(g) - math.floor(marks / 128) % 4)
+end
+
+local function attempt_of(marks)
+  return math.floor(marks / 512) % 2 + 1
+end
