@@ -208,7 +208,7 @@ class PoolConfig(Limited, frozen=True, kw_only=True):
     queue: QueueConfig = QueueConfig()
     """Who may wait, how long, and which priorities have a share of their own."""
     breaker: BreakerConfig = BreakerConfig()
-    """Read and checked; this version has no breaker."""
+    """When circuits of the pool's models open, and how they close again."""
     on_store_loss: Literal["degrade", "open", "closed"] = "degrade"
     """Read and checked; this version answers 503, as `closed` does."""
     lease_ttl: Duration = 600.0

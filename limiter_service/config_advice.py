@@ -5,7 +5,6 @@ from limiter_service.presets import preset_limits
 from limiter_wire import Meter
 
 NOT_IN_FORCE = {
-    "breaker": "there is no circuit breaker",
     "on_store_loss": "without its store the service answers 503, as with `closed`",
     "durability": "grants are not awaited on replicas",
 }

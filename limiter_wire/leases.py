@@ -92,7 +92,6 @@ class Checked(Wire, frozen=True, kw_only=True):
     limit: str | None = None
     would_fit: int | None = None
     never_fits: bool = False
-    reason: str | None = None
     limits: list[LimitState]
     breaker: str = "closed"
     degraded: bool = False

@@ -157,7 +157,6 @@ class Engine:
             would_grant=worst is None and why == 0,
             retry_after=0.0 if wait == NEVER else max(wait, pause) / _MICRO,
             limit=worst.name if worst else None,
-            reason=breaking.REASONS[int(why)],
             breaker=breaking.state_of(state),
             would_fit=would_fit(policy, amounts, levels),
             never_fits=wait == NEVER,

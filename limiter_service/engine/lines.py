@@ -82,4 +82,4 @@ class Lines:
     async def _levels(self, policy: Policy) -> list[Level]:
         tag = ids.new_nonce()
         reply = await self._calls.run(policy, lambda chain: self._commands.snapshot(chain, tag))
-        return read(reply.numbers, 1, len(policy.limits))[0]
+        return read(reply.numbers, 2, len(policy.limits))[0]

@@ -290,7 +290,14 @@ class Commands:
         answer = await self._call(
             "dispatch",
             (*scopes, *slots, *circuits, *queue.breaker, *queue.keys),
-            (*policies, *circuits.values(), numbers, b"".join(chains), queue.channel, terms.room_again),
+            (
+                *policies,
+                *circuits.values(),
+                numbers,
+                b"".join(chains),
+                queue.channel,
+                terms.room_again,
+            ),
             tag,
         )
         figures = _numbers(answer[1])

@@ -89,7 +89,8 @@ local function serve(q, chains, wall, most, grace, patience, room_again)
       if wait == NEVER then
         return nil
       end
-      local behind = closed[scope] and needs_closed(scope, ask, from[k], closed[scope], 1, math.huge)
+      local shut = closed[scope]
+      local behind = shut and needs_closed(scope, ask, from[k], shut, 1, math.huge)
       if short then
         for _, id in ipairs(short) do
           close(scope, id, c.turn)

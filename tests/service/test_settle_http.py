@@ -67,8 +67,9 @@ async def test_what_a_provider_refused_costs_no_tokens(client: httpx.AsyncClient
         *("rate_limited", "quota_exhausted", "overloaded", "invalid_request"),
         *("context_length_exceeded", "auth", "permission", "not_found"),
     ]
-    for outcome in refunded:
-        lease = (await ask(client, "acquire", resource="p/m", tokens=10))["lease"]
+    # All are granted first: an exhausted quota latches the pool.
+    leases = [(await ask(client, "acquire", resource="p/m", tokens=10))["lease"] for _ in refunded]
+    for lease, outcome in zip(leases, refunded, strict=True):
         settled = await ask(client, "settle", lease=lease, outcome=outcome)
         assert settled["refunded"] == {"tokens": 10}, outcome
     levels = await view(client)

@@ -102,7 +102,9 @@ class Bench:
         try:
             answer = pipeline.execute()[1]
         except redis.exceptions.NoScriptError:
-            answer = self._client.eval(script.text, len(keys), *keys, *chain.policies, chain.breaker, request)
+            answer = self._client.eval(
+                script.text, len(keys), *keys, *chain.policies, chain.breaker, request
+            )
         assert answer[:8] == request[:8], "the tag of the answer"
         numbers = struct.unpack(f"<{(len(answer) - 9) // 8}d", answer[9:])
         return Answer(Verdict(chr(answer[8])), numbers)
