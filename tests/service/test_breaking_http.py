@@ -388,7 +388,7 @@ async def test_waiters_of_a_circuit_that_opens_are_told_when_they_ask_again(serv
         return int((await client.get("/v1/queue/p")).json()["depth"])
 
     await until(depth, "nobody waits")
-    await client.put("/v1/breakers/p/one/override", json={"mode": "open", "ttl": None})
+    await client.put("/v1/breakers/p/one/override", json={"mode": "open", "ttl": 600})
     await ask(client, "settle", lease=held["lease"], outcome="rate_limited")
     answer = await waiting
     assert (answer.status_code, answer.json()["code"]) == (503, "breaker_open")
