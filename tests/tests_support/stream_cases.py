@@ -142,7 +142,7 @@ def lines(*payloads: Any) -> bytes:  # JSON
     return b"".join(json.dumps(payload).encode() + b"\n" for payload in payloads)
 
 
-HELLO = chat(role="assistant", content="") + chat("Hel") + chat("lo")
+HELLO = chat(role="assistant", content="") + chat("He") + chat("llo")
 WHOLE = HELLO + chat(finish="stop")
 O = StreamOutcome  # noqa: E741  # a column of the table
 COMPLETED, TRUNCATED, BROKE = O.COMPLETED, O.TRUNCATED, O.INTERRUPTED
@@ -180,7 +180,7 @@ FRAMING = [
     openai("CR throughout", (WHOLE + END).replace(b"\n", b"\r"), text="Hello"),
     openai(
         "a byte that is no UTF-8 in the content",
-        WHOLE.replace(b"Hel", b"H\xffl") + END,
+        WHOLE.replace(b"He", b"H\xff") + END,
         text="H\ufffdllo",
         invalid_utf8=1,
     ),
@@ -625,8 +625,8 @@ TOOLS = [
     ),
     openai(
         "the name in pieces",
-        tool(piece(None, name="wea", id="a", index=0))
-        + tool(piece(None, name="ther", index=0))
+        tool(piece(None, name="weat", id="a", index=0))
+        + tool(piece(None, name="her", index=0))
         + tool(piece('{"city":"Rome"}', index=0))
         + chat(finish="tool_calls"),
         calls=(WEATHER,),
@@ -739,8 +739,8 @@ CLAUDE = [
             started(),
             TEXT,
             {"type": "ping"},
-            said("Hel"),
-            said("lo"),
+            said("He"),
+            said("llo"),
             stopped(0),
             ending(output_tokens=5),
             STOP,
@@ -941,7 +941,7 @@ CLAUDE = [
         text="Hello",
         reasoning="Hm.",
     ),
-    claude("length", anthropic(started(), TEXT, said("Hel"), ending("max_tokens"), STOP), O.LENGTH),
+    claude("length", anthropic(started(), TEXT, said("He"), ending("max_tokens"), STOP), O.LENGTH),
     claude(
         "refused",
         anthropic(started(), ending("refusal"), STOP),
@@ -1041,8 +1041,8 @@ RESPONSES = [
             item(0, "added", type="reasoning", id="x"),
             response("reasoning_summary_text.delta", delta="Hm."),
             item(1, "added", type="message", id="y"),
-            response("output_text.delta", delta="Hel"),
-            response("output_text.delta", delta="lo"),
+            response("output_text.delta", delta="He"),
+            response("output_text.delta", delta="llo"),
             DONE,
         ),
         text="Hello",
@@ -1182,16 +1182,16 @@ OTHERS = [
         "well formed",
         sse(
             gemini({"text": "Hm.", "thought": True}, usageMetadata=COUNTS),
-            gemini({"text": "Hel"}),
-            gemini({"text": "lo"}, finish="STOP", usageMetadata=COUNTS, responseId="g"),
+            gemini({"text": "He"}),
+            gemini({"text": "llo"}, finish="STOP", usageMetadata=COUNTS, responseId="g"),
         ),
         text="Hello",
         reasoning="Hm.",
         tokens=(9, 7),
         provenance="final",
     ),
-    other("gemini", "no finish reason", sse(gemini({"text": "Hel"})), TRUNCATED, text="Hel"),
-    other("gemini", "length", sse(gemini({"text": "Hel"}, finish="MAX_TOKENS")), O.LENGTH),
+    other("gemini", "no finish reason", sse(gemini({"text": "He"})), TRUNCATED, text="He"),
+    other("gemini", "length", sse(gemini({"text": "He"}, finish="MAX_TOKENS")), O.LENGTH),
     other("gemini", "filtered", sse(gemini(finish="SAFETY")), O.CONTENT_FILTER),
     other(
         "gemini",
@@ -1523,10 +1523,10 @@ OTHERS = [
         "well formed",
         lines(
             {"message": {"role": "assistant", "content": "", "thinking": "Hm."}, "done": False},
-            {"message": {"content": "Hel"}, "done": False},
+            {"message": {"content": "He"}, "done": False},
             {
                 "message": {
-                    "content": "lo",
+                    "content": "llo",
                     "tool_calls": [
                         {"function": {"name": "weather", "arguments": {"city": "Rome"}}},
                         {"function": {"name": "weather", "arguments": {"city": "Bonn"}}},
