@@ -1,6 +1,7 @@
 """Histories of calls, and a run of one against the scripts and the reference."""
 
 from collections.abc import Callable, Mapping
+from random import Random
 from typing import Any
 
 import msgspec
@@ -79,23 +80,38 @@ class Step(msgspec.Struct, frozen=True):
     time: int
 
 
-_kinds = st.sampled_from(
-    ["acquire"] * 10 + ["settle"] * 5 + ["renew", "tick", "tick", "check", "reload"]
-)
-_amounts = st.one_of(st.integers(0, 40), st.integers(0, 40), st.integers(41, 160))
+_KINDS = ["acquire"] * 10 + ["settle"] * 5 + ["renew", "tick", "tick", "check", "reload"]
+_AMOUNTS = [(0, 40), (0, 40), (41, 160)]
+_TIMES = [(0, 0), (1, 200_000), (200_000, 2 * US), (2 * US, 8 * US), (-3 * US, -1)]
+_LEAPS = [61 * US, 3600 * US, -90 * US]
+
+_kinds = st.sampled_from(_KINDS)
+_amounts = st.one_of(*(st.integers(low, high) for low, high in _AMOUNTS))
 _times = st.one_of(
-    st.just(0),
-    st.integers(1, 200_000),
-    st.integers(200_000, 2 * US),
-    st.integers(2 * US, 8 * US),
-    st.integers(-3 * US, -1),
-    st.sampled_from([61 * US, 3600 * US, -90 * US]),
+    *(st.integers(low, high) for low, high in _TIMES),
+    st.sampled_from(_LEAPS),
 )
 steps = st.builds(Step, kind=_kinds, who=st.integers(0, 15), amount=_amounts, time=_times)
 LENGTH = 50
 histories = st.tuples(
     st.integers(0, len(CONFIGS) - 1), st.lists(steps, min_size=LENGTH, max_size=LENGTH)
 )
+
+
+def drawn(random: Random) -> tuple[int, list[Step]]:
+    """A history as the strategy makes them, from a seed: the same whatever else is loaded."""
+    return random.randrange(len(CONFIGS)), [_drawn_step(random) for _ in range(LENGTH)]
+
+
+def _drawn_step(random: Random) -> Step:
+    times = [*(random.randint(low, high) for low, high in _TIMES), random.choice(_LEAPS)]
+    return Step(
+        kind=random.choice(_KINDS),
+        who=random.randint(0, 15),
+        amount=random.randint(*random.choice(_AMOUNTS)),
+        time=random.choice(times),
+    )
+
 
 _TTL, _REMEMBER = 4 * US, 3600 * US
 

@@ -1,9 +1,11 @@
 """The model test can fail: each fault below, planted in the Lua, is found by it."""
 
+from collections.abc import Callable
+from random import Random
+
 import pytest
 import redis
-from histories import histories, run
-from hypothesis import HealthCheck, Phase, given, settings
+from histories import Step, drawn, run
 
 from limiter_service.store.scripts import part
 
@@ -57,6 +59,10 @@ FAULTS = {
     "the wait for a slot is that of the last one": ("lib/concurrency", "over - 1, 1", "live - 1, 1"),
 }  # fmt: skip
 
+# The hardest fault needs some five hundred. They are drawn from seeds: hypothesis would mix in
+# constants of whatever modules are loaded, and find another fault missing with each new one.
+_HISTORIES = 2000
+
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("fault", FAULTS)
@@ -67,18 +73,10 @@ def test_the_model_finds_the_fault(valkey_db: redis.Redis, fault: str) -> None:
     assert whole.count(text) == 1, "the fault no longer fits the script"
     one = run(valkey_db, {name: whole.replace(text, replacement)})
 
-    @settings(
-        max_examples=2000,
-        deadline=None,
-        database=None,
-        derandomize=True,
-        suppress_health_check=list(HealthCheck),
-        phases=[Phase.generate],
-        report_multiple_bugs=False,
-    )
-    @given(histories)
-    def check(history: tuple[int, list]) -> None:  # type: ignore[type-arg]  # of steps
-        one(history)
-
     with pytest.raises((AssertionError, redis.ResponseError)):
-        check()
+        _until_it_differs(one)
+
+
+def _until_it_differs(one: Callable[[tuple[int, list[Step]]], None]) -> None:
+    for seed in range(_HISTORIES):
+        one(drawn(Random(seed)))
