@@ -83,7 +83,8 @@ def variants(client: redis.Redis) -> dict[str, Make]:
 
     def prototype_once(n: int) -> tuple[object, ...]:
         request = struct.pack("<5d", n, n, 1, 1, 100)
-        return ("EVALSHA", once, 2, f"{{bench}}b{n % BUDGETS}", lease(n), gcra, request)
+        key = f"sg:{{bench}}:l:p{n:031x}"
+        return ("EVALSHA", once, 2, f"{{bench}}b{n % BUDGETS}", key, gcra, request)
 
     return {
         "return 1": lambda _n: ("EVALSHA", empty, 0),

@@ -1,6 +1,7 @@
 """Random histories of the queue: one step at a time on the scripts and on the reference."""
 
 from collections.abc import Callable, Mapping, Sequence
+from random import Random
 from typing import Any
 
 import msgspec
@@ -18,6 +19,7 @@ from limiter_service.store.commands import (
     Claim,
     Commands,
     QueueKeys,
+    Report,
     Served,
     ServeTerms,
     Terms,
@@ -65,24 +67,39 @@ class Step(msgspec.Struct, frozen=True):
     time: int
 
 
-_kinds = st.sampled_from(
+_KINDS = (
     ["acquire"] * 8 + ["ask", "ask", "serve", "serve", "serve", "tick", "tick", "settle", "settle"]
     + ["cancel", "let_go", "reload"]
 )  # fmt: skip
-_times = st.one_of(
-    st.integers(1, 300_000), st.integers(300_000, 2 * US), st.sampled_from([2 * US, 6 * US])
-)
+_TIMES = [(1, 300_000), (300_000, 2 * US)]
+_LEAPS = [2 * US, 6 * US]
+_AMOUNTS = [(1, 40), (1, 40), (41, 64)]
 steps = st.builds(
     Step,
-    kind=_kinds,
+    kind=st.sampled_from(_KINDS),
     who=st.integers(0, 35),
-    amount=st.one_of(st.integers(1, 40), st.integers(1, 40), st.integers(41, 64)),
-    time=_times,
+    amount=st.one_of(*(st.integers(low, high) for low, high in _AMOUNTS)),
+    time=st.one_of(*(st.integers(low, high) for low, high in _TIMES), st.sampled_from(_LEAPS)),
 )
 LENGTH = 60
 histories = st.tuples(
     st.integers(0, len(CONFIGS) - 1), st.lists(steps, min_size=LENGTH, max_size=LENGTH)
 )
+
+
+def drawn(random: Random) -> tuple[int, list[Step]]:
+    """A history as the strategy makes them, from a seed: the same whatever else is loaded."""
+    return random.randrange(len(CONFIGS)), [_drawn_step(random) for _ in range(LENGTH)]
+
+
+def _drawn_step(random: Random) -> Step:
+    times = [*(random.randint(low, high) for low, high in _TIMES), random.choice(_LEAPS)]
+    return Step(
+        kind=random.choice(_KINDS),
+        who=random.randint(0, 35),
+        amount=random.randint(*random.choice(_AMOUNTS)),
+        time=random.choice(times),
+    )
 
 
 class Direct:
@@ -289,9 +306,12 @@ class Run:
             -1.0 if limit.meter in {Meter.REQUESTS, Meter.CONCURRENCY} else float(step.amount // 2)
             for limit in policy.limits
         ]
+        report = Report(
+            first_token=False, outcome_class=4, kind=0, slow=False, retry_after=0, used=used
+        )
         key = self.keys.lease(tenant, waiter.name)
         chain = policy.chain(self.now)
-        reply = done(self.commands.settle(chain, key, self.keys.queue(), 7.0, waiter.nonce, used))
+        reply = done(self.commands.settle(chain, key, self.keys.queue(), 7.0, waiter.nonce, report))
         lease = self.limits.leases[f"{tenant}/{waiter.name}"]
         del self.leases[waiter.name]
         if self.now >= lease.deadline:
@@ -358,7 +378,9 @@ class Run:
     def _ask(self, w: Waiter, max_wait: int) -> store.Reply:
         model, tenant, priority = w.line
         policy = self.policy(model, tenant)
-        claim = Claim(nonce=w.nonce, fingerprint=1.0, ttl=TTL, remember=REMEMBER, amounts=w.amounts)
+        claim = Claim(
+            nonce=w.nonce, fingerprint=1.0, ttl=TTL, remember=REMEMBER, marks=0.0, amounts=w.amounts
+        )
         terms = Terms(
             max_wait=max_wait, replica=w.holder, step=w.step, cost=w.cost, priority_class=0,
             share=w.share, period=w.period, most_waiters=10_000, keep=600_000,
