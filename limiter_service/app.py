@@ -27,6 +27,7 @@ from limiter_service.pools import Pools
 from limiter_service.routes import breakers, events, health, queue, resources, stats
 from limiter_service.routes.acquire import acquire
 from limiter_service.routes.batch import batch
+from limiter_service.routes.channel import Channels
 from limiter_service.routes.check import check
 from limiter_service.routes.renew import renew
 from limiter_service.routes.settle import settle
@@ -98,10 +99,11 @@ def create_app(settings: Settings, store_url: str, pools: Pools) -> Front:
         "/v1/check": partial(check, engine),
         "/v1/batch": partial(batch, engine),
     }
+    channels = app.state.channels = Channels(engine, settings.max_body)
     bounds = Bounds(
         body=settings.max_body, head=settings.max_head, body_timeout=settings.body_timeout
     )
-    return Front(app, hot, bounds)
+    return Front(app, hot, bounds, {"/v1/channel": channels})
 
 
 def _wall_us() -> float:
@@ -121,6 +123,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
     finally:
         app.state.stopping = True
+        await app.state.channels.aclose()
         await app.state.engine.passes.aclose()
         stop.set()
         await watching

@@ -32,17 +32,27 @@ class Bounds(msgspec.Struct, frozen=True, kw_only=True):
 class Front:
     """An ASGI application in front of another."""
 
-    def __init__(self, inner: Application, routes: Mapping[str, Handler], bounds: Bounds) -> None:
+    def __init__(
+        self,
+        inner: Application,
+        routes: Mapping[str, Handler],
+        bounds: Bounds,
+        sockets: Mapping[str, Application],
+    ) -> None:
         self._inner, self._routes, self._bounds = inner, routes, bounds
+        self._sockets = sockets
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await self._connect(scope, receive, send)
+            return
         if scope["type"] != "http":
             await self._inner(scope, receive, send)
             return
         identity = http.request_id(scope)
         handler = self._routes.get(scope["path"])
         try:
-            self._check_head(scope)
+            self._admit(scope)
             if handler is None:
                 await self._pass_on(scope, receive, send, identity)
             else:
@@ -52,7 +62,21 @@ class Front:
         except Refusal as refusal:
             await _send_problem(send, http.media(scope).answer, refusal.problem, identity)
 
-    def _check_head(self, scope: Scope) -> None:
+    async def _connect(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Hand a WebSocket to its application, or refuse the handshake with a problem."""
+        await receive()
+        try:
+            self._admit(scope)
+            application = self._sockets.get(scope["path"])
+            if application is None:
+                raise refuse(ErrorCode.NOT_FOUND, "WebSockets are served at /v1/channel")
+        except Refusal as refusal:
+            await _refuse_handshake(scope, send, refusal.problem)
+            return
+        await application(scope, receive, send)
+
+    def _admit(self, scope: Scope) -> None:
+        """Whatever holds for requests and handshakes alike. Raises Refusal."""
         size = len(scope.get("raw_path") or b"") + len(scope["query_string"])
         size += sum(len(name) + len(value) + 4 for name, value in scope["headers"])
         if size > self._bounds.head:
@@ -106,11 +130,20 @@ class Front:
         await self._inner(scope, bounded, with_identity)
 
 
+async def _refuse_handshake(scope: Scope, send: Send, problem: Problem) -> None:
+    if "websocket.http.response" not in (scope.get("extensions") or {}):
+        await send({"type": "websocket.close", "code": 1008})
+        return
+    await _send_problem(send, http.JSON, problem, http.request_id(scope), "websocket.http")
+
+
 def _identity(identity: str) -> tuple[bytes, bytes]:
     return b"x-request-id", identity.encode()
 
 
-async def _send_problem(send: Send, kind: str, problem: Problem, identity: str) -> None:
+async def _send_problem(
+    send: Send, kind: str, problem: Problem, identity: str, over: str = "http"
+) -> None:
     named = msgspec.structs.replace(problem, request_id=identity)
     headers = [
         http.content_type(kind, problem=True),
@@ -120,4 +153,4 @@ async def _send_problem(send: Send, kind: str, problem: Problem, identity: str) 
     ]
     if problem.code is ErrorCode.METHOD_NOT_ALLOWED:
         headers.append((b"allow", b"POST"))
-    await http.answer(send, problem.status, http.encode(named, kind), headers)
+    await http.answer(send, problem.status, http.encode(named, kind), headers, over)

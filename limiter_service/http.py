@@ -167,11 +167,13 @@ def encode(value: Any, kind: str) -> bytes:
     return _ENCODE[kind](value)
 
 
-async def answer(send: Send, status: int, body: bytes, headers: Headers) -> None:
-    """Send a complete response."""
+async def answer(
+    send: Send, status: int, body: bytes, headers: Headers, over: str = "http"
+) -> None:
+    """Send a complete response; *over* `websocket.http`, to a handshake."""
     length = (b"content-length", str(len(body)).encode())
-    await send({"type": "http.response.start", "status": status, "headers": [*headers, length]})
-    await send({"type": "http.response.body", "body": body})
+    await send({"type": f"{over}.response.start", "status": status, "headers": [*headers, length]})
+    await send({"type": f"{over}.response.body", "body": body})
 
 
 def content_type(kind: str, *, problem: bool = False) -> tuple[bytes, bytes]:

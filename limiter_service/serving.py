@@ -11,6 +11,7 @@ import uvicorn
 from uvicorn.supervisors import Multiprocess
 
 from limiter_service import settings as environment
+from limiter_service import websocket
 from limiter_service.app import create_app
 from limiter_service.config_advice import advice
 from limiter_service.embedded import EmbeddedValkey
@@ -47,7 +48,8 @@ def run(settings: Settings) -> None:
         if settings.workers > 1:
             _serve_many(settings, listener)
         else:
-            _Server(_uvicorn(create_app(settings, url, pools)), listener).run(sockets=[listener])
+            app = create_app(settings, url, pools)
+            _Server(_uvicorn(app, settings), listener).run(sockets=[listener])
 
 
 def check(settings: Settings) -> None:
@@ -85,7 +87,8 @@ def worker_app() -> Front:
 
 def _serve_many(settings: Settings, listener: socket.socket) -> None:
     environment.export(settings)
-    config = _uvicorn("limiter_service.serving:worker_app", factory=True, workers=settings.workers)
+    app = "limiter_service.serving:worker_app"
+    config = _uvicorn(app, settings, factory=True, workers=settings.workers)
     listener.listen(config.backlog)  # callers may come before the first worker accepts
     _announce(listener)
     Multiprocess(config, sockets=[listener]).run()
@@ -115,7 +118,7 @@ class _Server(uvicorn.Server):
             self._captured_signals.clear()
 
 
-def _uvicorn(app: Front | str, **options: object) -> uvicorn.Config:
+def _uvicorn(app: Front | str, settings: Settings, **options: object) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         log_config=None,
@@ -125,6 +128,9 @@ def _uvicorn(app: Front | str, **options: object) -> uvicorn.Config:
         timeout_keep_alive=75,
         timeout_graceful_shutdown=10,
         lifespan="on",
+        ws=f"{websocket.__name__}:Protocol",
+        ws_per_message_deflate=False,  # small messages on a fast network
+        ws_max_size=settings.max_body,
         **options,  # type: ignore[arg-type]  # the keywords of one caller
     )
 

@@ -36,6 +36,7 @@ class ErrorCode(StrEnum):
     LATCHED = "latched"
     STORE_UNAVAILABLE = "store_unavailable"
     SHUTTING_DOWN = "shutting_down"
+    CANCELLED = "cancelled"
     INTERNAL = "internal"
 
 
@@ -61,6 +62,7 @@ _ANSWERS: dict[ErrorCode, tuple[int, str]] = {
     ErrorCode.WAIT_TIMEOUT: (429, "The request has waited for max_wait"),
     ErrorCode.RETRY_BUDGET: (429, "The shared retry budget is spent"),
     ErrorCode.HEADERS_TOO_LARGE: (431, "The request head is too large"),
+    ErrorCode.CANCELLED: (499, "The caller cancelled the operation"),
     ErrorCode.INTERNAL: (500, "The service failed"),
     ErrorCode.BREAKER_OPEN: (503, "The circuit breaker is open"),
     ErrorCode.COOLDOWN: (503, "The provider asked for a pause"),

@@ -1,6 +1,7 @@
 """POST /v1/batch: operations side by side; one that fails does not fail the rest."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Annotated
 
 import msgspec
@@ -16,7 +17,7 @@ from limiter_service.routes.settle import settle
 from limiter_wire import BatchAnswer, BatchResult, ErrorCode, Operation, Wire
 
 _NO_HEADERS: Scope = {"headers": []}
-_RUN = {
+_RUN: dict[Operation, Callable[..., Awaitable[Wire]]] = {
     Operation.ACQUIRE: acquire_in_batch,
     Operation.SETTLE: settle,
     Operation.RENEW: renew,
@@ -45,13 +46,22 @@ async def batch(engine: Engine, body: bytes, kind: Media, _scope: Scope) -> Batc
 
 
 async def _run(engine: Engine, op: msgspec.Raw, kind: Media) -> BatchResult:
+    return await result_of(_perform(engine, op, kind))
+
+
+async def _perform(engine: Engine, op: msgspec.Raw, kind: Media) -> Wire:
+    tagged: _Tagged = _tag_reader.read(op, kind.body)
+    return await _RUN[tagged.op](engine, op, kind, _NO_HEADERS)
+
+
+async def result_of(work: Awaitable[Wire]) -> BatchResult:
+    """What comes of one operation among others: an answer or a problem, and never an exception."""
     try:
-        tagged: _Tagged = _tag_reader.read(op, kind.body)
-        answer = await _RUN[tagged.op](engine, op, kind, _NO_HEADERS)
+        answer = await work
     except Refusal as refusal:
         return BatchResult(status=refusal.problem.status, body=refusal.problem)
     except Exception:  # noqa: BLE001  # whatever it is: the others get their answers
-        _log.exception("operation of a batch failed")
+        _log.exception("operation failed")
         failed = refuse(ErrorCode.INTERNAL, "the service failed; its log says why").problem
         return BatchResult(status=failed.status, body=failed)
     return BatchResult(status=status_of_answer(answer), body=answer)

@@ -1,0 +1,167 @@
+"""Messages of the channel: what a client sends, and how it is answered. Pure.
+
+A binary message is msgpack, a text message JSON; it holds one frame or an array of them.
+"""
+
+from collections.abc import Iterator, Sequence
+from enum import IntEnum, StrEnum
+from itertools import groupby
+from typing import Annotated, Any
+
+import msgspec
+
+from limiter_service.engine.refusals import Refusal
+from limiter_service.http import JSON, MSGPACK, Media, Message, Reader, encode
+from limiter_wire import BatchResult, Operation, Wire
+
+MOST_FRAMES = 256
+"""Frames in one message: as many as operations in a batch."""
+
+_TEXT, _BINARY = Media(JSON, JSON), Media(MSGPACK, MSGPACK)
+_MSGPACK_ARRAYS = frozenset((*range(0x90, 0xA0), 0xDC, 0xDD))
+_MOST_OF_A_REASON = 123  # bytes: what a close frame has room for
+
+Id = int | str
+_Id = (
+    Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+    | Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+)
+
+
+class Closing(IntEnum):
+    """Why the service closes a channel, as the codes of RFC 6455."""
+
+    UNREADABLE = 1007
+    MISUSED = 1008
+    TOO_LARGE = 1009
+    RESTARTING = 1012
+
+
+class Closed(Exception):  # what happens next
+    """The channel cannot go on; `code` and `reason` are for the client."""
+
+    def __init__(self, code: Closing, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+        self.reason = reason.encode()[:_MOST_OF_A_REASON].decode(errors="ignore")
+
+
+class Verb(StrEnum):
+    """What a frame asks for: an operation, or to forget one."""
+
+    ACQUIRE = Operation.ACQUIRE.value
+    SETTLE = Operation.SETTLE.value
+    RENEW = Operation.RENEW.value
+    CHECK = Operation.CHECK.value
+    CANCEL = "cancel"
+
+
+class Style(msgspec.Struct, frozen=True):
+    """How a frame came, and how it is therefore answered."""
+
+    kind: Media
+    in_array: bool
+
+
+class Frame(msgspec.Struct, frozen=True):
+    """One request: `body` is what the route of the operation takes, and more.
+
+    `waits` when it may take as long as its caller has patience.
+    """
+
+    id: Id
+    verb: Verb
+    body: msgspec.Raw
+    style: Style
+    waits: bool
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What a frame is told."""
+
+    id: Id
+    style: Style
+    result: BatchResult
+
+
+class _Head(Wire, frozen=True, kw_only=True):
+    id: _Id
+    op: Verb
+    max_wait: Any = None
+
+
+class _Named(Wire, frozen=True, kw_only=True):
+    id: _Id
+
+
+_array, _head, _named = Reader(list[msgspec.Raw]), Reader(_Head), Reader(_Named)
+
+
+def read(message: bytes | str) -> list[Frame | Answer]:
+    """The frames of a message, and the answers to those that cannot be served.
+
+    Raises Closed when there is nobody to answer.
+    """
+    data, kind = (message, _BINARY) if isinstance(message, bytes) else (message.encode(), _TEXT)
+    style = Style(kind, _is_array(data, kind))
+    if not style.in_array:
+        return [_frame(msgspec.Raw(data), style)]
+    try:
+        bodies: list[msgspec.Raw] = _array.read(data, kind.body)
+    except Refusal as refusal:
+        raise Closed(Closing.UNREADABLE, refusal.problem.detail) from refusal
+    if len(bodies) > MOST_FRAMES:
+        raise Closed(Closing.MISUSED, f"a message has at most {MOST_FRAMES} frames")
+    return [_frame(body, style) for body in bodies]
+
+
+def write(answers: Sequence[Answer]) -> Iterator[Message]:
+    """The messages that carry *answers*: those to arrays in arrays, the others alone."""
+    for style, alike in groupby(answers, lambda answer: answer.style):
+        frames = [_fields(answer) for answer in alike]
+        if not style.in_array:
+            yield from (_message(frame, style.kind) for frame in frames)
+            continue
+        for first in range(0, len(frames), MOST_FRAMES):
+            yield _message(frames[first : first + MOST_FRAMES], style.kind)
+
+
+def _is_array(data: bytes, kind: Media) -> bool:
+    if kind is _TEXT:
+        return data.lstrip()[:1] == b"["
+    return data[:1] != b"" and data[0] in _MSGPACK_ARRAYS
+
+
+def _frame(body: msgspec.Raw, style: Style) -> Frame | Answer:
+    try:
+        head: _Head = _head.read(body, style.kind.body)
+    except Refusal as refusal:
+        problem = refusal.problem
+        return Answer(_id(body, style), style, BatchResult(status=problem.status, body=problem))
+    patience = head.max_wait if isinstance(head.max_wait, int | float) else 0
+    waits = head.op is Verb.ACQUIRE and patience > 0
+    return Frame(head.id, head.op, body, style, waits)
+
+
+def _id(body: msgspec.Raw, style: Style) -> Id:
+    try:
+        named: _Named = _named.read(body, style.kind.body)
+    except Refusal as refusal:
+        detail = f"a frame without a readable id: {refusal.problem.detail}"
+        raise Closed(Closing.UNREADABLE, detail) from refusal
+    return named.id
+
+
+def _fields(answer: Answer) -> dict[str, object]:
+    """The frame: id and status, then the fields of the body as its route would send them."""
+    body = answer.result.body
+    # A shallow copy is several times faster; only what omits fields needs the other.
+    flat = msgspec.to_builtins if body.__struct_config__.omit_defaults else msgspec.structs.asdict
+    return {"id": answer.id, "status": answer.result.status, **flat(body)}
+
+
+def _message(value: object, kind: Media) -> Message:
+    data = encode(value, kind.answer)
+    if kind is _TEXT:
+        return {"type": "websocket.send", "text": data.decode()}
+    return {"type": "websocket.send", "bytes": data}

@@ -1,0 +1,253 @@
+"""WS /v1/channel: the operations of one worker over one connection, answered as they come.
+
+What ends soon is bounded by leaving the next message unread. Acquires that wait are bounded by
+refusal: behind them may come the settle that they wait for, and it has to be read.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+
+import msgspec
+
+from limiter_service.engine.admission import Engine
+from limiter_service.engine.refusals import Refusal, refuse
+from limiter_service.frames import Answer, Closed, Closing, Frame, Id, Verb, read, write
+from limiter_service.http import Media, Message, Reader, Receive, Scope, Send
+from limiter_service.routes.batch import result_of
+from limiter_service.routes.check import check
+from limiter_service.routes.renew import renew
+from limiter_service.routes.settle import settle
+from limiter_wire import Acquire, BatchResult, ErrorCode, Wire
+
+MOST_AT_ONCE = 512
+"""Operations that end soon, and answers not yet sent, before a message is left unread."""
+
+MOST_WAITING = 10_000
+"""Acquires that wait on one connection."""
+
+_PATIENCE = 5.0  # seconds that a shutdown gives to what is under way
+_NO_HEADERS: Scope = {"headers": []}
+
+_acquire_reader = Reader(Acquire)
+
+
+async def _acquire(engine: Engine, body: msgspec.Raw, kind: Media, _scope: Scope) -> Wire:
+    """Acquire, and wait for as long as the engine holds a caller."""
+    return await engine.acquire(_acquire_reader.read(body, kind.body))
+
+
+_RUN: dict[Verb, Callable[..., Awaitable[Wire]]] = {
+    Verb.ACQUIRE: _acquire,
+    Verb.SETTLE: settle,
+    Verb.RENEW: renew,
+    Verb.CHECK: check,
+}
+_HUNG_UP = {Verb.ACQUIRE, Verb.CHECK}  # a report is worth finishing when nobody listens
+
+
+class Channels:
+    """The channels of this process, as an ASGI application for websocket scopes."""
+
+    def __init__(self, engine: Engine, most_bytes: int) -> None:
+        self._engine, self._most_bytes = engine, most_bytes
+        self._open: dict[_Channel, asyncio.Task[None]] = {}
+
+    async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "websocket.accept"})
+        channel = _Channel(self._engine, self._most_bytes, receive, send)
+        task = asyncio.current_task()
+        assert task is not None
+        self._open[channel] = task
+        try:
+            await channel.serve()
+        finally:
+            del self._open[channel]
+
+    async def aclose(self) -> None:
+        """Send every client to another replica."""
+        for channel in self._open:
+            channel.stop()
+        if self._open:
+            await asyncio.wait(list(self._open.values()))
+
+
+class _Channel:
+    """One connection: a task that reads, a task that writes, and one for each operation."""
+
+    def __init__(self, engine: Engine, most_bytes: int, receive: Receive, send: Send) -> None:
+        self._engine, self._most_bytes = engine, most_bytes
+        self._receive, self._send = receive, send
+        self._under_way: dict[Id, tuple[Frame, asyncio.Task[None]]] = {}
+        self._called_off: set[asyncio.Task[None]] = set()
+        self._soon, self._waiting = 0, 0
+        self._outbox: list[Answer] = []
+        self._speak, self._room = asyncio.Event(), asyncio.Event()
+        self._last_words = False
+        self._reader: asyncio.Task[Closed | None] | None = None
+
+    async def serve(self) -> None:
+        """Return when the client is gone, or has been told why it must go."""
+        self._reader = asyncio.create_task(self._read())
+        writer = asyncio.create_task(self._write())
+        try:
+            await asyncio.wait({self._reader, writer}, return_when=asyncio.FIRST_COMPLETED)
+            end = None if writer.done() else _end(self._reader)
+            if end is not None and end.code is Closing.RESTARTING:
+                await self._hand_over()
+            else:
+                self._hang_up()
+            if end is not None:
+                await self._part(writer, end)
+            await _all(task for _, task in self._under_way.values())
+            await _all(self._called_off)
+        finally:
+            for task in (self._reader, writer, *(t for _, t in self._under_way.values())):
+                task.cancel()
+
+    def stop(self) -> None:
+        """Hand everything over to another replica."""
+        assert self._reader is not None
+        self._reader.cancel()
+
+    # What comes in
+
+    async def _read(self) -> Closed | None:
+        """Begin what the client asks for; at the end the reason to close, None if it is gone."""
+        try:
+            while True:
+                await self._have_room()
+                message = await self._receive()
+                if message["type"] == "websocket.disconnect":
+                    return _restarting() if message.get("code") == Closing.RESTARTING else None
+                for frame in read(_data(message, self._most_bytes)):
+                    self._begin(frame)
+        except Closed as closed:
+            return closed
+
+    async def _have_room(self) -> None:
+        while self._soon + len(self._outbox) >= MOST_AT_ONCE:
+            self._room.clear()
+            await self._room.wait()
+
+    def _begin(self, frame: Frame | Answer) -> None:
+        if isinstance(frame, Answer):
+            self._say(frame)
+        elif frame.verb is Verb.CANCEL:
+            self._cancel(frame.id)
+        elif frame.id in self._under_way:
+            raise Closed(Closing.MISUSED, f"the id {frame.id!r} is under way already")
+        elif frame.waits and self._waiting >= MOST_WAITING:
+            detail = f"one channel has at most {MOST_WAITING} acquires that wait"
+            self._say(_refused(frame, refuse(ErrorCode.QUEUE_FULL, detail, retry_after=1.0)))
+        else:
+            self._soon += not frame.waits
+            self._waiting += frame.waits
+            task = asyncio.get_running_loop().create_task(self._perform(frame))
+            self._under_way[frame.id] = frame, task
+
+    async def _perform(self, frame: Frame) -> None:
+        try:
+            work = _RUN[frame.verb](self._engine, frame.body, frame.style.kind, _NO_HEADERS)
+            self._say(Answer(frame.id, frame.style, await result_of(work)))
+        finally:
+            self._under_way.pop(frame.id, None)
+            self._soon -= not frame.waits
+            self._waiting -= frame.waits
+
+    # What goes out
+
+    def _say(self, answer: Answer) -> None:
+        self._outbox.append(answer)
+        self._speak.set()
+
+    async def _write(self) -> None:
+        """Send the answers of each tick together, until the last words or the client is gone."""
+        while self._outbox or not self._last_words:
+            await self._speak.wait()
+            self._speak.clear()
+            count = len(self._outbox)
+            try:
+                for message in write(self._outbox):
+                    await self._send(message)
+            except (OSError, RuntimeError):  # servers differ in how they say that nobody is there
+                return
+            del self._outbox[:count]
+            if self._outbox:
+                self._speak.set()
+            self._room.set()
+
+    async def _part(self, writer: asyncio.Task[None], end: Closed) -> None:
+        """Say what is left to say, and why this is the end."""
+        self._last_words = True
+        self._speak.set()
+        await asyncio.wait({writer}, timeout=_PATIENCE)
+        try:
+            await self._send({"type": "websocket.close", "code": end.code, "reason": end.reason})
+        except (OSError, RuntimeError):
+            return
+
+    # What ends before its time
+
+    def _cancel(self, name: Id) -> None:
+        """Call off an acquire that waits; anything else is answered soon anyway."""
+        frame, task = self._under_way.get(name, (None, None))
+        if frame is None or task is None or not frame.waits:
+            return
+        del self._under_way[name]
+        gone = refuse(ErrorCode.CANCELLED, "cancelled, and nothing is reserved")
+        errand = asyncio.create_task(self._call_off(frame, task, gone))
+        self._called_off.add(errand)
+        errand.add_done_callback(self._called_off.discard)
+
+    async def _call_off(self, frame: Frame, task: asyncio.Task[None], why: Refusal) -> None:
+        task.cancel()
+        await asyncio.wait({task})
+        if task.cancelled():
+            self._say(_refused(frame, why))
+
+    def _hang_up(self) -> None:
+        """Nobody listens any more: waiters keep their place for those who come back."""
+        for frame, task in self._under_way.values():
+            if frame.verb in _HUNG_UP:
+                task.cancel()
+
+    async def _hand_over(self) -> None:
+        """Let what waits ask another replica, and what ends soon end."""
+        detail = "this replica is shutting down; ask again with the same request_id"
+        why = refuse(ErrorCode.SHUTTING_DOWN, detail, retry_after=0.0)
+        under_way = list(self._under_way.values())
+        await _all(
+            asyncio.create_task(self._call_off(frame, task, why))
+            for frame, task in under_way
+            if frame.waits
+        )
+        await _all(task for _, task in under_way)
+
+
+def _data(message: Message, most_bytes: int) -> bytes | str:
+    data: bytes | str | None = message.get("bytes")
+    if data is None:
+        data = str(message["text"])
+    if len(data) > most_bytes:
+        raise Closed(Closing.TOO_LARGE, f"a message has at most {most_bytes} bytes")
+    return data
+
+
+def _end(reader: asyncio.Task[Closed | None]) -> Closed | None:
+    return _restarting() if reader.cancelled() else reader.result()
+
+
+def _restarting() -> Closed:
+    return Closed(Closing.RESTARTING, "this replica is shutting down")
+
+
+def _refused(frame: Frame, refusal: Refusal) -> Answer:
+    problem = refusal.problem
+    return Answer(frame.id, frame.style, BatchResult(status=problem.status, body=problem))
+
+
+async def _all(tasks: Iterable[asyncio.Task[None]]) -> None:
+    """Wait for *tasks*, with patience that ends."""
+    waiting = set(tasks)
+    if waiting:
+        await asyncio.wait(waiting, timeout=_PATIENCE)

@@ -1,0 +1,19 @@
+"""uvicorn's WebSocket, which at a shutdown lets the application have the last word."""
+
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+
+_RESTARTING = 1012
+
+
+class Protocol(WebSocketsSansIOProtocol):
+    """Closes when the application has said goodbye, not before it can.
+
+    uvicorn itself closes at once: operations under way would end without an answer.
+    """
+
+    def shutdown(self) -> None:
+        """Tell the application, which answers what it holds and closes."""
+        if self.handshake_complete and not self.close_sent:
+            self.queue.put_nowait({"type": "websocket.disconnect", "code": _RESTARTING})
+        else:
+            super().shutdown()
