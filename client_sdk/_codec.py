@@ -1,6 +1,6 @@
 """Operations as bytes, answers as values or exceptions. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -34,21 +34,30 @@ _ANSWERS: dict[Operation, Any] = {
 }
 
 
-class Op(msgspec.Struct, frozen=True):
-    """One operation, encoded once however often it is sent.
-
-    The service may hold the answer to one that `waits`.
-    """
+class Op(msgspec.Struct):
+    """One operation. `waits` is how many seconds longer than others it may take."""
 
     operation: Operation
-    body: bytes
+    fields: dict[str, object]
     request_id: str | None
-    waits: bool = False
+    waits: float
+    _body: bytes = b""
 
     @property
     def path(self) -> str:
         """The route that takes this operation alone."""
         return f"/v1/{self.operation}"
+
+    @property
+    def body(self) -> bytes:
+        """What that route takes, encoded once however often it is sent."""
+        if not self._body:
+            self._body = _encode(self.fields)
+        return self._body
+
+    def frame(self, name: int) -> bytes:
+        """The operation on a channel, under the id *name*."""
+        return _encode({"id": name, **self.fields})
 
 
 class _Result(msgspec.Struct, frozen=True):
@@ -56,26 +65,49 @@ class _Result(msgspec.Struct, frozen=True):
     body: msgspec.Raw
 
 
+class _Heard(msgspec.Struct, frozen=True):
+    id: int
+    status: int
+
+
 class _Results(msgspec.Struct, frozen=True):
     results: list[_Result]
 
 
 _results = msgspec.msgpack.Decoder(_Results).decode
+_frames = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
+_heard = msgspec.msgpack.Decoder(_Heard).decode
 
 
-def op(operation: Operation, request: Request) -> Op:
+def op(operation: Operation, request: Request, waits: float = 0.0) -> Op:
     """*request* as an operation; fields without a value stay out."""
     fields = {
         name: value for name, value in msgspec.structs.asdict(request).items() if value is not None
     }
     fields["op"] = operation
-    waits = operation is Operation.ACQUIRE and fields["max_wait"] > 0
-    return Op(operation, _encode(fields), getattr(request, "request_id", None), waits)
+    return Op(operation, fields, getattr(request, "request_id", None), waits)
 
 
 def batch(ops: Sequence[Op]) -> bytes:
     """The body of /v1/batch for *ops*."""
     return _encode({"ops": [msgspec.Raw(each.body) for each in ops]})
+
+
+def cancellation(name: int) -> bytes:
+    """The frame that calls off the operation *name*."""
+    return _encode({"id": name, "op": "cancel"})
+
+
+def message(frames: Sequence[bytes]) -> bytes:
+    """One message of a channel."""
+    return _encode([msgspec.Raw(frame) for frame in frames])
+
+
+def heard(message: bytes) -> Iterator[tuple[int, int, msgspec.Raw]]:
+    """Id, status and body of every answer in *message*. Raises MsgspecError."""
+    for body in _frames(message):
+        head = _heard(body)
+        yield head.id, head.status, body
 
 
 def answer(of: Op, status: int, body: bytes | msgspec.Raw) -> Any | SluicegateError:  # by operation

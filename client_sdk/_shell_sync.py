@@ -1,25 +1,46 @@
-"""What threads need in place of `_shell_async`: nothing is coalesced, nothing is shielded."""
+"""What threads need in place of `_shell_async`: nothing is shielded."""
 
 import time
 from typing import Any, TypeVar
 
 from client_sdk import _codec
+from client_sdk._channel_sync import Channel
 from client_sdk._codec import Op
+from client_sdk._dial import address
+from client_sdk._roster import NoChannel
 from client_sdk._transport import SyncTransport
-from client_sdk.errors import SluicegateError
+from client_sdk.errors import ServiceUnavailable, SluicegateError
+from client_sdk.options import LimiterOptions
 
 T = TypeVar("T")
 
 
 class Exchange:
-    """Sends operations, each in a request of its own. Threads may share it."""
+    """Sends operations over the channel, or each in a request of its own where there is none.
+    Threads may share it.
+    """
 
-    def __init__(self, transport: SyncTransport) -> None:
-        self._transport = transport
+    def __init__(
+        self, url: str, api_key: str | None, options: LimiterOptions, http_transport: Any
+    ) -> None:
+        self._transport = SyncTransport(url, api_key, options, http_transport)
+        self._channel: Channel | None = None
+        if options.channel != "off" and http_transport is None:
+            self._channel = Channel(address(url, api_key), options)
+        self._only = options.channel == "only"
 
     def send(self, op: Op) -> Any:
         """The answer to *op*. Raises the exception for what the service refused."""
-        if op.waits:  # in a batch it is not held: threads share few connections
+        if self._channel is not None:
+            try:
+                return self._channel.send(op)
+            except NoChannel as error:
+                if self._only:
+                    raise ServiceUnavailable(str(error), phase=op.operation) from error
+        return self._post(op)
+
+    def _post(self, op: Op) -> Any:
+        if op.waits:  # a batch is answered at once, and does not hold one of few connections
             (result,) = _codec.answers([op], *self._transport.post("/v1/batch", _codec.batch([op])))
         else:
             result = _codec.answer(op, *self._transport.post(op.path, op.body))
@@ -28,7 +49,9 @@ class Exchange:
         return result
 
     def close(self) -> None:
-        """Close the connections."""
+        """Wait for answers under way, then close the connections."""
+        if self._channel is not None:
+            self._channel.close()
         self._transport.close()
 
 

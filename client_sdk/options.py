@@ -1,6 +1,10 @@
 """What a limiter can be told, as one frozen value."""
 
+from typing import Literal, get_args
+
 import msgspec
+
+Channel = Literal["auto", "off", "only"]
 
 
 class LimiterOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -10,6 +14,10 @@ class LimiterOptions(msgspec.Struct, frozen=True, kw_only=True):
     `attempts` is how often a call is sent when the network or the store fails; every
     repeat carries the same request id, so it charges once. Between attempts the SDK waits
     `backoff` doubled each time, up to `max_backoff`, with full jitter.
+
+    `channel` chooses the way to the service: `auto` is one WebSocket for everything, and
+    HTTP where none can be opened; `off` is HTTP alone, `only` never is. `timeout` bounds
+    what travels over the channel too; an acquire may take its `max_wait` longer.
     """
 
     timeout: float = 2.0
@@ -18,12 +26,16 @@ class LimiterOptions(msgspec.Struct, frozen=True, kw_only=True):
     backoff: float = 0.05
     max_backoff: float = 1.0
     connections: int = 4
+    channel: Channel = "auto"
 
     def __post_init__(self) -> None:
         for name in ("timeout", "connect_timeout", "backoff", "max_backoff"):
             value = getattr(self, name)
             if not 0 < value <= 3600:  # noqa: PLR2004  # an hour
                 raise ValueError(f"{name}={value!r}: allowed is more than 0, at most 3600 seconds")
+        if self.channel not in get_args(Channel):
+            allowed = ", ".join(get_args(Channel))
+            raise ValueError(f"channel={self.channel!r}: allowed is {allowed}")
         for name, most in (("attempts", 20), ("connections", 64)):
             value = getattr(self, name)
             if not 1 <= value <= most:

@@ -1,5 +1,7 @@
 """uvicorn's WebSocket, which at a shutdown lets the application have the last word."""
 
+from typing import Any
+
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 _RESTARTING = 1012
@@ -17,3 +19,9 @@ class Protocol(WebSocketsSansIOProtocol):
             self.queue.put_nowait({"type": "websocket.disconnect", "code": _RESTARTING})
         else:
             super().shutdown()
+
+    async def send(self, message: Any) -> None:
+        """Send, and know that a refusal completes a handshake too: uvicorn logs an error."""
+        await super().send(message)
+        if self.initial_response is not None and self.close_sent:
+            self.handshake_complete = True

@@ -31,7 +31,6 @@ RENAMES = {
     r"AsyncIterator": "Iterator",
     r"_shell_async": "_shell_sync",
     r"client_sdk\._async": "client_sdk._sync",
-    r"AsyncTransport": "SyncTransport",
     r"-> Acquisition": "-> SyncLease",
     r"Awaitable\[(\w+)\]": r"\1",
     r"Awaitable, Callable": "Callable",

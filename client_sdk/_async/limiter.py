@@ -1,4 +1,4 @@
-"""The limiter: acquire, check, settle and renew over HTTP."""
+"""The limiter: acquire, check, settle and renew."""
 
 import random
 import time
@@ -13,7 +13,6 @@ from msgspec.structs import replace
 from client_sdk import _codec
 from client_sdk._async.lease import Lease
 from client_sdk._shell_async import Acquisition, Exchange, abandonable, acquisition, sleep
-from client_sdk._transport import AsyncTransport
 from client_sdk.errors import ServiceUnavailable, SluicegateError
 from client_sdk.options import LimiterOptions
 from client_sdk.progress import LONGEST_PAUSE, Progress, pause_before_asking, progress_of
@@ -51,12 +50,13 @@ class Limiter:
         options: LimiterOptions | None = None,
         http_transport: Any = None,
     ) -> None:
-        """*http_transport* is an httpx transport for tests; None is the network."""
+        """*http_transport* is an httpx transport for tests, and turns the channel off; None is
+        the network.
+        """
         self._options = options or LimiterOptions()
         self._tenant = tenant
         self._random = random.Random()  # noqa: S311  # spreads waits, keeps no secret
-        transport = AsyncTransport(url.rstrip("/"), api_key, self._options, http_transport)
-        self._exchange = Exchange(transport)
+        self._exchange = Exchange(url.rstrip("/"), api_key, self._options, http_transport)
 
     async def __aenter__(self) -> Self:
         return self
@@ -70,7 +70,9 @@ class Limiter:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Wait for answers under way and close the connections."""
+        """Wait for answers under way and close the connections. Acquires that wait are called
+        off.
+        """
         await self._exchange.aclose()
 
     def acquire(
@@ -167,7 +169,7 @@ class Limiter:
         while True:
             began = time.monotonic()
             try:
-                answer = await self._send(Operation.ACQUIRE, asked)
+                answer = await self._send(Operation.ACQUIRE, asked, asked.max_wait)
             except ServiceUnavailable:
                 lost_since = lost_since or began
                 left = deadline - time.monotonic()
@@ -195,8 +197,8 @@ class Limiter:
         except SluicegateError:
             return  # it was not waiting any more, or its place and its lease end by themselves
 
-    async def _send(self, operation: Operation, request: _codec.Request) -> Any:
-        op = _codec.op(operation, request)
+    async def _send(self, operation: Operation, request: _codec.Request, waits: float = 0.0) -> Any:
+        op = _codec.op(operation, request, waits)
         try:
             return await self._exchange.send(op)
         except ServiceUnavailable as error:

@@ -1,0 +1,63 @@
+"""How a channel is opened, and what it means when it is not. The only names of websockets here
+are imported when they are needed: a program that never calls does not pay for them.
+"""
+
+import random
+
+import msgspec
+
+from client_sdk._roster import NoChannel
+from client_sdk.options import LimiterOptions
+
+_BLOCKED_FOR = 60.0
+_SERVER_ERROR = 500
+_REFUSED_MESSAGE = {1002, 1003, 1007, 1008, 1009}
+
+PING_INTERVAL, PING_TIMEOUT = 10.0, 10.0
+CLOSE_TIMEOUT = 1.0
+MOST_BYTES = 2**24
+
+
+class Address(msgspec.Struct, frozen=True):
+    """Where the channel is, and what the handshake carries."""
+
+    uri: str
+    headers: dict[str, str]
+
+
+def address(url: str, api_key: str | None) -> Address:
+    """The channel of the service at *url*."""
+    headers = {} if api_key is None else {"authorization": f"Bearer {api_key}"}
+    return Address(f"ws{url.removeprefix('http')}/v1/channel", headers)
+
+
+def why(error: Exception) -> NoChannel:
+    """What a failed handshake means: blocked where something understood it and will not do it."""
+    from websockets.exceptions import InvalidMessage, InvalidStatus  # noqa: PLC0415  # lazy
+
+    reason = f"no channel: {str(error) or type(error).__name__}"
+    if isinstance(error, TimeoutError):
+        return NoChannel(f"no channel: the handshake took too long ({error})", blocked=True)
+    if isinstance(error, OSError):
+        return NoChannel(reason)
+    if isinstance(error, InvalidMessage) and isinstance(error.__cause__, EOFError):
+        return NoChannel(reason)
+    if isinstance(error, InvalidStatus) and error.response.status_code >= _SERVER_ERROR:
+        return NoChannel(reason)
+    return NoChannel(reason, blocked=True)
+
+
+def refused_message(code: int | None) -> bool:
+    """Whether a connection ended because of what it was sent."""
+    return code in _REFUSED_MESSAGE
+
+
+def pause(options: LimiterOptions, failures: int, spread: random.Random) -> float:
+    """Seconds before the next attempt: doubled each time, with full jitter."""
+    most: float = min(options.max_backoff, options.backoff * 2**failures)
+    return spread.uniform(0, most)
+
+
+def pause_when_blocked(spread: random.Random) -> float:
+    """Seconds before a way that is blocked is tried again."""
+    return spread.uniform(_BLOCKED_FOR / 2, _BLOCKED_FOR)

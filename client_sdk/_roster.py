@@ -1,0 +1,219 @@
+"""Operations under way on a channel: what to send, whom an answer is for, what to repeat. Pure.
+
+Time comes in as `now`. Nothing here locks: threads take turns outside.
+"""
+
+from collections.abc import Iterator
+from itertools import count
+from typing import Any, Protocol
+
+from client_sdk import _codec
+from client_sdk._codec import Op
+from client_sdk.errors import ServiceUnavailable, SluicegateError, WaitTimeout
+from limiter_wire import ErrorCode, Granted, Operation, Outcome, Settle, Usage
+
+_MOST_FRAMES = 256
+_MOST_BYTES = 48_000  # the service takes messages of 64 KiB
+
+
+class NoChannel(Exception):  # what happened
+    """The operation cannot travel over a channel; `blocked` when that will stay so for a while."""
+
+    def __init__(self, reason: str, *, blocked: bool = False) -> None:
+        super().__init__(reason)
+        self.blocked = blocked
+
+
+class Waiter(Protocol):
+    """Who is told: a future of asyncio, or of threads."""
+
+    def done(self) -> bool:
+        """Whether it was told, or has stopped listening."""
+
+    def set_result(self, result: Any, /) -> None:
+        """Tell it the answer."""
+
+    def set_exception(self, error: Any, /) -> None:
+        """Tell it what went wrong."""
+
+
+class Call:
+    """One operation under way. Nobody waits for what the SDK does on its own account."""
+
+    __slots__ = ("frame", "op", "sent_at", "waiter")
+
+    def __init__(self, op: Op, frame: bytes, waiter: Waiter | None) -> None:
+        self.op, self.frame, self.waiter = op, frame, waiter
+        self.sent_at: float | None = None
+
+
+class Roster:
+    """What ends soon and what waits are kept apart: only the first may be overdue."""
+
+    def __init__(self) -> None:
+        self._ids = count(1)
+        self._soon: dict[int, Call] = {}
+        self._waiting: dict[int, Call] = {}
+        self._unsent: dict[int, Call] = {}
+        self._cancels: list[int] = []
+        self._cancelled: dict[int, Op] = {}
+
+    @property
+    def idle(self) -> bool:
+        """Whether nobody waits for anything."""
+        return not self._soon and not self._waiting
+
+    @property
+    def silent(self) -> bool:
+        """Whether nothing is left to say or to hear."""
+        return self.idle and not self._cancels and not self._cancelled
+
+    @property
+    def unsaid(self) -> bool:
+        """Whether something is to be sent."""
+        return bool(self._unsent or self._cancels)
+
+    def add(self, op: Op, waiter: Waiter | None) -> int:
+        """Take *op* along with the next message; its id. Raises NoChannel when it is too large."""
+        name = next(self._ids)
+        call = Call(op, op.frame(name), waiter)
+        if len(call.frame) > _MOST_BYTES:
+            raise NoChannel(f"{len(call.frame)} bytes are too many for a message")
+        self._home(op)[name] = call
+        self._unsent[name] = call
+        return name
+
+    def take(self, now: float) -> Iterator[bytes]:
+        """The messages that say what is unsaid."""
+        frames = [_codec.cancellation(name) for name in self._cancels]
+        self._cancels.clear()
+        for call in self._unsent.values():
+            call.sent_at = now
+            frames.append(call.frame)
+        self._unsent.clear()
+        return _messages(frames)
+
+    def hear(self, message: bytes) -> None:
+        """Tell everybody whom *message* answers. Raises MsgspecError when it is no message."""
+        for name, status, body in _codec.heard(message):
+            call = self._soon.get(name) or self._waiting.get(name)
+            if call is None:
+                self._unheard(name, status, body)
+                continue
+            result = _codec.answer(call.op, status, body)
+            if call.op.waits and _is_farewell(result):
+                continue  # the next connection takes it along
+            del self._home(call.op)[name]
+            finish(call.waiter, result)
+
+    def cancel(self, name: int) -> None:
+        """The caller is gone: nobody is told, and the service is asked to forget it."""
+        call = self._remove(name)
+        if call is not None and call.sent_at is not None:
+            self._cancelled[name] = call.op
+            self._cancels.append(name)
+
+    def forget(self, name: int) -> None:
+        """The caller has stopped listening, and may ask again."""
+        self._remove(name)
+
+    def give_up_waiting(self) -> None:
+        """Call off every acquire that waits, and tell those who wait for it."""
+        for name, call in list(self._waiting.items()):
+            self.cancel(name)
+            reason = "the limiter was closed while this acquire waited"
+            finish(call.waiter, SluicegateError(reason, request_id=call.op.request_id))
+
+    def lost(self) -> None:
+        """The connection is gone: everything is to be sent again, in order."""
+        self._cancels.clear()
+        self._cancelled.clear()
+        self._unsent = dict(sorted((self._soon | self._waiting).items()))
+        for call in self._unsent.values():
+            call.sent_at = None
+
+    def withdraw(self, reason: NoChannel, *, waiting: bool) -> None:
+        """Send back what ends soon, and what is *waiting* too, to go another way."""
+        for home in (self._soon, self._waiting) if waiting else (self._soon,):
+            for name, call in home.items():
+                self._unsent.pop(name, None)
+                finish(call.waiter, NoChannel(str(reason), blocked=reason.blocked))
+            home.clear()
+
+    def due(self, timeout: float) -> float | None:
+        """When the oldest operation that ends soon is overdue, None when there is none."""
+        first = next(iter(self._soon.values()), None)
+        return None if first is None or first.sent_at is None else first.sent_at + timeout
+
+    def overdue(self, now: float, timeout: float) -> float | None:
+        """Fail what has no answer in time; when the last of it was sent, None if all is well."""
+        last: float | None = None
+        while (due := self.due(timeout)) is not None and due <= now:
+            name = next(iter(self._soon))
+            call = self._soon.pop(name)
+            last = call.sent_at
+            finish(call.waiter, late(call.op, timeout))
+        return last
+
+    def waiters(self) -> list[Waiter]:
+        """Everybody who is to be told."""
+        calls = (*self._soon.values(), *self._waiting.values())
+        return [call.waiter for call in calls if call.waiter is not None]
+
+    def _home(self, op: Op) -> dict[int, Call]:
+        return self._waiting if op.waits else self._soon
+
+    def _remove(self, name: int) -> Call | None:
+        self._unsent.pop(name, None)
+        return self._soon.pop(name, None) or self._waiting.pop(name, None)
+
+    def _unheard(self, name: int, status: int, body: Any) -> None:
+        """A grant that came after its caller had gone is given back."""
+        op = self._cancelled.pop(name, None)
+        if op is None or op.operation is not Operation.ACQUIRE:
+            return
+        result = _codec.answer(op, status, body)
+        if isinstance(result, Granted) and not result.settled:
+            report = Settle(lease=result.lease, outcome=Outcome.CANCELLED, usage=Usage())
+            self.add(_codec.op(Operation.SETTLE, report), None)
+
+
+def finish(waiter: Waiter | None, result: Any) -> None:
+    """Tell *waiter* a value or an exception, unless it has stopped listening."""
+    if waiter is None or waiter.done():
+        return
+    if isinstance(result, Exception):
+        waiter.set_exception(result)
+    else:
+        waiter.set_result(result)
+
+
+def late(op: Op, timeout: float) -> SluicegateError:
+    """What a caller is told whose operation has no answer in time."""
+    if not op.waits:
+        return ServiceUnavailable(
+            f"the service did not answer within {timeout:g} s", phase=op.operation
+        )
+    return WaitTimeout(
+        "`max_wait` is over, and the service has not said so",
+        request_id=op.request_id,
+        phase=op.operation,
+        code=ErrorCode.WAIT_TIMEOUT,
+    )
+
+
+def _is_farewell(result: Any) -> bool:
+    return isinstance(result, ServiceUnavailable) and result.code is ErrorCode.SHUTTING_DOWN
+
+
+def _messages(frames: list[bytes]) -> Iterator[bytes]:
+    load: list[bytes] = []
+    size = 0
+    for frame in frames:
+        if load and (len(load) == _MOST_FRAMES or size + len(frame) > _MOST_BYTES):
+            yield _codec.message(load)
+            load, size = [], 0
+        load.append(frame)
+        size += len(frame)
+    if load:
+        yield _codec.message(load)
