@@ -13,7 +13,6 @@ import msgspec
 from client_sdk import _dial
 from client_sdk._codec import Op
 from client_sdk._roster import NoChannel, Roster, finish, late
-from client_sdk.errors import SluicegateError
 from client_sdk.options import LimiterOptions
 
 if TYPE_CHECKING:

@@ -250,7 +250,7 @@ _CLASSES: dict[ErrorCode, type[SluicegateError]] = {
     ErrorCode.LATCHED: BreakerOpen,
     ErrorCode.STORE_UNAVAILABLE: ServiceUnavailable,
     ErrorCode.SHUTTING_DOWN: ServiceUnavailable,
-    ErrorCode.CANCELLED: Refused,
+    ErrorCode.CANCELLED: ServiceFault,
     ErrorCode.INTERNAL: ServiceFault,
 }
 

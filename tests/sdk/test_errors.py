@@ -42,7 +42,7 @@ EXPECTED = {
     ErrorCode.UNKNOWN_LEASE: UnknownLease,
     ErrorCode.NOT_FOUND: ServiceFault,
     ErrorCode.METHOD_NOT_ALLOWED: ServiceFault,
-    ErrorCode.CANCELLED: Refused,
+    ErrorCode.CANCELLED: ServiceFault,
     ErrorCode.INTERNAL: ServiceFault,
     ErrorCode.REQUEST_TIMEOUT: ServiceUnavailable,
     ErrorCode.STORE_UNAVAILABLE: ServiceUnavailable,

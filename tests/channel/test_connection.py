@@ -1,0 +1,409 @@
+"""WS /v1/channel as any client sees it: real sockets, real frames."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import msgspec
+import pytest
+from tests_support.patient import ServiceThread
+from tests_support.relay import Relay
+from tests_support.servers import Server
+from tests_support.service import ServiceProcess
+from tests_support.waiting import until
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+from limiter_service.app import create_app
+from limiter_service.pools import Pools
+from limiter_service.settings import Settings
+
+
+class Talk:
+    """A connection that speaks frames: text for JSON, bytes for msgpack."""
+
+    def __init__(self, connection: ClientConnection, *, text: bool) -> None:
+        self.connection, self._text = connection, text
+
+    async def say(self, frame: Any) -> None:
+        """Send one frame, or an array of them."""
+        data = msgspec.json.encode(frame).decode() if self._text else msgspec.msgpack.encode(frame)
+        await self.connection.send(data)
+
+    async def hear(self) -> Any:
+        """The next message."""
+        async with asyncio.timeout(10):
+            message = await self.connection.recv()
+        assert isinstance(message, str) is self._text
+        return json.loads(message) if self._text else msgspec.msgpack.decode(message)
+
+    async def ask(self, op: str, name: object = 1, **fields: object) -> dict[str, Any]:
+        """The answer to one frame."""
+        await self.say({"id": name, "op": op, **fields})
+        answer: dict[str, Any] = await self.hear()
+        assert answer.pop("id") == name
+        return answer
+
+    async def end(self) -> ConnectionClosed:
+        """How the service closes."""
+        try:
+            while True:
+                await self.hear()
+        except ConnectionClosed as closed:
+            return closed
+
+
+@pytest.fixture(params=["json", "msgpack"])
+async def talk(request: pytest.FixtureRequest, service: ServiceThread) -> AsyncIterator[Talk]:
+    """A client of each kind."""
+    async with connect(service.channel, compression=None, max_size=None) as connection:
+        yield Talk(connection, text=request.param == "json")
+
+
+@pytest.fixture
+async def client(service: ServiceThread) -> AsyncIterator[httpx.AsyncClient]:
+    """The same service over HTTP."""
+    async with httpx.AsyncClient(base_url=service.url) as http:
+        yield http
+
+
+def timeless(answer: dict[str, Any]) -> dict[str, Any]:
+    """An answer without what another moment changes."""
+    limits = [
+        {**limit, "reset_after": 0, "remaining": round(limit["remaining"])}
+        for limit in answer["limits"]
+    ]
+    return {**answer, "limits": limits, "retry_after": 0}
+
+
+def take(name: int, tokens: int = 1, resource: str = "p/m", **more: object) -> dict[str, Any]:
+    """A frame that takes tokens."""
+    return {"id": name, "op": "acquire", "resource": resource, "tokens": tokens} | more
+
+
+async def test_every_operation_works_as_on_its_route(talk: Talk, client: httpx.AsyncClient):
+    """The fields of the answer are those of the route, beside id and status."""
+    fields = {"resource": "p/m", "tokens": 10, "request_id": "r"}
+    granted = await talk.ask("acquire", **fields)
+    assert granted.pop("status") == 200
+    repeated = (await client.post("/v1/acquire", json=fields)).json()
+    assert timeless(granted) == timeless(repeated)
+    checked = await talk.ask("check", "a", resource="p/m", tokens=991)
+    assert checked.pop("status") == 200
+    alike = (await client.post("/v1/check", json=fields | {"tokens": 991})).json()
+    assert timeless(checked) == timeless(alike)
+    assert checked["would_fit"] == 990
+    lease = granted["lease"]
+    renewed = await talk.ask("renew", lease=lease, usage={"input_tokens": 15}, ttl=60)
+    assert renewed == {
+        "status": 200,
+        "lease": lease,
+        "expires_in": 60.0,
+        "charged": {"tokens": 15, "concurrency": 1},
+    }
+    settled = await talk.ask("settle", lease=lease, usage={"input_tokens": 4})
+    assert settled.pop("status") == 200
+    again = (await client.post("/v1/settle", json={"lease": lease})).json()
+    assert again == settled | {"already_settled": True}
+
+
+async def test_refusals_have_the_bodies_of_the_routes(talk: Talk, client: httpx.AsyncClient):
+    """Status, code and everything else."""
+    for op, fields in [
+        ("acquire", {"resource": "p/m", "tokens": 2000}),
+        ("acquire", {"resource": "p/m", "tokens": -1}),
+        ("acquire", {"resource": "p/nobody", "tokens": 1}),
+        ("check", {"resource": "p/m"}),
+        ("settle", {"lease": "nobody"}),
+        ("renew", {}),
+    ]:
+        response = await client.post(f"/v1/{op}", json=fields)
+        expected = response.json()
+        del expected["request_id"]
+        assert await talk.ask(op, **fields) == expected
+        assert expected["status"] == response.status_code >= 400
+
+
+async def test_a_message_with_many_frames_is_answered_in_one(talk: Talk):
+    """What one tick asks is decided side by side, and said together."""
+    await talk.say([take(name, 2) for name in range(40)])
+    answers = await talk.hear()
+    assert sorted(answer["id"] for answer in answers) == list(range(40))
+    assert {answer["status"] for answer in answers} == {200}
+    await talk.say([{"id": a["id"], "op": "settle", "lease": a["lease"]} for a in answers])
+    assert {answer["status"] for answer in await talk.hear()} == {200}
+
+
+async def test_one_bad_frame_does_not_spoil_its_neighbours(talk: Talk):
+    """It is answered as a bad request is, when its id can be read."""
+    await talk.say([{"id": 1, "op": "burn"}, take(2), {"id": "x"}, take(3, tokens="many")])
+    answers: dict[Any, Any] = {}
+    while len(answers) < 4:
+        answers |= {answer["id"]: answer for answer in await talk.hear()}
+    codes = {name: (answer["status"], answer.get("code")) for name, answer in answers.items()}
+    assert codes == {
+        1: (422, "invalid"),
+        2: (200, None),
+        "x": (422, "invalid"),
+        3: (422, "invalid"),
+    }
+
+
+async def test_what_waits_does_not_hold_up_what_comes_after(talk: Talk, service: ServiceThread):
+    """Answers come when they are there; a settle makes room and the grant is pushed."""
+    lease = (await talk.ask("acquire", resource="p/one", tokens=1))["lease"]
+    await talk.say(take(2, resource="p/one", max_wait=60))
+    assert (await talk.ask("check", 3, resource="p/m", tokens=1))["would_grant"]
+    await talk.say({"id": 4, "op": "settle", "lease": lease})
+    answers = {answer["id"]: answer for answer in [await talk.hear(), await talk.hear()]}
+    assert answers[4]["settled"]
+    assert answers[2]["granted"]
+
+
+async def test_a_cancelled_acquire_is_answered_and_takes_nothing(
+    talk: Talk, service: ServiceThread
+):
+    """Its place is free at once; its id may be used again."""
+    lease = (await talk.ask("acquire", resource="p/one", tokens=1))["lease"]
+    await talk.say(take(2, resource="p/one", max_wait=60))
+    await until(lambda: _waiting(service, 1), "nobody waits")
+    gone = await talk.ask("cancel", 2)
+    assert (gone["status"], gone["code"]) == (499, "cancelled")
+    assert (service.engine.waiting, service.engine.called_off) == (0, 1)
+    assert (await talk.ask("settle", 2, lease=lease))["status"] == 200
+    assert (await talk.ask("acquire", 2, resource="p/one", tokens=1))["status"] == 200
+
+
+async def test_cancelling_what_is_over_or_ends_soon_is_no_mistake(talk: Talk):
+    """It is not answered; the operation is, as ever."""
+    await talk.say({"id": 1, "op": "cancel"})
+    await talk.say(take(1))
+    await talk.say({"id": 1, "op": "cancel"})
+    assert (await talk.hear())["status"] == 200
+    assert (await talk.ask("check", 1, resource="p/m", tokens=1))["status"] == 200
+
+
+async def test_a_client_that_hangs_up_calls_off_what_waits(service: ServiceThread):
+    """Nobody gets what nobody waits for."""
+    async with connect(service.channel) as connection:
+        talk = Talk(connection, text=False)
+        await talk.ask("acquire", resource="p/one", tokens=1)
+        await talk.say([take(name, resource="p/one", max_wait=60) for name in range(50)])
+        await until(lambda: _waiting(service, 50), "they do not wait")
+    await until(lambda: _waiting(service, 0), "they wait on")
+    assert service.engine.called_off == 50
+
+
+async def test_a_settle_of_a_client_that_hangs_up_is_on_the_books(
+    service: ServiceThread, client: httpx.AsyncClient
+):
+    """A report is worth finishing when nobody waits for the answer."""
+    async with connect(service.channel) as connection:
+        talk = Talk(connection, text=False)
+        lease = (await talk.ask("acquire", resource="p/one", tokens=1))["lease"]
+        await talk.say({"id": 2, "op": "settle", "lease": lease})
+        connection.transport.abort()
+    await until(lambda: _fits(client), "the slot did not come back")
+
+
+async def _fits(client: httpx.AsyncClient) -> bool:
+    answer = await client.post("/v1/check", json={"resource": "p/one", "tokens": 1})
+    return bool(answer.json()["would_grant"])
+
+
+async def _waiting(service: ServiceThread, count: int) -> bool:
+    return service.engine.waiting == count
+
+
+@pytest.mark.parametrize(
+    ("message", "code", "reason"),
+    [
+        (b"\xc1", 1007, "not msgpack"),
+        ("{", 1007, "not json"),
+        ('[{"op": "settle"}]', 1007, "without a readable id"),
+        (msgspec.msgpack.encode([take(1)] * 257), 1008, "256 frames"),
+        (msgspec.msgpack.encode([take(1), take(1)]), 1008, "id 1 is under way"),
+        (b"\xc0" * 70_000, 1009, ""),
+        ("x" * 70_000, 1009, ""),
+    ],
+)
+async def test_what_cannot_be_answered_closes_the_channel(
+    service: ServiceThread, message: bytes | str, code: int, reason: str
+):
+    """The code and the reason say why."""
+    async with connect(service.channel, compression=None) as connection:
+        await connection.send(message)
+        ended = await Talk(connection, text=False).end()
+        assert ended.rcvd is not None
+        assert ended.rcvd.code == code
+        assert reason in ended.rcvd.reason
+
+
+async def test_the_largest_body_is_the_largest_message_on_any_server():
+    """The application counts for itself: another server may let more pass."""
+    app = create_app(Settings(max_body=1024), "unix:///nowhere", Pools(None))
+    coming = [
+        {"type": "websocket.connect"},
+        {"type": "websocket.receive", "bytes": b"x" * 1025},
+    ]
+    sent: list[dict[str, Any]] = []
+
+    async def receive() -> dict[str, Any]:
+        return coming.pop(0)
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {"type": "websocket", "path": "/v1/channel", "query_string": b"", "headers": []}
+    await app(scope, receive, send)
+    assert [message["type"] for message in sent] == ["websocket.accept", "websocket.close"]
+    assert (sent[1]["code"], "1024 bytes" in sent[1]["reason"]) == (1009, True)
+
+
+async def test_a_server_without_refused_handshakes_closes_them():
+    """An unknown path is refused either way."""
+    app = create_app(Settings(), "unix:///nowhere", Pools(None))
+    sent: list[Any] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "websocket.connect"}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {"type": "websocket", "path": "/v1/other", "query_string": b"", "headers": []}
+    await app(scope, receive, send)
+    assert sent == [{"type": "websocket.close", "code": 1008}]
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "status", "code"),
+    [
+        ("/", {}, 404, "not_found"),
+        ("/v1/acquire", {}, 404, "not_found"),
+        ("/v1/channel", {f"x-{i}": "x" * 2000 for i in range(9)}, 431, "headers_too_large"),
+    ],
+)
+async def test_other_paths_and_large_heads_are_refused_at_the_handshake(
+    service: ServiceThread, path: str, headers: dict[str, str], status: int, code: str
+):
+    """With the problem that an HTTP request would get."""
+    with pytest.raises(InvalidStatus) as caught:
+        await connect(f"ws://127.0.0.1:{service.port}{path}", additional_headers=headers)
+    assert caught.value.response.status_code == status
+    assert msgspec.json.decode(caught.value.response.body)["code"] == code
+
+
+async def test_a_head_that_nobody_can_read_is_refused(service: ServiceThread):
+    """The connection does not stay open."""
+    with pytest.raises(InvalidStatus) as caught:
+        await connect(service.channel, additional_headers={"x-large": "x" * 10_000})
+    assert caught.value.response.status_code == 431
+
+
+async def test_a_client_that_does_not_read_is_not_read(service: ServiceThread):
+    """Its messages stay in the network: memory is bounded by what may be under way."""
+    with Relay(service.port) as relay:
+        async with connect(
+            relay.url.replace("http", "ws") + "/v1/channel", compression=None, max_size=None
+        ) as connection:
+            talk = Talk(connection, text=False)
+            assert (await talk.ask("check", resource="p/m", tokens=1))["status"] == 200
+            answer = len(msgspec.msgpack.encode(await talk.ask("check", resource="p/m", tokens=1)))
+            frames = [
+                {"id": name, "op": "acquire", "resource": "p/m", "tokens": 5000}
+                for name in range(256)
+            ]
+            relay.stall()
+            sent = 0
+
+            async def flood() -> None:
+                nonlocal sent
+                while True:
+                    await talk.say(frames)
+                    sent += 1
+
+            flooding = asyncio.create_task(flood())
+            await until(lambda: _stays(lambda: sent), "everything is read")
+            asked = len(service.engine.asked)
+            flooding.cancel()
+            await asyncio.wait({flooding})
+            relay.flow()
+            heard = 0
+            while heard < asked:
+                heard += len(await talk.hear())
+    assert answer > 100
+    assert asked < 20_000
+
+
+async def _stays(figure: Any) -> bool:
+    before = figure()
+    for _ in range(30):
+        await until(_soon, "")
+    return bool(before and before == figure())
+
+
+async def _soon() -> bool:
+    await asyncio.sleep(0)
+    return True
+
+
+async def test_too_many_that_wait_are_refused_and_the_rest_is_read(
+    service: ServiceThread, monkeypatch: pytest.MonkeyPatch
+):
+    """A bound by refusal: the settle behind them may be what they wait for."""
+    monkeypatch.setattr("limiter_service.routes.channel.MOST_WAITING", 20)
+    async with connect(service.channel) as connection:
+        talk = Talk(connection, text=True)
+        lease = (await talk.ask("acquire", resource="p/one", tokens=1))["lease"]
+        await talk.say([take(name, resource="p/one", max_wait=60) for name in range(25)])
+        refused = await talk.hear()
+        assert [answer["id"] for answer in refused] == [20, 21, 22, 23, 24]
+        assert {(answer["status"], answer["code"]) for answer in refused} == {(429, "queue_full")}
+        assert all(answer["retry_after"] > 0 for answer in refused)
+        await talk.say({"id": 99, "op": "settle", "lease": lease})
+        heard = [await talk.hear(), await talk.hear()]
+        assert {type(each) for each in heard} == {dict, list}
+
+
+async def test_a_replica_that_shuts_down_hands_its_callers_over(service: ServiceThread):
+    """What waits is told to ask again, what was asked is answered, and the close says why."""
+    async with connect(service.channel) as connection:
+        talk = Talk(connection, text=False)
+        await talk.ask("acquire", resource="p/one", tokens=1)
+        await talk.say([take(name, resource="p/one", max_wait=60) for name in range(3)])
+        await until(lambda: _waiting(service, 3), "they do not wait")
+        await talk.say([take(9)])
+        assert (await talk.hear())[0]["status"] == 200
+        stopping = asyncio.create_task(asyncio.to_thread(service.stop))
+        told = await talk.hear()
+        assert [(a["status"], a["code"], a["retry_after"]) for a in told] == [
+            (503, "shutting_down", 0.0)
+        ] * 3
+        ended = await talk.end()
+        assert ended.rcvd is not None
+        assert (ended.rcvd.code, ended.rcvd.reason) == (1012, "this replica is shutting down")
+        await stopping
+
+
+async def test_several_workers_serve_channels(start: Any, store: Server, tmp_path: Path):
+    """A connection stays with its worker; the budget is one."""
+    arguments = ("--config", str(tmp_path / "pools.yaml"), "--redis-url", store.url)
+    with ServiceProcess(*arguments, "--workers", "2") as running:
+        address = running.url.replace("http", "ws") + "/v1/channel"
+        granted = 0
+        for _ in range(4):
+            async with connect(address) as connection:
+                talk = Talk(connection, text=False)
+                await talk.say([take(name, 150) for name in range(2)])
+                granted += sum(answer["status"] == 200 for answer in await talk.hear())
+        async with connect(address) as connection:
+            stopping = asyncio.create_task(asyncio.to_thread(running.stop))
+            ended = await Talk(connection, text=False).end()
+            assert ended.rcvd is not None
+            assert ended.rcvd.code == 1012
+            assert await stopping == 0
+    assert granted == 6

@@ -1,0 +1,107 @@
+"""The service in a thread, on a real port, whose engine lets acquires wait for room.
+
+Whoever has `max_wait` and is refused waits here until a settle makes room. Where the engine
+itself has a queue, nothing is left for this to do.
+"""
+
+import asyncio
+import socket
+import threading
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import uvicorn
+
+from limiter_service import serving
+from limiter_service.app import create_app
+from limiter_service.engine.admission import Engine
+from limiter_service.engine.refusals import Refusal
+from limiter_service.pools import Pools
+from limiter_service.settings import Settings
+from limiter_wire import Acquire, ErrorCode, Settle
+from tests_support.service import PATIENT
+from tests_support.waiting import wait_until
+
+
+class Patience:
+    """Counts who waits, who was called off, and what was asked."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine, self._room = engine, asyncio.Event()
+        self._acquire, self._settle = engine.acquire, engine.settle
+        self.waiting, self.called_off = 0, 0
+        self.asked: list[str | None] = []
+        engine.acquire, engine.settle = self.acquire, self.settle  # type: ignore[method-assign]
+
+    async def acquire(self, request: Acquire, *more: Any, **others: Any) -> Any:
+        """Acquire, or wait for room and try again."""
+        self.asked.append(request.request_id)
+        while True:
+            room = self._room
+            try:
+                return await self._acquire(request, *more, **others)
+            except Refusal as refusal:
+                if not request.max_wait or refusal.problem.code is not ErrorCode.RATE_LIMITED:
+                    raise
+            self.waiting += 1
+            try:
+                await room.wait()
+            except asyncio.CancelledError:
+                self.called_off += 1
+                raise
+            finally:
+                self.waiting -= 1
+
+    async def settle(self, report: Settle) -> Any:
+        """Settle, and let those who wait try again."""
+        settled = await self._settle(report)
+        self._room.set()
+        self._room = asyncio.Event()
+        return settled
+
+
+class ServiceThread:
+    """A service over *store_url*; a context manager."""
+
+    def __init__(self, store_url: str, config: Path, port: int = 0, **settings: Any) -> None:
+        given = {"config": config, "connect_timeout": PATIENT, "command_timeout": PATIENT}
+        self._settings = Settings(**given | settings)
+        self._listener = socket.create_server(("127.0.0.1", port), reuse_port=False)
+        self.port: int = self._listener.getsockname()[1]
+        app = create_app(self._settings, store_url, Pools(config))
+        self.engine = Patience(app._inner.state.engine)  # type: ignore[attr-defined]
+        self._server = uvicorn.Server(serving._uvicorn(app, self._settings))
+        self._thread = threading.Thread(
+            target=self._server.run, kwargs={"sockets": [self._listener]}, daemon=True
+        )
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def channel(self) -> str:
+        """Where its channel is."""
+        return f"ws://127.0.0.1:{self.port}/v1/channel"
+
+    def stop(self) -> None:
+        """Stop as SIGTERM does, and return when it has."""
+        self._server.should_exit = True
+        self._thread.join(20)
+        assert not self._thread.is_alive(), "the service does not stop"
+        self._listener.close()
+
+    def __enter__(self) -> "ServiceThread":
+        self._thread.start()
+        wait_until(lambda: self._server.started, "the service does not start")
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
