@@ -1,7 +1,7 @@
-"""The service in a thread, on a real port, whose engine lets acquires wait for room.
+"""The service in a thread, on a real port, on whose channel acquires wait for room.
 
-Whoever has `max_wait` and is refused waits here until a settle makes room. Where the engine
-itself has a queue, nothing is left for this to do.
+Who comes over the channel with `max_wait` and is refused waits here until a settle makes room.
+Where the engine itself has a queue, counting is all that is left for this to do.
 """
 
 import asyncio
@@ -25,33 +25,31 @@ from tests_support.waiting import wait_until
 
 
 class Patience:
-    """Counts who waits, who was called off, and what was asked."""
+    """The engine as the channel sees it: counts who waits, who was called off, what was asked."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine, self._room = engine, asyncio.Event()
-        self._acquire, self._settle = engine.acquire, engine.settle
+        self._settle = engine.settle
         self.waiting, self.called_off = 0, 0
         self.asked: list[str | None] = []
-        engine.acquire, engine.settle = self.acquire, self.settle  # type: ignore[method-assign]
+        engine.settle = self.settle  # type: ignore[method-assign]  # HTTP makes room too
 
-    async def acquire(self, request: Acquire, *more: Any, **others: Any) -> Any:
-        """Acquire, or wait for room and try again."""
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
+
+    async def acquire(self, request: Acquire) -> Any:
+        """Acquire; count it while it may wait."""
         self.asked.append(request.request_id)
-        while True:
-            room = self._room
-            try:
-                return await self._acquire(request, *more, **others)
-            except Refusal as refusal:
-                if not request.max_wait or refusal.problem.code is not ErrorCode.RATE_LIMITED:
-                    raise
-            self.waiting += 1
-            try:
-                await room.wait()
-            except asyncio.CancelledError:
-                self.called_off += 1
-                raise
-            finally:
-                self.waiting -= 1
+        if not request.max_wait:
+            return await self._engine.acquire(request)
+        self.waiting += 1
+        try:
+            return await self._wait(request)
+        except asyncio.CancelledError:
+            self.called_off += 1
+            raise
+        finally:
+            self.waiting -= 1
 
     async def settle(self, report: Settle) -> Any:
         """Settle, and let those who wait try again."""
@@ -59,6 +57,16 @@ class Patience:
         self._room.set()
         self._room = asyncio.Event()
         return settled
+
+    async def _wait(self, request: Acquire) -> Any:
+        while True:
+            room = self._room
+            try:
+                return await self._engine.acquire(request)
+            except Refusal as refusal:
+                if refusal.problem.code is not ErrorCode.RATE_LIMITED:
+                    raise
+            await room.wait()
 
 
 class ServiceThread:
@@ -70,7 +78,8 @@ class ServiceThread:
         self._listener = socket.create_server(("127.0.0.1", port), reuse_port=False)
         self.port: int = self._listener.getsockname()[1]
         app = create_app(self._settings, store_url, Pools(config))
-        self.engine = Patience(app._inner.state.engine)  # type: ignore[attr-defined]
+        state = app._inner.state  # type: ignore[attr-defined]  # a FastAPI application
+        self.engine = state.channels._engine = Patience(state.engine)
         self._server = uvicorn.Server(serving._uvicorn(app, self._settings))
         self._thread = threading.Thread(
             target=self._server.run, kwargs={"sockets": [self._listener]}, daemon=True
