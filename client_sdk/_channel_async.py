@@ -38,6 +38,7 @@ class Channel:
         self._failure: NoChannel | None = None
         self._rest_until = 0.0
         self._heard_at = 0.0
+        self._opened = False
         self._closed = False
 
     async def send(self, op: Op) -> Any:
@@ -98,20 +99,25 @@ class Channel:
         failures = 0
         try:
             while True:
-                try:
-                    connection = await self._open()
-                except Exception as error:  # noqa: BLE001  # whatever it is: callers must know
-                    failures += 1
-                    await self._rest(_dial.why(error), failures)
-                else:
-                    self._failure = None
-                    failures = 0 if await self._carry(connection) else failures + 1
-                    if not self._roster.idle:
-                        await asyncio.sleep(_dial.pause(self._options, failures, self._random))
+                failure = await self._live()
+                failures = failures + 1 if failure else 0
+                pause = _dial.pause(self._options, failures, self._random, failure)
+                if failure:
+                    self._send_away(failure, pause)
                 if self._roster.idle:
                     return
+                await asyncio.sleep(pause)
         finally:
             self._keeper = None
+
+    async def _live(self) -> NoChannel | None:
+        """One connection from its beginning to its end; why it was none."""
+        try:
+            connection = await self._open()
+        except Exception as error:  # noqa: BLE001  # whatever it is: callers must know
+            return _dial.why(error, opened_before=self._opened)
+        self._failure, self._opened = None, True
+        return None if await self._carry(connection) else _dial.useless()
 
     async def _open(self) -> "ClientConnection":
         from websockets.asyncio.client import connect  # noqa: PLC0415  # lazy: it takes its time
@@ -128,17 +134,11 @@ class Channel:
             max_size=_dial.MOST_BYTES,
         )
 
-    async def _rest(self, failure: NoChannel, failures: int) -> None:
-        """Send callers another way; those who wait stay, unless the way is blocked."""
-        if failure.blocked:
-            pause = _dial.pause_when_blocked(self._random)
-        else:
-            pause = _dial.pause(self._options, failures, self._random)
+    def _send_away(self, failure: NoChannel, pause: float) -> None:
+        """Let callers go another way; those who wait stay, unless the way is blocked."""
         self._failure = failure
         self._rest_until = asyncio.get_running_loop().time() + pause
         self._roster.withdraw(failure, waiting=failure.blocked)
-        if not self._roster.idle:
-            await asyncio.sleep(pause)
 
     async def _carry(self, connection: "ClientConnection") -> bool:
         """Write and read until the connection ends; whether it was of any use."""

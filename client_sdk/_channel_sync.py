@@ -43,6 +43,7 @@ class Channel:
         self._failure: NoChannel | None = None
         self._rest_until = 0.0
         self._heard_at = 0.0
+        self._opened = False
 
     def send(self, op: Op) -> Any:
         """The answer to *op*. Raises the exception for what the service refused, and NoChannel."""
@@ -130,20 +131,25 @@ class Channel:
         """Open a connection, and another after it, while somebody needs one."""
         failures = 0
         while True:
-            with ExitStack() as stack:
-                try:
-                    connection = stack.enter_context(self._open())
-                except Exception as error:  # noqa: BLE001  # whatever it is: callers must know
-                    failures += 1
-                    pause = self._rest(_dial.why(error), failures)
-                else:
-                    failures = 0 if self._carry(connection) else failures + 1
-                    pause = _dial.pause(self._options, failures, self._random)
+            failure = self._live()
+            failures = failures + 1 if failure else 0
+            pause = _dial.pause(self._options, failures, self._random, failure)
             with self._turn:
+                if failure:
+                    self._send_away(failure, pause)
                 if self._roster.idle or self._stop.is_set():
                     self._keeper = None
                     return
             self._stop.wait(pause)
+
+    def _live(self) -> NoChannel | None:
+        """One connection from its beginning to its end; why it was none."""
+        with ExitStack() as stack:
+            try:
+                connection = stack.enter_context(self._open())
+            except Exception as error:  # noqa: BLE001  # whatever it is: callers must know
+                return _dial.why(error, opened_before=self._opened)
+            return None if self._carry(connection) else _dial.useless()
 
     def _open(self) -> "AbstractContextManager[ClientConnection]":
         from websockets.sync.client import connect  # noqa: PLC0415  # lazy: it takes its time
@@ -160,17 +166,11 @@ class Channel:
             max_size=_dial.MOST_BYTES,
         )
 
-    def _rest(self, failure: NoChannel, failures: int) -> float:
-        """Send callers another way; those who wait stay, unless the way is blocked."""
-        if failure.blocked:
-            pause = _dial.pause_when_blocked(self._random)
-        else:
-            pause = _dial.pause(self._options, failures, self._random)
-        with self._turn:
-            self._failure = failure
-            self._rest_until = time.monotonic() + pause
-            self._roster.withdraw(failure, waiting=failure.blocked)
-        return pause
+    def _send_away(self, failure: NoChannel, pause: float) -> None:
+        """Let callers go another way; those who wait stay, unless the way is blocked."""
+        self._failure = failure
+        self._rest_until = time.monotonic() + pause
+        self._roster.withdraw(failure, waiting=failure.blocked)
 
     def _carry(self, connection: "ClientConnection") -> bool:
         """Read until the connection ends; whether it was of any use."""
@@ -178,7 +178,8 @@ class Channel:
 
         useful = False
         with self._turn:
-            self._connection, self._heard_at, self._failure = connection, time.monotonic(), None
+            self._connection, self._heard_at = connection, time.monotonic()
+            self._failure, self._opened = None, True
         self._speak()
         refusal: NoChannel | None = None
         try:

@@ -1,5 +1,6 @@
-"""How a channel is opened, and what it means when it is not. The only names of websockets here
-are imported when they are needed: a program that never calls does not pay for them.
+"""How a channel is opened, and what it means when it cannot be.
+
+websockets is imported when it is needed: a program that never calls does not pay for it.
 """
 
 import random
@@ -31,13 +32,15 @@ def address(url: str, api_key: str | None) -> Address:
     return Address(f"ws{url.removeprefix('http')}/v1/channel", headers)
 
 
-def why(error: Exception) -> NoChannel:
-    """What a failed handshake means: blocked where something understood it and will not do it."""
+def why(error: Exception, *, opened_before: bool) -> NoChannel:
+    """What a failed handshake means: blocked where something understood it and will not do it,
+    or swallows it and has never done otherwise.
+    """
     from websockets.exceptions import InvalidMessage, InvalidStatus  # noqa: PLC0415  # lazy
 
     reason = f"no channel: {str(error) or type(error).__name__}"
     if isinstance(error, TimeoutError):
-        return NoChannel(f"no channel: the handshake took too long ({error})", blocked=True)
+        return NoChannel(reason, blocked=not opened_before)
     if isinstance(error, OSError):
         return NoChannel(reason)
     if isinstance(error, InvalidMessage) and isinstance(error.__cause__, EOFError):
@@ -52,12 +55,15 @@ def refused_message(code: int | None) -> bool:
     return code in _REFUSED_MESSAGE
 
 
-def pause(options: LimiterOptions, failures: int, spread: random.Random) -> float:
-    """Seconds before the next attempt: doubled each time, with full jitter."""
-    most: float = min(options.max_backoff, options.backoff * 2**failures)
-    return spread.uniform(0, most)
+def useless() -> NoChannel:
+    """What it means when a connection ends before anything was heard on it."""
+    return NoChannel("the channel was closed before it was of any use")
 
 
-def pause_when_blocked(spread: random.Random) -> float:
-    """Seconds before a way that is blocked is tried again."""
-    return spread.uniform(_BLOCKED_FOR / 2, _BLOCKED_FOR)
+def pause(
+    options: LimiterOptions, failures: int, spread: random.Random, failure: NoChannel | None
+) -> float:
+    """Seconds before the next attempt: doubled each time, with full jitter; long when blocked."""
+    if failure is not None and failure.blocked:
+        return spread.uniform(_BLOCKED_FOR / 2, _BLOCKED_FOR)
+    return spread.uniform(0, min(options.max_backoff, options.backoff * 2**failures))
