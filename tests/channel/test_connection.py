@@ -1,8 +1,10 @@
 """WS /v1/channel as any client sees it: real sockets, real frames."""
 
 import asyncio
+import itertools
 import json
-from collections.abc import AsyncIterator
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,6 @@ import httpx
 import msgspec
 import pytest
 from tests_support.patient import ServiceThread
-from tests_support.relay import Relay
 from tests_support.servers import Server
 from tests_support.service import ServiceProcess
 from tests_support.waiting import until
@@ -204,8 +205,14 @@ async def test_a_settle_of_a_client_that_hangs_up_is_on_the_books(
     async with connect(service.channel) as connection:
         talk = Talk(connection, text=False)
         lease = (await talk.ask("acquire", resource="p/one", tokens=1))["lease"]
+        service.engine.hold_settles()
         await talk.say({"id": 2, "op": "settle", "lease": lease})
+        await talk.say(take(3, resource="p/one", max_wait=60))
+        await until(lambda: _waiting(service, 1), "nobody waits")
         connection.transport.abort()
+    await until(lambda: _waiting(service, 0), "the client is not missed")
+    assert service.engine.settling == 1
+    service.engine.let_settles()
     await until(lambda: _fits(client), "the slot did not come back")
 
 
@@ -306,49 +313,38 @@ async def test_a_head_that_nobody_can_read_is_refused(service: ServiceThread):
 
 async def test_a_client_that_does_not_read_is_not_read(service: ServiceThread):
     """Its messages stay in the network: memory is bounded by what may be under way."""
-    with Relay(service.port) as relay:
-        async with connect(
-            relay.url.replace("http", "ws") + "/v1/channel", compression=None, max_size=None
-        ) as connection:
-            talk = Talk(connection, text=False)
-            assert (await talk.ask("check", resource="p/m", tokens=1))["status"] == 200
-            answer = len(msgspec.msgpack.encode(await talk.ask("check", resource="p/m", tokens=1)))
-            frames = [
-                {"id": name, "op": "acquire", "resource": "p/m", "tokens": 5000}
-                for name in range(256)
-            ]
-            relay.stall()
-            sent = 0
-
-            async def flood() -> None:
-                nonlocal sent
-                while True:
-                    await talk.say(frames)
-                    sent += 1
-
-            flooding = asyncio.create_task(flood())
-            await until(lambda: _stays(lambda: sent), "everything is read")
-            asked = len(service.engine.asked)
-            flooding.cancel()
-            await asyncio.wait({flooding})
-            relay.flow()
-            heard = 0
-            while heard < asked:
-                heard += len(await talk.hear())
-    assert answer > 100
-    assert asked < 20_000
+    narrow = socket.socket()
+    for end, buffer in ((service.listener, socket.SO_SNDBUF), (narrow, socket.SO_RCVBUF)):
+        end.setsockopt(socket.SOL_SOCKET, buffer, 65_536)
+    narrow.connect(("127.0.0.1", service.port))
+    narrow.setblocking(False)
+    async with connect(service.channel, sock=narrow, compression=None, max_size=None) as connection:
+        talk = Talk(connection, text=False)
+        flooding = asyncio.create_task(_flood(talk))
+        await until(_still(lambda: len(service.engine.asked)), "everything is read")
+        asked = len(service.engine.asked)
+        flooding.cancel()
+        await asyncio.wait({flooding})
+        heard = 0
+        while heard < asked:
+            heard += len(await talk.hear())
 
 
-async def _stays(figure: Any) -> bool:
-    before = figure()
-    for _ in range(30):
-        await until(_soon, "")
-    return bool(before and before == figure())
+async def _flood(talk: Talk) -> None:
+    for first in itertools.count(step=256):
+        await talk.say([take(name, 5000) for name in range(first, first + 256)])
 
 
-async def _soon() -> bool:
-    await asyncio.sleep(0)
-    return True
+def _still(figure: Callable[[], int]) -> Callable[[], Awaitable[object]]:
+    """Whether a figure that has begun to grow does so no more: seen a hundred times."""
+    seen = [0, 0]
+
+    async def ask() -> bool:
+        now = figure()
+        seen[:] = [now, seen[1] + 1 if now == seen[0] else 0]
+        return now > 0 and seen[1] > 100
+
+    return ask
 
 
 async def test_too_many_that_wait_are_refused_and_the_rest_is_read(

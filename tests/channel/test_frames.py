@@ -4,7 +4,7 @@ import contextlib
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from limiter_service.engine.refusals import refuse
@@ -24,6 +24,7 @@ def settle(name: int | str) -> dict[str, object]:
     return {"id": name, "op": "settle", "lease": "x"}
 
 
+@settings(deadline=None)
 @given(st.lists(IDS, max_size=10, unique=True), st.sampled_from(["text", "bytes"]))
 def test_an_array_is_read_and_answered_in_its_own_format(names: list[int | str], form: str):
     """Every frame of it is found, in order, and the answers come back in one array."""
@@ -97,6 +98,7 @@ def test_a_message_without_a_readable_id_closes_the_channel(message: bytes | str
     assert 10 < len(caught.value.reason.encode()) <= 123
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=60) | st.text(max_size=60))
 def test_no_message_breaks_the_reader(message: bytes | str):
     """Whatever comes is frames, answers or the end."""

@@ -32,6 +32,9 @@ class Patience:
         self._settle = engine.settle
         self.waiting, self.called_off = 0, 0
         self.asked: list[str | None] = []
+        self.settling = 0
+        self._gate = asyncio.Event()
+        self._gate.set()
         engine.settle = self.settle  # type: ignore[method-assign]  # HTTP makes room too
 
     def __getattr__(self, name: str) -> Any:
@@ -39,6 +42,7 @@ class Patience:
 
     async def acquire(self, request: Acquire) -> Any:
         """Acquire; count it while it may wait."""
+        self.loop = asyncio.get_running_loop()
         self.asked.append(request.request_id)
         if not request.max_wait:
             return await self._engine.acquire(request)
@@ -53,10 +57,20 @@ class Patience:
 
     async def settle(self, report: Settle) -> Any:
         """Settle, and let those who wait try again."""
+        self.settling += 1
+        await self._gate.wait()
         settled = await self._settle(report)
         self._room.set()
         self._room = asyncio.Event()
         return settled
+
+    def hold_settles(self) -> None:
+        """Let settles begin, and go no further. Before the first, or nobody sees it."""
+        self._gate.clear()
+
+    def let_settles(self) -> None:
+        """Let them go on."""
+        self.loop.call_soon_threadsafe(self._gate.set)
 
     async def _wait(self, request: Acquire) -> Any:
         while True:
@@ -75,14 +89,14 @@ class ServiceThread:
     def __init__(self, store_url: str, config: Path, port: int = 0, **settings: Any) -> None:
         given = {"config": config, "connect_timeout": PATIENT, "command_timeout": PATIENT}
         self._settings = Settings(**given | settings)
-        self._listener = socket.create_server(("127.0.0.1", port), reuse_port=False)
-        self.port: int = self._listener.getsockname()[1]
+        self.listener = socket.create_server(("127.0.0.1", port), reuse_port=False)
+        self.port: int = self.listener.getsockname()[1]
         app = create_app(self._settings, store_url, Pools(config))
         state = app._inner.state  # type: ignore[attr-defined]  # a FastAPI application
         self.engine = state.channels._engine = Patience(state.engine)
         self._server = uvicorn.Server(serving._uvicorn(app, self._settings))
         self._thread = threading.Thread(
-            target=self._server.run, kwargs={"sockets": [self._listener]}, daemon=True
+            target=self._server.run, kwargs={"sockets": [self.listener]}, daemon=True
         )
 
     @property
@@ -100,7 +114,7 @@ class ServiceThread:
         self._server.should_exit = True
         self._thread.join(20)
         assert not self._thread.is_alive(), "the service does not stop"
-        self._listener.close()
+        self.listener.close()
 
     def __enter__(self) -> "ServiceThread":
         self._thread.start()
