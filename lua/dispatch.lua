@@ -14,7 +14,7 @@
 --         channel for messages; last, the ids of tenants that have room again, in a row
 -- returns the tag and a letter, G served, E nobody waits; or B boundaries stale: the server's
 --         time. After G and E: the time until the next pass (-1 not known), whether more can
---         be granted at once, waiters, grants of this pass; the digests that callers of
+--         be granted at once, waiters, grants of this pass, grants not fetched; the digests that callers of
 --         this replica ask again for, in a row; the names of chains that are needed; the
 --         digests and names of grants that nobody has fetched
 
@@ -43,7 +43,7 @@ local tag, circuits = string.sub(ARGV[#ARGV - 3], 1, 8), head[8]
 local scopes, pin_at = #ARGV - 4 - circuits, #KEYS - 8
 
 if redis.call("EXISTS", queue) == 0 then
-  return { tag .. "E", struct.pack("<dddd", -1, 0, 0, 0), "", {}, {} }
+  return { tag .. "E", struct.pack("<ddddd", -1, 0, 0, 0, 0), "", {}, {} }
 end
 local texts = redis.call("MGET", unpack(KEYS, 1, pin_at))
 local gates = {}
@@ -103,5 +103,6 @@ for n = 1, circuits do
 end
 close_pin(gates[1])
 close_queue(pass.q, head[6])
-local figures = struct.pack("<dddd", pass.due, pass.more and 1 or 0, pass.q[WAITERS], pass.granted)
+local more, unfetched = pass.more and 1 or 0, redis.call("ZCARD", grants)
+local figures = struct.pack("<ddddd", pass.due, more, pass.q[WAITERS], pass.granted, unfetched)
 return { tag .. "G", figures, table.concat(mine), pass.missing, overdue }

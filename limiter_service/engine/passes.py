@@ -61,6 +61,7 @@ class Pool:
         self.wake = asyncio.Event()
         self.due: float | None = None
         self.busy_until = 0.0
+        self.unfinished = False
         self.task: asyncio.Task[None] | None = None
 
     def know(self, resource: str, tenant: str) -> None:
@@ -168,10 +169,12 @@ class Passes:
     async def _look_after(self, pool: Pool) -> None:
         """Make passes while this replica holds callers, or has been told of room."""
         loop = asyncio.get_running_loop()
+        listening = False
         try:
-            if pool.places:
-                self._hints.listen(pool.keys.channel, lambda message: self._hear(pool, message))
-            while pool.places or pool.due == 0.0:
+            while pool.places or pool.unfinished or pool.due == 0.0:
+                if pool.places and not listening:
+                    listening = True
+                    self._hints.listen(pool.keys.channel, lambda message: self._hear(pool, message))
                 pool.wake.clear()
                 pool.due = None
                 try:
@@ -193,7 +196,7 @@ class Passes:
     async def _rest(self, pool: Pool, loop: asyncio.AbstractEventLoop) -> None:
         """Until the next pass is due, which a hint may put off, or somebody kicks."""
         beat = loop.time() + BEAT
-        while pool.places and not pool.wake.is_set():
+        while not pool.wake.is_set():
             until = beat if pool.due is None else min(beat, pool.due)
             if until <= loop.time():
                 return
@@ -207,6 +210,8 @@ class Passes:
         if served is None:
             return True
         now = asyncio.get_running_loop().time()
+        # Also for callers of others: theirs may be dead, and somebody has to see that.
+        pool.unfinished = served.waiters > 0 or served.unfetched > 0
         if served.waiters > 0:
             pool.busy_until = now + _BUSY
         if served.due is not None and pool.due != 0.0:

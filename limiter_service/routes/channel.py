@@ -5,14 +5,16 @@ refusal: behind them may come the settle that they wait for, and it has to be re
 """
 
 import asyncio
+import uuid
 from collections.abc import Awaitable, Callable, Iterable
 
 import msgspec
+import structlog
 
 from limiter_service.engine.admission import Engine
 from limiter_service.engine.refusals import Refusal, refuse
 from limiter_service.frames import Answer, Closed, Closing, Frame, Id, Verb, read, write
-from limiter_service.http import Media, Message, Reader, Receive, Scope, Send
+from limiter_service.http import Message, Reader, Receive, Scope, Send
 from limiter_service.routes.batch import result_of
 from limiter_service.routes.check import check
 from limiter_service.routes.renew import renew
@@ -29,15 +31,10 @@ _PATIENCE = 5.0  # seconds that a shutdown gives to what is under way
 _NO_HEADERS: Scope = {"headers": []}
 
 _acquire_reader = Reader(Acquire)
-
-
-async def _acquire(engine: Engine, body: msgspec.Raw, kind: Media, _scope: Scope) -> Wire:
-    """Acquire, and wait for as long as the engine holds a caller."""
-    return await engine.acquire(_acquire_reader.read(body, kind.body))
+_log = structlog.get_logger()
 
 
 _RUN: dict[Verb, Callable[..., Awaitable[Wire]]] = {
-    Verb.ACQUIRE: _acquire,
     Verb.SETTLE: settle,
     Verb.RENEW: renew,
     Verb.CHECK: check,
@@ -78,6 +75,7 @@ class _Channel:
         self._engine, self._most_bytes = engine, most_bytes
         self._receive, self._send = receive, send
         self._under_way: dict[Id, tuple[Frame, asyncio.Task[None]]] = {}
+        self._asked: dict[Id, Acquire] = {}
         self._called_off: set[asyncio.Task[None]] = set()
         self._soon, self._waiting = 0, 0
         self._outbox: list[Answer] = []
@@ -147,12 +145,25 @@ class _Channel:
 
     async def _perform(self, frame: Frame) -> None:
         try:
-            work = _RUN[frame.verb](self._engine, frame.body, frame.style.kind, _NO_HEADERS)
+            work: Awaitable[Wire]
+            if frame.verb is Verb.ACQUIRE:
+                work = self._acquire(frame)
+            else:
+                work = _RUN[frame.verb](self._engine, frame.body, frame.style.kind, _NO_HEADERS)
             self._say(Answer(frame.id, frame.style, await result_of(work)))
         finally:
             self._under_way.pop(frame.id, None)
+            self._asked.pop(frame.id, None)
             self._soon -= not frame.waits
             self._waiting -= frame.waits
+
+    async def _acquire(self, frame: Frame) -> Wire:
+        """Acquire, and wait for as long as the engine holds a caller."""
+        request: Acquire = _acquire_reader.read(frame.body, frame.style.kind.body)
+        if request.request_id is None:  # a name, to be called off by
+            request = msgspec.structs.replace(request, request_id=uuid.uuid4().hex)
+        self._asked[frame.id] = request
+        return await self._engine.acquire(request, request.hold)
 
     # What goes out
 
@@ -195,9 +206,24 @@ class _Channel:
             return
         del self._under_way[name]
         gone = refuse(ErrorCode.CANCELLED, "cancelled, and nothing is reserved")
-        errand = asyncio.create_task(self._call_off(frame, task, gone))
+        errand = asyncio.create_task(self._withdraw(frame, task, gone, self._asked.get(name)))
         self._called_off.add(errand)
         errand.add_done_callback(self._called_off.discard)
+
+    async def _withdraw(
+        self, frame: Frame, task: asyncio.Task[None], why: Refusal, asked: Acquire | None
+    ) -> None:
+        """The same, and the place in the queue goes with it."""
+        task.cancel()
+        await asyncio.wait({task})
+        if not task.cancelled():
+            return
+        try:
+            if asked is not None:
+                await self._engine.cancel(asked)
+        except Refusal as refusal:
+            _log.debug("a waiter was not removed", problem=refusal.problem.detail)
+        self._say(_refused(frame, why))
 
     async def _call_off(self, frame: Frame, task: asyncio.Task[None], why: Refusal) -> None:
         task.cancel()

@@ -155,6 +155,7 @@ class Served(msgspec.Struct, frozen=True, kw_only=True):
     more: bool
     waiters: int
     granted: int
+    unfetched: int
     again: Sequence[bytes]
     missing: Sequence[bytes]
     overdue: Sequence[tuple[bytes, bytes]]
@@ -303,12 +304,13 @@ class Commands:
         figures = _numbers(answer[1])
         if answer[0][8:] == b"B":
             return figures[0]
-        due, more, waiters, granted = figures
+        due, more, waiters, granted, unfetched = figures
         return Served(
             due=None if due < 0 else due,
             more=more > 0,
             waiters=int(waiters),
             granted=int(granted),
+            unfetched=int(unfetched),
             again=_digests(answer[2]),
             missing=answer[3],
             overdue=[(item[:_DIGEST], item[_DIGEST:]) for item in answer[4]],

@@ -1,8 +1,4 @@
-"""The service in a thread, on a real port, on whose channel acquires wait for room.
-
-Who comes over the channel with `max_wait` and is refused waits here until a settle makes room.
-Where the engine itself has a queue, counting is all that is left for this to do.
-"""
+"""The service in a thread, on a real port, that counts who waits on its channels."""
 
 import asyncio
 import socket
@@ -16,10 +12,9 @@ import uvicorn
 from limiter_service import serving
 from limiter_service.app import create_app
 from limiter_service.engine.admission import Engine
-from limiter_service.engine.refusals import Refusal
 from limiter_service.pools import Pools
 from limiter_service.settings import Settings
-from limiter_wire import Acquire, ErrorCode, Settle
+from limiter_wire import Acquire, Settle
 from tests_support.service import PATIENT
 from tests_support.waiting import wait_until
 
@@ -28,27 +23,26 @@ class Patience:
     """The engine as the channel sees it: counts who waits, who was called off, what was asked."""
 
     def __init__(self, engine: Engine) -> None:
-        self._engine, self._room = engine, asyncio.Event()
+        self._engine = engine
         self._settle = engine.settle
         self.waiting, self.called_off = 0, 0
         self.asked: list[str | None] = []
         self.settling = 0
         self._gate = asyncio.Event()
         self._gate.set()
-        engine.settle = self.settle  # type: ignore[method-assign]  # HTTP makes room too
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._engine, name)
 
-    async def acquire(self, request: Acquire) -> Any:
+    async def acquire(self, request: Acquire, hold: float | None = None) -> Any:
         """Acquire; count it while it may wait."""
         self.loop = asyncio.get_running_loop()
         self.asked.append(request.request_id)
         if not request.max_wait:
-            return await self._engine.acquire(request)
+            return await self._engine.acquire(request, hold)
         self.waiting += 1
         try:
-            return await self._wait(request)
+            return await self._engine.acquire(request, hold)
         except asyncio.CancelledError:
             self.called_off += 1
             raise
@@ -56,13 +50,10 @@ class Patience:
             self.waiting -= 1
 
     async def settle(self, report: Settle) -> Any:
-        """Settle, and let those who wait try again."""
+        """Settle, once settles may go on."""
         self.settling += 1
         await self._gate.wait()
-        settled = await self._settle(report)
-        self._room.set()
-        self._room = asyncio.Event()
-        return settled
+        return await self._settle(report)
 
     def hold_settles(self) -> None:
         """Let settles begin, and go no further. Before the first, or nobody sees it."""
@@ -71,16 +62,6 @@ class Patience:
     def let_settles(self) -> None:
         """Let them go on."""
         self.loop.call_soon_threadsafe(self._gate.set)
-
-    async def _wait(self, request: Acquire) -> Any:
-        while True:
-            room = self._room
-            try:
-                return await self._engine.acquire(request)
-            except Refusal as refusal:
-                if refusal.problem.code is not ErrorCode.RATE_LIMITED:
-                    raise
-            await room.wait()
 
 
 class ServiceThread:
