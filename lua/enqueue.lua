@@ -164,6 +164,16 @@ if not behind and q[WAITERS] > 0 then
   end
 end
 if worst == 0 and not behind then
+  if q[WAITERS] > 0 then
+    -- It passes somebody: that counts as its turn, and the next one of its kind comes later.
+    spend_credit(model, new, wall)
+    if turn >= 0 then
+      m[MODEL_VIRTUAL] = m[MODEL_VIRTUAL] + terms[3]
+      q[VIRTUAL] = math.max(q[VIRTUAL], turn)
+    end
+    save_model(model, m)
+    close_queue(q, keep)
+  end
   pass_gate(g, ask[1], attempt)
   local last = take(scopes, ask, refused)
   ask[EPOCH], ask[MARKS] = g.generation, marks_of(g, ask[MARKS])

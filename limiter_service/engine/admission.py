@@ -109,7 +109,12 @@ class Engine:
             answer = await self._take(policy, request, request_id, claim)
             if answer is not None:
                 return answer
-        return await self._queue.take(policy, request, request_id, claim, hold)
+
+        def current() -> tuple[Policy, list[float]]:
+            policy = self._policy(request.resource, request.tenant)
+            return policy, self._amounts(policy, request)
+
+        return await self._queue.take(policy, request, request_id, claim, hold, current)
 
     async def _take(
         self, policy: Policy, request: Acquire, request_id: str, claim: Claim

@@ -8,8 +8,10 @@ comes back through another replica.
 import asyncio
 import contextlib
 import math
+from collections.abc import Callable
 
 import msgspec
+from msgspec.structs import replace
 
 from limiter_service.config import seconds
 from limiter_service.engine.answers import (
@@ -35,6 +37,10 @@ from limiter_wire import Acquire, ErrorCode, Granted, QueueState, Waiting
 _ASK_AGAIN = 10.0  # a message may be lost, and the store may lose the queue
 _AFTER_A_FAILURE = 0.2
 _MICRO = 1_000_000
+
+
+Current = Callable[[], tuple[Policy, list[float]]]
+"""The policy in force for a request, and its amounts. Raises Refusal."""
 
 
 class _Wish(msgspec.Struct, frozen=True):
@@ -68,9 +74,16 @@ class Queue:
         self._prefix, self._hold_limit = prefix, hold_limit
 
     async def take(
-        self, policy: Policy, request: Acquire, request_id: str, claim: Claim, hold: float | None
+        self,
+        policy: Policy,
+        request: Acquire,
+        request_id: str,
+        claim: Claim,
+        hold: float | None,
+        current: Current,
     ) -> Granted | Waiting:
-        """Take, or wait: until the grant, for *hold* seconds, or until `max_wait` is over.
+        """Take, or wait: until the grant, for *hold* seconds, or until `max_wait` is over. By
+        the policy that *current* gives, which may change meanwhile.
 
         Raises Refusal. When cancelled, the caller has hung up: its place stays for GRACE.
         """
@@ -81,7 +94,7 @@ class Queue:
         wish = _Wish(policy, request, request_id, claim, now + patience, now + held_for, held)
         with self._passes.pool(policy.pool).place(request_digest(policy.tenant, request_id)) as at:
             try:
-                return await self._wait(wish, at)
+                return await self._wait(wish, at, current)
             except asyncio.CancelledError:
                 self._passes.let_go(policy, request_id)
                 raise
@@ -91,10 +104,12 @@ class Queue:
         await self._passes.cancel(policy, request_id, let_go=False)
         self._passes.room_again(policy)
 
-    async def _wait(self, wish: _Wish, told: asyncio.Event) -> Granted | Waiting:
+    async def _wait(self, wish: _Wish, told: asyncio.Event, current: Current) -> Granted | Waiting:
         loop, first = asyncio.get_running_loop(), None
         while True:
             told.clear()
+            if first is not None:
+                wish = await self._by_policy_in_force(wish, current)
             try:
                 reply = await self._ask(wish, max(0.0, wish.deadline - loop.time()))
             except Refusal as refusal:
@@ -125,6 +140,18 @@ class Queue:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout_at(until):
                     await told.wait()
+
+    async def _by_policy_in_force(self, wish: _Wish, current: Current) -> _Wish:
+        """The same wish after a reload; one whose model is gone leaves. Raises Refusal."""
+        try:
+            policy, amounts = current()
+        except Refusal:
+            await self.leave(wish.policy, wish.request_id)
+            raise
+        if policy is wish.policy:
+            return wish
+        claim = replace(wish.claim, amounts=amounts)
+        return replace(wish, policy=policy, claim=claim)
 
     def _begin(self, pool: Pool, wish: _Wish, at: Standing) -> None:
         """A new first waiter may fit at once; its tenant's lines are looked at in their order."""

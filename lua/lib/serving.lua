@@ -134,6 +134,7 @@ local function serve(q, chains, wall, most, grace, patience, room_again)
     for _, scope in ipairs(chain.scopes) do
       lease, touched[scope] = lease .. text_of(states[scope], 1, ends[scope]), true
     end
+    spend_credit(model, t, wall)
     leave(c.id, digest, t, request, q, m, wall, true)
     local holder = struct.pack("<d", t[HOLDER])
     local ticket = struct.pack("<d", 1) .. holder .. struct.pack("<d", #names) .. names .. lease
@@ -143,7 +144,6 @@ local function serve(q, chains, wall, most, grace, patience, room_again)
       m[MODEL_VIRTUAL] = math.max(m[MODEL_VIRTUAL], c.turn - m[BEHIND_POOL])
       q[VIRTUAL] = math.max(q[VIRTUAL], c.turn)
     end
-    spend_credit(model, t, wall)
     pass.granted = pass.granted + 1
     tell(digest, t[HOLDER])
   end

@@ -202,6 +202,7 @@ class Run:
             )
             self.limits.grant(policy, f"{tenant}/{new.name}", new.nonce, TTL, amounts, self.now)
             self.leases[new.name] = new, new.nonce
+            self.reference.passes(new, self.now)
             self.reference.tidy()
             return
         elif max_wait == 0:

@@ -103,6 +103,18 @@ class QueueReference:
                 return True
         return False
 
+    def passes(self, new: Waiter, wall: int) -> None:
+        """*new* is granted at once while others wait: that counts as its turn."""
+        if self.waiters:
+            model = new.line[0]
+            self._open(model)
+            turn = self.virtual[model] + new.step
+            if self._rank(new, wall) == 1:
+                self.pool_virtual = max(self.pool_virtual, turn + self.behind[model])
+                self.virtual[model] = max(self.virtual[model], turn)
+            if new.share > 0:
+                self.credit[model, 0] = self._credit(new, wall) - new.cost, wall
+
     def join(self, new: Waiter, wall: int) -> None:
         """Put *new* at the end of its line."""
         self._open(new.line[0])
@@ -273,12 +285,12 @@ class QueueReference:
         model = w.line[0]
         # The Lua takes the waiter out before it moves virtual time, so its successor starts at
         # the tag of the one served.
+        if w.share > 0:
+            self.credit[model, 0] = self._credit(w, wall) - w.cost, wall
         self.leave(w, wall, served=True)
         if rank == 1:
             self.virtual[model] = max(self.virtual[model], turn - self.behind[model])
             self.pool_virtual = max(self.pool_virtual, turn)
-        if w.share > 0:
-            self.credit[model, 0] = self._credit(w, wall) - w.cost, wall
         w.granted_until = wall + self.patience
         self.grants[w.name] = w
 
