@@ -31,9 +31,11 @@ class Batches:
         self._scheduled = False
 
     async def send(self, op: Op) -> Any:
-        """The answer to *op*. Raises the exception for what the service refused."""
-        assert op.body  # encoded here: what cannot be encoded is this caller's mistake alone
-        answer = asyncio.get_running_loop().create_future()
+        """The answer to *op*. Raises the exception for what the service refused, and CalledOff
+        when the caller was cancelled before *op* was sent.
+        """
+        op.body  # noqa: B018  # encoded here: what cannot be is this caller's mistake alone
+        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._waiting.append((op, answer))
         self._schedule()
         try:
@@ -45,9 +47,9 @@ class Batches:
         finally:
             self._sent.discard(answer)
 
-    def under_way(self) -> set[asyncio.Task[None]]:
-        """The requests that are not answered yet."""
-        return self._flights
+    def under_way(self) -> set[asyncio.Future[Any]]:
+        """What has no answer yet."""
+        return {*self._flights, *(answer for _, answer in self._waiting)}
 
     async def aclose(self) -> None:
         """Close the connections."""

@@ -56,7 +56,9 @@ class Channel:
         try:
             return await answer
         except asyncio.CancelledError:
-            self._call_off(name)
+            # It may have been answered in this very moment, before its task could go on.
+            answered = answer.done() and not answer.cancelled() and answer.exception() is None
+            self._call_off(name, answer.result() if answered else None)
             raise
         finally:
             if timer is not None:
@@ -83,8 +85,8 @@ class Channel:
         if self._sweeper is not None:
             self._sweeper.cancel()
 
-    def _call_off(self, name: int) -> None:
-        self._roster.cancel(name)
+    def _call_off(self, name: int, told: Any = None) -> None:
+        self._roster.cancel(name, told)
         self._ready.set()
 
     def _speak(self) -> None:

@@ -11,11 +11,13 @@ from limiter_wire import (
     Checked,
     Granted,
     Operation,
+    Outcome,
     Problem,
     Renew,
     Renewed,
     Settle,
     Settled,
+    Usage,
     Waiting,
 )
 
@@ -86,6 +88,12 @@ def op(operation: Operation, request: Request, waits: float = 0.0) -> Op:
     }
     fields["op"] = operation
     return Op(operation, fields, getattr(request, "request_id", None), waits)
+
+
+def give_back(granted: Granted) -> Op:
+    """The report on a lease that nobody wants: nothing was used."""
+    report = Settle(lease=granted.lease, outcome=Outcome.CANCELLED, usage=Usage())
+    return op(Operation.SETTLE, report)
 
 
 def batch(ops: Sequence[Op]) -> bytes:

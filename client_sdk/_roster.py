@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from client_sdk import _codec
 from client_sdk._codec import Op
 from client_sdk.errors import ServiceUnavailable, SluicegateError, WaitTimeout
-from limiter_wire import ErrorCode, Granted, Operation, Outcome, Settle, Usage
+from limiter_wire import ErrorCode, Granted, Operation
 
 _MOST_FRAMES = 256
 _MOST_BYTES = 48_000  # the service takes messages of 64 KiB
@@ -106,8 +106,11 @@ class Roster:
             del self._home(call.op)[name]
             finish(call.waiter, result)
 
-    def cancel(self, name: int) -> None:
-        """The caller is gone: nobody is told, and the service is asked to forget it."""
+    def cancel(self, name: int, told: Any = None) -> None:
+        """The caller is gone: the service is asked to forget it, and gets back what it was
+        *told* too late.
+        """
+        self._give_back(told)
         call = self._remove(name)
         if call is not None and call.sent_at is not None:
             self._cancelled[name] = call.op
@@ -170,12 +173,12 @@ class Roster:
     def _unheard(self, name: int, status: int, body: Any) -> None:
         """A grant that came after its caller had gone is given back."""
         op = self._cancelled.pop(name, None)
-        if op is None or op.operation is not Operation.ACQUIRE:
-            return
-        result = _codec.answer(op, status, body)
+        if op is not None and op.operation is Operation.ACQUIRE:
+            self._give_back(_codec.answer(op, status, body))
+
+    def _give_back(self, result: Any) -> None:
         if isinstance(result, Granted) and not result.settled:
-            report = Settle(lease=result.lease, outcome=Outcome.CANCELLED, usage=Usage())
-            self.add(_codec.op(Operation.SETTLE, report), None)
+            self.add(_codec.give_back(result), None)
 
 
 def finish(waiter: Waiter | None, result: Any) -> None:

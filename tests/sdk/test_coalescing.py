@@ -235,3 +235,30 @@ async def test_whatever_the_transport_raises_reaches_every_caller():
             *(limiter.check("p/m", tokens=1) for _ in range(3)), return_exceptions=True
         )
     assert [type(answer) for answer in answers] == [ZeroDivisionError] * 3
+
+
+async def test_callers_that_give_up_at_once_cost_nothing(limiter: Limiter, left: Left):
+    """Whenever that is: before it is sent, on its way, or when the grant has just come."""
+    for moments in range(12):
+        tasks = [asyncio.create_task(_hold(limiter, 10)) for _ in range(2)]
+        for _ in range(moments):
+            await asyncio.sleep(0)
+        tasks[1].cancel()
+        await asyncio.wait(tasks)
+        assert [task.cancelled() for task in tasks] == [False, True]
+    await limiter.aclose()
+    assert (left(), left("m.slots")) == (880, 38)
+
+
+async def test_a_grant_that_comes_too_late_is_given_back(
+    limiter: Limiter, network: Counting, left: Left
+):
+    """Its caller had gone while it was on its way."""
+    gate = network.close_gate("/v1/acquire")
+    task = asyncio.create_task(_hold(limiter, 10))
+    await until(lambda: _sent(network, 1), "it is not sent")
+    task.cancel()
+    await asyncio.wait({task})
+    gate.set()
+    await limiter.aclose()
+    assert (left(), left("m.slots")) == (1000, 50)
