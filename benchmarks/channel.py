@@ -7,7 +7,7 @@ acquiring and settling in a closed loop. The two ways and the widths are interle
 are medians over the rounds, with the range of the ratio. CPU is per acquire with its settle, of
 client, service and store together.
 
-Then a thousand callers wait for a budget that never comes: CPU of client and service while
+Then a thousand callers wait for a slot that stays taken: CPU of client and service while
 nothing happens, as a share of one core. It needs a service with a queue, and says so without.
 """
 
@@ -29,9 +29,10 @@ from client_sdk import Limiter, LimiterOptions, SluicegateError
 CONFIG = """
 pools:
   bench:
+    queue: {max_wait: 1h}
     models:
       "*": {rpm: 1000000000, tpm: 1000000000, rpd: 1000000000}
-      spent: {limits: [{meter: requests, limit: 1, per: 366d}]}
+      taken: {limits: [{meter: concurrency, limit: 1}]}
 """
 WIDTHS = (1, 64, 512)
 WAYS = ("channel", "batch")
@@ -94,8 +95,8 @@ async def compare(url: str, pids: tuple[int, int], seconds: float, rounds: int) 
 async def wait(url: str, pids: tuple[int, int], callers: int, seconds: float) -> None:
     """Print what *callers* cost that wait on one channel while nothing happens."""
     async with Limiter(url, options=LimiterOptions(channel="only", timeout=30)) as limiter:
-        await limiter.acquire("bench/spent", tokens=1)
-        waiting = [asyncio.create_task(_wait(limiter, seconds + 60)) for _ in range(callers)]
+        await limiter.acquire("bench/taken", tokens=1)
+        waiting = [asyncio.create_task(_wait(limiter)) for _ in range(callers)]
         await asyncio.sleep(3)
         if any(task.done() for task in waiting):
             print("waiting: this service has no queue; run it again with one")
@@ -115,9 +116,9 @@ async def wait(url: str, pids: tuple[int, int], callers: int, seconds: float) ->
         await asyncio.wait(waiting)
 
 
-async def _wait(limiter: Limiter, patience: float) -> None:
+async def _wait(limiter: Limiter) -> None:
     with contextlib.suppress(SluicegateError):
-        await limiter.acquire("bench/spent", tokens=1, max_wait=patience)
+        await limiter.acquire("bench/taken", tokens=1, max_wait=3600)
 
 
 @contextlib.contextmanager

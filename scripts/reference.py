@@ -123,7 +123,7 @@ def http_api(document: dict[str, Any], meanings: Meanings) -> str:
     for path, methods in document["paths"].items():
         for method, operation in methods.items():
             parts += _route(path, method, operation)
-    parts += ["## Error codes\n", _part("errors.md")]
+    parts += [_part("channel.md"), "## Error codes\n", _part("errors.md")]
     codes = sorted(_codes(in_use=True), key=status_of)
     rows = [(str(status_of(code)), _code(code), title_of(code)) for code in codes]
     parts.append(_table(("Status", "Code", "Title"), rows))

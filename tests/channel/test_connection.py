@@ -304,6 +304,25 @@ async def test_other_paths_and_large_heads_are_refused_at_the_handshake(
     assert msgspec.json.decode(caught.value.response.body)["code"] == code
 
 
+async def test_a_page_of_another_origin_opens_no_channel(service: ServiceThread):
+    """Browsers would let it: a page in somebody's browser could spend the budget."""
+    for origin, allowed in [
+        ("http://elsewhere.example", False),
+        ("null", False),
+        (f"http://127.0.0.1:{service.port}", True),
+    ]:
+        connecting = connect(service.channel, additional_headers={"origin": origin})
+        if allowed:
+            async with connecting as connection:
+                talk = Talk(connection, text=True)
+                assert (await talk.ask("check", resource="p/m", tokens=1))["would_grant"]
+            continue
+        with pytest.raises(InvalidStatus) as caught:
+            await connecting
+        assert caught.value.response.status_code == 403
+        assert msgspec.json.decode(caught.value.response.body)["code"] == "forbidden"
+
+
 async def test_a_head_that_nobody_can_read_is_refused(service: ServiceThread):
     """The connection does not stay open."""
     with pytest.raises(InvalidStatus) as caught:
