@@ -14,9 +14,9 @@
 --         channel for messages; last, the ids of tenants that have room again, in a row
 -- returns the tag and a letter, G served, E nobody waits; or B boundaries stale: the server's
 --         time. After G and E: the time until the next pass (-1 not known), whether more can
---         be granted at once, waiters, grants of this pass, grants not fetched; the digests that callers of
---         this replica ask again for, in a row; the names of chains that are needed; the
---         digests and names of grants that nobody has fetched
+--         be granted at once, waiters, grants of this pass, grants not fetched; the digests
+--         that callers of this replica ask again for, in a row; the names of chains that
+--         are needed; the digests and names of grants that nobody has fetched
 
 -- @include lib/clock
 -- @include lib/layout

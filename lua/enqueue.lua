@@ -7,8 +7,8 @@
 --         terms: longest wait, replica, step, cost, class, share, period, shape of the
 --         chain, most waiters, time to keep the queue in milliseconds, number of scopes
 --         before the model's, whether the model has one, then for each limit the need
---         ahead that can be served within the longest wait (-1: not known); last, the names: digest of the request,
---         id of the line, resource and tenant
+--         ahead that can be served within the longest wait (-1: not known); last, the
+--         names: digest of the request, id of the line, resource and tenant
 -- returns the nonce, a letter, a body:
 --         G granted, R repeated or fetched: the lease (lib/lease)
 --         C conflict: nothing
