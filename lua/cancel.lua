@@ -30,7 +30,8 @@ local scopes, circuit = #ARGV - 3, #KEYS - 10
 local report, digest, wall = all(ARGV[scopes + 2]), ARGV[scopes + 3], now_us()
 local tag, letting_go, keep = string.sub(ARGV[scopes + 2], 1, 8), report[2] == 1, report[4]
 local t, text, id, names = open_ticket(digest)
-if not t then
+if not t or t[STATE] == 2 then
+  redis.call("HDEL", tickets, digest)
   return tag .. "U"
 elseif t[STATE] == 0 then
   local q = open_queue()

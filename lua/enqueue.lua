@@ -86,7 +86,7 @@ close_gate(g, wall)
 if why ~= PASS then
   local deadline = t and math.min(t[DEADLINE], wall + max_wait) or wall + max_wait
   if why == RETRIES or pause < 0 or wall + pause > deadline or max_wait <= 0 then
-    if t then
+    if t and t[STATE] == 0 then
       leave(its_id, digest, t, text, q, open_model(string.sub(its_id, 1, 8), q), wall)
       close_queue(q, keep)
     end
@@ -109,7 +109,11 @@ local function answer(letter, place, since, deadline, needs)
   return tag .. letter .. text_of(head, 1, #head) .. texts_of_states()
 end
 
-if t then
+if t and t[STATE] == 2 then
+  redis.call("HDEL", tickets, digest)
+  local nothing = setmetatable({}, { __index = function() return 0 end })
+  return answer("T", 0, t[BEGAN], t[DEADLINE], nothing)
+elseif t then
   local line = open_line(its_id)
   local member = place_of(its_id, t, digest)
   local place = redis.call("ZLEXCOUNT", order, "[" .. its_id, "(" .. member)

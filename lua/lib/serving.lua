@@ -172,6 +172,10 @@ local function serve(q, chains, wall, most, grace, patience, room_again)
     local m = model_of(c.id)
     if not in_sight(t) or wall >= t[DEADLINE] then
       leave(c.id, digest, t, request, q, m, wall)
+      if wall - t[SEEN] <= grace then
+        t[STATE] = 2 -- its caller may ask again, and is told that its time is over
+        save_ticket(digest, t, request, c.id, names)
+      end
       tell(digest, t[HOLDER])
       return look_again(c.model)
     elseif not chain then

@@ -14,12 +14,12 @@
 --           the limits of the model
 --   line    tag of the head, its rank, its step, the steps behind it, number of waiters,
 --           until when it sleeps, number of limits; then per limit what all of it needs
---   ticket  state (0 waits, 1 granted); when it began to wait, until when it may, when its
---           caller was last seen, replica that holds it, sequence number, step, cost,
---           class, share, period, patient, shape of its chain, number of limits; then the
---           request as it stands in a lease, the id of its line, the names of resource and
---           tenant. Of a granted one: state, replica, length of the names; then the names
---           and the lease
+--   ticket  state (0 waits, 1 granted, 2 its time is over); when it began to wait, until
+--           when it may, when its caller was last seen, replica that holds it, sequence
+--           number, step, cost, class, share, period, patient, shape of its chain, number
+--           of limits; then the request as it stands in a lease, the id of its line, the
+--           names of resource and tenant. Of a granted one: state, replica, length of the
+--           names; then the names and the lease
 --
 -- `queue` exists exactly while somebody waits or a grant has not been fetched.
 local queue, order, front, asleep, grants, book, tickets = unpack(KEYS, #KEYS - 6)
