@@ -63,7 +63,7 @@ class TestDrops:
     async def test_after_bytes(self, url: str, provider: Provider, reset: bool) -> None:
         """The body ends after exactly so many bytes, wherever that is."""
         whole = await intact(url, provider)
-        for size in (0, 1, 200, len(whole) - 1):
+        for size in (0, 1, 200, len(whole) * 3 // 4):  # two streams may differ by some bytes
             fault = f"drop-after-bytes={size}" + ("; reset" if reset else "")
             seen = await stream(url, fault, provider)
             assert (seen.status, len(seen.body)) == (200, size)
