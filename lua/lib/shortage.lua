@@ -38,14 +38,14 @@ local function shortage(scope, ask, i, wall, refused)
 end
 
 -- Whether a limit of the scope that `ask` needs is among the pairs of id and tag in
--- `closed` from place `from` on, by somebody whose tag is below `turn`.
+-- `closed` from place `from` on, by somebody whose tag is `turn` or below.
 local function needs_closed(scope, ask, i, closed, from, turn)
   local q, p = policies[scope], RECORDS
   for _ = 1, q[COUNT] do
     i = i + 1
     if ask[i] > 0 and q[p] <= SHADOW then
       for c = from, #closed, 2 do
-        if closed[c] == q[p + 1] and closed[c + 1] < turn then
+        if closed[c] == q[p + 1] and closed[c + 1] <= turn then
           return true
         end
       end

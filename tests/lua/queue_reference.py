@@ -99,7 +99,7 @@ class QueueReference:
             if amount <= 0 or limit.shadow or level > 2 or (level == 2 and not awake):
                 continue
             key = (1, "") if level == 1 else (2, model)
-            if any(i == limit.id and tag < turn for i, tag in self.closed.get(key, [])):
+            if any(i == limit.id and tag <= turn for i, tag in self.closed.get(key, [])):
                 return True
         return False
 

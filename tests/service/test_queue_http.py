@@ -123,7 +123,7 @@ async def test_urgent_comes_before_batch(client: httpx.AsyncClient, callers: Cal
 async def test_nobody_barges(client: httpx.AsyncClient, callers: Callers):
     """What fits is refused while an earlier waiter needs it; other models are served."""
     lease = await hold(client, "p/tokens", 50)
-    await callers.stand(client, "large", resource="p/tokens", tokens=80)
+    await callers.stand(client, "large", resource="p/tokens", tokens=75)
     small = {"resource": "p/tokens", "tokens": 10}
     for who in ({}, {"tenant": "other", "priority": 9}):
         found = await refused(client, "acquire", 429, "rate_limited", **small, **who)
@@ -151,6 +151,18 @@ async def test_who_comes_later_passes_only_until_it_has_had_as_much(
         return answer.status_code == 200
 
     assert [await passes() for _ in range(10)] == [True] * 7 + [False] * 3
+
+
+async def test_of_two_equal_requests_the_first_is_served_first(
+    client: httpx.AsyncClient, callers: Callers
+):
+    """Also when the other tenant asks in the moment in which the slot is free."""
+    lease = await hold(client)
+    await callers.stand(client, "first")
+    await give_back(client, lease)
+    other = {"resource": "p/m", "tokens": 1, "tenant": "other"}
+    await refused(client, "acquire", 429, "rate_limited", **other)
+    await callers.granted("first")
 
 
 async def test_a_large_request_is_not_starved_by_small_ones(
@@ -419,13 +431,13 @@ async def test_a_place_that_nobody_asks_for_ends_though_nobody_else_waits(
     client: httpx.AsyncClient,
 ):
     """The last caller never comes back: who does not wait is served past it."""
-    lease = await hold(client)
-    await poll(client, "gone")
-    await give_back(client, lease)
+    await hold(client, "p/tokens", 50)
+    await poll(client, "gone", resource="p/tokens", tokens=90)
+    small = {"resource": "p/tokens", "tokens": 10}
+    await refused(client, "acquire", 429, "rate_limited", **small)
 
     async def served() -> bool:
-        body = {"resource": "p/m", "tokens": 1, "tenant": "other"}
-        return (await client.post("/v1/acquire", json=body)).status_code == 200
+        return (await client.post("/v1/acquire", json=small)).status_code == 200
 
     await until(served, "a caller that is gone keeps others out", timeout=3 * GRACE)
 
