@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 from importlib.metadata import version
 
@@ -13,6 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from limiter_service.config import Config
+from limiter_service.connection import STOPPING
 from limiter_service.engine.admission import Engine
 from limiter_service.engine.circuits import Circuits
 from limiter_service.engine.feed import Feed
@@ -111,7 +112,7 @@ def _wall_us() -> float:
 
 
 @contextlib.asynccontextmanager
-async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Callable[[], None]]]:
     stop = asyncio.Event()
     await _warn_of_eviction(app.state.client)
 
@@ -120,7 +121,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
     watching = asyncio.create_task(app.state.pools.watch(replaced, stop))
     try:
-        yield
+        yield {STOPPING: app.state.engine.passes.close}
     finally:
         app.state.stopping = True
         await app.state.channels.aclose()

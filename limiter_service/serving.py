@@ -10,8 +10,8 @@ from pathlib import Path
 import uvicorn
 from uvicorn.supervisors import Multiprocess
 
+from limiter_service import connection, websocket
 from limiter_service import settings as environment
-from limiter_service import websocket
 from limiter_service.app import create_app
 from limiter_service.config_advice import advice
 from limiter_service.embedded import EmbeddedValkey
@@ -128,6 +128,7 @@ def _uvicorn(app: Front | str, settings: Settings, **options: object) -> uvicorn
         timeout_keep_alive=75,
         timeout_graceful_shutdown=10,
         lifespan="on",
+        http=f"{connection.__name__}:Protocol",
         ws=f"{websocket.__name__}:Protocol",
         ws_per_message_deflate=False,  # small messages on a fast network
         ws_max_size=settings.max_body,

@@ -123,6 +123,13 @@ class Passes:
         pool.know(policy.resource, policy.tenant)
         return pool
 
+    def watch(self, policy: Policy) -> None:
+        """Somebody was refused for those who wait: see to it that they are still there."""
+        pool = self.pool(policy.pool)
+        pool.know(policy.resource, policy.tenant)
+        if pool.task is None:
+            self.kick(pool)
+
     def room_again(self, policy: Policy) -> None:
         """A settle has made room: serve whoever waits for it."""
         pool = self.pool(policy.pool)
@@ -140,13 +147,22 @@ class Passes:
         """The same for a caller that has hung up, beside other work."""
         self._errand(self._quietly(self.cancel(policy, request_id, let_go=True)))
 
+    def close(self) -> None:
+        """Let every caller go: each asks again and sees `closing`."""
+        if not self.closing:
+            self.closing = True
+            self._tell_everybody()
+
+    def _tell_everybody(self) -> None:
+        for pool in self._pools.values():
+            for digest in list(pool.places):
+                pool.tell(digest)
+
     async def aclose(self) -> None:
-        """Let every caller go (each asks again and sees `closing`), then end the passes."""
-        self.closing = True
+        """Let every caller go, then end the passes."""
+        self.close()
         while any(pool.places for pool in self._pools.values()):
-            for pool in self._pools.values():
-                for digest in list(pool.places):
-                    pool.tell(digest)
+            self._tell_everybody()
             await asyncio.sleep(0.01)
         for pool in self._pools.values():
             if pool.task is not None:

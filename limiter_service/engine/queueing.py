@@ -210,6 +210,10 @@ class Queue:
         forecast = self._forecast.predict(policy, at.needs, claim.amounts, at.levels, at.wait)
         if reply.verdict is Verdict.WAITS:
             return at, forecast
+        if reply.verdict is Verdict.TIMED_OUT:
+            self._passes.room_again(policy)  # for those behind
+        elif at.waiters > 0 or reply.verdict is Verdict.DENIED:
+            self._passes.watch(policy)
         if reply.verdict is Verdict.DENIED and at.waiters == 0:
             raise denied(policy, claim.amounts, at.limit, at.wait, at.levels)
         state = _state(at, forecast)
