@@ -5,8 +5,8 @@
 --         to let go of the caller, replica, time to keep the queue in milliseconds; last,
 --         the digest of the request
 -- returns the tag, a letter, nothing: G done, R it had been granted and the grant is given
---         back, A it has been granted and may be fetched, U nobody waits by that name;
---         or B boundaries stale: the server's time
+--         back, A it has been granted and may be fetched, U nobody waits by that name, and
+--         it has no lease; or B boundaries stale: the server's time
 
 -- @include lib/clock
 -- @include lib/layout
@@ -29,10 +29,15 @@
 local scopes, circuit = #ARGV - 3, #KEYS - 10
 local report, digest, wall = all(ARGV[scopes + 2]), ARGV[scopes + 3], now_us()
 local tag, letting_go, keep = string.sub(ARGV[scopes + 2], 1, 8), report[2] == 1, report[4]
+local lease_key = KEYS[#KEYS - 7]
 local t, text, id, names = open_ticket(digest)
 if not t or t[STATE] == 2 then
   redis.call("HDEL", tickets, digest)
-  return tag .. "U"
+  -- The grant may have been fetched for a caller who left in this very moment.
+  t, text = nil, not letting_go and redis.call("GET", lease_key)
+  if not text then
+    return tag .. "U"
+  end
 elseif t[STATE] == 0 then
   local q = open_queue()
   if not letting_go then
@@ -71,7 +76,11 @@ if lease then
     close_pin(g)
   end
 end
-redis.call("HDEL", tickets, digest)
-redis.call("ZREM", grants, digest .. struct.pack("<d", t[2]))
-close_queue(open_queue(), keep)
-return tag .. "R"
+if t then
+  redis.call("HDEL", tickets, digest)
+  redis.call("ZREM", grants, digest .. struct.pack("<d", t[2]))
+  close_queue(open_queue(), keep)
+elseif lease then
+  redis.call("UNLINK", lease_key)
+end
+return tag .. ((t or lease) and "R" or "U")

@@ -143,7 +143,9 @@ class Engine:
                 raise denied(policy, claim.amounts, limit, wait, levels)
 
     async def cancel(self, request: Acquire) -> None:
-        """Let a waiter go at once; what it was granted unheard comes back."""
+        """Let a waiter go at once, when the task that acquired for it has ended; what it was
+        granted unheard comes back.
+        """
         if request.request_id is not None:
             policy = self._policy(request.resource, request.tenant)
             await self._queue.leave(policy, request.request_id)

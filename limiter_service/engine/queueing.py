@@ -100,7 +100,10 @@ class Queue:
                 raise
 
     async def leave(self, policy: Policy, request_id: str) -> None:
-        """Remove a waiter; a grant that was not fetched comes back. Raises Refusal."""
+        """Remove a waiter whose caller has gone; what it was granted comes back. Raises
+        Refusal.
+        """
+        await self._commands.quiet()  # its last question may be on its way
         await self._passes.cancel(policy, request_id, let_go=False)
         self._passes.room_again(policy)
 

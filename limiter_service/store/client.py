@@ -92,6 +92,11 @@ class Client:
                 raise StoreUnavailable(_reason(error)) from error
         raise AssertionError("unreachable")
 
+    async def quiet(self) -> None:
+        """Return when the calls under way now have been made, whether their callers stay or not."""
+        if self._flights:
+            await asyncio.wait(set(self._flights))
+
     async def ping(self) -> None:
         """Return when the store answers; raise StoreUnavailable when it does not."""
         try:

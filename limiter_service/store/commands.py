@@ -271,6 +271,10 @@ class Commands:
         report = _pack(tag, 0 if let_go_of is None else 1, let_go_of or 0.0, keep)
         return await self._run("cancel", chain, (lease, *queue.keys), report, digest)
 
+    async def quiet(self) -> None:
+        """Return when what is under way now is done, also for callers that have gone."""
+        await self._client.quiet()
+
     async def dispatch(
         self, chains: Mapping[bytes, Chain], queue: QueueKeys, tag: float, terms: ServeTerms
     ) -> Served | float:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -9,6 +10,7 @@ import pytest
 import redis
 from tests_support.servers import Server
 from tests_support.service import ServiceProcess
+from tests_support.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
 POOLS = """
@@ -71,3 +73,32 @@ def test_the_user_is_enough_to_serve(user: str, tmp_path: Path) -> None:
             assert answer.status_code == 200, answer.text
             lease["lease"] = answer.json().get("lease", lease.get("lease"))
         assert client.get("/v1/resources/p/m").json()["in_flight"] == 0
+
+
+def test_the_user_is_enough_to_wait(user: str, db: redis.Redis, tmp_path: Path) -> None:
+    """Callers stand in the queue, are told, leave it, and nothing that it takes is denied."""
+    pools = tmp_path / "pools.yaml"
+    pools.write_text(POOLS.replace("concurrency: 2", "concurrency: 1"))
+    db.execute_command("ACL", "LOG", "RESET")
+    with (
+        ServiceProcess("--config", str(pools), "--redis-url", user) as service,
+        httpx.Client(base_url=service.url, timeout=30) as client,
+        ThreadPoolExecutor() as threads,
+    ):
+        ask = {"resource": "p/m", "tokens": 100}
+        lease = client.post("/v1/acquire", json=ask).json()["lease"]
+        waiting = {**ask, "max_wait": 50, "request_id": "r1"}
+        answer = threads.submit(client.post, "/v1/acquire", json=waiting)
+        wait_until(lambda: client.get("/v1/queue/p").json()["depth"] == 1, "nobody waits")
+        wait_until(lambda: db.pubsub_channels() == [b"sg:{p}:q:hints"], "nobody listens")
+        leaving = {**ask, "request_id": "r2"}
+        for max_wait, status in ((50, 202), (0, 429)):
+            body = {**leaving, "max_wait": max_wait, "hold": 0}
+            assert client.post("/v1/acquire", json=body).status_code == status
+        assert client.post("/v1/settle", json={"lease": lease}).status_code == 200
+        assert answer.result().status_code == 200
+        assert client.get("/v1/queue/p").json()["depth"] == 0
+    # The client library introduces itself, and the service asks whether keys may be evicted:
+    # both may be refused.
+    denied = {entry["object"].lower() for entry in db.acl_log()}
+    assert denied <= {"client|setinfo", "info"}

@@ -1,8 +1,9 @@
 """The same scripts on a cluster: every key of a pool on one node, all of them declared."""
 
 import asyncio
+import contextlib
 import itertools
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 import redis
@@ -11,6 +12,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from tests_support.cluster import cluster, node_of
 from tests_support.scripts import CLOCK
 from tests_support.servers import valkey_binary
+from tests_support.waiting import until
 
 from limiter_service.config import parse
 from limiter_service.engine.admission import Engine
@@ -19,7 +21,7 @@ from limiter_service.engine.refusals import Refusal
 from limiter_service.store.client import Client
 from limiter_service.store.commands import Commands
 from limiter_service.store.hints import Hints
-from limiter_wire import Acquire, Settle, Usage
+from limiter_wire import Acquire, Granted, Settle, Usage
 
 pytestmark = [pytest.mark.timeout(180), pytest.mark.xdist_group("cluster")]
 
@@ -53,16 +55,16 @@ def test_histories_on_a_cluster_end_as_the_reference_says(ports: list[int]) -> N
         check()
 
 
-async def test_pools_on_every_node_are_served_through_one_url(ports: list[int]) -> None:
-    """The service finds each pool's node, and each pool keeps its own exact budget."""
-    pools = [f"pool{i}" for i in range(12)]
-    assert len({node_of(ports, f"{{{pool}}}") for pool in pools}) == 3
-    limit = "{meter: tokens, limit: 100, per: day, window: calendar}"
-    text = "pools:\n" + "".join(f"  {p}: {{models: {{m: {{limits: [{limit}]}}}}}}\n" for p in pools)
+def client_of(ports: list[int]) -> Client:
+    """A connection to the cluster."""
     urls = ",".join(f"127.0.0.1:{port}" for port in ports)
-    client = Client(f"redis+cluster://{urls}", connect_timeout=2.0, command_timeout=5.0)
+    return Client(f"redis+cluster://{urls}", connect_timeout=2.0, command_timeout=5.0)
+
+
+def engine_over(client: Client, text: str) -> Engine:
+    """A replica with a pools file."""
     ahead = itertools.count(1_700_000_000_000_000)
-    engine = Engine(
+    return Engine(
         Commands(client),
         Policies(parse(text, ".yaml"), "sg:"),
         lambda: next(ahead),
@@ -70,6 +72,16 @@ async def test_pools_on_every_node_are_served_through_one_url(ports: list[int]) 
         hints=Hints(client),
         observe=lambda _: None,
     )
+
+
+async def test_pools_on_every_node_are_served_through_one_url(ports: list[int]) -> None:
+    """The service finds each pool's node, and each pool keeps its own exact budget."""
+    pools = [f"pool{i}" for i in range(12)]
+    assert len({node_of(ports, f"{{{pool}}}") for pool in pools}) == 3
+    limit = "{meter: tokens, limit: 100, per: day, window: calendar}"
+    text = "pools:\n" + "".join(f"  {p}: {{models: {{m: {{limits: [{limit}]}}}}}}\n" for p in pools)
+    client = client_of(ports)
+    engine = engine_over(client, text)
 
     async def take(pool: str) -> int:
         try:
@@ -85,3 +97,64 @@ async def test_pools_on_every_node_are_served_through_one_url(ports: list[int]) 
     for i, view in enumerate(views):
         assert view.limits[0].remaining == 100 - sum(spent[i :: len(pools)])
         assert 0 <= view.limits[0].remaining < 100
+
+
+async def test_callers_at_one_replica_are_told_by_another(ports: list[int]) -> None:
+    """On every node a queue is served in order, by messages on the channel of its slot.
+
+    Without messages each caller would wait for a beat, and all of them beyond the deadline.
+    """
+    pools = {node_of(ports, f"{{line{i}}}"): f"line{i}" for i in range(12)}
+    assert len(pools) == 3
+    limit = "{meter: concurrency, limit: 1}"
+    text = "pools:\n" + "".join(
+        f"  {pool}: {{models: {{m: {{limits: [{limit}]}}}}}}\n" for pool in pools.values()
+    )
+    async with replica(ports, text) as one, replica(ports, text) as two:
+        order = await _handed_on(one, two, pools)
+    for numbers in order.values():
+        assert numbers == list(range(1, 21))
+
+
+@contextlib.asynccontextmanager
+async def replica(ports: list[int], text: str) -> AsyncIterator[Engine]:
+    """An engine with a connection of its own."""
+    client = client_of(ports)
+    engine = engine_over(client, text)
+    try:
+        yield engine
+    finally:
+        await engine.passes.aclose()
+        await client.aclose()
+
+
+async def _handed_on(one: Engine, two: Engine, pools: dict[int, str]) -> dict[str, list[int]]:
+    order: dict[str, list[int]] = {pool: [] for pool in pools.values()}
+
+    async def depth(pool: str) -> int:
+        return (await one.lines.view(pool, 0, 0)).depth
+
+    async def wait_and_hand_on(pool: str, number: int) -> None:
+        granted = await two.acquire(Acquire(resource=f"{pool}/m", tokens=1, max_wait=60))
+        assert isinstance(granted, Granted)
+        order[pool].append(number)
+        await one.settle(Settle(lease=granted.lease))
+
+    async def stands(pool: str, number: int) -> bool:
+        return await depth(pool) == number
+
+    async def listens(port: int, pool: str) -> bool:
+        with redis.Redis(port=port) as node:
+            channels = node.execute_command("PUBSUB", "SHARDCHANNELS")
+        return f"sg:{{{pool}}}:q:hints".encode() in channels
+
+    async with asyncio.timeout(15), asyncio.TaskGroup() as callers:
+        for port, pool in pools.items():
+            held = await one.acquire(Acquire(resource=f"{pool}/m", tokens=1))
+            assert isinstance(held, Granted)
+            for number in range(1, 21):
+                callers.create_task(wait_and_hand_on(pool, number))
+                await until(lambda p=pool, n=number: stands(p, n), "it does not wait")
+            await until(lambda p=port, c=pool: listens(p, c), "nobody listens")
+            await one.settle(Settle(lease=held.lease))
+    return order

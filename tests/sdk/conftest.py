@@ -19,9 +19,13 @@ pools:
           - {name: calls, meter: requests, limit: 1000, per: 366d}
           - {name: slots, meter: concurrency, limit: 50}
       quick: {limits: [{meter: requests, limit: 20, per: second, burst: 1}]}
+      "slot-*": {limits: [{name: slot, meter: concurrency, limit: 1}]}
       dear: {limits: [{name: spend, meter: cost_usd, limit: 10, per: 366d}]}
     tenants:
       team: {limits: [{name: own, meter: tokens, limit: 500, per: 366d}]}
+  nobody-waits:
+    models: {m: {limits: [{meter: concurrency, limit: 1}]}}
+    queue: {max_waiters: 0}
 """
 
 

@@ -20,6 +20,7 @@ from limiter_service.config import (
     match,
     parse,
     period,
+    priorities,
     seconds,
 )
 from limiter_wire import Meter
@@ -235,6 +236,19 @@ def test_what_is_no_duration_is_refused(text: str | float):
         seconds(text)
 
 
+@pytest.mark.parametrize(("key", "expected"), [("0-2", [0, 1, 2]), ("5", [5]), ("3-3", [3])])
+def test_priorities_are_one_or_a_range(key: str, expected: list[int]):
+    """Both ends count."""
+    assert list(priorities(key)) == expected
+
+
+def test_shares_may_be_all_there_is():
+    """Ten tenths are one, however floats add up."""
+    shares = ", ".join(f'"{priority}": 0.1' for priority in range(10))
+    queue = parse(SHARES.format(shares), ".yaml").pools["p"].queue
+    assert len(queue.priority_shares) == 10
+
+
 def test_periods_have_the_length_that_their_name_says():
     """A calendar month has no fixed length."""
     lengths = {
@@ -253,6 +267,7 @@ def test_periods_have_the_length_that_their_name_says():
 
 
 LIMIT = "pools: {{p: {{limits: [{{{}}}]}}}}"
+SHARES = "pools: {{p: {{queue: {{priority_shares: {{{}}}}}}}}}"
 
 
 @pytest.mark.parametrize(
@@ -286,6 +301,26 @@ LIMIT = "pools: {{p: {{limits: [{{{}}}]}}}}"
         ("pools: {p: {prices: {m: {input: 1}}}}", "pools.p.prices.m.output", "is required"),
         ("pools: {p: {prices: {m: {input: -1, output: 1}}}}", "pools.p.prices.m.input", ">= 0"),
         ("pools: {p: {queue: {max_waiters: -1}}}", "pools.p.queue.max_waiters", ">= 0"),
+        (SHARES.format('"0-2": 1.5'), "pools.p.queue.priority_shares", "<= 1"),
+        (SHARES.format('"0-2": 0'), "pools.p.queue.priority_shares", "> 0"),
+        (SHARES.format('"2-0": 0.1'), "pools.p.queue.priority_shares", "no range of priorities"),
+        (SHARES.format('"0-10": 0.1'), "pools.p.queue.priority_shares", "no range of priorities"),
+        (SHARES.format('"urgent": 0.1'), "pools.p.queue.priority_shares", 'allowed: "0" to "9"'),
+        (
+            "pools: {p: {queue: {priority_shares: [0.1]}}}",
+            "pools.p.queue.priority_shares",
+            "object",
+        ),
+        (
+            SHARES.format('"0-2": 0.1, "2": 0.1'),
+            "pools.p.queue.priority_shares.2",
+            "priority 2 is in '0-2' already",
+        ),
+        (
+            SHARES.format('"0-2": 0.6, "3": 0.5'),
+            "pools.p.queue.priority_shares",
+            "the shares add up to 1.1",
+        ),
         ("pools: {p: {breaker: {failure_rate: 2}}}", "pools.p.breaker.failure_rate", "<= 1"),
         ("pools: {p: {breaker: {opne: 5s}}}", "pools.p.breaker.opne", "did you mean open?"),
         ('pools: {"a b": {}}', "pools.a b", "1 to 64 of"),

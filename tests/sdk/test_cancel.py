@@ -1,0 +1,91 @@
+"""A task that waits for budget is cancelled: its place and its grant are given back at once."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+from tests_support.waiting import until
+
+from client_sdk import Lease, Limiter, LimiterOptions
+
+AT_ONCE = 3.0
+"""Seconds: less than the five after which the service gives up a caller by itself."""
+
+
+@pytest.fixture(params=["only", "off"])
+async def limiter(url: str, request: pytest.FixtureRequest) -> AsyncIterator[Limiter]:
+    """A limiter over the channel, and one over HTTP."""
+    async with Limiter(url, options=LimiterOptions(channel=request.param)) as connected:
+        yield connected
+
+
+@pytest.fixture
+def slot(request: pytest.FixtureRequest) -> str:
+    """A resource with one slot, of which no forecast is known."""
+    return f"p/slot-{request.node.originalname}-{request.node.callspec.id}"
+
+
+class Watch:
+    """What the service says of its queue and of a slot."""
+
+    def __init__(self, url: str, slot: str) -> None:
+        self._url, self._slot = url, slot
+
+    async def free(self) -> bool:
+        """Whether nobody waits and the slot is free."""
+        async with httpx.AsyncClient(base_url=self._url) as client:
+            queue = await client.get("/v1/queue/p")
+            resource = await client.get(f"/v1/resources/{self._slot}")
+        return queue.json()["depth"] == 0 and resource.json()["in_flight"] == 0
+
+    async def waits(self) -> bool:
+        """Whether somebody waits."""
+        async with httpx.AsyncClient(base_url=self._url) as client:
+            return bool((await client.get("/v1/queue/p")).json()["depth"])
+
+
+@pytest.fixture
+def watch(url: str, slot: str) -> Watch:
+    """A look at the slot of the test."""
+    return Watch(url, slot)
+
+
+async def waiter(limiter: Limiter, slot: str, watch: Watch) -> "asyncio.Task[Lease]":
+    """A task that stands in the queue."""
+
+    async def take() -> Lease:
+        return await limiter.acquire(slot, tokens=1, max_wait=60)
+
+    task = asyncio.create_task(take())
+    await until(watch.waits, "it does not wait")
+    return task
+
+
+async def test_a_cancelled_waiter_leaves_at_once(limiter: Limiter, slot: str, watch: Watch):
+    """Who is behind it need not wait for the grace of its place."""
+    held = await limiter.acquire(slot, tokens=1)
+    task = await waiter(limiter, slot, watch)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await held.settle()
+    await until(watch.free, "it goes on waiting", AT_ONCE)
+
+
+async def test_a_grant_that_meets_a_cancellation_is_given_back(
+    limiter: Limiter, slot: str, watch: Watch
+):
+    """Whichever comes first, by a moment more or less."""
+    for moments in range(12):
+        held = await limiter.acquire(slot, tokens=1, max_wait=20)
+        task = await waiter(limiter, slot, watch)
+        settling = asyncio.create_task(held.settle())
+        for _ in range(moments * moments):
+            await asyncio.sleep(0)
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await (await task).settle()
+        await settling
+        await until(watch.free, "a grant is kept by nobody", AT_ONCE)
