@@ -123,7 +123,7 @@ async def test_urgent_comes_before_batch(client: httpx.AsyncClient, callers: Cal
 async def test_nobody_barges(client: httpx.AsyncClient, callers: Callers):
     """What fits is refused while an earlier waiter needs it; other models are served."""
     lease = await hold(client, "p/tokens", 50)
-    await callers.stand(client, "large", resource="p/tokens", tokens=75)
+    await callers.stand(client, "large", resource="p/tokens", tokens=80)
     small = {"resource": "p/tokens", "tokens": 10}
     for who in ({}, {"tenant": "other", "priority": 9}):
         found = await refused(client, "acquire", 429, "rate_limited", **small, **who)
