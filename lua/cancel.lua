@@ -31,10 +31,14 @@ local report, digest, wall = all(ARGV[scopes + 2]), ARGV[scopes + 3], now_us()
 local tag, letting_go, keep = string.sub(ARGV[scopes + 2], 1, 8), report[2] == 1, report[4]
 local lease_key = KEYS[#KEYS - 7]
 local t, text, id, names = open_ticket(digest)
-if not t or t[STATE] == 2 then
+if t and t[STATE] == 2 then
   redis.call("HDEL", tickets, digest)
+  redis.call("ZREM", grants, digest .. struct.pack("<d", t[HOLDER]))
+  close_queue(open_queue(), keep)
+  return tag .. "U"
+elseif not t then
   -- The grant may have been fetched for a caller who left in this very moment.
-  t, text = nil, not letting_go and redis.call("GET", lease_key)
+  text = not letting_go and redis.call("GET", lease_key)
   if not text then
     return tag .. "U"
   end

@@ -76,7 +76,7 @@ redis.call("HSET", book, "r" .. struct.pack("<d", replica), struct.pack("<d", wa
 
 local pass = serve(open_queue(), chains, wall, head[3], head[4], head[5], ARGV[#ARGV])
 
--- Grants of this and earlier passes: who should ask, and what nobody has asked for.
+-- Who should ask, after this and earlier passes, and which grants nobody has asked for.
 local mine, overdue = {}, {}
 for _, digest in ipairs(pass.again[replica] or {}) do
   mine[#mine + 1] = digest
@@ -85,8 +85,13 @@ local waiting = redis.call("ZRANGE", grants, 0, 511, "WITHSCORES")
 for i = 1, #waiting, 2 do
   local digest, holder = string.sub(waiting[i], 1, DIGEST), string.sub(waiting[i], DIGEST + 1)
   if wall >= tonumber(waiting[i + 1]) then
-    local _, _, _, names = open_ticket(digest)
-    overdue[#overdue + 1] = digest .. (names or "")
+    local t, _, _, its_names = open_ticket(digest)
+    if t and t[STATE] == 1 then
+      overdue[#overdue + 1] = digest .. its_names
+    else
+      redis.call("HDEL", tickets, digest)
+      redis.call("ZREM", grants, waiting[i])
+    end
   elseif struct.unpack("<d", holder) == replica then
     mine[#mine + 1] = digest
   end

@@ -111,6 +111,8 @@ end
 
 if t and t[STATE] == 2 then
   redis.call("HDEL", tickets, digest)
+  redis.call("ZREM", grants, digest .. struct.pack("<d", t[HOLDER]))
+  close_queue(q, keep)
   local nothing = setmetatable({}, { __index = function() return 0 end })
   return answer("T", 0, t[BEGAN], t[DEADLINE], nothing)
 elseif t then

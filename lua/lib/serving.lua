@@ -11,7 +11,7 @@ local MOST_VISITS, MOST_MISSING, MOST_WOKEN = 512, 32, 128
 
 local function serve(q, chains, wall, most, grace, patience, room_again)
   local pass = { q = q, granted = 0, due = -1, more = false, missing = {}, again = {}, said = "" }
-  local models, fronts, closed, touched, beats = {}, {}, {}, {}, {}
+  local models, fronts, closed, touched, beats, skipped = {}, {}, {}, {}, {}, {}
 
   local function model_of(id)
     local model = string.sub(id, 1, 8)
@@ -32,14 +32,23 @@ local function serve(q, chains, wall, most, grace, patience, room_again)
     pass.said = pass.said .. struct.pack("<d", holder) .. digest
   end
 
-  local function look_again(model, after)
-    local seat = next_seat(model, after)
+  local function look_again(model)
+    local seat = next_seat(model)
+    while seat and skipped[read_seat(seat)] do
+      seat = next_seat(model, seat)
+    end
     fronts[model] = nil
     if seat then
       local id, rank, tag = read_seat(seat)
       local turn = model_of(id)[BEHIND_POOL] + tag
       fronts[model] = { id = id, rank = rank, turn = turn, seat = seat, model = model }
     end
+  end
+
+  -- Leave a line as it is for the rest of the pass.
+  local function skip(c)
+    skipped[c.id] = true
+    return look_again(c.model)
   end
 
   local function first()
@@ -173,8 +182,10 @@ local function serve(q, chains, wall, most, grace, patience, room_again)
     if not in_sight(t) or wall >= t[DEADLINE] then
       leave(c.id, digest, t, request, q, m, wall)
       if wall - t[SEEN] <= grace then
-        t[STATE] = 2 -- its caller may ask again, and is told that its time is over
+        -- Its caller may ask again, and is told that its time is over.
+        t[STATE] = 2
         save_ticket(digest, t, request, c.id, names)
+        redis.call("ZADD", grants, wall + patience, digest .. struct.pack("<d", t[HOLDER]))
       end
       tell(digest, t[HOLDER])
       return look_again(c.model)
@@ -184,7 +195,7 @@ local function serve(q, chains, wall, most, grace, patience, room_again)
     elseif chain.shape ~= t[SHAPE] then
       -- It waits by another policy: its caller brings it up to date.
       tell(digest, t[HOLDER])
-      return look_again(c.model, c.seat)
+      return skip(c)
     end
     -- A model whose circuit is open waits as a whole; who cannot wait that long is told.
     local why, pause = ask_gate(chain.gate, 1, struct.unpack("<d", request) / 2 ^ 52)
@@ -212,7 +223,7 @@ local function serve(q, chains, wall, most, grace, patience, room_again)
       put_to_sleep(c.id, open_line(c.id), more)
       return look_again(c.model)
     elseif private then
-      return look_again(c.model, c.seat)
+      return skip(c)
     end
     fronts[c.model] = nil
     return true
@@ -242,6 +253,14 @@ local function serve(q, chains, wall, most, grace, patience, room_again)
     seat = redis.call("ZRANGEBYLEX", front, "(" .. model .. top, "+", "LIMIT", 0, 1)[1]
   end
 
+  -- A model of which everybody sleeps: nobody has closed anything of it.
+  local function reopen(model)
+    local text = redis.call("HGET", book, "m" .. model)
+    if text and #text > 16 then
+      redis.call("HSET", book, "m" .. model, string.sub(text, 1, 16))
+    end
+  end
+
   local whole = false
   for _ = 1, MOST_VISITS do
     local c = first()
@@ -265,7 +284,8 @@ local function serve(q, chains, wall, most, grace, patience, room_again)
     q = { q[WAITERS], q[SEQUENCE], q[VIRTUAL] }
     pass.q = q
     for id16, chain in pairs(chains) do
-      local m = models[string.sub(id16, 1, 8)]
+      local model = string.sub(id16, 1, 8)
+      local m = models[model] or reopen(model)
       for k, scope in ipairs(chain.scopes) do
         local into = chain.levels[k] == 1 and q or chain.levels[k] == 2 and m
         if into and closed[scope] then

@@ -21,7 +21,7 @@
 --           names of resource and tenant. Of a granted one: state, replica, length of the
 --           names; then the names and the lease
 --
--- `queue` exists exactly while somebody waits or a grant has not been fetched.
+-- `queue` exists exactly while somebody waits or has not fetched an answer.
 local queue, order, front, asleep, grants, book, tickets = unpack(KEYS, #KEYS - 6)
 
 local WAITERS, SEQUENCE, VIRTUAL, POOL_CLOSED = 1, 2, 3, 4

@@ -220,11 +220,18 @@ class Run:
         assert before is None or before == after, f"a denial wrote {changed}"
 
     def ask(self, step: Step) -> None:
-        """Somebody asks again: a waiter, or one that has been granted."""
+        """Somebody asks again: a waiter, one that has been granted, or one who is too late."""
+        late = [waiter for waiter, _ in self.reference.over.values()]
         waiter = self._some(
-            [*self.reference.waiters.values(), *self.reference.grants.values()], step
+            [*self.reference.waiters.values(), *self.reference.grants.values(), *late], step
         )
         if waiter is None:
+            return
+        if waiter.name in self.reference.over:
+            reply = self._ask(waiter, step.time * 4)
+            assert reply.verdict is Verdict.TIMED_OUT, f"{reply.verdict}: its time was over"
+            del self.reference.over[waiter.name]
+            self.reference.tidy()
             return
         replica = REPLICAS[step.time % 2]
         left = max(0, waiter.deadline - self.now)
@@ -247,7 +254,7 @@ class Run:
             self.reference.tidy()
         elif left == 0:
             assert reply.verdict is Verdict.TIMED_OUT, f"{reply.verdict}: its time is over"
-            self.reference.leave(waiter, self.now)
+            self.reference.leave(waiter, self.now, noted=False)
             self.reference.tidy()
         else:
             assert reply.verdict is Verdict.WAITS, f"{reply.verdict}: it still waits"
@@ -285,6 +292,7 @@ class Run:
         if len(granted) < most:
             assert served.due == due, f"when to look again: {served.due}, not {due}"
         self._take_back(served)
+        self.reference.forget(self.now)
         self.reference.tidy()
         assert served.waiters == len(self.reference.waiters), "how many wait"
         return served
@@ -318,7 +326,7 @@ class Run:
         if self.now >= lease.deadline:
             assert reply.verdict in {Verdict.EXPIRED, Verdict.UNKNOWN}
             return
-        waits = bool(self.reference.waiters or self.reference.grants)
+        waits = self.reference.exists
         assert reply.verdict is (Verdict.DONE_WHILE_OTHERS_WAIT if waits else Verdict.DONE)
         self.limits.settle(policy, lease, used, self.now)
         self.room.add(tenant)
@@ -369,6 +377,7 @@ class Run:
                 self._serve(replica, 64)
             self.direct.now += US
         assert not self.reference.waiters, "somebody waits for ever"
+        self.direct.now += PATIENCE
         self._serve(REPLICAS[0], 64)
         left = [key for key in self.client.scan_iter() if b":q" in key]
         assert left == [], "an empty queue leaves nothing"
@@ -416,7 +425,12 @@ class Run:
         return reply
 
     def _granted(self) -> list[bytes]:
-        return [member[:16] for member in self.client.zrange(self.keys.grants(), 0, -1)]
+        members = [member[:16] for member in self.client.zrange(self.keys.grants(), 0, -1)]
+        return [digest for digest in members if not self._is_over(digest)]
+
+    def _is_over(self, digest: bytes) -> bool:
+        ticket = self.client.hget(self.keys.tickets(), digest)
+        return ticket is not None and ticket.startswith(store.pack([2]))
 
     def _dump(self) -> dict[bytes, Any]:
         # Not DUMP: the order of a hash changes while the server rehashes it.

@@ -54,6 +54,7 @@ class QueueReference:
         self.limits, self.grace, self.patience = limits, grace, patience
         self.beats: dict[float, int] = {}
         self.grants: dict[str, Waiter] = {}
+        self.over: dict[str, tuple[Waiter, int]] = {}
         self._clear()
 
     def _clear(self) -> None:
@@ -71,16 +72,25 @@ class QueueReference:
         """A line in its order."""
         return sorted((w for w in self.waiters.values() if w.line == line), key=lambda w: w.place)
 
+    @property
+    def exists(self) -> bool:
+        """Whether anything of the queue is kept."""
+        return bool(self.waiters or self.grants or self.over)
+
+    def forget(self, wall: int) -> None:
+        """Who has not heard in time that his time is over need not hear it any more."""
+        self.over = {n: (w, until) for n, (w, until) in self.over.items() if wall < until}
+
     def tidy(self) -> None:
         """An empty queue forgets everything."""
-        if not self.waiters and not self.grants:
+        if not self.exists:
             self._clear()
 
     # Standing in line
 
     def stands_behind(self, policy: Policy, new: Waiter, wall: int) -> bool:
         """Whether somebody has to be served before *new*."""
-        if not self.waiters and not self.grants:
+        if not self.exists:
             return False
         model, tenant, _ = new.line
         if self.members(new.line):
@@ -89,8 +99,8 @@ class QueueReference:
             return False
         if any(s.asleep_until is not None for li, s in self.seats.items() if li[1] == tenant):
             return True
-        self._open(model)
-        turn = self.virtual[model] + new.step + self.behind[model]
+        virtual, behind = self._opened(model)
+        turn = virtual + new.step + behind
         if self._rank(new, wall) == 0:
             turn = -1
         awake = [li for li, s in self.seats.items() if li[0] == model and s.asleep_until is None]
@@ -124,9 +134,12 @@ class QueueReference:
         if len(self.members(new.line)) == 1:
             self._seat(new.line, 0.0, wall)
 
-    def leave(self, waiter: Waiter, wall: int, *, served: bool = False) -> None:
-        """Take a waiter out of its line."""
-        self._open(waiter.line[0])
+    def leave(self, waiter: Waiter, wall: int, *, served: bool = False, noted: bool = True) -> None:
+        """Take a waiter out of its line. What its model is behind is *noted*; not within a pass,
+        which has noted it at its beginning, nor when its caller is told that its time is over.
+        """
+        if noted:
+            self._open(waiter.line[0])
         head = self.members(waiter.line)[0] is waiter
         del self.waiters[waiter.name]
         if head:
@@ -136,14 +149,17 @@ class QueueReference:
     def _seat(self, line: Line, since: float, wall: int) -> None:
         members = self.members(line)
         if members:
-            tag = max(self.virtual[line[0]], since) + members[0].step
+            tag = max(self._opened(line[0])[0], since) + members[0].step
             self.seats[line] = Seat(tag, self._rank(members[0], wall))
 
     def _open(self, model: str) -> None:
-        self.virtual.setdefault(model, 0.0)
-        self.behind.setdefault(model, self.pool_virtual)
-        lag = self.pool_virtual - self.virtual[model] - 1
-        self.behind[model] = max(self.behind[model], lag)
+        self.virtual[model], self.behind[model] = self._opened(model)
+
+    def _opened(self, model: str) -> tuple[float, float]:
+        """Virtual time of a model, and what it is behind the pool's."""
+        virtual = self.virtual.get(model, 0.0)
+        behind = self.behind.get(model, self.pool_virtual)
+        return virtual, max(behind, self.pool_virtual - virtual - 1)
 
     def _credit(self, w: Waiter, wall: int) -> float:
         level, time = self.credit.get((w.line[0], 0), (w.share, wall))
@@ -161,7 +177,7 @@ class QueueReference:
         room_again: Sequence[str], replica: float,
     ) -> tuple[list[str], float | None]:  # fmt: skip
         """One pass: the names that were granted in their order, and the time to the next pass."""
-        if not self.waiters and not self.grants:
+        if not self.exists:
             return [], None
         self.beats[replica] = wall
         overdue = [
@@ -196,7 +212,9 @@ class QueueReference:
             rank, turn, _, _, _, line = min(c for _, c in firsts.values())
             head = self.members(line)[0]
             if not self._in_sight(head, wall) or wall >= head.deadline:
-                self.leave(head, wall)
+                self.leave(head, wall, noted=False)
+                if wall - head.seen <= self.grace:
+                    self.over[head.name] = head, wall + self.patience
                 continue
             if head.config != config:
                 skipped.add(line)
@@ -207,7 +225,7 @@ class QueueReference:
                 self._grant(policy, head, rank, turn, wall)
                 granted.append(head.name)
             elif verdict == "never":
-                self.leave(head, wall)
+                self.leave(head, wall, noted=False)
             elif verdict == "sleep":
                 assert wait is not None
                 head.patient = True
@@ -287,7 +305,7 @@ class QueueReference:
         # the tag of the one served.
         if w.share > 0:
             self.credit[model, 0] = self._credit(w, wall) - w.cost, wall
-        self.leave(w, wall, served=True)
+        self.leave(w, wall, served=True, noted=False)
         if rank == 1:
             self.virtual[model] = max(self.virtual[model], turn - self.behind[model])
             self.pool_virtual = max(self.pool_virtual, turn)

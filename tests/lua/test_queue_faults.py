@@ -14,6 +14,7 @@ _HISTORIES = 2000
 # What is broken: part, text, its replacement. One line each, as a slip of the pen would be.
 FAULTS = {
     "a newcomer barges": ("enqueue", "if worst == 0 and not behind then", "if worst == 0 then"),
+    "who passes others has not had its turn": ("enqueue", "m[MODEL_VIRTUAL] = m[MODEL_VIRTUAL] + terms[3]", "m = m"),
     "a newcomer passes its own line": ("enqueue", "local behind = why ~= PASS or line and true", "local behind = why ~= PASS"),
     "a newcomer passes its tenant's sleepers": ("enqueue", 'behind = redis.call("HEXISTS", book, "z" .. tenant) == 1', "behind = false"),
     "a refused newcomer keeps a place": ("enqueue", "if max_wait <= 0 then", "if max_wait < 0 then"),
@@ -22,11 +23,13 @@ FAULTS = {
     "asking again does not bring the amounts up to date": ("enqueue", "text, t[SHAPE], t[NEEDS] = request, terms[8], ask[LIMITS]", "t[SHAPE] = terms[8]"),
     "a waiter whose time is over stays": ("enqueue", "if wall >= t[DEADLINE] then\n    leave(its_id, digest, t, text, q, open_model(string.sub(its_id, 1, 8), q), wall)\n", "if wall >= t[DEADLINE] then\n"),
     "a deadline is not kept in a pass": ("lib/serving", "if not in_sight(t) or wall >= t[DEADLINE] then", "if not in_sight(t) then"),
+    "who asks again too late has not been there": ("lib/serving", 'redis.call("ZADD", grants, wall + patience, digest .. struct.pack("<d", t[HOLDER]))\n      end', "end"),
+    "who is late is told so for ever": ("enqueue", 'redis.call("ZREM", grants, digest .. struct.pack("<d", t[HOLDER]))', ""),
     "a vanished caller is granted": ("lib/serving", "if not in_sight(t) or wall >= t[DEADLINE] then", "if wall >= t[DEADLINE] then"),
     "a replica lives for ever": ("lib/serving", 'text and wall - struct.unpack("<d", text) <= grace or false', "text and true or false"),
     "a caller that was let go keeps its replica": ("cancel", "t[HOLDER], t[SEEN] = 0, wall", "t[SEEN] = wall"),
     "a short waiter closes nothing": ("lib/serving", "close(scope, id, c.turn)", "id = id"),
-    "who is short lets its model go on": ("lib/serving", "    fronts[c.model] = nil\n    return true", "    look_again(c.model, c.seat)\n    return true"),
+    "who is short lets its model go on": ("lib/serving", "    fronts[c.model] = nil\n    return true", "    return skip(c)"),
     "a closed limit of the pool is passed": ("lib/serving", "local behind = shut and", "local behind = level ~= 1 and shut and"),
     "a tenant that is short holds up the model": ("lib/serving", "if level < 3 and due then", "if false then"),
     "a tenant's sleepers wake alone": ("lib/serving", "wake_tenant(string.sub(id, 9, 16))", "wake(id, (model_of(id)))"),

@@ -292,6 +292,16 @@ async def test_max_wait_counts_from_the_first_request(client: httpx.AsyncClient)
     assert waits[-1] < 0.3
 
 
+async def test_who_asks_again_too_late_is_told(client: httpx.AsyncClient):
+    """Also when it was taken out meanwhile and nobody else waits; the next time it is new."""
+    await hold(client)
+    wish = {"resource": "p/m", "tokens": 1, "max_wait": 0.2, "request_id": "r", "hold": 0}
+    await poll(client, "r", max_wait=0.2)
+    await until_depth(client, 0)
+    await refused(client, "acquire", 429, "wait_timeout", **wish)
+    assert (await poll(client, "r", max_wait=0.2))["waited"] < 0.2
+
+
 async def test_a_waiting_request_id_belongs_to_one_request(
     client: httpx.AsyncClient, callers: Callers
 ):
