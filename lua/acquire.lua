@@ -25,11 +25,16 @@
 -- @include lib/limits
 -- @include lib/lease
 -- @include lib/granting
+-- @include lib/answer
+-- @include lib/calm
+
+local function breaker_of()
 -- @include lib/breaker
+-- @include lib/report
 -- @include lib/pin
 -- @include lib/events
 -- @include lib/admission
--- @include lib/answer
+end
 
 local texts = redis.call("MGET", unpack(KEYS))
 local request, known, scopes = ARGV[#ARGV], texts[#KEYS - 1], #ARGV - 2
@@ -41,34 +46,51 @@ elseif texts[#KEYS] then
   return tag .. "Q"
 end
 
-local ask, wall, place = numbers(request), now_us(), #KEYS - 4
-local attempt = attempt_of(ask[MARKS])
-local g = gate_at(place, texts, ARGV[scopes + 1], wall)
-local why, pause = ask_gate(g, attempt, ask[1] / 2 ^ 52)
-if why ~= PASS then
-  close_gate(g, wall)
-  close_pin(g)
-  return tag .. "P" .. struct.pack("<ddd", why, pause, pin[P_LATCH])
-end
-
-if g.c then
-  slow[g.q[Q_PLACE]] = slowed(g)
+local ask, wall, place, policy = numbers(request), now_us(), #KEYS - 4, ARGV[scopes + 1]
+local generation, earned, life = 1, nil, nil
+local breaker, g
+local attempt = math.floor(ask[MARKS] / 512) % 2 + 1
+if policy ~= "" then
+  if attempt == 1 then
+    generation, earned, life = pass_calmly(policy, texts[place], texts[place + 1], wall)
+  end
+  if attempt > 1 or not generation then
+    breaker = breaker_of()
+    g = breaker.at(place, texts, policy, wall)
+    local why, pause = breaker.ask(g, attempt, ask[1] / 2 ^ 52)
+    if why ~= PASS then
+      breaker.close(g, wall)
+      breaker.close_pin(g)
+      return tag .. "P" .. struct.pack("<ddd", why, pause, breaker.latch())
+    end
+    slow[g.q[Q_PLACE]] = breaker.slowed(g)
+  end
 end
 local worst, wait, refused = survey(texts, scopes, ask, CHARGES, wall)
 if worst == STALE then
   return tag .. "B" .. struct.pack("<d", wall)
 elseif worst > 0 then
-  close_gate(g, wall)
+  if g then
+    breaker.close(g, wall)
+  end
   return tag .. "D" .. struct.pack("<dd", worst, wait) .. texts_of_states()
 end
 
-pass_gate(g, ask[1], attempt)
+local marks = ask[MARKS]
+if g then
+  breaker.pass(g, ask[1], attempt)
+  generation, marks = g.generation, breaker.marks(g, marks)
+elseif earned then
+  redis.call("SET", KEYS[place + 1], earned, "PX", math.ceil(life / 1000))
+end
 local last = take(scopes, ask, refused)
-if refused or g.c or g.generation ~= 1 then
-  ask[EPOCH], ask[MARKS] = g.generation, marks_of(g, ask[MARKS])
+if refused or generation ~= 1 or marks ~= ask[MARKS] then
+  ask[EPOCH], ask[MARKS] = generation, marks
   request = text_of(ask, 1, last)
 end
 local lease = save_lease(KEYS[#KEYS - 1], save_all(request, wall), ask)
-close_gate(g, wall)
-close_pin(g)
+if g then
+  breaker.close(g, wall)
+  breaker.close_pin(g)
+end
 return tag .. "G" .. lease

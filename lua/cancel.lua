@@ -18,13 +18,16 @@
 -- @include lib/limits
 -- @include lib/lease
 -- @include lib/holding
+-- @include lib/waiting
+-- @include lib/queue
+
+local function breaker_of()
 -- @include lib/breaker
 -- @include lib/report
 -- @include lib/pin
 -- @include lib/events
 -- @include lib/admission
--- @include lib/waiting
--- @include lib/queue
+end
 
 local scopes, circuit = #ARGV - 3, #KEYS - 10
 local report, digest, wall = all(ARGV[scopes + 2]), ARGV[scopes + 3], now_us()
@@ -60,9 +63,10 @@ end
 
 -- Nobody has learned of the grant, so all of it comes back.
 local texts = redis.call("MGET", unpack(KEYS, 1, circuit + 1))
-local g = gate_at(circuit, texts, ARGV[scopes + 1], wall)
+local breaker = breaker_of()
+local g = breaker.at(circuit, texts, ARGV[scopes + 1], wall)
 if g.c then
-  slow[g.q[Q_PLACE]] = slowed(g)
+  slow[g.q[Q_PLACE]] = breaker.slowed(g)
 end
 local nothing = setmetatable({}, { __index = function() return 0 end })
 if survey(texts, scopes, nothing, 0, wall) == STALE then
@@ -74,10 +78,7 @@ if lease then
   save_all("", wall)
   if g.c then
     local r = { class = NEUTRAL, generation = lease[EPOCH], token = lease[1], retry_after = 0 }
-    report_to_pin(pin, g.q, pin_time, r, g.events)
-    take_report(g.c, g.q, g.now, r, 0.5, g.events)
-    close_gate(g, wall)
-    close_pin(g)
+    breaker.tell(g, r, 0.5, wall)
   end
 end
 if t then

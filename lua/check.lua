@@ -17,23 +17,28 @@
 -- @include lib/concurrency
 -- @include lib/scope
 -- @include lib/limits
+-- @include lib/answer
+
+local function breaker_of()
 -- @include lib/breaker
+-- @include lib/report
 -- @include lib/pin
 -- @include lib/events
 -- @include lib/admission
--- @include lib/answer
+end
 
 local texts, ask, wall = redis.call("MGET", unpack(KEYS)), numbers(ARGV[#ARGV]), now_us()
 local tag, scopes, place = string.sub(ARGV[#ARGV], 1, 8), #ARGV - 2, #KEYS - 2
-local g = gate_at(place, texts, ARGV[scopes + 1], wall)
-local why, pause = ask_gate(g, ask[2], 0.5)
+local breaker = breaker_of()
+local g = breaker.at(place, texts, ARGV[scopes + 1], wall)
+local why, pause = breaker.ask(g, ask[2], 0.5)
 if g.c then
-  slow[g.q[Q_PLACE]] = slowed(g)
+  slow[g.q[Q_PLACE]] = breaker.slowed(g)
 end
 local worst, wait = survey(texts, scopes, ask, 2, wall)
 if worst == STALE then
   return tag .. "B" .. struct.pack("<d", wall)
 end
 local verdict = worst == 0 and why == PASS and "G" or "D"
-local head = struct.pack("<ddddd", worst, wait, why, pause, gate_state(g))
+local head = struct.pack("<ddddd", worst, wait, why, pause, breaker.state(g))
 return tag .. verdict .. head .. texts_of_states()

@@ -28,14 +28,18 @@
 -- @include lib/limits
 -- @include lib/lease
 -- @include lib/granting
--- @include lib/breaker
--- @include lib/pin
--- @include lib/events
--- @include lib/admission
 -- @include lib/shortage
 -- @include lib/waiting
 -- @include lib/queue
 -- @include lib/serving
+
+local function breaker_of()
+-- @include lib/breaker
+-- @include lib/report
+-- @include lib/pin
+-- @include lib/events
+-- @include lib/admission
+end
 
 local head = all(ARGV[#ARGV - 3])
 local wall, replica = now_us(), head[2]
@@ -46,10 +50,10 @@ if redis.call("EXISTS", queue) == 0 then
   return { tag .. "E", struct.pack("<ddddd", -1, 0, 0, 0, 0), "", {}, {} }
 end
 local texts = redis.call("MGET", unpack(KEYS, 1, pin_at))
-local gates = {}
+local gates, breaker = {}, breaker_of()
 for n = 1, circuits do
   local at = pin_at - circuits + n - 1
-  gates[n] = open_gate(ARGV[scopes + n], at, texts[at], pin_at, texts[pin_at], wall)
+  gates[n] = breaker.open(ARGV[scopes + n], at, texts[at], pin_at, texts[pin_at], wall)
 end
 
 local chains, at = {}, 9
@@ -61,7 +65,7 @@ for n = 1, head[9] do
     local scope, level = head[at + 1], head[at + 2]
     chain.scopes[i], chain.levels[i] = scope, level
     if level == 2 and chain.gate.c then
-      slow[scope] = slowed(chain.gate)
+      slow[scope] = breaker.slowed(chain.gate)
     end
     at = at + 2
   end
@@ -74,7 +78,7 @@ if survey(texts, scopes, nothing, 0, wall) == STALE then
 end
 redis.call("HSET", book, "r" .. struct.pack("<d", replica), struct.pack("<d", wall))
 
-local pass = serve(open_queue(), chains, wall, head[3], head[4], head[5], ARGV[#ARGV])
+local pass = serve(breaker, open_queue(), chains, wall, head[3], head[4], head[5], ARGV[#ARGV])
 
 -- Who should ask, after this and earlier passes, and which grants nobody has asked for.
 local mine, overdue = {}, {}
@@ -104,9 +108,9 @@ if pass.said ~= "" then
   redis.pcall(command, ARGV[#ARGV - 1], struct.pack("<d", pass.due) .. pass.said)
 end
 for n = 1, circuits do
-  close_gate(gates[n], wall)
+  breaker.close(gates[n], wall)
 end
-close_pin(gates[1])
+breaker.close_pin(gates[1])
 close_queue(pass.q, head[6])
 local more, unfetched = pass.more and 1 or 0, redis.call("ZCARD", grants)
 local figures = struct.pack("<ddddd", pass.due, more, pass.q[WAITERS], pass.granted, unfetched)

@@ -29,14 +29,18 @@
 -- @include lib/limits
 -- @include lib/lease
 -- @include lib/granting
--- @include lib/breaker
--- @include lib/pin
--- @include lib/events
--- @include lib/admission
 -- @include lib/answer
 -- @include lib/shortage
 -- @include lib/waiting
 -- @include lib/queue
+
+local function breaker_of()
+-- @include lib/breaker
+-- @include lib/report
+-- @include lib/pin
+-- @include lib/events
+-- @include lib/admission
+end
 
 local scopes = #ARGV - 4
 local request, terms, names = ARGV[scopes + 2], all(ARGV[scopes + 3]), ARGV[scopes + 4]
@@ -69,17 +73,17 @@ end
 local circuit = #KEYS - 10
 local texts, ask = redis.call("MGET", unpack(KEYS, 1, circuit + 1)), numbers(request)
 local q = open_queue()
-local attempt = attempt_of(ask[MARKS])
-local g = gate_at(circuit, texts, ARGV[scopes + 1], wall)
-local why, pause = ask_gate(g, t and 1 or attempt, ask[1] / 2 ^ 52)
+local attempt, breaker = math.floor(ask[MARKS] / 512) % 2 + 1, breaker_of()
+local g = breaker.at(circuit, texts, ARGV[scopes + 1], wall)
+local why, pause = breaker.ask(g, t and 1 or attempt, ask[1] / 2 ^ 52)
 if g.c then
-  slow[g.q[Q_PLACE]] = slowed(g)
+  slow[g.q[Q_PLACE]] = breaker.slowed(g)
 end
 local worst, wait, refused = survey(texts, scopes, ask, CHARGES, wall)
 if worst == STALE then
   return tag .. "B" .. struct.pack("<d", wall)
 end
-close_gate(g, wall)
+breaker.close(g, wall)
 
 -- An opening, a cooldown or a probe under way is waited for, where it ends in time. The
 -- budget of retries is not: others would only wait longer.
@@ -90,7 +94,7 @@ if why ~= PASS then
       leave(its_id, digest, t, text, q, open_model(string.sub(its_id, 1, 8), q), wall)
       close_queue(q, keep)
     end
-    return tag .. "P" .. struct.pack("<ddd", why, pause, pin[P_LATCH])
+    return tag .. "P" .. struct.pack("<ddd", why, pause, breaker.latch())
   end
   wait = wait == NEVER and NEVER or math.max(wait, pause)
 end
@@ -180,13 +184,13 @@ if worst == 0 and not behind then
     save_model(model, m)
     close_queue(q, keep)
   end
-  pass_gate(g, ask[1], attempt)
+  breaker.pass(g, ask[1], attempt)
   local last = take(scopes, ask, refused)
-  ask[EPOCH], ask[MARKS] = g.generation, marks_of(g, ask[MARKS])
+  ask[EPOCH], ask[MARKS] = g.generation, breaker.marks(g, ask[MARKS])
   request = text_of(ask, 1, last)
   local lease = save_lease(lease_key, save_all(request, wall), ask)
-  close_gate(g, wall)
-  close_pin(g)
+  breaker.close(g, wall)
+  breaker.close_pin(g)
   return tag .. "G" .. lease
 end
 

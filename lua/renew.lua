@@ -16,10 +16,14 @@
 -- @include lib/limits
 -- @include lib/lease
 -- @include lib/holding
+
+local function breaker_of()
 -- @include lib/breaker
+-- @include lib/report
 -- @include lib/pin
 -- @include lib/events
 -- @include lib/admission
+end
 
 local texts = redis.call("MGET", unpack(KEYS))
 local report, scopes, wall = numbers(ARGV[#ARGV]), #ARGV - 2, now_us()
@@ -30,9 +34,10 @@ if not lease then
 end
 
 local place = #KEYS - 4
-local g = gate_at(place, texts, ARGV[scopes + 1], wall)
+local breaker = breaker_of()
+local g = breaker.at(place, texts, ARGV[scopes + 1], wall)
 if g.c then
-  slow[g.q[Q_PLACE]] = slowed(g)
+  slow[g.q[Q_PLACE]] = breaker.slowed(g)
 end
 if survey(texts, scopes, report, 3, wall) == STALE then
   return tag .. "B" .. struct.pack("<d", wall)
@@ -56,8 +61,8 @@ each_limit(function(q, p, s, at)
 end)
 
 if g.c and math.floor(lease[MARKS] / 32) % 2 == 1 then
-  renew_probe(g.c, g.q, g.now, lease[1])
-  close_gate(g, wall)
+  breaker.renew_probe(g.c, g.q, g.now, lease[1])
+  breaker.close(g, wall)
 end
 save_all("", wall)
 lease[TTL] = wall - granted + report[3]

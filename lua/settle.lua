@@ -21,11 +21,15 @@
 -- @include lib/limits
 -- @include lib/lease
 -- @include lib/holding
+-- @include lib/calm
+
+local function breaker_of()
 -- @include lib/breaker
 -- @include lib/report
 -- @include lib/pin
 -- @include lib/events
 -- @include lib/admission
+end
 
 local texts = redis.call("MGET", unpack(KEYS))
 local report, scopes, wall = numbers(ARGV[#ARGV]), #ARGV - 2, now_us()
@@ -36,54 +40,57 @@ if not lease and not (why == "X" and class == THROTTLE and pause > 0) then
   return tag .. why
 end
 
-local g = gate_at(place, texts, ARGV[scopes + 1], wall)
-if g.q and not g.c then
-  g.c, g.now = open_circuit(texts[place], g.q, wall)
+-- A success of a circuit in which nothing has failed needs little.
+local policy, breaker, g, life, counted = ARGV[scopes + 1], nil, nil, nil, nil
+local marks = lease and lease[MARKS] or 0
+if policy ~= "" then
+  if lease and class == SUCCESS and marks % 512 < 32 and report[6] == 0 then
+    local circuit, pin = texts[place], texts[place + 1]
+    counted, life = succeed_calmly(policy, circuit, pin, wall, lease[EPOCH], marks % 32)
+  end
+  if not counted then
+    breaker = breaker_of()
+    g = breaker.at(place, texts, policy, wall, true)
+    slow[g.q[Q_PLACE]] = breaker.slowed(g)
+  end
 end
 
--- Tell the circuit and the pin how the call ended.
-local function tell_breaker(generation, marks)
-  if not g.q then
-    return
+local function tell(generation)
+  if counted then
+    redis.call("SET", KEYS[place], counted, "PX", math.ceil(life / 1000))
+  elseif g then
+    breaker.tell(g, {
+      class = class, generation = generation, token = report[2], worker = marks % 32,
+      slow = report[6] == 1, retry_after = pause, kind = report[5],
+      early = math.floor(marks / 64) % 2 == 1,
+    }, report[2] / 2 ^ 52, wall)
+    marks = breaker.marks_with_state(g, marks)
   end
-  local r = {
-    class = class, generation = generation, token = report[2], worker = marks % 32,
-    slow = report[6] == 1, retry_after = pause, kind = report[5],
-    early = math.floor(marks / 64) % 2 == 1,
-  }
-  report_to_pin(pin, g.q, pin_time, r, g.events)
-  take_report(g.c, g.q, g.now, r, report[2] / 2 ^ 52, g.events)
-  close_gate(g, wall)
-  close_pin(g)
 end
 
 if not lease then
   -- Nothing moves any more, but how long the provider wants to be left alone still holds.
-  tell_breaker(-1, 0)
+  tell(-1)
   return tag .. why
 end
 
-local marks = lease[MARKS]
 if first_token then
   if math.floor(marks / 64) % 2 == 0 then
-    tell_breaker(lease[EPOCH], marks)
-    lease[MARKS] = marks_with_state(g, marks + 64)
+    tell(lease[EPOCH])
+    lease[MARKS] = marks + 64
     redis.call("SET", KEYS[#KEYS - 1], text_of(lease, 1, #lease), "KEEPTTL")
   end
   return tag .. "G" .. text_of(lease, 1, #lease)
 end
 
-if g.c then
-  slow[g.q[Q_PLACE]] = slowed(g)
-end
 if survey(texts, scopes, report, 7, wall) == STALE then
   return tag .. "B" .. struct.pack("<d", wall)
 end
 
 settle_lease(lease, nth, held, report, 7)
 save_all("", wall)
-tell_breaker(lease[EPOCH], marks)
-lease[SETTLED], lease[MARKS] = wall, marks_with_state(g, marks)
+tell(lease[EPOCH])
+lease[SETTLED], lease[MARKS] = wall, marks
 local text = text_of(lease, 1, #lease)
 redis.call("SET", KEYS[#KEYS - 1], text, "PX", math.ceil(lease[REMEMBER] / 1000))
 return tag .. (texts[#KEYS] and "g" or "G") .. text

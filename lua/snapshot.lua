@@ -14,22 +14,27 @@
 -- @include lib/concurrency
 -- @include lib/scope
 -- @include lib/limits
+-- @include lib/answer
+
+local function breaker_of()
 -- @include lib/breaker
+-- @include lib/report
 -- @include lib/pin
 -- @include lib/events
 -- @include lib/admission
--- @include lib/answer
+end
 
 local texts, wall, tag = redis.call("MGET", unpack(KEYS)), now_us(), ARGV[#ARGV]
 local nothing = setmetatable({}, { __index = function() return 0 end })
 local time = struct.pack("<d", wall)
 local scopes, place = #ARGV - 2, #KEYS - 2
-local g = gate_at(place, texts, ARGV[scopes + 1], wall)
+local breaker = breaker_of()
+local g = breaker.at(place, texts, ARGV[scopes + 1], wall)
 if g.c then
-  lift_override(g.c, g.now, g.events)
-  slow[g.q[Q_PLACE]] = slowed(g)
+  breaker.lift(g.c, g.now, g.events)
+  slow[g.q[Q_PLACE]] = breaker.slowed(g)
 end
 if survey(texts, scopes, nothing, 0, wall) == STALE then
   return tag .. "B" .. time
 end
-return tag .. "G" .. time .. struct.pack("<d", gate_state(g)) .. texts_of_states()
+return tag .. "G" .. time .. struct.pack("<d", breaker.state(g)) .. texts_of_states()

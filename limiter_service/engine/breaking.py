@@ -25,7 +25,7 @@ from limiter_wire import (
 )
 
 _MICRO = 1_000_000
-_BUCKETS, _FIELDS, _WINDOW, _PROBES = 12, 6, 27, 99
+_BUCKETS, _FIELDS, _WINDOW, _PROBES = 12, 6, 28, 100
 _WORKERS = 32
 _DAY = 86_400.0
 _BURST = 0.25  # failures within this time are one event, unless it hits several workers
@@ -91,6 +91,10 @@ def policy(config: BreakerConfig, model: str, place: int) -> bytes:
     return (
         pack(
             [
+                life,
+                -1 if config.retry_ratio is None else config.retry_ratio,
+                config.retry_floor / _MICRO,
+                _RETRY_MEMORY * _MICRO,
                 max(1, _us(config.window) // _BUCKETS),
                 config.min_calls,
                 config.failure_rate,
@@ -105,13 +109,9 @@ def policy(config: BreakerConfig, model: str, place: int) -> bytes:
                 config.successes,
                 _us(config.probe_ttl),
                 config.max_lost,
-                life,
                 _OFF if config.throttle_rate is None else config.throttle_rate,
                 0 if config.ramp is None else _us(config.ramp),
                 _BURST * _MICRO,
-                -1 if config.retry_ratio is None else config.retry_ratio,
-                config.retry_floor / _MICRO,
-                _RETRY_MEMORY * _MICRO,
                 _us(config.quota_latch),
                 _us(config.credential_latch),
                 config.credential_failures,
@@ -228,19 +228,19 @@ def decode(numbers: Sequence[float] | None) -> Circuit:
         skew=n[2],
         seen=n[3],
         span=n[4],
-        state=int(n[5]),
-        since=n[6],
-        open_until=n[7],
-        opened=int(n[8]),
-        closed_at=n[9],
-        cool=n[10],
-        override=int(n[11]),
-        override_until=n[12],
-        passed=int(n[14]),
-        lost=int(n[15]),
-        run=int(n[16]),
-        newest=n[19],
-        errors=tuple((int(n[i]), n[i + 1]) for i in (20, 22, 24) if n[i + 1] > 0),
+        newest=n[6],
+        state=int(n[7]),
+        since=n[8],
+        open_until=n[9],
+        opened=int(n[10]),
+        closed_at=n[11],
+        cool=n[12],
+        override=int(n[13]),
+        override_until=n[14],
+        passed=int(n[16]),
+        lost=int(n[17]),
+        run=int(n[18]),
+        errors=tuple((int(n[i]), n[i + 1]) for i in (21, 23, 25) if n[i + 1] > 0),
         window=tuple(n[_WINDOW:_PROBES]),
         probes=tuple((n[i], n[i + 1]) for i in range(_PROBES, len(n), 2)),
     )

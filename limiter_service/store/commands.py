@@ -77,8 +77,8 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     fingerprint: float
     ttl: float
     remember: float
-    marks: float
     amounts: Sequence[float]
+    marks: float = 0.0
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):

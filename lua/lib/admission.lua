@@ -1,12 +1,15 @@
 -- The breaker as a call meets it: the circuit of its model, and the pin of its pool
 -- (lib/breaker, lib/pin). Whoever asks, admits and writes, in this order, or writes nothing.
 --
--- A circuit that is calm is not decoded: it passes every call, and most are calm.
+-- A script includes this and the libraries above within a function, `breaker_of`, and calls
+-- that only where lib/calm cannot answer: building some forty functions costs as much as a
+-- decision over two limits.
 local pin, pin_time, pin_place
 local state_of_override = { OPEN, CLOSED, CLOSED }
 
--- The gate of the circuit at a place in KEYS. Without a policy the breaker is off.
-local function open_gate(policy, place, text, pin_at, pin_text, wall)
+-- The gate of the circuit at a place in KEYS, decoded where it is not calm, or `whole`.
+-- Without a policy the breaker is off.
+local function open_gate(policy, place, text, pin_at, pin_text, wall, whole)
   local g = { generation = 1, place = place, events = {} }
   if policy == "" then
     return g
@@ -15,10 +18,10 @@ local function open_gate(policy, place, text, pin_at, pin_text, wall)
   if text then
     local calm, generation, shift, seen = struct.unpack("<dddd", text)
     local now = wall + shift
-    g.generation = generation
-    if now < calm or now < seen then
-      g.c, g.now = open_circuit(text, g.q, wall)
-    end
+    g.generation, whole = generation, whole or now < calm or now < seen
+  end
+  if whole then
+    g.c, g.now = open_circuit(text, g.q, wall)
   end
   if not pin then
     pin_place = pin_at
@@ -28,8 +31,8 @@ local function open_gate(policy, place, text, pin_at, pin_text, wall)
 end
 
 -- The same where circuit, pin and events stand in KEYS one after the other.
-local function gate_at(place, texts, policy, wall)
-  return open_gate(policy, place, texts[place], place + 1, texts[place + 1], wall)
+local function gate_at(place, texts, policy, wall, whole)
+  return open_gate(policy, place, texts[place], place + 1, texts[place + 1], wall, whole)
 end
 
 -- Why a call may not pass, and for how long. An operator who passes calls by hand passes a
@@ -113,6 +116,31 @@ local function marks_with_state(g, marks)
   return marks + 128 * (gate_state(g) - math.floor(marks / 128) % 4)
 end
 
-local function attempt_of(marks)
-  return math.floor(marks / 512) % 2 + 1
+-- Take in how a call ended (lib/report), and write what that has changed.
+local function tell_gate(g, r, luck, wall)
+  report_to_pin(pin, g.q, pin_time, r, g.events)
+  local taken = take_report(g.c, g.q, g.now, r, luck, g.events)
+  g.generation = g.c[C_GENERATION]
+  close_gate(g, wall)
+  close_pin(g)
+  return taken
 end
+
+return {
+  open = open_gate,
+  at = gate_at,
+  ask = ask_gate,
+  pass = pass_gate,
+  close = close_gate,
+  close_pin = close_pin,
+  slowed = slowed,
+  marks = marks_of,
+  marks_with_state = marks_with_state,
+  state = gate_state,
+  lift = lift_override,
+  renew_probe = renew_probe,
+  tell = tell_gate,
+  latch = function()
+    return pin[P_LATCH]
+  end,
+}

@@ -2,39 +2,40 @@
 --
 -- The service sends a policy with each call, and the store keeps a state (lib/layout):
 --
---   policy  width of a bucket of the window, fewest calls that are judged, share of
---           failures, share of slow ones, failures in a row, distinct workers, first
---           open time, longest, jitter, time that takes one back, probes at once,
---           successes that close, life of a probe, lost probes that reopen, life of the
---           state, share of throttled ones, ramp after closing, least length of a run;
---           for the pin: share of retries, retries per microsecond, memory of the retry
---           budget, life of a quota latch, of a credential latch, refused credentials in
---           a row, whether a cooldown is the whole pool's; the place of the model's scope in
---           its chain (0: it has none); then the model's name as text
+--   policy  life of the state; share of retries, retries per microsecond, memory of the
+--           retry budget; width of a bucket of the window, fewest calls that are judged,
+--           share of failures, share of slow ones, failures in a row, distinct workers,
+--           first open time, longest, jitter, time that takes one back, probes at once,
+--           successes that close, life of a probe, lost probes that reopen, share of
+--           throttled ones, ramp after closing, least length of a run; life of a quota
+--           latch, of a credential latch, refused credentials in a row, whether a cooldown
+--           is the whole pool's; the place of the model's scope in its chain (0: it has
+--           none); then the model's name as text
 --   state   time from which it is calm, generation, skew, time of the last write, width of
---           a bucket, state (0 closed, 1 open, 2 half-open), time it was entered, open
---           until, times opened, closed at, cooling until, override (0 none, 1 open,
---           2 closed, 3 observe), override until (-1: until cleared), silent about would_open
---           until, probes passed, probes lost, failures in a row, their workers, time of
---           the first, number of the newest bucket, the last three errors (kind, time), the
---           last order of an operator; 12 buckets (ok, failed, slow, throttled,
---           workers that failed, all workers); then per probe under way its token and its deadline
+--           a bucket, whether the window knows of successes only, number of the newest
+--           bucket; state (0 closed, 1 open, 2 half-open), time it was entered, open until,
+--           times opened, closed at, cooling until, override (0 none, 1 open, 2 closed,
+--           3 observe), override until (-1: until cleared), silent about would_open until,
+--           probes passed, probes lost, failures in a row, their workers, time of the
+--           first, the last three errors (kind, time), the last order of an operator; 12
+--           buckets (ok, failed, slow, throttled, workers that failed, all workers); then
+--           per probe under way its token and its deadline
 --
 -- Workers are sets of 32 bits. A circuit that nobody has written is closed, generation 1.
 -- Every transition makes a new generation, and reports of an older one do not count.
 -- Functions here change a decoded circuit in memory; what they did is `changed`, and
 -- nothing is stored before save_circuit.
-local Q_SPAN, Q_LEAST, Q_FAILURES, Q_SLOW, Q_RUN, Q_WORKERS = 1, 2, 3, 4, 5, 6
-local Q_OPEN, Q_LONGEST, Q_JITTER, Q_DECAY, Q_PROBES, Q_NEEDED = 7, 8, 9, 10, 11, 12
-local Q_LEASE, Q_LOST, Q_LIFE, Q_THROTTLED, Q_RAMP, Q_BURST = 13, 14, 15, 16, 17, 18
-local Q_RATIO, Q_FLOOR, Q_MEMORY, Q_QUOTA, Q_CREDENTIAL = 19, 20, 21, 22, 23
+local Q_LIFE, Q_RATIO, Q_FLOOR, Q_MEMORY, Q_SPAN, Q_LEAST = 1, 2, 3, 4, 5, 6
+local Q_FAILURES, Q_SLOW, Q_RUN, Q_WORKERS, Q_OPEN, Q_LONGEST = 7, 8, 9, 10, 11, 12
+local Q_JITTER, Q_DECAY, Q_PROBES, Q_NEEDED, Q_LEASE, Q_LOST = 13, 14, 15, 16, 17, 18
+local Q_THROTTLED, Q_RAMP, Q_BURST, Q_QUOTA, Q_CREDENTIAL = 19, 20, 21, 22, 23
 local Q_REFUSED, Q_WIDE, Q_PLACE, Q_NUMBERS = 24, 25, 26, 26
 
-local C_CALM, C_GENERATION, C_SHIFT, C_SEEN, C_SPAN, C_STATE, C_SINCE = 1, 2, 3, 4, 5, 6, 7
-local C_OPEN_UNTIL, C_OPENED, C_CLOSED_AT, C_COOL, C_OVERRIDE = 8, 9, 10, 11, 12
-local C_OVERRIDE_UNTIL, C_SILENT, C_PASSED, C_LOST, C_RUN = 13, 14, 15, 16, 17
-local C_RUN_WORKERS, C_RUN_SINCE, C_NEWEST = 18, 19, 20
-local C_ERRORS, C_ORDER, C_WINDOW, C_PROBES = 21, 27, 28, 100
+local C_CALM, C_GENERATION, C_SHIFT, C_SEEN, C_SPAN, C_SPOTLESS, C_NEWEST = 1, 2, 3, 4, 5, 6, 7
+local C_STATE, C_SINCE, C_OPEN_UNTIL, C_OPENED, C_CLOSED_AT, C_COOL = 8, 9, 10, 11, 12, 13
+local C_OVERRIDE, C_OVERRIDE_UNTIL, C_SILENT, C_PASSED, C_LOST = 14, 15, 16, 17, 18
+local C_RUN, C_RUN_WORKERS, C_RUN_SINCE, C_ERRORS, C_ORDER = 19, 20, 21, 22, 28
+local C_WINDOW, C_PROBES = 29, 101
 local BUCKETS, FIELDS = 12, 6
 
 local CLOSED, OPEN, HALF = 0, 1, 2
@@ -55,6 +56,7 @@ local function breaker_policy(text)
 end
 
 local function clear_window(c)
+  c[C_SPOTLESS] = 1
   for i = C_WINDOW, C_PROBES - 1 do
     c[i] = 0
   end
@@ -74,7 +76,7 @@ local function open_circuit(text, q, wall)
   if c then
     c[#c] = nil
   else
-    c = { 0, 1, 0, wall, q[Q_SPAN] }
+    c = { 0, 1, 0, wall, q[Q_SPAN], 1, math.floor(wall / q[Q_SPAN]) }
     for i = C_STATE, C_PROBES - 1 do
       c[i] = 0
     end

@@ -1,7 +1,7 @@
 -- What a whole pool shares beside its limits: latches, a cooldown, and the retry budget.
 --
 --   state   time from which it is calm, skew, time of the last write, balance of the retry
---           budget, latch (0 none, 1 quota, 2 credentials), latched until, latched since,
+--           budget; latch (0 none, 1 quota, 2 credentials), latched until, latched since,
 --           token of the trial, its deadline, refused credentials in a row, cooling until
 --
 -- A latch is over when an operator resets it, or when one call that may try after its time
@@ -34,7 +34,7 @@ local function save_pin(key, p, q, now)
   if now ~= p[P_SEEN] then
     p[P_BALANCE], p[P_SEEN] = balance(p, q, now), now
   end
-  p[P_CALM] = p[P_LATCH] > 0 and UNKNOWN_TIME or p[P_COOL]
+  p[P_CALM] = (p[P_LATCH] > 0 or p[P_REFUSED] > 0) and UNKNOWN_TIME or p[P_COOL]
   local life = math.max(q[Q_LIFE], p[P_LATCH] > 0 and 2 * (p[P_UNTIL] - now) or 0)
   redis.call("SET", key, text_of(p, 1, P_NUMBERS), "PX", math.ceil(life / 1000))
 end

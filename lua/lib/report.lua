@@ -52,6 +52,7 @@ local function verdict_of(c, q, now)
     failing, active = bit.bor(failing, c[at + 4]), bit.bor(active, c[at + 5])
   end
   local calls, least = ok + failed, q[Q_LEAST]
+  c[C_SPOTLESS] = failed + late + throttled + c[C_RUN] == 0 and 1 or 0
   local wanted = math.min(q[Q_WORKERS], count_bits(active % 4294967296))
   if q[Q_RUN] > 0 and c[C_RUN] >= q[Q_RUN] then
     local workers = count_bits(c[C_RUN_WORKERS])
@@ -68,8 +69,8 @@ local function verdict_of(c, q, now)
   if calls >= least and late > 0 and late >= calls * q[Q_SLOW] then
     return "slow_rate"
   end
-  local all = calls + throttled
-  if all >= least and throttled > 0 and throttled >= all * q[Q_THROTTLED] then
+  local every = calls + throttled
+  if every >= least and throttled > 0 and throttled >= every * q[Q_THROTTLED] then
     return "throttle_rate"
   end
 end

@@ -9,7 +9,7 @@
 
 local MOST_VISITS, MOST_MISSING, MOST_WOKEN = 512, 32, 128
 
-local function serve(q, chains, wall, most, grace, patience, room_again)
+local function serve(breaker, q, chains, wall, most, grace, patience, room_again)
   local pass = { q = q, granted = 0, due = -1, more = false, missing = {}, again = {}, said = "" }
   local models, fronts, closed, touched, beats, skipped = {}, {}, {}, {}, {}, {}
 
@@ -135,10 +135,10 @@ local function serve(q, chains, wall, most, grace, patience, room_again)
   local function grant(c, chain, digest, t, request, names, refused)
     local m, model = model_of(c.id)
     local ask = numbers(request)
-    pass_gate(chain.gate, ask[1], attempt_of(ask[MARKS]))
+    breaker.pass(chain.gate, ask[1], math.floor(ask[MARKS] / 512) % 2 + 1)
     local last = take(chain.scopes, ask, refused)
     ask[WAITED] = wall - t[BEGAN]
-    ask[EPOCH], ask[MARKS] = chain.gate.generation, marks_of(chain.gate, ask[MARKS])
+    ask[EPOCH], ask[MARKS] = chain.gate.generation, breaker.marks(chain.gate, ask[MARKS])
     local lease = text_of(ask, 1, last)
     for _, scope in ipairs(chain.scopes) do
       lease, touched[scope] = lease .. text_of(states[scope], 1, ends[scope]), true
@@ -198,7 +198,7 @@ local function serve(q, chains, wall, most, grace, patience, room_again)
       return skip(c)
     end
     -- A model whose circuit is open waits as a whole; who cannot wait that long is told.
-    local why, pause = ask_gate(chain.gate, 1, struct.unpack("<d", request) / 2 ^ 52)
+    local why, pause = breaker.ask(chain.gate, 1, struct.unpack("<d", request) / 2 ^ 52)
     if why ~= PASS then
       if pause < 0 or wall + pause > t[DEADLINE] then
         leave(c.id, digest, t, request, q, m, wall)

@@ -17,6 +17,9 @@ BUCKETS = 12
 class Rules(msgspec.Struct, frozen=True, kw_only=True):
     """A breaker's policy, in microseconds."""
 
+    life: int = 86_400 * US
+    ratio: float = 0.2
+    floor: float = 1e-6
     span: int = 5 * US
     least: int = 6
     failures: float = 0.5
@@ -31,12 +34,9 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     needed: int = 2
     lease: int = 3 * US
     lost: int = 2
-    life: int = 86_400 * US
     throttled: float = 2.0
     ramp: int = 10 * US
     burst: int = US // 4
-    ratio: float = 0.2
-    floor: float = 1e-6
     quota: int = 60 * US
     credential: int = 30 * US
     refused: int = 3
@@ -45,7 +45,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     def numbers(self) -> list[float]:
         """The policy as the scripts read it."""
         values = [getattr(self, name) for name in self.__struct_fields__]
-        values.insert(self.__struct_fields__.index("quota"), RETRY_MEMORY)
+        values.insert(self.__struct_fields__.index("span"), RETRY_MEMORY)
         return [float(value) for value in values]
 
 
@@ -246,11 +246,15 @@ class Circuit:
         """How often something was counted."""
         return sum(mark.what == what for mark in self.marks)
 
+    def workers(self, what: str) -> set[int]:
+        """Who reported something."""
+        return {mark.worker for mark in self.marks if mark.what == what}
+
     def _verdict(self, now: int) -> str | None:
         rules = self.rules
         ok, failed = self.tally("ok"), self.tally("failed")
         slow, throttled = self.tally("slow"), self.tally("throttled")
-        quorum = min(rules.workers, len({mark.worker for mark in self.marks}))
+        quorum = min(rules.workers, len(self.workers("seen")))
         in_row = {worker for _, worker in self.row}
         if (
             rules.run
@@ -260,7 +264,7 @@ class Circuit:
         ):
             return "consecutive"
         calls = ok + failed
-        failing = {mark.worker for mark in self.marks if mark.what == "failed"}
+        failing = self.workers("failed")
         if (
             calls >= rules.least
             and failed

@@ -92,7 +92,7 @@ class Circuits(RuleBasedStateMachine):
         self.client.flushall()
         keys = Keys(POOL)
         self.keys = [keys.circuit(MODEL), keys.pin(), keys.events()]
-        self.note = keys.note(MODEL)
+        self.note, self.events = keys.note(MODEL), keys.events()
         self.rules, self.circuit, self.pin = rules, Circuit(rules), Pin(rules)
         self.policy = struct.pack("<26d", *rules.numbers(), 0) + MODEL.encode()
         self.wall, self.token = START, 1
@@ -279,6 +279,22 @@ class Circuits(RuleBasedStateMachine):
                 generation = self.circuit.generation
                 self.settle(Report(what=what, generation=generation, token=token, slow=slow))
 
+    @precondition(lambda self: self.circuit.override == "none")
+    @rule(healthy=st.lists(st.sampled_from([0, US, 20 * US, 45 * US, 61 * US]), min_size=2,
+          max_size=3))  # fmt: skip
+    def relapses(self, healthy: list[int]) -> None:
+        """A circuit opens, recovers, and after some time opens again."""
+        for time in healthy:
+            self.run_of("failure", 13, 0, 3, slow=False, gap=0)
+            for _ in range(self.rules.needed):
+                if self.circuit.state == "open":
+                    self.until(max(self.circuit.open_until, self.circuit.cool))
+                if not self.ask(room=True, attempt=1, luck=0.5):
+                    break
+                call = self.calls[-1]
+                self.settle(Report(what="success", generation=call.generation, token=call.token))
+            self.wall += time
+
     @rule(good=st.integers(1, 2), bad=st.integers(3, 9), rotten=_workers)
     def bad_worker(self, good: int, bad: int, rotten: int) -> None:
         """One worker fails while others do not."""
@@ -374,6 +390,13 @@ class Circuits(RuleBasedStateMachine):
             self.settle(Report(what=what, generation=call.generation, token=call.token))
             self.ask(room=True, attempt=1, luck=0.5)
 
+    @rule(outcomes=st.lists(st.sampled_from(["success", "success", "refused"]), min_size=3,
+          max_size=8))  # fmt: skip
+    def credentials(self, outcomes: list[str]) -> None:
+        """Credentials are refused now and then."""
+        for what in outcomes:
+            self.run_of(what, 1, 0, 1, slow=False, gap=0)
+
     @rule(mode=st.sampled_from(["closed", "observe", "observe", "open"]),
           life=st.sampled_from([-1, 8 * US]))  # fmt: skip
     def held(self, mode: str, life: int) -> None:
@@ -449,9 +472,12 @@ class Circuits(RuleBasedStateMachine):
         keys = [*self.keys[:2], self.note, self.keys[2]]
         arguments = [self.policy, order, b"note", b"actor", b"why"]
         answer = self._call(self.loaded.override, keys, arguments)
+        published = self._published()
         if answer[8:9] == b"G":
             again = self._call(self.loaded.override, keys, arguments)
             assert again == answer, "an order whose answer was lost is given again"
+            assert self._published() == [], "an order that is given again tells nothing"
+        self.told = published
         (self.generation,) = struct.unpack("<d", answer[9:])
         self.factor = -1.0
         return chr(answer[8])
@@ -459,9 +485,10 @@ class Circuits(RuleBasedStateMachine):
     def _call(self, script: Script, keys: list[Any], arguments: list[Any]) -> Any:
         pipeline = self.client.pipeline(transaction=False)
         pipeline.set(CLOCK, self.wall, ex=3600)
+        pipeline.delete(self.events)
         pipeline.evalsha(script.sha, len(keys), *keys, *arguments)
         try:
-            return pipeline.execute()[1]
+            return pipeline.execute()[-1]
         except redis.exceptions.NoScriptError:
             return self.client.eval(script.text, len(keys), *keys, *arguments)
 
@@ -473,7 +500,7 @@ class Circuits(RuleBasedStateMachine):
                 side.dirty = False
         told = self.pin.told + self.circuit.told
         self.circuit.told, self.pin.told = [], []
-        found = self._published() if events is None else [_event(e) for e in events]
+        found = self.told if events is None else [_event(e) for e in events]
         assert sorted(found) == sorted(told), f"events {found} instead of {told}"
         opens = sum(e[2] == "open" and e[0] == "breaker" for e in told)
         self.opens += opens
@@ -510,6 +537,12 @@ class Circuits(RuleBasedStateMachine):
         sums = [sum(stored.window[i::6]) for i in range(4)]
         tally = [self.circuit.tally(what) for what in ("ok", "failed", "slow", "throttled")]
         assert sums == tally, f"window {sums} instead of {tally}"
+        for field, what in ((4, "failed"), (5, "seen")):
+            bits = 0
+            for workers in stored.window[field::6]:
+                bits |= int(workers)
+            expected = sum(1 << worker for worker in self.circuit.workers(what))
+            assert bits == expected, f"workers {bits:b} instead of {expected:b}"
 
     def _compare_pin(self) -> None:
         mine, now = self.pin, self.pin.clock.now(self.wall)[0]
@@ -528,8 +561,7 @@ class Circuits(RuleBasedStateMachine):
         assert now >= seen
 
     def _published(self) -> list[tuple[str, ...]]:
-        entries = self.client.xrange(self.keys[2])
-        self.client.delete(self.keys[2])
+        entries = self.client.xrange(self.events)
         return [_event([x for pair in fields.items() for x in pair]) for _, fields in entries]
 
     def _assert_kept(self) -> None:

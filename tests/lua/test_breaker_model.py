@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 # MODEL_EXAMPLES=2500 compares more than 100,000 steps, and takes minutes.
-_EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "60"))
+_EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "40"))
 
 
 @pytest.mark.timeout(3600)

@@ -6,41 +6,63 @@
 
 -- @include lib/clock
 -- @include lib/layout
+-- @include lib/calm
+
+local function breaker_of()
 -- @include lib/breaker
 -- @include lib/report
 -- @include lib/pin
 -- @include lib/events
 -- @include lib/admission
+end
 
-local order, wall = numbers(ARGV[2]), now_us()
+local policy, order, wall = ARGV[1], numbers(ARGV[2]), now_us()
 local texts = redis.call("MGET", unpack(KEYS))
-local g = open_gate(ARGV[1], 1, texts[1], 2, texts[2], wall)
 
-local function done(...)
-  close_gate({ c = g.c, q = g.q, now = g.now, place = g.place, events = {} }, wall)
-  close_pin(g)
-  local share = slowed(g)
-  return cmsgpack.pack({ { ... }, g.events, g.generation, share and share[1] or 1 })
+local function answer(decided, events, generation, share)
+  return cmsgpack.pack({ decided, events, generation, share })
 end
 
 if order[1] == 1 then -- acquire: token, room, attempt, luck
   local token, room, attempt, luck = order[2], order[3], order[4], order[5]
-  local why, wait = ask_gate(g, attempt, luck)
-  if why ~= PASS or room == 0 then
-    return done(why, wait, 0)
+  if attempt == 1 then
+    local generation, earned, life = pass_calmly(policy, texts[1], texts[2], wall)
+    if generation then
+      if room == 1 and earned then
+        redis.call("SET", KEYS[2], earned, "PX", life / 1000)
+      end
+      return answer({ PASS, 0, 0 }, {}, generation, 1)
+    end
   end
-  pass_gate(g, token, attempt)
-  return done(PASS, 0, g.probe and 1 or 0)
-elseif order[1] == 2 then -- report: class, generation, token, worker, slow, asked, early, luck
-  local r = {
-    class = order[2], generation = order[3], token = order[4], worker = order[5],
-    slow = order[6] > 0, retry_after = order[7], early = order[8] > 0, kind = 4,
-  }
-  if not g.c then
-    g.c, g.now = open_circuit(texts[1], g.q, wall)
+  local breaker = breaker_of()
+  local g = breaker.at(1, texts, policy, wall)
+  local why, wait = breaker.ask(g, attempt, luck)
+  local granted = why == PASS and room == 1
+  if granted then
+    breaker.pass(g, token, attempt)
   end
-  report_to_pin(pin, g.q, pin_time, r, g.events)
-  local taken = take_report(g.c, g.q, g.now, r, order[9], g.events)
-  g.generation = g.c[C_GENERATION]
-  return done(taken)
+  local events, share = g.events, breaker.slowed(g)
+  breaker.close(g, wall)
+  breaker.close_pin(g)
+  local probe = granted and g.probe and 1 or 0
+  return answer({ why, wait, probe }, events, g.generation, share and share[1] or 1)
 end
+
+-- report: class, generation, token, worker, slow, asked, early, luck
+local r = {
+  class = order[2], generation = order[3], token = order[4], worker = order[5],
+  slow = order[6] > 0, retry_after = order[7], early = order[8] > 0, kind = 4,
+}
+if r.class == SUCCESS and not r.slow and not r.early then
+  local text, life = succeed_calmly(policy, texts[1], texts[2], wall, r.generation, r.worker)
+  if text then
+    redis.call("SET", KEYS[1], text, "PX", life / 1000)
+    return answer({ "counted" }, {}, r.generation, 1)
+  end
+end
+local breaker = breaker_of()
+local g = breaker.at(1, texts, policy, wall, true)
+local events = g.events
+local taken = breaker.tell(g, r, order[9], wall)
+local share = breaker.slowed(g)
+return answer({ taken }, events, g.generation, share and share[1] or 1)
