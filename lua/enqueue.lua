@@ -210,7 +210,36 @@ for i = 1, ask[LIMITS] do
     return answer("L", place, wall, wall, needs)
   end
 end
-join(id, digest, new, request, string.sub(names, DIGEST + ID + 1), q, m, wall)
+
+-- The first of a line closes what it is short of, as a pass would: whoever comes before the
+-- next pass stands behind it. Short of a limit of its tenant it closes nothing for others.
+local function close_behind_it()
+  line = open_line(id)
+  turn = line[LINE_RANK] == 0 and -1 or line[LINE_TAG] + m[BEHIND_POOL]
+  local i, first_of_tenant = CHARGES + ask[LIMITS], terms[11] + terms[12] + 1
+  for scope = scopes, 1, -1 do
+    i = i - policies[scope][COUNT]
+    local short = shortage(scope, ask, i, wall, refused or {})
+    if scope >= first_of_tenant and short then
+      return
+    elseif scope < first_of_tenant then
+      local closed, from = m, MODEL_CLOSED
+      if scope <= terms[11] then
+        closed, from = q, POOL_CLOSED
+      end
+      local blocked = needs_closed(scope, ask, i, closed, from, math.huge)
+      close_short(short or {}, closed, from, turn)
+      if short or blocked then
+        return
+      end
+    end
+  end
+end
+
+local name = string.sub(names, DIGEST + ID + 1)
+if join(id, digest, new, request, name, q, m, wall) and why == PASS and worst > 0 then
+  close_behind_it()
+end
 save_model(model, m)
 close_queue(q, keep)
 return answer("W", place, wall, new[DEADLINE], needs)

@@ -102,7 +102,7 @@ local function serve(breaker, q, chains, wall, most, grace, patience, room_again
       local behind = shut and needs_closed(scope, ask, from[k], shut, 1, math.huge)
       if short then
         for _, id in ipairs(short) do
-          close(scope, id, c.turn)
+          close(scope, id, c.rank == 0 and -1 or c.turn)
         end
       end
       if level == 3 then

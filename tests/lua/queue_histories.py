@@ -210,6 +210,8 @@ class Run:
         else:
             place = len(self.reference.members(line))
             self.reference.join(new, self.now)
+            if worst:
+                self.reference.shut(policy, new, self.now)
             assert reply.verdict is Verdict.WAITS, f"{reply.verdict}: it has to wait"
             assert reply.numbers[2:4] == store._numbers(
                 store.pack([place, len(self.reference.waiters)])
