@@ -284,11 +284,17 @@ def told_by(policy: Policy, report: Settle) -> Report:
     slow_after = seconds(policy.config.breaker.slow_ttft)
     return Report(
         first_token=report.phase == "first_token",
-        outcome_class=breaking.CLASSES[report.outcome],
-        kind=breaking.KINDS.index(report.outcome),
+        outcome_class=breaking.class_of(report),
+        kind=breaking.error_number(report),
         slow=report.ttft is not None and report.ttft >= slow_after,
         retry_after=int((report.retry_after or 0.0) * _MICRO),
-        used=charging.used(policy, report.usage, report.cost_usd, report.outcome),
+        used=charging.used(
+            policy,
+            report.usage,
+            report.cost_usd,
+            report.outcome,
+            None if report.cause is None else report.cause.refund,
+        ),
     )
 
 
