@@ -78,7 +78,7 @@ def variants(client: redis.Redis) -> dict[str, Make]:
 
     for chain in open_chains:  # held open by hand, for longer than this takes
         circuit, pin, events = chain.breaker_keys
-        order = [chain.breaker, struct.pack("<4d", 1, 1, 36e8, -1), "", "", ""]
+        order = [chain.breaker, struct.pack("<5d", 1, 1, 36e8, -1, 0), "", "", "", "none"]
         client.eval(load("override").text, 4, circuit, pin, "sg:{bench}:n", events, *order)
 
     def prototype_once(n: int) -> tuple[object, ...]:

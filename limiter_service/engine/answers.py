@@ -52,6 +52,11 @@ def granted(policy: Policy, request_id: str, lease: Sequence[float]) -> Granted:
     )
 
 
+def marks_of(lease: Sequence[float]) -> float:
+    """What a lease remembers of the breaker (lua/lib/lease)."""
+    return lease[_MARKS]
+
+
 def charged_by_meter(
     policy: Policy, levels: Sequence[Level], charges: Sequence[float]
 ) -> dict[str, float]:

@@ -104,10 +104,11 @@ def _error(number: int, time: float) -> BreakerError:
         digest=f"{digest - 1:08x}" if digest else None,
     )
 
+
 REASONS = (None, "open", "probing", "cooldown", "forced_open", "latched", "retry_budget")
 """Why the gate refuses, by its number."""
 
-_PROBE, _STATE, _RETRY, _TAKEN = 32, 128, 512, 1024  # marks of a lease (lua/lib/lease)
+_PROBE, _EARLY, _STATE, _RETRY, _TAKEN = 32, 64, 128, 512, 1024  # marks of a lease (lua/lib/lease)
 _TAKEN_FOR = ("counted", "counted", "voted", "stale", "late", "ignored")
 
 _STATES = (BreakerState.CLOSED, BreakerState.OPEN, BreakerState.HALF_OPEN)
@@ -185,6 +186,11 @@ def taken_for(marks: float) -> str:
     whose time was over), or `ignored`.
     """
     return _TAKEN_FOR[int(marks) // _TAKEN % 8]
+
+
+def is_early(marks: float) -> bool:
+    """Whether the first token of the call was reported."""
+    return bool(int(marks) & _EARLY)
 
 
 def is_probe(marks: float) -> bool:
@@ -399,9 +405,7 @@ def view(
             actor=note.actor if note else "",
             reason=note.reason if note else "",
         ),
-        last_errors=[
-            _error(number, time(at) or 0.0) for number, at in circuit.errors
-        ],
+        last_errors=[_error(number, time(at) or 0.0) for number, at in circuit.errors],
     )
 
 

@@ -491,9 +491,9 @@ class Circuits(RuleBasedStateMachine):
 
     def _order(self, mode: int, life: int, expected: int) -> str:
         self.token += 1
-        order = struct.pack("<4d", self.token, mode, life, expected)
+        order = struct.pack("<5d", self.token, mode, life, expected, 0)
         keys = [*self.keys[:2], self.note, self.keys[2]]
-        arguments = [self.policy, order, b"note", b"actor", b"why"]
+        arguments = [self.policy, order, b"note", b"actor", b"why", b"channel"]
         answer = self._call(self.loaded.override, keys, arguments)
         published = self._published()
         if answer[8:9] == b"G":
