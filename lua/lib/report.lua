@@ -88,7 +88,7 @@ end
 
 -- Count an outcome in a closed circuit, and open it where the window says so.
 local function count_outcome(c, q, now, r, luck, events)
-  local class, at = r.class, roll_window(c, now)
+  local class = r.class
   if class == QUOTA_OF_MODEL or class == REFUSED_OF_MODEL then
     local kind = latch_of(c, q, r)
     if kind and c[C_OVERRIDE] == 0 then
@@ -99,6 +99,7 @@ local function count_outcome(c, q, now, r, luck, events)
     end
     return
   end
+  local at = roll_window(c, now)
   if class == NEUTRAL or (class == SUCCESS and r.early) then
     return
   end
