@@ -1,12 +1,14 @@
 """/metrics: decisions of this replica, and circuits of the fleet."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from tests_support.calls import ask, refused
+from tests_support.service import http_client, in_process
 from tests_support.waiting import until
 
 from limiter_service.engine.tally import OTHER, Tally
@@ -168,3 +170,17 @@ def test_names_beyond_a_thousand_are_one():
         tally.granted(f"p/{i}")
     assert len(tally.decisions) == 1001
     assert tally.decisions[OTHER, "granted", "", ""] == 500
+
+
+async def test_metrics_are_read_without_a_store_too(tmp_path: Path):
+    """What this replica knows is all the more worth reading."""
+    config = tmp_path / "pools.yaml"
+    config.write_text(CONFIG)
+    async with (
+        in_process(f"unix://{tmp_path}/nobody", config) as app,
+        http_client(app) as client,
+    ):
+        await refused(client, "acquire", 503, "store_unavailable", resource="p/m", tokens=1)
+        value = await scrape(client)
+    assert value("decisions_total", code="store_unavailable") == 1
+    assert value("breaker_state") == 0
