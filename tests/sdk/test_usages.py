@@ -112,7 +112,7 @@ class Moody:
         {"usage": {"prompt_tokens": 10**13}},
         Moody(),
     ],
-    ids=repr,
+    ids=lambda result: type(result).__name__,
 )
 def test_what_says_nothing_is_not_guessed(result: object):
     """Then the reservation stays as it is."""
