@@ -8,6 +8,7 @@ import msgspec
 from client_sdk.errors import ServiceFault, SluicegateError, error_of
 from limiter_wire import (
     Acquire,
+    BreakerView,
     Checked,
     Granted,
     Operation,
@@ -17,6 +18,7 @@ from limiter_wire import (
     Renewed,
     Settle,
     Settled,
+    Stats,
     Usage,
     Waiting,
 )
@@ -34,6 +36,13 @@ _ANSWERS: dict[Operation, Any] = {
     Operation.RENEW: msgspec.msgpack.Decoder(Renewed).decode,
     Operation.CHECK: msgspec.msgpack.Decoder(Checked).decode,
 }
+
+
+_VIEWS: dict[type, Any] = {
+    BreakerView: msgspec.json.Decoder(BreakerView).decode,
+    Stats: msgspec.json.Decoder(Stats).decode,
+}
+_json_problem = msgspec.json.Decoder(Problem).decode
 
 
 class Op(msgspec.Struct):
@@ -129,6 +138,20 @@ def answer(of: Op, status: int, body: bytes | msgspec.Raw) -> Any | SluicegateEr
     except msgspec.MsgspecError as error:
         shown = bytes(body)[:80]
         return ServiceFault(f"status {status} with a body that is no answer: {shown!r} ({error})")
+
+
+def view(kind: type[T], status: int, body: bytes) -> T:
+    """What a route for reading has answered. Raises the exception for its refusal."""
+    try:
+        if status == _OK:
+            seen: T = _VIEWS[kind](body)
+            return seen
+        refusal = error_of(_json_problem(body), "look", None)
+    except msgspec.MsgspecError as error:
+        shown = body[:80]
+        message = f"status {status} with a body that is no answer: {shown!r} ({error})"
+        raise ServiceFault(message) from error
+    raise refusal
 
 
 def answers(ops: Sequence[Op], status: int, body: bytes) -> list[Any]:

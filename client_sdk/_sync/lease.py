@@ -8,8 +8,18 @@ from typing import Self
 
 from client_sdk._shell_sync import shielded
 from client_sdk.errors import SluicegateError
-from client_sdk.outcomes import report_of
-from limiter_wire import Granted, LimitState, Outcome, Provenance, Renewed, Settle, Settled, Usage
+from client_sdk.outcomes import cause_of, report_of
+from limiter_wire import (
+    Cause,
+    Granted,
+    LimitState,
+    Outcome,
+    Provenance,
+    Renewed,
+    Settle,
+    Settled,
+    Usage,
+)
 
 _log = logging.getLogger("sluicegate")
 
@@ -34,6 +44,7 @@ class SyncLease:
         self._usage: Usage | None = None
         self._cost_usd: float | None = None
         self._retry_after: float | None = None
+        self._cause: Cause | None = None
         self.settled: Settled | None = None
 
     @property
@@ -82,6 +93,11 @@ class SyncLease:
         )
         self._cost_usd = cost_usd
 
+    def report(self, usage: Usage | None) -> None:
+        """The same as `used`, for a usage that is at hand; None says nothing."""
+        if usage is not None:
+            self._usage = usage
+
     def settle(self, outcome: Outcome = Outcome.SUCCESS) -> Settled:
         """Replace the reservation by what `used` was told; without it the reservation stands.
 
@@ -94,6 +110,7 @@ class SyncLease:
             usage=self._usage,
             cost_usd=self._cost_usd,
             retry_after=self._retry_after,
+            cause=self._cause,
         )
         self.settled = self._settle(report)
         return self.settled
@@ -115,6 +132,7 @@ class SyncLease:
     ) -> None:
         if self.settled is None:
             outcome, self._retry_after = report_of(error)
+            self._cause = cause_of(error)
             shielded(self._settle_at_exit(outcome))
 
     def _settle_at_exit(self, outcome: Outcome) -> Settled | None:

@@ -13,6 +13,7 @@ from limiter_service.engine.answers import (
     denied,
     granted,
     lease_history,
+    marks_of,
     paused,
     scopes_of,
     settled,
@@ -29,8 +30,9 @@ from limiter_service.engine.lines import Lines
 from limiter_service.engine.passes import Passes
 from limiter_service.engine.policy import Policies, Policy, UnknownResource
 from limiter_service.engine.queueing import Queue
-from limiter_service.engine.refusals import refuse
+from limiter_service.engine.refusals import Refusal, refuse
 from limiter_service.engine.statistics import Observer
+from limiter_service.engine.tally import Tally
 from limiter_service.store.commands import NEVER, Claim, Commands, Reply, Report, Verdict
 from limiter_service.store.hints import Hints
 from limiter_service.store.keys import Keys
@@ -72,7 +74,7 @@ class Engine:
         hold_limit: float = 25.0,
     ) -> None:
         self._commands, self._prefix = commands, prefix
-        self.policies = policies
+        self.policies, self.tally = policies, Tally()
         self._expectation = Expectation()
         self._forecast = Forecast()
         self._calls = Calls(wall_us)
@@ -94,6 +96,16 @@ class Engine:
         A request that may wait is held for *hold* seconds (default: the hold limit), then it
         is told that it waits. When the task that holds it is cancelled, the place stays for 5 s.
         """
+        try:
+            answer = await self._acquire(request, hold)
+        except Refusal as refusal:
+            self.tally.refused(refusal.problem)
+            raise
+        if isinstance(answer, Granted):
+            self.tally.granted(request.resource)
+        return answer
+
+    async def _acquire(self, request: Acquire, hold: float | None) -> Granted | Waiting:
         policy = self._policy(request.resource, request.tenant)
         request_id = request.request_id or uuid.uuid4().hex
         ttl = policy.lease_ttl if request.ttl is None else request.ttl
@@ -181,8 +193,8 @@ class Engine:
             policy, lambda chain: self._commands.settle(chain, key, queue, tag, ref.nonce, told)
         )
         _refuse_dead_lease(reply, policy)
-        if reply.verdict is not Verdict.ALREADY and not told.first_token:
-            self._learn(policy, report, reply)
+        if reply.verdict is not Verdict.ALREADY:
+            self._note(policy, report, told, reply)
         if reply.verdict is Verdict.DONE_WHILE_OTHERS_WAIT:
             self.passes.room_again(policy)
         return settled(policy, reply)
@@ -235,6 +247,18 @@ class Engine:
             resources=list(await asyncio.gather(*(self.view(name, tenant) for name in names)))
         )
 
+    def _note(self, policy: Policy, report: Settle, told: Report, reply: Reply) -> None:
+        self.tally.reported(
+            policy.resource,
+            report.outcome,
+            breaking.Class(told.outcome_class),
+            marks_of(reply.numbers),
+            slow=told.slow,
+            early=told.first_token,
+        )
+        if not told.first_token:
+            self._learn(policy, report, reply)
+
     def _learn(self, policy: Policy, report: Settle, reply: Reply) -> None:
         if report.usage and report.outcome is Outcome.SUCCESS:
             self._expectation.learn(policy.resource, report.usage.output_tokens)
@@ -284,11 +308,17 @@ def told_by(policy: Policy, report: Settle) -> Report:
     slow_after = seconds(policy.config.breaker.slow_ttft)
     return Report(
         first_token=report.phase == "first_token",
-        outcome_class=breaking.CLASSES[report.outcome],
-        kind=breaking.KINDS.index(report.outcome),
+        outcome_class=breaking.class_of(report),
+        kind=breaking.error_number(report),
         slow=report.ttft is not None and report.ttft >= slow_after,
         retry_after=int((report.retry_after or 0.0) * _MICRO),
-        used=charging.used(policy, report.usage, report.cost_usd, report.outcome),
+        used=charging.used(
+            policy,
+            report.usage,
+            report.cost_usd,
+            report.outcome,
+            None if report.cause is None else report.cause.refund,
+        ),
     )
 
 

@@ -52,6 +52,11 @@ def granted(policy: Policy, request_id: str, lease: Sequence[float]) -> Granted:
     )
 
 
+def marks_of(lease: Sequence[float]) -> float:
+    """What a lease remembers of the breaker (lua/lib/lease)."""
+    return lease[_MARKS]
+
+
 def charged_by_meter(
     policy: Policy, levels: Sequence[Level], charges: Sequence[float]
 ) -> dict[str, float]:
@@ -118,7 +123,7 @@ def paused(policy: Policy, numbers: Sequence[float]) -> Refusal:
     config = policy.config.breaker
     # Nobody knows when an operator lets go: asking as seldom as after the longest opening.
     pause = seconds(config.max_open) if wait < 0 else wait / _MICRO
-    told = breaking.told(why, latch, policy.pool, wait / _MICRO)
+    told = breaking.told(why, latch, policy.resource, wait / _MICRO)
     return refuse(
         told.code, told.detail, resource=policy.resource, retry_after=pause, reason=told.reason
     )

@@ -34,6 +34,7 @@ _AFTER_A_FAILURE = 0.2
 _BUSY = 1.0
 _MOST_GRANTS = 64
 _MOST_CHAINS = 64
+_LOOK_NOW = -2.0  # an operator has changed a circuit (lua/override)
 _BACKUP = 0.03  # another replica has made a pass and will make the next one
 _KEPT_LONGER = 60.0
 _KEEP_UNKNOWN = 180_000
@@ -308,6 +309,9 @@ class Passes:
     def _hear(self, pool: Pool, message: bytes) -> None:
         """Another replica (or this one) has made a pass: who is served, when the next is due."""
         (due,) = struct.unpack_from("<d", message)
+        if due == _LOOK_NOW:
+            self.kick(pool)
+            return
         for at in range(8, len(message), 24):
             (holder,) = struct.unpack_from("<d", message, at)
             if holder == self.replica:

@@ -23,6 +23,15 @@ pools:
       dear: {limits: [{name: spend, meter: cost_usd, limit: 10, per: 366d}]}
     tenants:
       team: {limits: [{name: own, meter: tokens, limit: 500, per: 366d}]}
+  frail:
+    models: {m: {}, n: {}, o: {}}
+    breaker: {min_calls: 2, consecutive: 0, open: 300ms, jitter: 0, successes: 1, retry_floor: 1}
+  frugal:
+    models: {m: {}}
+    breaker: {retry_ratio: 0, retry_floor: 0}
+  unforgiving:
+    models: {m: {}}
+    breaker: {min_calls: 1, consecutive: 0, open: 60s, max_open: 60s, jitter: 0}
   nobody-waits:
     models: {m: {limits: [{meter: concurrency, limit: 1}]}}
     queue: {max_waiters: 0}
