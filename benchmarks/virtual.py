@@ -74,7 +74,7 @@ class _Hints:
 def replica(client: redis.Redis, config: str, observe: Observer = lambda _: None) -> Engine:
     """An engine over a server that is empty, for the pool POOL."""
     commands = Commands(_Store(client))  # type: ignore[arg-type]  # the methods that it needs
-    commands._scripts = scripts()
+    commands._scripts = scripts()  # noqa: SLF001  # with the clock of the loop
     loop = asyncio.get_running_loop()
     return Engine(
         commands,

@@ -94,7 +94,8 @@ class Engine:
         """Reserve budget on every limit of the chain, wait for it, or refuse.
 
         A request that may wait is held for *hold* seconds (default: the hold limit), then it
-        is told that it waits; meanwhile *tell* hears where it stands. When the task that holds it is cancelled, the place stays for 5 s.
+        is told that it waits; meanwhile *tell* hears where it stands. When the task that holds it
+        is cancelled, the place stays for 5 s.
         """
         policy = self._policy(request.resource, request.tenant)
         request_id = request.request_id or uuid.uuid4().hex

@@ -6,14 +6,15 @@ concurrency limit of c slots, each held for h, serves c / h. The raw forecast is
 all limits.
 
 It does not know who comes later and is served before. Lines that wait now go on asking: at
-most they use their whole share until the waiter's turn. So there are two raw forecasts, from
-the need that stands before the waiter now and from the most that it can become. The truth has
-its place between them or beyond (a tenant whose line is empty may come), but while traffic is
-steady it is one of them, stretched by one factor: the pace of a line, the median of actual
-over raw waits, of the line or, while it is new, of the resource. Whichever raw forecast has
-the steadier ratio for a line is used; at its pace it is `p50`. How far waits stray from that
-depends on how far the forecast looks, and hardly on the line: `p90` is their 90th percentile
-by horizon.
+most they use their whole share until the waiter's turn. So there are rival raw forecasts, from
+the need that stands before the waiter now, from the most that it can become, and from between.
+The truth may be beyond (a tenant whose line is empty may come), but while traffic is steady it
+is near one of them, stretched by one factor: the pace of a line, the median of actual over raw
+waits, of the line or, while it is new, of the resource. Whichever raw forecast has the
+steadiest ratio for a line is used; at its pace it is `p50`.
+
+How far waits stray from that depends on how far the forecast looks: `p90` is a percentile by
+horizon, which each line moves until one wait in ten is longer.
 
 What is learned is this replica's own: losing it costs accuracy, never a limit.
 """
@@ -25,7 +26,7 @@ from collections.abc import Sequence
 import msgspec
 
 from limiter_service.engine.levels import Level, left
-from limiter_service.engine.paces import Known, Paces, Recent
+from limiter_service.engine.paces import Bound, Known, Paces, Recent
 from limiter_service.engine.policy import Limit, Policy
 
 _MICRO = 1_000_000
@@ -40,19 +41,22 @@ _FEW = 8
 _MOST_LINES = 2000
 _PRIOR_PACE = (1.0, 1.0, 1.0)
 _PRIOR_SPREAD = (0.6, 0.8, 0.9, 1.0, 1.0, 1.0, 1.1, 1.2, 1.3, 1.6)
+_BLENDS = (0.0, 0.25, 0.5, 0.75, 1.0)
+"""Of the need now and the most that it can become."""
 _LEAST_PACE = _SHORTEST = 1e-3
 _HORIZONS = (0.2, 1.0, 4.0, 16.0, 64.0)
 UNKNOWN = -1.0
 
 
 class Prediction(msgspec.Struct, frozen=True):
-    """Seconds: the raw forecasts, from the need now and from the most that it can become; the
-    median and the 90th percentile after correction.
+    """Seconds: the raw forecasts, from the need now to the most that it can become; the median
+    and the 90th percentile after correction. `judged` is how many bounds of the line had been.
     """
 
-    raws: tuple[float, float]
+    raws: tuple[float, ...]
     p50: float
     p90: float
+    judged: int
 
 
 class Forecast:
@@ -62,8 +66,9 @@ class Forecast:
         self._most = most
         self._ratios: dict[tuple[str, int], tuple[float, float]] = {}
         self._held: dict[str, float] = {}
-        self._paces = Known(most, lambda: Paces(2, _PACE_OF, _PRIOR_PACE))
-        self._line_paces = Known(min(most, _MOST_LINES), lambda: Paces(2, _PACE_OF))
+        self._paces = Known(most, lambda: Paces(len(_BLENDS), _PACE_OF, _PRIOR_PACE))
+        self._line_paces = Known(min(most, _MOST_LINES), lambda: Paces(len(_BLENDS), _PACE_OF))
+        self._bounds = Known(min(most, _MOST_LINES), Bound)
         self._spreads = Known(most, lambda: Recent(_SPREAD_OF, _PRIOR_SPREAD))
 
     def learn_settle(
@@ -105,17 +110,19 @@ class Forecast:
         self._line_paces.at((policy.resource, policy.tenant, priority)).add(ratios)
         spread = self._spreads.at((policy.resource, _horizon(predicted.p50)))
         spread.add(actual / max(predicted.p50, _SHORTEST))
+        bound = self._bounds.at((policy.resource, policy.tenant, priority))
+        bound.learn(predicted.judged, held=actual <= predicted.p90)
 
     def allowed(
         self, policy: Policy, priority: int, max_wait: float, wall: float
     ) -> tuple[list[float], float]:
         """For each limit the need above its room that is served within *max_wait* seconds; and
-        whether that is the need now, 0, or the most that it can become, 1.
+        which need that is, from 0, the one now, to 1, the most that it can become.
         """
         paces = self._paces_of(policy, priority)
         most = max_wait / max(_LEAST_PACE, paces.pace())
         allowed = [self._allowed(policy, limit, most, wall) for limit in policy.limits]
-        return allowed, float(paces.best)
+        return allowed, _BLENDS[paces.best]
 
     def predict(
         self,
@@ -129,11 +136,14 @@ class Forecast:
         """The wait of a request for *amounts* that has *needs* ahead of it, now and at most;
         *wait_us* is what the limits themselves say, for limits whose speed nobody knows.
         """
-        now, most = (self._raw(policy, each, amounts, levels, wait_us) for each in needs)
+        raws = tuple(
+            self._raw(policy, _between(needs, blend), amounts, levels, wait_us) for blend in _BLENDS
+        )
         paces = self._paces_of(policy, priority)
-        p50 = (now, most)[paces.best] * max(_LEAST_PACE, paces.pace())
+        p50 = raws[paces.best] * max(_LEAST_PACE, paces.pace())
         spread = self._spreads.of((policy.resource, _horizon(p50)))
-        return Prediction((now, most), p50, p50 * max(1.0, spread.quantile(0.9)))
+        bound = self._bounds.of((policy.resource, policy.tenant, priority))
+        return Prediction(raws, p50, p50 * max(1.0, bound.of(spread)), bound.judged)
 
     def _raw(
         self,
@@ -191,6 +201,10 @@ class Forecast:
             return limit.capacity * (1 + after // period) / self._ratio(policy, limit)
         speed = self._speed(policy, limit)
         return UNKNOWN if speed is None else speed * max_wait * _MICRO
+
+
+def _between(needs: tuple[Sequence[float], Sequence[float]], blend: float) -> list[float]:
+    return [now + blend * (most - now) for now, most in zip(*needs, strict=True)]
 
 
 def _horizon(wait: float) -> int:

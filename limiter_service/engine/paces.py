@@ -31,10 +31,37 @@ class Recent:
         return self._ordered[min(len(self._ordered) - 1, int(q * len(self._ordered)))]
 
     def scatter(self) -> float:
-        """The median distance from the median, as a part of it."""
+        """How far the middle half reaches, as a part of the median."""
         middle = self.quantile(0.5)
-        distances = sorted(abs(value - middle) for value in self._ordered)
-        return distances[len(distances) // 2] / middle if middle else 0.0
+        return (self.quantile(0.75) - self.quantile(0.25)) / middle if middle else 0.0
+
+
+class Bound:
+    """What nine of ten values do not exceed, also while they change.
+
+    The 90th percentile of recent values lags behind, and so fails more often than one time in
+    ten. Hence the level that is asked for is moved: up by each failure, down a ninth of that by
+    each success, so that failures are one in ten in the long run whatever the values do
+    (adaptive conformal inference: I. Gibbs, E. Candes, NeurIPS 2021). The more bounds are out
+    before the first of them is judged, the less each may move it: otherwise it swings.
+    """
+
+    HELD, STEP, SOON = 0.9, 0.01, 10
+
+    def __init__(self) -> None:
+        self._level = self.HELD
+        self.judged = 0
+
+    def learn(self, since: int, *, held: bool) -> None:
+        """Take in whether a bound held, given when *since* were judged."""
+        step = self.STEP / (1 + (self.judged - since) / self.SOON)
+        self.judged += 1
+        self._level = min(1.5, max(0.5, self._level + step * (self.HELD - held)))
+
+    def of(self, values: Recent) -> float:
+        """The bound, from values like those to come; beyond their largest when it has to be."""
+        beyond = max(0.0, self._level - 1)
+        return values.quantile(min(1.0, self._level)) * (1 + beyond)
 
 
 class Paces:

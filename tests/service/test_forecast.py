@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from limiter_service.config import parse
 from limiter_service.engine.forecast import Forecast, Prediction
 from limiter_service.engine.levels import Level
-from limiter_service.engine.paces import Known, Paces, Recent
+from limiter_service.engine.paces import Bound, Known, Paces, Recent
 from limiter_service.engine.policy import Policies, Policy
 
 VALUES = st.lists(st.floats(0.01, 100.0), min_size=1, max_size=60)
@@ -51,7 +51,7 @@ def test_a_request_that_fits_does_not_wait() -> None:
     """Room for everybody before it and for itself."""
     forecast, chain = Forecast(), policy()
     fits = forecast.predict(chain, 5, ([100], [100]), [100.0], levels(chain, 1000.0), 0.0)
-    assert fits == Prediction((0.0, 0.0), 0.0, 0.0)
+    assert (fits.p50, fits.p90) == (0.0, 0.0)
 
 
 def test_what_settles_give_back_makes_waits_shorter() -> None:
@@ -121,6 +121,31 @@ def test_nine_of_ten_waits_are_not_longer_than_p90() -> None:
         held.append(waited <= predicted.p90)
         forecast.learn_wait(chain, 5, predicted, waited)
     assert 0.88 <= sum(held[500:]) / 1500 <= 0.92
+
+
+def test_p90_keeps_its_promise_while_waits_change() -> None:
+    """Ratios that grow and shrink by turns, faster than a percentile of the last ones follows."""
+    chance, recent, bound = random.Random(3), Recent(512), Bound()
+    held, lagging = [], []
+    for number in range(6000):
+        value = chance.lognormvariate(0.4 if number // 300 % 2 else 0.0, 0.1)
+        if number > 100:
+            held.append(value <= bound.of(recent))
+            lagging.append(value <= recent.quantile(0.9))
+            bound.learn(bound.judged, held=held[-1])
+        recent.add(value)
+    assert 0.88 <= sum(held) / len(held) <= 0.92
+    assert not 0.88 <= sum(lagging) / len(lagging) <= 0.92
+
+
+def test_bounds_that_are_judged_late_move_it_less() -> None:
+    """A crowd that waits at once fails at once, and says the same thing only once."""
+    prompt, late, values = Bound(), Bound(), Recent(100, [n / 100 for n in range(100)])
+    for _ in range(5):
+        prompt.learn(prompt.judged, held=False)
+    for _ in range(5):
+        late.learn(late.judged - 200, held=False)
+    assert 0.9 <= late.of(values) < prompt.of(values)
 
 
 def test_a_wait_in_vain_counts_when_it_was_longer_than_predicted() -> None:
