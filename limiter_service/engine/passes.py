@@ -32,7 +32,14 @@ from limiter_service.store.commands import (
 )
 from limiter_service.store.errors import StoreError
 from limiter_service.store.hints import Hints
-from limiter_service.store.keys import Key, Keys, chain_id, request_digest, tenant_id
+from limiter_service.store.keys import (
+    Key,
+    Keys,
+    chain_id,
+    model_id,
+    request_digest,
+    tenant_id,
+)
 
 GRACE = 5.0
 """Seconds that a place is kept for a caller out of sight, and a grant for one that does not ask."""
@@ -61,12 +68,20 @@ def keep_ms(policy: Policy) -> int:
     return int((seconds(policy.config.queue.max_wait) + _KEPT_LONGER) * 1000)
 
 
+class Place:
+    """A caller that this replica holds. `deadline` is in loop time."""
+
+    def __init__(self, model: bytes, deadline: float) -> None:
+        self.model, self.deadline = model, deadline
+        self.told = asyncio.Event()
+
+
 class Pool:
     """What this replica knows of one pool's queue."""
 
     def __init__(self, name: str, prefix: str) -> None:
         self.name, self.keys = name, QueueKeys.of(Keys(name, prefix))
-        self.places: dict[bytes, set[asyncio.Event]] = {}
+        self.places: dict[bytes, set[Place]] = {}
         self.chains: dict[bytes, tuple[str, str]] = {}
         self.room: set[bytes] = set()
         self.wake = asyncio.Event()
@@ -86,21 +101,28 @@ class Pool:
         self.chains[name] = resource, tenant
 
     @contextlib.contextmanager
-    def place(self, digest: bytes) -> Iterator[asyncio.Event]:
+    def place(self, digest: bytes, model: str, deadline: float) -> Iterator[asyncio.Event]:
         """An event that is set when the callers behind a request should ask again."""
-        told = asyncio.Event()
-        self.places.setdefault(digest, set()).add(told)
+        place = Place(model_id(model), deadline)
+        self.places.setdefault(digest, set()).add(place)
         try:
-            yield told
+            yield place.told
         finally:
-            self.places[digest].discard(told)
+            self.places[digest].discard(place)
             if not self.places[digest]:
                 del self.places[digest]
 
     def tell(self, digest: bytes) -> None:
         """Let the callers behind a request ask again."""
-        for event in self.places.get(digest, ()):
-            event.set()
+        for place in self.places.get(digest, ()):
+            place.told.set()
+
+    def tell_impatient(self, model: bytes, until: float) -> None:
+        """The same for those of a model who may not wait *until* then."""
+        for places in self.places.values():
+            for place in places:
+                if place.model == model and place.deadline < until:
+                    place.told.set()
 
 
 class Passes:
@@ -251,6 +273,8 @@ class Passes:
                 pool.tell(digest)
         for digest in served.again:
             pool.tell(digest)
+        for model, pause in served.paused:
+            pool.tell_impatient(model, now + pause / _MICRO)
         for names in served.missing:
             resource, _, tenant = names.decode().partition("\0")
             pool.know(resource, tenant)

@@ -112,7 +112,9 @@ class Queue:
         held_for = min(self._hold_limit, math.inf if hold is None else hold)
         held = held_for > 0 and patience > 0
         wish = _Wish(policy, request, request_id, claim, now + patience, now + held_for, held)
-        with self._passes.pool(policy.pool).place(request_digest(policy.tenant, request_id)) as at:
+        digest = request_digest(policy.tenant, request_id)
+        pool = self._passes.pool(policy.pool)
+        with pool.place(digest, policy.model, wish.deadline) as at:
             try:
                 return await self._wait(wish, at, current, tell)
             except asyncio.CancelledError:

@@ -1,5 +1,6 @@
 """One typed method per script: values in, an answer out."""
 
+import struct
 import sys
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
@@ -160,7 +161,9 @@ class SweepTerms(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Served(msgspec.Struct, frozen=True, kw_only=True):
-    """What a pass did. `due` is the time until the next one makes sense, None if unknown."""
+    """What a pass did. `due` is the time until the next one makes sense, None if unknown;
+    `paused` are models whose circuits are waited for, and how long.
+    """
 
     due: float | None
     more: bool
@@ -170,6 +173,7 @@ class Served(msgspec.Struct, frozen=True, kw_only=True):
     again: Sequence[bytes]
     missing: Sequence[bytes]
     overdue: Sequence[tuple[bytes, bytes]]
+    paused: Sequence[tuple[bytes, float]]
 
 
 class Line(msgspec.Struct, frozen=True, kw_only=True):
@@ -182,6 +186,7 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _DIGEST = 16
+_MODEL_AND_TIME = struct.Struct("<8sd")
 
 
 class Commands:
@@ -330,6 +335,7 @@ class Commands:
             again=_digests(answer[2]),
             missing=answer[3],
             overdue=[(item[:_DIGEST], item[_DIGEST:]) for item in answer[4]],
+            paused=list(_MODEL_AND_TIME.iter_unpack(answer[5])),
         )
 
     async def sweep(

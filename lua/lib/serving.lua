@@ -10,7 +10,8 @@
 local MOST_VISITS, MOST_MISSING, MOST_WOKEN = 512, 32, 128
 
 local function serve(breaker, q, chains, wall, most, grace, patience, room_again)
-  local pass = { q = q, granted = 0, due = -1, more = false, missing = {}, again = {}, said = "" }
+  local pass = { q = q, granted = 0, due = -1, more = false, missing = {}, again = {} }
+  pass.said, pass.paused = "", ""
   local models, fronts, closed, touched, skipped = {}, {}, {}, {}, {}
   local in_sight = sight(wall, grace)
 
@@ -193,6 +194,7 @@ local function serve(breaker, q, chains, wall, most, grace, patience, room_again
         return look_again(c.model)
       end
       sooner(pause)
+      pass.paused = pass.paused .. c.model .. struct.pack("<d", pause)
       fronts[c.model] = nil
       return true
     end
