@@ -1,6 +1,6 @@
 """Operations as bytes, answers as values or exceptions. Pure."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -26,7 +26,7 @@ from limiter_wire import (
 T = TypeVar("T")
 Request = Acquire | Settle | Renew
 
-_OK, _ACCEPTED = 200, 202
+NEWS, _OK, _ACCEPTED = 102, 200, 202
 _encode = msgspec.msgpack.Encoder().encode
 _waiting = msgspec.msgpack.Decoder(Waiting).decode
 _problem = msgspec.msgpack.Decoder(Problem).decode
@@ -46,12 +46,15 @@ _json_problem = msgspec.json.Decoder(Problem).decode
 
 
 class Op(msgspec.Struct):
-    """One operation. `waits` is how many seconds longer than others it may take."""
+    """One operation. `waits` is how many seconds longer than others it may take; *news* hears
+    on a channel where it stands meanwhile.
+    """
 
     operation: Operation
     fields: dict[str, object]
     request_id: str | None
     waits: float
+    news: Callable[[Waiting], None] | None = None
     _body: bytes = b""
 
     @property
@@ -68,7 +71,10 @@ class Op(msgspec.Struct):
 
     def frame(self, name: int) -> bytes:
         """The operation on a channel, under the id *name*."""
-        return _encode({"id": name, **self.fields})
+        if self.news is None:
+            return _encode({"id": name, **self.fields})
+        held = {field: value for field, value in self.fields.items() if field != "hold"}
+        return _encode({"id": name, "news": True, **held})
 
 
 class _Result(msgspec.Struct, frozen=True):
@@ -132,7 +138,7 @@ def answer(of: Op, status: int, body: bytes | msgspec.Raw) -> Any | SluicegateEr
     try:
         if status == _OK:
             return _ANSWERS[of.operation](body)
-        if status == _ACCEPTED:
+        if status in {NEWS, _ACCEPTED}:
             return _waiting(body)
         return error_of(_problem(body), of.operation, of.request_id)
     except msgspec.MsgspecError as error:

@@ -36,6 +36,7 @@ from limiter_wire import (
     Settled,
     Stats,
     Usage,
+    Waiting,
 )
 
 P = ParamSpec("P")
@@ -108,11 +109,12 @@ class Limiter:
         """Reserve budget: `async with` settles on exit, `await` leaves that to you.
 
         Give `tokens`, or `input_tokens` with `max_output_tokens`. `max_wait` and `ttl` are
-        seconds. While the request waits its turn, `on_wait` is told where it stands, every 2
-        seconds. Raises RateLimited when there is no room and `max_wait` is 0, WaitTooLong
-        when the predicted wait is longer than `max_wait`, WaitTimeout when it was, QueueFull,
-        BreakerOpen when the resource is down for longer than `max_wait`, NeverFits,
-        UnknownResource, InvalidRequest, RequestConflict, ServiceUnavailable.
+        seconds. While the request waits its turn, `on_wait` is told where it stands: at once, and
+        when that has changed, each second at most. Raises RateLimited when there is no room and
+        `max_wait` is 0, WaitTooLong when the predicted wait is longer than `max_wait`,
+        WaitTimeout when it was, QueueFull, BreakerOpen when the resource is down for longer than
+        `max_wait`, NeverFits, UnknownResource, InvalidRequest, RequestConflict,
+        ServiceUnavailable.
         """
         request = Acquire(
             resource=resource,
@@ -311,13 +313,14 @@ class Limiter:
         """Ask until there is a grant: the queue keeps the place between two questions."""
         self._refuse_known(request)
         deadline = time.monotonic() + request.max_wait
-        hold = None if on_wait is None else 0.0
+        hold = None if on_wait is None else 0.0  # over HTTP; a channel brings news meanwhile
+        news = None if on_wait is None else lambda waiting: on_wait(progress_of(waiting))
         asked = request if hold is None else replace(request, hold=hold)
         lost_since: float | None = None
         while True:
             began = time.monotonic()
             try:
-                answer = await self._send(Operation.ACQUIRE, asked, asked.max_wait)
+                answer = await self._send(Operation.ACQUIRE, asked, asked.max_wait, news)
             except ServiceUnavailable:
                 lost_since = lost_since or began
                 left = deadline - time.monotonic()
@@ -351,8 +354,15 @@ class Limiter:
         except SluicegateError:
             return  # it was not waiting any more, or its place and its lease end by themselves
 
-    async def _send(self, operation: Operation, request: _codec.Request, waits: float = 0.0) -> Any:
+    async def _send(
+        self,
+        operation: Operation,
+        request: _codec.Request,
+        waits: float = 0.0,
+        news: Callable[[Waiting], None] | None = None,
+    ) -> Any:
         op = _codec.op(operation, request, waits)
+        op.news = news
         try:
             return await self._exchange.send(op)
         except ServiceUnavailable as error:

@@ -29,7 +29,7 @@ from limiter_service.engine.levels import read, states
 from limiter_service.engine.lines import Lines
 from limiter_service.engine.passes import Passes
 from limiter_service.engine.policy import Policies, Policy, UnknownResource
-from limiter_service.engine.queueing import Queue
+from limiter_service.engine.queueing import Queue, Tell
 from limiter_service.engine.refusals import Refusal, refuse
 from limiter_service.engine.statistics import Observer
 from limiter_service.engine.tally import Tally
@@ -90,14 +90,17 @@ class Engine:
             hold_limit=hold_limit,
         )
 
-    async def acquire(self, request: Acquire, hold: float | None = None) -> Granted | Waiting:
+    async def acquire(
+        self, request: Acquire, hold: float | None = None, tell: Tell | None = None
+    ) -> Granted | Waiting:
         """Reserve budget on every limit of the chain, wait for it, or refuse.
 
         A request that may wait is held for *hold* seconds (default: the hold limit), then it
-        is told that it waits. When the task that holds it is cancelled, the place stays for 5 s.
+        is told that it waits; meanwhile *tell* hears where it stands. When the task that holds it
+        is cancelled, the place stays for 5 s.
         """
         try:
-            answer = await self._acquire(request, hold)
+            answer = await self._acquire(request, hold, tell)
         except Refusal as refusal:
             self.tally.refused(refusal.problem)
             raise
@@ -105,7 +108,9 @@ class Engine:
             self.tally.granted(request.resource)
         return answer
 
-    async def _acquire(self, request: Acquire, hold: float | None) -> Granted | Waiting:
+    async def _acquire(
+        self, request: Acquire, hold: float | None, tell: Tell | None
+    ) -> Granted | Waiting:
         policy = self._policy(request.resource, request.tenant)
         request_id = request.request_id or uuid.uuid4().hex
         ttl = policy.lease_ttl if request.ttl is None else request.ttl
@@ -126,7 +131,7 @@ class Engine:
             policy = self._policy(request.resource, request.tenant)
             return policy, self._amounts(policy, request)
 
-        return await self._queue.take(policy, request, request_id, claim, hold, current)
+        return await self._queue.take(policy, request, request_id, claim, hold, current, tell)
 
     async def _take(
         self, policy: Policy, request: Acquire, request_id: str, claim: Claim

@@ -130,7 +130,9 @@ def paused(policy: Policy, numbers: Sequence[float]) -> Refusal:
 
 
 class Standing(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a request stands in the queue, or would stand; times in microseconds."""
+    """Where a request stands in the queue, or would stand; times in microseconds. `most` is the
+    need before it when the lines that wait now go on using their share.
+    """
 
     limit: Limit | None
     wait: float
@@ -138,13 +140,14 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     waiters: int
     began: float
     needs: Sequence[float]
+    most: Sequence[float]
     levels: Sequence[Level]
 
 
 def standing(policy: Policy, numbers: Sequence[float]) -> Standing:
     """What enqueue says beside its verdict."""
     count = len(policy.limits)
-    levels, _ = read(numbers, _NEEDS + count, count)
+    levels, end = read(numbers, _NEEDS + count, count)
     worst = int(numbers[0])
     return Standing(
         limit=policy.limits[worst - 1] if worst else None,
@@ -153,6 +156,7 @@ def standing(policy: Policy, numbers: Sequence[float]) -> Standing:
         waiters=int(numbers[_WAITERS]),
         began=numbers[_BEGAN],
         needs=numbers[_NEEDS : _NEEDS + count],
+        most=numbers[end : end + count],
         levels=levels,
     )
 

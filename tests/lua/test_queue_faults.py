@@ -26,7 +26,7 @@ FAULTS = {
     "who asks again too late has not been there": ("lib/serving", 'redis.call("ZADD", grants, wall + patience, digest .. struct.pack("<d", t[HOLDER]))\n      end', "end"),
     "who is late is told so for ever": ("enqueue", 'redis.call("ZREM", grants, digest .. struct.pack("<d", t[HOLDER]))', ""),
     "a vanished caller is granted": ("lib/serving", "if not in_sight(t) or wall >= t[DEADLINE] then", "if wall >= t[DEADLINE] then"),
-    "a replica lives for ever": ("lib/serving", 'text and wall - struct.unpack("<d", text) <= grace or false', "text and true or false"),
+    "a replica lives for ever": ("lib/waiting", 'text and wall - struct.unpack("<d", text) <= grace or false', "text and true or false"),
     "a caller that was let go keeps its replica": ("cancel", "t[HOLDER], t[SEEN] = 0, wall", "t[SEEN] = wall"),
     "a short waiter closes nothing": ("lib/serving", "close(scope, id, c.rank == 0 and -1 or c.turn)", "id = id"),
     "who spends a reserved share closes nothing to those before it": ("lib/serving", "c.rank == 0 and -1 or c.turn", "c.turn"),
@@ -56,6 +56,9 @@ FAULTS = {
     "a waiter that can never fit stays": ("lib/serving", "if wait == NEVER then\n        return nil", "if wait == NEVER then\n        return false"),
     "waiters by another policy are served by it": ("lib/serving", "elseif chain.shape ~= t[SHAPE] then", "elseif false then"),
     "the time of the next pass is that of the last waiter": ("lib/serving", "if pass.due < 0 or due < pass.due then", "if due > pass.due then"),
+    "who is out of sight is not swept": ("sweep", "if not in_sight(t) then", "if false then"),
+    "a sweep ends with its first part": ("sweep", 'from = #places == head[3] and places[#places] or ""', 'from = ""'),
+    "a swept caller costs those behind it its turn": ("sweep", "string.sub(id, 1, 8), q), wall)", "string.sub(id, 1, 8), q), wall, true)"),
     "an empty queue stays": ("lib/waiting", 'redis.call("UNLINK", queue, order, front, asleep, grants, book, tickets)', "keep = keep"),
 }  # fmt: skip
 
