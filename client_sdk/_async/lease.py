@@ -33,6 +33,9 @@ class Lease:
         self._usage: Usage | None = None
         self._cost_usd: float | None = None
         self._retry_after: float | None = None
+        self._latency: float | None = None
+        self._ttft: float | None = None
+        self._headers: dict[str, str] | None = None
         self.settled: Settled | None = None
 
     @property
@@ -81,6 +84,29 @@ class Lease:
         )
         self._cost_usd = cost_usd
 
+    def account(self, usage: Usage) -> None:
+        """Remember *usage* as it is, as `used` does."""
+        self._usage = usage
+
+    def observed(
+        self,
+        *,
+        latency: float | None = None,
+        ttft: float | None = None,
+        retry_after: float | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        """Remember how the call went, for the settle: the seconds that it took and those to its
+        first token, what the provider asked to wait, and its headers about limits.
+        """
+        self._latency, self._ttft = latency, ttft
+        self._retry_after, self._headers = retry_after, headers
+
+    async def answering(self, ttft: float | None = None) -> Settled:
+        """Say that the provider answers, before the call is over; the lease stays open."""
+        report = Settle(lease=self.id, outcome=Outcome.SUCCESS, ttft=ttft, phase="first_token")
+        return await self._settle(report)
+
     async def settle(self, outcome: Outcome = Outcome.SUCCESS) -> Settled:
         """Replace the reservation by what `used` was told; without it the reservation stands.
 
@@ -92,7 +118,10 @@ class Lease:
             outcome=outcome,
             usage=self._usage,
             cost_usd=self._cost_usd,
+            latency=self._latency,
+            ttft=self._ttft,
             retry_after=self._retry_after,
+            headers=self._headers,
         )
         self.settled = await self._settle(report)
         return self.settled
@@ -113,7 +142,8 @@ class Lease:
         trace: TracebackType | None,
     ) -> None:
         if self.settled is None:
-            outcome, self._retry_after = report_of(error)
+            outcome, asked = report_of(error)
+            self._retry_after = self._retry_after if asked is None else asked
             await shielded(self._settle_at_exit(outcome))
 
     async def _settle_at_exit(self, outcome: Outcome) -> Settled | None:
