@@ -13,7 +13,7 @@ from client_sdk._sync.llm_stream import SyncResponseStream
 from client_sdk._provider_http import sync_client
 from client_sdk.estimate import Estimator
 from client_sdk.llm import recovering
-from client_sdk.llm.endpoints import ENDPOINTS, Target, target
+from client_sdk.llm.endpoints import Target, provider_in, target
 from client_sdk.llm.figures import ClientStatistics, Figures
 from client_sdk.llm.options import Message, Tool, sorted_options
 from client_sdk.llm.plans import Plan
@@ -21,7 +21,6 @@ from client_sdk.llm.recovering import Recovery
 from client_sdk.llm.results import Response
 from client_sdk.llm.retrying import RetryBudget, RetryPolicy
 from client_sdk.streaming import StreamTimeouts
-from limiter_wire.providers import known_provider
 
 
 class SyncLLMClient:
@@ -174,9 +173,7 @@ class SyncLLMClient:
         """The target of a fallback."""
         if isinstance(other, SyncLLMClient):
             return other._target  # noqa: SLF001  # of the same class
-        first, slash, _ = other.partition("/")
-        name = known_provider(first) if slash else None
-        if name is not None and name in ENDPOINTS and name != self._target.provider:
+        if provider_in(other) not in {None, self._target.provider}:
             return target(other)
         pool = self._target.resource.partition("/")[0]
         model = other.removeprefix(f"{self._target.provider}/")
