@@ -37,7 +37,7 @@ class LLMClient:
         resource: str | None = None,
         timeouts: StreamTimeouts = StreamTimeouts(),  # noqa: B008  # frozen
         retry: RetryPolicy = RetryPolicy(),  # noqa: B008  # frozen
-        recovery: Recovery = "none",
+        recovery: Recovery | Sequence[Recovery] = "none",
         fallbacks: "Sequence[str | LLMClient]" = (),
         http_client: Any = None,
     ) -> None:
@@ -45,7 +45,8 @@ class LLMClient:
         environment unless it is given (`OPENAI_API_KEY` and so on).
 
         *resource* is what the limiter knows the model as: by default `provider/model`.
-        *recovery* is what happens when an answer breaks behind its first content. *fallbacks*
+        *recovery* is what happens when an answer breaks behind its first content: `restart`,
+        `continue` or `resume`, or several of them in the order of preference. *fallbacks*
         are models of the same endpoint, `provider/model` of another, or other clients.
         *http_client* is one of `httpx` or `httpx2`, which stays yours to close.
         """
@@ -57,13 +58,12 @@ class LLMClient:
             api_key=api_key,
             resource=resource,
         )
-        recovering.check(recovery, self._target.endpoint)
+        self._recovery = recovering.ways(recovery, self._target.endpoint)
         others = [
             self._other(each, base_url=base_url, api=api, api_key=api_key) for each in fallbacks
         ]
         self._targets = (self._target, *others)
         self._limiter, self._timeouts, self._retry = limiter, timeouts, retry
-        self._recovery = recovery
         self._given, self._own = http_client, None
         self._figures, self._estimator = Figures(), Estimator()
         self._budget = RetryBudget(retry)

@@ -156,15 +156,16 @@ class Attempt:
         if not self._over:
             failure = classify(self.provider, status=self.status, headers=self.headers, body=body)
             self._failure = failure
-            self.stream.fail(
-                ProviderFault(
-                    status=failure.status,
-                    code=failure.code or None,
-                    message=failure.message,
-                    retry_after=failure.retry_after,
-                ),
-                self._clock(),
+            fault = ProviderFault(
+                status=failure.status,
+                code=failure.code or None,
+                message=failure.message,
+                retry_after=failure.retry_after,
             )
+            if self.committed:  # the rest of an answer was asked for, and is not to be had now
+                self.stream.interrupt(self._clock())
+            else:
+                self.stream.fail(fault, self._clock())
         self.close()
 
     def fail(self, error: BaseException) -> None:

@@ -10,7 +10,6 @@ import random
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import httpx
 import msgspec
@@ -29,7 +28,7 @@ from client_sdk.llm.endpoints import Target
 from client_sdk.llm.figures import Figures
 from client_sdk.llm.plans import Plan, timeouts_left
 from client_sdk.llm.results import Response, Restarted, response_of
-from client_sdk.llm.retrying import RetryBudget, pause_before, worth_another
+from client_sdk.llm.retrying import RetryBudget, pause_before, pause_to_take_up, worth_another
 from client_sdk.streaming import StreamAccumulator, StreamChunk, StreamOutcome
 from limiter_wire import Meter, Outcome, Usage
 
@@ -75,7 +74,7 @@ class Call:
         self._cut: StreamAccumulator | None = None  # a stream that goes on in the next request
         self._pull: Callable[[], bytes] | None = None
         self._messages = plan.messages
-        self._options = recovering.prepared(plan.recovery if plan.stream else "none", plan.options)
+        self._options = recovering.prepared(plan.recovery if plan.stream else (), plan.options)
         self._before: list[tuple[str, str, Usage]] = []
         self._discarded = ""
         self._seam: recovering.Seam | None = None
@@ -441,22 +440,23 @@ class Call:
     def _take_up(self, attempt: Attempt, error: CallFailed) -> None:
         """Content was delivered: take the answer up as the client was told to, or say so."""
         plan, failure, stream = self._plan, attempt.failure, attempt.stream
-        how = plan.recovery
-        can = {
-            "resume": recovering.resumable(stream),
-            "continue": recovering.continuable(stream),
-            "restart": True,
-        }.get(how, False)
+        how = recovering.way(
+            plan.recovery,
+            self._target.endpoint,
+            stream,
+            transient=failure is not None and failure.retryable,
+        )
         pause = None
-        if can and failure is not None and failure.retryable:
-            pause = pause_before(
-                msgspec.structs.replace(plan.retry, attempts=plan.retry.recoveries + 1),
-                msgspec.structs.replace(failure, retry=_always()),
-                self._recoveries + 1,
-                self._tools.chance,
-            )
+        if how is not None and failure is not None:
+            done = self._recoveries + 1
+            pause = pause_to_take_up(plan.retry, failure, done, self._tools.chance)
         now = self._tools.clock()
-        if pause is None or not self._in_time(pause) or not self._tools.budget.take(now):
+        if (
+            how is None
+            or pause is None
+            or not self._in_time(pause)
+            or not self._tools.budget.take(now)
+        ):
             self._give_up(attempt, error)
             return
         self._recoveries += 1
@@ -475,6 +475,7 @@ class Call:
         """Make the next request one that goes on, or begins again, after this one."""
         stream, endpoint = attempt.stream, self._target.endpoint
         self._tries += 1
+        self._cut = None
         if how == "restart":
             self._discarded, self._seam = stream.text, None
             self._ready.append(Restarted(discarded=stream.text, reason=stream.outcome))
@@ -550,12 +551,6 @@ def _of_slots(refusal: RateLimited) -> bool:
     """Whether the limit that refused counts calls at once."""
     meters = {limit.name: limit.meter for limit in refusal.limits}
     return refusal.limit is not None and meters.get(refusal.limit) is Meter.CONCURRENCY
-
-
-def _always() -> Any:
-    from limiter_wire.providers import Retry  # noqa: PLC0415  # loaded when a call fails
-
-    return Retry.YES
 
 
 def _quietly(lease: SyncLease) -> SyncLease:

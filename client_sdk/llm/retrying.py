@@ -98,12 +98,27 @@ def pause_before(
     policy: RetryPolicy, failure: "Failure", attempt: int, chance: random.Random
 ) -> float | None:
     """The seconds before the attempt that follows number *attempt*; None: not again here."""
-    from limiter_wire.providers import Backoff, Retry  # noqa: PLC0415  # loaded when a call fails
+    from limiter_wire.providers import Retry  # noqa: PLC0415  # loaded when a call fails
 
     if not failure.retryable or attempt >= policy.attempts:
         return None
     if failure.retry is Retry.ONCE and attempt > 1:
         return None
+    return _pause(policy, failure, attempt, chance)
+
+
+def pause_to_take_up(
+    policy: RetryPolicy, failure: "Failure", recovery: int, chance: random.Random
+) -> float | None:
+    """The seconds before the answer is taken up for the *recovery*-th time; None: no more."""
+    return None if recovery > policy.recoveries else _pause(policy, failure, recovery, chance)
+
+
+def _pause(
+    policy: RetryPolicy, failure: "Failure", attempt: int, chance: random.Random
+) -> float | None:
+    from limiter_wire.providers import Backoff  # noqa: PLC0415  # as above
+
     asked = failure.retry_after
     base = policy.backoff
     if asked is not None:

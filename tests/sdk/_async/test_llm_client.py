@@ -287,6 +287,16 @@ async def test_resume_reads_the_rest_of_a_kept_response(provider: ProviderThread
     assert "reopened" in stream.result.statistics.flags
 
 
+async def test_what_cannot_be_resumed_begins_again(provider: ProviderThread):
+    """Several ways of recovery are tried in their order."""
+    provider.hit("error-after-chunks=5; kind=overloaded")
+    async with client(provider, "responses", recovery=("resume", "restart")) as llm:
+        stream = llm.get_streaming_response_with_tools(ASKED, extra_headers=FOUR)
+        kinds = [chunk.type async for chunk in stream]
+    assert "restarted" in kinds
+    assert stream.result.text == TEXT
+
+
 async def test_resume_of_a_call_keeps_its_arguments_whole(provider: ProviderThread):
     """A call that broke within its arguments is one call in the end."""
     provider.hit("drop-after-chunks=6; reset")
