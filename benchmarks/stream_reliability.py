@@ -9,8 +9,8 @@ classify  Retries and recovery are off; each stream meets a known fault, or none
           byte-exact and complete, or as the typed error that the fault stands for, with the
           text that arrived in it. Afterwards no lease is open and no connection in use.
 recover   Faults hit a share of all requests, retries as well. Retries are on, and recovery is
-          `restart` (`resume`, else `restart`, for the responses dialect). A stream counts as complete when its
-          text is that of the answer, byte by byte.
+          `restart`; for the responses dialect `resume`, else `restart`. A stream counts as
+          complete when its text is that of the answer, byte by byte.
 peers     The openai and anthropic SDKs with their own retries, on the same faults; they are
           asked in the interpreter that --peers names, or this one.
 
@@ -66,7 +66,9 @@ SIM = [
 SIM += ["--otpm", "1000000000000", "--latency", "0.001", "--tokens-per-second", "20000"]
 AT_ONCE = 48
 NO_RETRY = RetryPolicy(attempts=1, budget=None)
-PERSISTENT = RetryPolicy(attempts=10, recoveries=12, backoff=0.005, max_backoff=0.1, budget=None)
+PERSISTENT = RetryPolicy(
+    attempts=10, doubtful=9, recoveries=12, backoff=0.005, max_backoff=0.1, budget=None
+)
 
 
 class Ground(NamedTuple):

@@ -24,6 +24,24 @@ class Watch:
         self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[Any] | None = None
         self._woken = False
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    def __enter__(self) -> None:
+        """Somebody reads the stream."""
+        self._idle.clear()
+
+    def __exit__(self, *_: object) -> None:
+        self._idle.set()
+
+    @property
+    def busy(self) -> bool:
+        """Whether somebody reads the stream."""
+        return not self._idle.is_set()
+
+    async def idle(self) -> None:
+        """Wait until nobody does."""
+        await self._idle.wait()
 
     def guard(self, deadline: Deadline | None) -> None:
         """From now *deadline* says when a wait has been long enough. Call it again when a limit

@@ -27,7 +27,13 @@ from client_sdk.llm.endpoints import Target
 from client_sdk.llm.figures import Figures
 from client_sdk.llm.plans import Plan, timeouts_left
 from client_sdk.llm.results import Response, Restarted, response_of
-from client_sdk.llm.retrying import RetryBudget, pause_before, pause_to_take_up, worth_another
+from client_sdk.llm.retrying import (
+    RetryBudget,
+    is_doubtful,
+    pause_before,
+    pause_to_take_up,
+    worth_another,
+)
 from client_sdk.streaming import StreamAccumulator, StreamChunk, StreamOutcome
 from limiter_wire import Meter, Outcome, Usage
 
@@ -66,7 +72,7 @@ class Call:
         self._held: list[StreamChunk] = []
         self._at = 0  # the target that is asked
         self._tries = 1  # requests at this target since content was last delivered
-        self._requests = self._recoveries = 0
+        self._requests = self._recoveries = self._doubts = 0
         self._lease: Lease | None = None
         self._guess: Estimate | None = None
         self._attempt: Attempt | None = None
@@ -100,23 +106,28 @@ class Call:
                 if error is not None:
                     raise error
                 return None
-            await self._advance()
+            with self._watch:
+                await self._advance()
         return self._ready.popleft()
 
     async def aclose(self) -> None:
-        """Want no more: release the connection and settle. Once."""
-        if self._over:
-            return
+        """Want no more: release the connection and settle. Once.
+
+        While somebody waits for a chunk, that wait is ended, and cleans up behind itself.
+        """
         self._closing = True
-        self._watch.wake()
-        await self._leave()
+        if self._watch.busy:
+            self._watch.wake()
+            await self._watch.idle()
+        elif not self._over:
+            await self._leave()
 
     async def _advance(self) -> None:
         """Do the next step."""
         try:
             if self._attempt is None:
                 await self._reserve()
-                if not self._over:
+                if not (self._over or self._closing):
                     await self._send()
             else:
                 await self._read(self._attempt)
@@ -127,6 +138,8 @@ class Call:
             if not self._over:
                 await self._leave(error)
             raise
+        if self._closing and not self._over:
+            await self._leave()
 
     # A reservation.
 
@@ -169,7 +182,7 @@ class Call:
         if self._at + 1 >= len(self._plan.targets):
             return False
         self._at += 1
-        self._tries = 1
+        self._tries, self._doubts = 1, 0
         self._attempt = self._cut = None
         self._held.clear()
         self._tools.figures.count("fallbacks")
@@ -309,8 +322,8 @@ class Call:
 
     async def _broken(self, attempt: Attempt, error: Exception) -> None:
         """The transport raised, or was shut since a limit is over."""
-        if isinstance(error, Woken) and self._closing:
-            raise error
+        if self._closing:
+            raise Woken from error
         if attempt.refused:  # its status is known, if not its words
             await attempt.refuse(b"")
         elif attempt.stalled() or isinstance(error, Woken):
@@ -386,7 +399,10 @@ class Call:
         pause = None
         failure = attempt.failure
         if failure is not None and error.retryable:
-            pause = pause_before(self._plan.retry, failure, self._tries, self._tools.chance)
+            self._doubts = self._doubts + 1 if is_doubtful(failure) else 0
+            pause = pause_before(
+                self._plan.retry, failure, self._tries, self._doubts, self._tools.chance
+            )
         if pause is not None and self._in_time(pause) and await self._ticket(attempt):
             self._held.clear()
             await self._watch.run(lambda: sleep(pause))
@@ -509,8 +525,12 @@ class Call:
 
     async def _leave(self, error: BaseException | None = None) -> None:
         """The consumer has gone, or something failed that is no fault of the provider."""
-        attempt, lease = self._attempt, self._lease
         self._finish("cancelled", None)
+        self._ready.clear()
+        await shielded(self._clear_up(error))
+
+    async def _clear_up(self, error: BaseException | None) -> Lease | None:
+        attempt, lease = self._attempt, self._lease
         if attempt is not None:
             await (attempt.cancel() if error is None else attempt.fail(error))
             self._tools.figures.request(attempt.stream)
@@ -518,7 +538,8 @@ class Call:
         elif lease is not None:
             self._lease = None
             lease.account(Usage())  # nothing was sent
-            await shielded(_quietly(lease))
+            await _quietly(lease)
+        return lease
 
     def _finish(self, ending: str, error: BaseException | None) -> None:
         if self._over:
