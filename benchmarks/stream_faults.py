@@ -18,8 +18,11 @@ SHAPES: dict[str, dict[str, Any]] = {
     MISTRAL: {"model": "mistral-x", "provider": "mistral", "path": "/mistral/v1"},
 }
 ASKED = [{"role": "user", "content": "How high is the water?"}]
-LIMITS = StreamTimeouts(first_byte=4.0, first_token=4.0, idle_bytes=4.0, idle_content=4.0)
-"""Seconds: short enough to meet stalls by the hundred, long enough for a busy machine."""
+PATIENT, IMPATIENT = (
+    StreamTimeouts(connect=s, first_byte=s, first_token=s, idle_bytes=s, idle_content=s)
+    for s in (60.0, 2.0)
+)
+"""Limits for streams that go on, however busy the machine is, and for those that are stuck."""
 
 S = StreamOutcome
 Ends = dict[StreamOutcome, Outcome | None]
@@ -34,6 +37,11 @@ class Case(NamedTuple):
     words: str
     fault: str
     ends: Ends
+
+    @property
+    def stuck(self) -> bool:
+        """Whether the stream stalls, so that a limit has to end it."""
+        return self.fault.startswith(("stall-", "ping-only"))
 
     @property
     def text(self) -> str:

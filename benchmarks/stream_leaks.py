@@ -25,7 +25,7 @@ from typing import Any
 
 import httpx
 from harness import Report, options, say
-from stream_faults import ASKED, LIMITS, SHAPES
+from stream_faults import ASKED, PATIENT, SHAPES
 from stream_reliability import processes
 
 from client_sdk import Limiter, LLMClient, RetryPolicy, SluicegateError, SyncLimiter, SyncLLMClient
@@ -63,7 +63,7 @@ def given(provider: str, shape: str, limiter: Any) -> dict[str, Any]:
         "api_key": "k",
         "limiter": limiter,
         "resource": f"bench/{shape}",
-        "timeouts": LIMITS,
+        "timeouts": PATIENT,
         "retry": POLICY,
         **words,
     }
@@ -235,7 +235,7 @@ def _in_use(client: LLMClient | SyncLLMClient) -> int:
     if shared is None:
         return 0
     pool = shared.http._transport._pool  # noqa: SLF001
-    return sum(not connection.is_idle() for connection in pool.connections)
+    return sum(not (each.is_idle() or each.is_closed()) for each in pool.connections)
 
 
 async def run(provider: str, service: str, streams: int, seed: int, report: Report) -> bool:

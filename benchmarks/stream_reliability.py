@@ -33,7 +33,7 @@ from typing import Any, NamedTuple
 
 import httpx
 from harness import Report, options, say, sluicegate
-from stream_faults import ASKED, CHAT, LIMITS, MIXES, RESPONSES, SHAPES, Case, cases
+from stream_faults import ASKED, CHAT, IMPATIENT, MIXES, PATIENT, RESPONSES, SHAPES, Case, cases
 
 from client_sdk import (
     CallFailed,
@@ -44,6 +44,7 @@ from client_sdk import (
     Restarted,
     RetryPolicy,
     StreamOutcome,
+    StreamTimeouts,
 )
 
 CONFIG = """
@@ -77,7 +78,9 @@ class Ground(NamedTuple):
     provider: str
     limiter: Limiter
 
-    def clients(self, retry: RetryPolicy, *, recover: bool) -> dict[str, LLMClient]:
+    def clients(
+        self, retry: RetryPolicy, *, recover: bool, timeouts: StreamTimeouts = PATIENT
+    ) -> dict[str, LLMClient]:
         """A client for each dialect."""
         found = {}
         for shape, given in SHAPES.items():
@@ -89,7 +92,7 @@ class Ground(NamedTuple):
                 api_key="k",
                 limiter=self.limiter,
                 resource=f"bench/{shape}",
-                timeouts=LIMITS,
+                timeouts=timeouts,
                 retry=retry,
                 recovery=ways if recover else "none",
                 **words,
@@ -156,7 +159,7 @@ async def each(work: Sequence[Any], do: Any) -> list[Any]:
     return await asyncio.gather(*map(one, work))
 
 
-async def leftovers(ground: Ground, clients: dict[str, LLMClient], service: str) -> str:
+async def leftovers(ground: Ground, clients: Sequence[LLMClient], service: str) -> str:
     """What is still open some time after the last stream: nothing, if all is well."""
     deadline = time.monotonic() + 20
     async with httpx.AsyncClient() as http:
@@ -172,7 +175,7 @@ async def leftovers(ground: Ground, clients: dict[str, LLMClient], service: str)
             if time.monotonic() > deadline:
                 break
             await asyncio.sleep(0.1)
-    busy = sum(in_use(client) for client in clients.values())
+    busy = sum(in_use(client) for client in clients)
     tasks = len(asyncio.all_tasks()) - 1 - _own_tasks()
     return f"{running} calls, {leases} leases, {busy} connections, {max(0, tasks)} tasks"
 
@@ -183,7 +186,7 @@ def in_use(client: LLMClient) -> int:
     if shared is None:
         return 0
     connections = shared.http._transport._pool.connections  # noqa: SLF001
-    return sum(not connection.is_idle() for connection in connections)
+    return sum(not (each.is_idle() or each.is_closed()) for each in connections)
 
 
 def _own_tasks() -> int:
@@ -195,8 +198,11 @@ def _own_tasks() -> int:
 async def classify(ground: Ground, service: str, count: int, seed: int, report: Report) -> bool:
     """Print what became of streams with known faults."""
     clients = ground.clients(NO_RETRY, recover=False)
+    impatient = ground.clients(NO_RETRY, recover=False, timeouts=IMPATIENT)
     drawn = cases(count, seed)
-    ends = await each(drawn, lambda case: judged(clients[case.shape], case))
+    ends = await each(
+        drawn, lambda case: judged((impatient if case.stuck else clients)[case.shape], case)
+    )
     rows, wrong = [], Counter[str]()
     for shape in SHAPES:
         mine = [end for case, end in zip(drawn, ends, strict=True) if case.shape == shape]
@@ -215,9 +221,10 @@ async def classify(ground: Ground, service: str, count: int, seed: int, report: 
     report.table("classify: known faults, no retries", rows)
     for what, times in wrong.most_common(20):
         print(f"  {times} x {what}")
-    left = await leftovers(ground, clients, service)
+    everybody = [*clients.values(), *impatient.values()]
+    left = await leftovers(ground, everybody, service)
     print(f"  left open: {left}")
-    for client in clients.values():
+    for client in everybody:
         await client.aclose()
     return not wrong and not any(ch in left for ch in "123456789")
 
@@ -234,7 +241,7 @@ async def recover(ground: Ground, service: str, count: int, seed: int, report: R
         await switch(ground.provider, [])
         complete = sum(end == "complete" for end, _ in ends)
         hit = [end for end, requests in ends if requests > 1 or end != "complete"]
-        left = await leftovers(ground, clients, service)
+        left = await leftovers(ground, [*clients.values()], service)
         share = 100 * complete / len(ends)
         share_hit = 100 * hit.count("complete") / max(1, len(hit))
         only_before = mix.startswith("before")
