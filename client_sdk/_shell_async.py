@@ -107,6 +107,25 @@ async def shielded(work: Coroutine[Any, Any, Any]) -> Any:
     return await asyncio.shield(task)
 
 
+class Aside:
+    """Work beside a stream that must not hold it up."""
+
+    def __init__(self) -> None:
+        self._tasks: list[asyncio.Task[Any]] = []
+
+    def do(self, work: Callable[[], Coroutine[Any, Any, Any]]) -> None:
+        """Begin *work*, which raises nothing."""
+        task = asyncio.get_running_loop().create_task(work())
+        _shielded.add(task)
+        task.add_done_callback(_shielded.discard)
+        self._tasks.append(task)
+
+    async def finished(self) -> None:
+        """Wait for what was begun."""
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+
 async def abandonable(
     work: Coroutine[Any, Any, Any], abandon: Callable[[], Coroutine[Any, Any, None]]
 ) -> Any:

@@ -1,6 +1,8 @@
 """What threads need in place of `_shell_async`: nothing is shielded."""
 
+import threading
 import time
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from client_sdk import _codec
@@ -67,6 +69,24 @@ def acquisition(lease: T) -> T:
 def shielded(done: T) -> T:
     """Nothing can cancel a thread in the middle."""
     return done
+
+
+class Aside:
+    """Work beside a stream that must not hold it up."""
+
+    def __init__(self) -> None:
+        self._threads: list[threading.Thread] = []
+
+    def do(self, work: Callable[[], Any]) -> None:
+        """Begin *work*, which raises nothing."""
+        thread = threading.Thread(target=work, name="sluicegate-aside", daemon=True)
+        thread.start()
+        self._threads.append(thread)
+
+    def finished(self) -> None:
+        """Wait for what was begun."""
+        for thread in self._threads:
+            thread.join()
 
 
 def abandonable(done: T, _abandon: object) -> T:

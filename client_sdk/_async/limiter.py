@@ -220,7 +220,7 @@ class Limiter:
                 async with lease:
                     result: T = await func(*args, **kwargs)
                     refuse_stream(result)
-                    lease.report(usage(result))
+                    lease.account(usage(result))
             except Exception as error:
                 pause = pause_before(error, attempt, self._random)
                 if pause is None or attempt >= attempts:

@@ -221,7 +221,7 @@ class SyncLimiter:
                 with lease:
                     result: T = func(*args, **kwargs)
                     refuse_stream(result)
-                    lease.report(usage(result))
+                    lease.account(usage(result))
             except Exception as error:
                 pause = pause_before(error, attempt, self._random)
                 if pause is None or attempt >= attempts:

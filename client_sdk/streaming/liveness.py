@@ -90,6 +90,11 @@ class Liveness:
             self.last_byte += took
             self.last_content += took
 
+    def reopen(self, now: float) -> None:
+        """Another connection goes on with the stream: both clocks begin anew."""
+        self.resume(now)
+        self._origin = self.last_byte = self.last_content = now
+
     def deadline(self) -> float | None:
         """When to ask `expired` next."""
         nearest = self._nearest()

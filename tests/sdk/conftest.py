@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 import httpx
 import pytest
 import redis
+from tests_support.provider import ProviderThread
 from tests_support.servers import Server, valkey_binary
 from tests_support.service import ServiceProcess
 
@@ -74,3 +75,17 @@ def left(url: str) -> Callable[..., float]:
         return remaining
 
     return ask
+
+
+@pytest.fixture(scope="session")
+def simulated() -> Iterator[ProviderThread]:
+    """A provider that runs for the whole session."""
+    with ProviderThread() as provider:
+        yield provider
+
+
+@pytest.fixture
+def provider(simulated: ProviderThread) -> ProviderThread:
+    """The provider, without faults and with its counts at zero."""
+    simulated.reset()
+    return simulated
