@@ -6,6 +6,7 @@ or entered.
 
 import asyncio
 from collections.abc import Callable, Coroutine, Generator
+from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -119,6 +120,24 @@ class Aside:
         """Wait for what was begun."""
         if self._tasks:
             await asyncio.wait(self._tasks)
+
+
+class Afterwards:
+    """Does the last work for what nobody closed. Called by a finalizer, in any thread."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+
+    def do(self, work: Callable[[], Coroutine[Any, Any, Any]]) -> None:
+        """Begin *work*, which raises nothing, unless the loop is over."""
+
+        def begin() -> None:
+            task = self._loop.create_task(work())
+            _shielded.add(task)
+            task.add_done_callback(_shielded.discard)
+
+        with suppress(RuntimeError):  # the loop is closed
+            self._loop.call_soon_threadsafe(begin)
 
 
 async def abandonable(

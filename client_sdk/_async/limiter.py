@@ -140,6 +140,27 @@ class Limiter:
         checked: Checked = await self._send(Operation.CHECK, request)
         return checked
 
+    def transport(
+        self,
+        inner: Any,
+        *,
+        pool: str | None = None,
+        resource: str | Callable[[Any], str | None] | None = None,
+        tenant: str | None = None,
+        max_wait: float | None = None,
+    ) -> Any:
+        """*inner*, a transport or a client of httpx or httpx2, with its calls of models limited.
+
+        Each attempt takes a lease before it is sent, and settles it when its answer is over;
+        what a lease cannot be had for is answered here, with 429 or 503. The resource is the
+        pool (default: the provider) and the request's model, or *resource*: a name, or a
+        function of the request, None letting it pass. `max_wait` is in seconds, and 0 by
+        default. A client is changed in place.
+        """
+        from client_sdk._async.transport import limited  # noqa: PLC0415  # only who needs it
+
+        return limited(self, inner, pool=pool, resource=resource, tenant=tenant, max_wait=max_wait)
+
     async def settle(self, report: Settle) -> Settled:
         """Settle a lease by its id, from whatever process."""
         settled: Settled = await self._send(Operation.SETTLE, report)
