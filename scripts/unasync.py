@@ -33,7 +33,7 @@ RENAMES = {
     r"handle_async_request": "handle_request",
     r"AsyncHTTPTransport": "HTTPTransport",
     r"AsyncIterator": "Iterator",
-    r"aiter_bytes": "iter_bytes",
+    r"aiter_(bytes|raw)": r"iter_\1",
     r"_shell_async": "_shell_sync",
     r"client_sdk\._async": "client_sdk._sync",
     r"-> Acquisition": "-> SyncLease",
@@ -42,6 +42,7 @@ RENAMES = {
     r"\bLease\b(?=[,(:\"\])]|$)": "SyncLease",
     r"\bLease \|": "SyncLease |",
     r"\bLimiter\b(?=[(:,\"\])]|$)": "SyncLimiter",
+    r"\bReporting\b": "SyncReporting",
     r"The asyncio client; `_sync` is generated from it": "The client for threads",
     r"tasks share it": "threads share it",
 }

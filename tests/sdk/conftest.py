@@ -8,6 +8,9 @@ import pytest
 import redis
 from tests_support.servers import Server, valkey_binary
 from tests_support.service import ServiceProcess
+from tests_support.simulator import simulator_thread
+
+from limiter_service.provider_sim import SimOptions
 
 CONFIG = """
 pools:
@@ -65,3 +68,13 @@ def left(url: str) -> Callable[..., float]:
         return remaining
 
     return ask
+
+
+@pytest.fixture(scope="session")
+def provider() -> Iterator[str]:
+    """The URL of a simulated provider that answers at once and limits nobody."""
+    plenty = SimOptions(
+        latency=0, tokens_per_second=1e9, rpm=10**9, tpm=10**12, itpm=10**12, otpm=10**12
+    )
+    with simulator_thread(plenty) as address:
+        yield address
