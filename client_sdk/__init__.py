@@ -8,8 +8,12 @@ async with Limiter("http://limiter:8080") as limiter:
 
 from client_sdk._async.lease import Lease
 from client_sdk._async.limiter import Limiter
+from client_sdk._async.llm import LLMClient
+from client_sdk._async.llm_stream import ResponseStream
 from client_sdk._sync.lease import SyncLease
 from client_sdk._sync.limiter import SyncLimiter
+from client_sdk._sync.llm import SyncLLMClient
+from client_sdk._sync.llm_stream import SyncResponseStream
 from client_sdk.errors import (
     BreakerOpen,
     CallFailed,
@@ -37,15 +41,21 @@ from client_sdk.errors import (
     WaitTimeout,
     WaitTooLong,
 )
+from client_sdk.llm.figures import ClientStatistics
+from client_sdk.llm.results import Response, Restarted
+from client_sdk.llm.retrying import RetryPolicy
 from client_sdk.options import LimiterOptions
 from client_sdk.progress import Progress
+from client_sdk.streaming import StreamChunk, StreamOutcome, StreamTimeouts
 from limiter_wire import Outcome, Provenance, Usage
 
 __all__ = [
     "BreakerOpen",
     "CallFailed",
+    "ClientStatistics",
     "EmptyStream",
     "InvalidRequest",
+    "LLMClient",
     "Lease",
     "LeaseError",
     "LeaseExpired",
@@ -63,14 +73,23 @@ __all__ = [
     "RateLimited",
     "Refused",
     "RequestConflict",
+    "Response",
+    "ResponseStream",
+    "Restarted",
     "RetryBudgetExhausted",
+    "RetryPolicy",
     "ServiceFault",
     "ServiceUnavailable",
     "SluicegateError",
+    "StreamChunk",
     "StreamInterrupted",
+    "StreamOutcome",
     "StreamStalled",
+    "StreamTimeouts",
+    "SyncLLMClient",
     "SyncLease",
     "SyncLimiter",
+    "SyncResponseStream",
     "UnknownLease",
     "UnknownResource",
     "Usage",

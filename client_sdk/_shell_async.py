@@ -5,8 +5,8 @@ or entered.
 """
 
 import asyncio
+import inspect
 from collections.abc import Callable, Coroutine, Generator
-from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -122,22 +122,11 @@ class Aside:
             await asyncio.wait(self._tasks)
 
 
-class Afterwards:
-    """Does the last work for what nobody closed. Called by a finalizer, in any thread."""
-
-    def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
-
-    def do(self, work: Callable[[], Coroutine[Any, Any, Any]]) -> None:
-        """Begin *work*, which raises nothing, unless the loop is over."""
-
-        def begin() -> None:
-            task = self._loop.create_task(work())
-            _shielded.add(task)
-            task.add_done_callback(_shielded.discard)
-
-        with suppress(RuntimeError):  # the loop is closed
-            self._loop.call_soon_threadsafe(begin)
+async def opened(source: Any) -> Any:
+    """*source*, or what it returns when it is a function, at once or later."""
+    if callable(source):
+        source = source()
+    return await source if inspect.isawaitable(source) else source
 
 
 async def abandonable(

@@ -3,7 +3,6 @@
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any, TypeVar
 
 from client_sdk import _codec
@@ -86,15 +85,9 @@ class Aside:
             thread.join()
 
 
-class Afterwards:
-    """Does the last work for what nobody closed. Called by a finalizer, in any thread, which
-    may hold any lock: hence the work has a thread of its own.
-    """
-
-    def do(self, work: Callable[[], Any]) -> None:
-        """Begin *work*, which raises nothing, unless the interpreter ends."""
-        with suppress(RuntimeError):
-            threading.Thread(target=work, name="sluicegate-afterwards", daemon=True).start()
+def opened(source: Any) -> Any:
+    """*source*, or what it returns when it is a function."""
+    return source() if callable(source) else source
 
 
 def abandonable(done: T, _abandon: object) -> T:

@@ -34,6 +34,7 @@ from typing import TYPE_CHECKING
 from limiter_wire import ErrorCode, LimitState, Outcome, Problem, Usage
 
 if TYPE_CHECKING:
+    from client_sdk.llm.results import Response
     from limiter_wire.providers import ContextTokens, Failure, SpentLimit
 
 
@@ -169,7 +170,8 @@ class CallFailed(SluicegateError):
     `provider_type`, `provider_message` and `provider_request_id`, and `excerpt` is the begin of
     an answer that is no stream; neither is part of the exception's text, since both may quote
     the request. `failure` is what it means, with `token_limits` (the sizes that the provider
-    named) and `spent_limit` (the limit that it named) where there are any.
+    named) and `spent_limit` (the limit that it named) where there are any. An LLM client adds
+    `response`, the answer as far as it came, and `attempts`, the requests that it took.
     """
 
     def __init__(
@@ -205,6 +207,8 @@ class CallFailed(SluicegateError):
         )
         self.failure, self.provider_request_id = failure, provider_request_id
         self.chunks, self.bytes = chunks, bytes
+        self.response: Response | None = None
+        self.attempts = 1
         self.outcome, self.category, self.retryable = outcome, category, retryable
         self.partial, self.status, self.excerpt = partial, status, excerpt
         self.provider_code, self.provider_type = provider_code, provider_type

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from client_sdk._async.attempts import Attempt
-from client_sdk._shell_async import Afterwards
+from client_sdk._watch_async import when_forgotten
 from client_sdk.transports.encodings import CannotDecodeError, Undo
 
 _log = logging.getLogger("sluicegate")
@@ -34,7 +34,11 @@ class Tap:
         self._kept: list[bytes] = []
         self._size, self._due = 0, 0.0
         self._urgent = self._open = True
-        self._afterwards = Afterwards()
+        self._forget: Callable[[], object] | None = None
+
+    def watch(self, owner: object) -> None:
+        """Settle also when *owner*, which hands the bytes on, is dropped without a close."""
+        self._forget = when_forgotten(owner, self.leave).detach
 
     async def passing(self) -> AsyncIterator[bytes]:
         """The bytes as they come."""
@@ -63,21 +67,20 @@ class Tap:
             await self._attempt.cancel()
             self._end()
 
-    def __del__(self) -> None:
-        if getattr(self, "_open", False):
-            # The work must not hold this object, or it would come back to life.
-            inner, attempt, over = self._inner, self._attempt, self._over
-            kept = b"".join(self._kept)
-            self._afterwards.do(lambda: _leave(inner, attempt, kept, over))
+    async def leave(self) -> None:
+        """Close what nobody has closed, where nobody can be told what goes wrong."""
+        try:
+            await self.aclose()
+        except Exception as error:  # noqa: BLE001  # as the docstring says
+            _log.debug("closing a connection failed: %s", type(error).__name__)
 
     def _see(self, data: bytes) -> None:
         """Take what passes; never raises."""
-        attempt = self._attempt
         if self._undo is not None:
             data = self._plain(self._undo, data)
         if self._urgent:
-            attempt.feed(data)
-            if attempt.committed:
+            self._attempt.feed(data)
+            if self._attempt.committed:
                 self._urgent = False
                 self._due = time.monotonic() + _SECONDS
             return
@@ -103,22 +106,10 @@ class Tap:
     def _end(self) -> None:
         if self._open:
             self._open = False
+            if self._forget is not None:
+                self._forget()
             self._over(self._attempt)
 
 
 def _nothing(_data: bytes, /) -> bytes:
     return b""
-
-
-async def _leave(
-    inner: Any, attempt: Attempt, kept: bytes, over: Callable[[Attempt], None]
-) -> None:
-    """Close and settle what nobody has closed."""
-    if kept:
-        attempt.feed(kept)
-    try:
-        await inner.aclose()
-    except Exception as error:  # noqa: BLE001  # nobody is left to tell
-        _log.debug("closing a connection failed: %s", type(error).__name__)
-    await attempt.cancel()
-    over(attempt)

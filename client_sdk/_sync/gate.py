@@ -10,6 +10,7 @@ from client_sdk._sync.lease import SyncLease
 from client_sdk._sync.tap import Tap
 from client_sdk.errors import InvalidRequest, SluicegateError, UnknownResource
 from client_sdk.streaming import StreamAccumulator
+from client_sdk.streaming.liveness import NO_TIMEOUTS
 from client_sdk.transports.encodings import decoded, undo
 from client_sdk.transports.refusals import EXTENSION, answer_of
 from client_sdk.transports.requests import (
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 
 Resource = str | Callable[[Any], str | None] | None
 """A resource, or what makes one of a request; None of a request lets it pass."""
+
+Send = Callable[[Any], Any]
+Refuse = Callable[[SluicegateError, Any, Call], Any]
 
 _SENT = "sluicegate_sent"
 _LARGEST_ERROR = 256 << 10
@@ -55,8 +59,15 @@ class Gate:
         self._unlimited = Unlimited()
         self._ratios: Ratios = {}
 
-    def handle(self, request: Any, send: Callable[[Any], Any]) -> Any:
+    def handle(self, request: Any, send: Send) -> Any:
         """The response to *request*: the provider's by way of *send*, or a refusal of ours."""
+        return self._through(request, send, self._answered)
+
+    def guard(self, request: Any, send: Send) -> Any:
+        """The same for who can raise: a refusal is the exception that it is."""
+        return self._through(request, send, _raised)
+
+    def _through(self, request: Any, send: Send, refuse: Refuse) -> Any:
         call = self._read(request)
         resource = None if call is None else self._resource_of(request, call)
         if call is None or resource is None or resource in self._unlimited:
@@ -64,17 +75,21 @@ class Gate:
         try:
             lease = self._acquire(resource, request, call)
         except SluicegateError as error:
-            answer = answer_of(error, call.dialect)
-            return self._family.Response(
-                answer.status,
-                headers=answer.headers,
-                content=answer.body,
-                request=request,
-                extensions={EXTENSION: error},
-            )
+            return refuse(error, request, call)
         if lease is None:
             return send(request)
         return self._attempt(request, send, call, lease)
+
+    def _answered(self, error: SluicegateError, request: Any, call: Call) -> Any:
+        """A response in place of the provider's."""
+        answer = answer_of(error, call.dialect)
+        return self._family.Response(
+            answer.status,
+            headers=answer.headers,
+            content=answer.body,
+            request=request,
+            extensions={EXTENSION: error},
+        )
 
     # Before.
 
@@ -121,22 +136,25 @@ class Gate:
 
     # During, and after.
 
-    def _attempt(
-        self, request: Any, send: Callable[[Any], Any], call: Call, lease: SyncLease
-    ) -> Any:
+    def _attempt(self, request: Any, send: Send, call: Call, lease: SyncLease) -> Any:
         provider = call.provider or "generic"
-        stream = StreamAccumulator(call.dialect if call.streaming else Whole)
+        kind = call.dialect if call.streaming else Whole
+        stream = StreamAccumulator(kind, timeouts=NO_TIMEOUTS)
         attempt = Attempt(stream, lease, provider=provider, input_tokens=call.input_tokens)
         began = time.monotonic()
         attempt.start()
         try:
             response = send(request)
             if call.streaming and not _is_stream(response, call.dialect):
-                attempt.stream = StreamAccumulator(Whole)
+                attempt.stream = StreamAccumulator(Whole, timeouts=NO_TIMEOUTS)
                 attempt.stream.start(began)
             attempt.opened(response.status_code, response.headers)
             if attempt.refused:
                 self._refused(response, attempt, lease)
+            elif response.is_stream_consumed:  # by who stands between the client and us
+                attempt.feed(response.content)
+                attempt.finish()
+                self._learn(call)(attempt)
             else:
                 encoding = response.headers.get("content-encoding", "")
                 tap = Tap(response.stream, attempt, undo(encoding), self._learn(call))
@@ -152,6 +170,9 @@ class Gate:
             lease.used()
             lease.settle(Outcome.CANCELLED)
             return
+        if response.is_stream_consumed:
+            attempt.refuse(response.content)
+            return
         parts, size, rest = [], 0, response.stream.__iter__()
         for data in rest:
             parts.append(data)
@@ -165,6 +186,10 @@ class Gate:
 
     def _learn(self, call: Call) -> Callable[[Attempt], None]:
         return lambda attempt: learned(self._ratios, call, attempt.usage)
+
+
+def _raised(error: SluicegateError, _request: Any, _call: Call) -> Any:
+    raise error
 
 
 def _is_stream(response: Any, dialect: str) -> bool:
@@ -187,6 +212,7 @@ def stream_class(family: Any) -> Any:
         class Tapped(family.SyncByteStream):  # type: ignore[misc]  # of one family or the other
             def __init__(self, tap: Tap) -> None:
                 self._tap = tap
+                tap.watch(self)
 
             def __iter__(self) -> Any:
                 return self._tap.passing()

@@ -6,7 +6,7 @@ import time
 import uuid
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import stamina
 from msgspec.structs import replace
@@ -30,6 +30,10 @@ from limiter_wire import (
     Settled,
     Usage,
 )
+
+if TYPE_CHECKING:
+    from client_sdk._sync.wrapped import SyncWrappedStream
+    from client_sdk.streaming import StreamTimeouts
 
 LONGEST_LOSS = 10.0
 """Seconds that a caller who may wait goes on asking while the service cannot be reached."""
@@ -161,6 +165,53 @@ class SyncLimiter:
         from client_sdk._sync.transport import limited  # noqa: PLC0415  # only who needs it
 
         return limited(self, inner, pool=pool, resource=resource, tenant=tenant, max_wait=max_wait)
+
+    def wrap_stream(
+        self,
+        chunks: Any,
+        *,
+        lease: SyncLease | None = None,
+        resource: str | None = None,
+        tokens: int | None = None,
+        input_tokens: int | None = None,
+        max_output_tokens: int | None = None,
+        tenant: str | None = None,
+        max_wait: float = 0.0,
+        dialect: str | None = None,
+        timeouts: "StreamTimeouts | None" = None,
+    ) -> "SyncWrappedStream":
+        """*chunks* of whatever SDK, handed on as they are, under a lease that settles when they
+        end: with the usage that they carry, and how they ended.
+
+        *chunks* may be what opens the stream: a function, called when the lease is there. The
+        lease is *lease*, or is taken of *resource* when iteration begins. *dialect* is found by
+        the first chunk. When *timeouts* are over, StreamStalled is raised; bytes that bring no
+        chunk (pings) are not seen. Who may leave it in the middle enters it, as a context.
+        """
+        from client_sdk._sync.wrapped import SyncWrappedStream  # noqa: PLC0415  # only who needs it
+
+        acquire = None
+        if lease is None and resource is not None:
+            name = resource
+
+            def acquire() -> Any:
+                return self.acquire(
+                    name,
+                    tokens=tokens,
+                    input_tokens=input_tokens,
+                    max_output_tokens=max_output_tokens,
+                    tenant=tenant,
+                    max_wait=max_wait,
+                )
+
+        return SyncWrappedStream(
+            chunks,
+            acquire,
+            lease=lease,
+            dialect=dialect,
+            timeouts=timeouts,
+            input_tokens=input_tokens,
+        )
 
     def settle(self, report: Settle) -> Settled:
         """Settle a lease by its id, from whatever process."""

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Callable
 from typing import Any
 
 from client_sdk._sync.attempts import Attempt
-from client_sdk._shell_sync import Afterwards
+from client_sdk._watch_sync import when_forgotten
 from client_sdk.transports.encodings import CannotDecodeError, Undo
 
 _log = logging.getLogger("sluicegate")
@@ -35,7 +35,11 @@ class Tap:
         self._kept: list[bytes] = []
         self._size, self._due = 0, 0.0
         self._urgent = self._open = True
-        self._afterwards = Afterwards()
+        self._forget: Callable[[], object] | None = None
+
+    def watch(self, owner: object) -> None:
+        """Settle also when *owner*, which hands the bytes on, is dropped without a close."""
+        self._forget = when_forgotten(owner, self.leave).detach
 
     def passing(self) -> Iterator[bytes]:
         """The bytes as they come."""
@@ -64,21 +68,20 @@ class Tap:
             self._attempt.cancel()
             self._end()
 
-    def __del__(self) -> None:
-        if getattr(self, "_open", False):
-            # The work must not hold this object, or it would come back to life.
-            inner, attempt, over = self._inner, self._attempt, self._over
-            kept = b"".join(self._kept)
-            self._afterwards.do(lambda: _leave(inner, attempt, kept, over))
+    def leave(self) -> None:
+        """Close what nobody has closed, where nobody can be told what goes wrong."""
+        try:
+            self.close()
+        except Exception as error:  # noqa: BLE001  # as the docstring says
+            _log.debug("closing a connection failed: %s", type(error).__name__)
 
     def _see(self, data: bytes) -> None:
         """Take what passes; never raises."""
-        attempt = self._attempt
         if self._undo is not None:
             data = self._plain(self._undo, data)
         if self._urgent:
-            attempt.feed(data)
-            if attempt.committed:
+            self._attempt.feed(data)
+            if self._attempt.committed:
                 self._urgent = False
                 self._due = time.monotonic() + _SECONDS
             return
@@ -104,22 +107,10 @@ class Tap:
     def _end(self) -> None:
         if self._open:
             self._open = False
+            if self._forget is not None:
+                self._forget()
             self._over(self._attempt)
 
 
 def _nothing(_data: bytes, /) -> bytes:
     return b""
-
-
-def _leave(
-    inner: Any, attempt: Attempt, kept: bytes, over: Callable[[Attempt], None]
-) -> None:
-    """Close and settle what nobody has closed."""
-    if kept:
-        attempt.feed(kept)
-    try:
-        inner.close()
-    except Exception as error:  # noqa: BLE001  # nobody is left to tell
-        _log.debug("closing a connection failed: %s", type(error).__name__)
-    attempt.cancel()
-    over(attempt)

@@ -92,6 +92,7 @@ class StreamAccumulator:
         self._answer = Answer(clock)
         self._dialect = kind(self._answer)
         self._read = self._dialect.read
+        self._max_event_bytes = max_event_bytes
         self._decoder = self._dialect.framing(max_event_bytes)
         self._live = Liveness(timeouts)
         self._clock, self._classify, self._skip = clock, classify, skip_bad_frames
@@ -181,6 +182,18 @@ class StreamAccumulator:
             self._conclude(StreamOutcome.PROVIDER_ERROR, now)
         return self._ending
 
+    def reopen(self, now: float) -> None:
+        """What was lost will come over another connection: the stream that was cut goes on."""
+        if self._outcome is None or self._outcome.whole or self._answer.fault is not None:
+            raise ValueError("only a stream that was cut can go on")
+        answer = self._answer
+        self._outcome = self._stall = self._ended = None
+        self._decoder = self._dialect.framing(self._max_event_bytes)
+        self._begins, self._head, self._body, self._foreign = True, b"", None, False
+        answer.over, answer.problem = False, None
+        answer.flags["reopened"] = None
+        self._live.reopen(now)
+
     def cancel(self, now: float) -> StreamOutcome:
         """The caller wants no more."""
         return self._abandon(StreamOutcome.CANCELLED, now)
@@ -237,6 +250,11 @@ class StreamAccumulator:
     def response_id(self) -> str | None:
         """The provider's id of this answer."""
         return self._answer.response_id or None
+
+    @property
+    def position(self) -> int | None:
+        """The number of the last event, where the provider numbers them."""
+        return self._answer.position
 
     @property
     def choices(self) -> Mapping[int, Choice]:

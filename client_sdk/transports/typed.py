@@ -6,7 +6,7 @@ the dialects holds for it: usage, tool calls, finish reasons, errors.
 
 from collections.abc import Mapping
 from functools import cache
-from typing import Any, ClassVar
+from typing import Any
 
 import msgspec
 
@@ -45,7 +45,7 @@ class KeyedFrames(Frames):
 @cache
 def typed(name: str) -> type[Dialect]:
     """The dialect *name* for chunks instead of bytes."""
-    framing: ClassVar[Framing] = KeyedFrames if name == "bedrock" else Frames
+    framing: Framing = KeyedFrames if name == "bedrock" else Frames
     return type(name, (DIALECTS[name],), {"framing": framing, "first_bytes": b""})
 
 
@@ -82,7 +82,9 @@ def _plain(value: object) -> object:
 
 
 _COHERE = frozenset({"message-start", "content-start", "content-delta", "tool-plan-delta"})
-_ANTHROPIC = frozenset({"message_start", "content_block_start", "content_block_delta", "ping"})
+_ANTHROPIC = frozenset(
+    {"message_start", "content_block_start", "content_block_delta", "ping", "error"}
+)
 _BEDROCK = frozenset({"messageStart", "contentBlockStart", "contentBlockDelta", "metadata"})
 
 
@@ -95,7 +97,7 @@ def dialect_of(payload: bytes) -> str:
     if not isinstance(found, Mapping):
         return "unknown"
     kind = found.get("type")
-    if "choices" in found:
+    if "choices" in found or ("error" in found and kind != "error"):
         return "openai-chat"
     if isinstance(kind, str) and kind.startswith("response."):
         return "openai-responses"
@@ -108,3 +110,9 @@ def dialect_of(payload: bytes) -> str:
     if "done" in found:
         return "ollama"
     return "bedrock" if _BEDROCK & set(found) else "unknown"
+
+
+def response_of(stream: object) -> object | None:
+    """The HTTP response under an SDK's stream, None where it hides it."""
+    response = getattr(stream, "response", None)
+    return response if hasattr(response, "extensions") and hasattr(response, "request") else None
