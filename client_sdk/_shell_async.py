@@ -5,6 +5,7 @@ or entered.
 """
 
 import asyncio
+import inspect
 from collections.abc import Callable, Coroutine, Generator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -124,6 +125,13 @@ class Aside:
         """Wait for what was begun."""
         if self._tasks:
             await asyncio.wait(self._tasks)
+
+
+async def opened(source: Any) -> Any:
+    """*source*, or what it returns when it is a function, at once or later."""
+    if callable(source):
+        source = source()
+    return await source if inspect.isawaitable(source) else source
 
 
 async def abandonable(

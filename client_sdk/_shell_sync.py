@@ -89,6 +89,11 @@ class Aside:
             thread.join()
 
 
+def opened(source: Any) -> Any:
+    """*source*, or what it returns when it is a function."""
+    return source() if callable(source) else source
+
+
 def abandonable(done: T, _abandon: object) -> T:
     """Nothing can cancel a thread in the middle."""
     return done

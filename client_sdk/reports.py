@@ -97,6 +97,11 @@ def ended(provider: str, outcome: StreamOutcome) -> "Failure | None":
     return None if cause is None else classify_local(cause, provider)
 
 
+def unserved(failure: "Failure | None") -> bool:
+    """Whether the provider has counted no tokens for a call that failed so."""
+    return failure is not None and failure.refund.value in {"all", "tokens"}
+
+
 def usage_to_report(stream: StreamAccumulator, input_tokens: int | None) -> Usage:
     """What is known of the tokens: the provider's figures, else an estimate if content came,
     else that nothing is known. Never a zero that nobody has counted.

@@ -34,6 +34,7 @@ from client_sdk.reports import (
     report,
     request_id_in,
     telling,
+    unserved,
     usage_to_report,
 )
 from client_sdk.streaming import ProviderFault, StreamAccumulator, StreamChunk, StreamOutcome
@@ -248,10 +249,11 @@ class Attempt:
         return None if failure is None else failure.retry_after
 
     def report(self) -> Report:
-        """What the settle says."""
+        """What the settle says: no tokens of a call that its provider did not serve."""
+        free = unserved(self._failure) and not self.committed
         return report(
             self.outcome,
-            self.usage,
+            Usage() if free else self.usage,
             self.stream.statistics,
             retry_after=self.retry_after,
             headers=self.headers,

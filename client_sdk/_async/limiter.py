@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Awaitable, Callable
 from functools import partial, wraps
 from types import TracebackType
-from typing import Any, ParamSpec, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 from urllib.parse import quote
 
 import stamina
@@ -38,6 +38,10 @@ from limiter_wire import (
     Usage,
     Waiting,
 )
+
+if TYPE_CHECKING:
+    from client_sdk._async.wrapped import WrappedStream
+    from client_sdk.streaming import StreamTimeouts
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -154,6 +158,74 @@ class Limiter:
         )
         checked: Checked = await self._send(Operation.CHECK, request)
         return checked
+
+    def transport(
+        self,
+        inner: Any,
+        *,
+        pool: str | None = None,
+        resource: str | Callable[[Any], str | None] | None = None,
+        tenant: str | None = None,
+        max_wait: float | None = None,
+    ) -> Any:
+        """*inner*, a transport or a client of httpx or httpx2, with its calls of models limited.
+
+        Each attempt takes a lease before it is sent, and settles it when its answer is over;
+        what a lease cannot be had for is answered here, with 429 or 503. The resource is the
+        pool (default: the provider) and the request's model, or *resource*: a name, or a
+        function of the request, None letting it pass. `max_wait` is in seconds, and 0 by
+        default. A client is changed in place.
+        """
+        from client_sdk._async.transport import limited  # noqa: PLC0415  # only who needs it
+
+        return limited(self, inner, pool=pool, resource=resource, tenant=tenant, max_wait=max_wait)
+
+    def wrap_stream(
+        self,
+        chunks: Any,
+        *,
+        lease: Lease | None = None,
+        resource: str | None = None,
+        tokens: int | None = None,
+        input_tokens: int | None = None,
+        max_output_tokens: int | None = None,
+        tenant: str | None = None,
+        max_wait: float = 0.0,
+        dialect: str | None = None,
+        timeouts: "StreamTimeouts | None" = None,
+    ) -> "WrappedStream":
+        """*chunks* of whatever SDK, handed on as they are, under a lease that settles when they
+        end: with the usage that they carry, and how they ended.
+
+        *chunks* may be what opens the stream: a function, called when the lease is there. The
+        lease is *lease*, or is taken of *resource* when iteration begins. *dialect* is found by
+        the first chunk. When *timeouts* are over, StreamStalled is raised; bytes that bring no
+        chunk (pings) are not seen. Who may leave it in the middle enters it, as a context.
+        """
+        from client_sdk._async.wrapped import WrappedStream  # noqa: PLC0415  # only who needs it
+
+        acquire = None
+        if lease is None and resource is not None:
+            name = resource
+
+            def acquire() -> Any:
+                return self.acquire(
+                    name,
+                    tokens=tokens,
+                    input_tokens=input_tokens,
+                    max_output_tokens=max_output_tokens,
+                    tenant=tenant,
+                    max_wait=max_wait,
+                )
+
+        return WrappedStream(
+            chunks,
+            acquire,
+            lease=lease,
+            dialect=dialect,
+            timeouts=timeouts,
+            input_tokens=input_tokens,
+        )
 
     async def settle(self, report: Settle) -> Settled:
         """Settle a lease by its id, from whatever process."""

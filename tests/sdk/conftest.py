@@ -9,6 +9,9 @@ import redis
 from tests_support.provider import ProviderThread
 from tests_support.servers import Server, valkey_binary
 from tests_support.service import ServiceProcess
+from tests_support.simulator import simulator_thread
+
+from limiter_service.provider_sim import SimOptions
 
 CONFIG = """
 pools:
@@ -85,7 +88,17 @@ def simulated() -> Iterator[ProviderThread]:
 
 
 @pytest.fixture
-def provider(simulated: ProviderThread) -> ProviderThread:
+def simulator(simulated: ProviderThread) -> ProviderThread:
     """The provider, without faults and with its counts at zero."""
     simulated.reset()
     return simulated
+
+
+@pytest.fixture(scope="session")
+def provider() -> Iterator[str]:
+    """The URL of a simulated provider that answers at once and limits nobody."""
+    plenty = SimOptions(
+        latency=0, tokens_per_second=1e9, rpm=10**9, tpm=10**12, itpm=10**12, otpm=10**12
+    )
+    with simulator_thread(plenty) as address:
+        yield address
