@@ -279,12 +279,16 @@ class Queue:
             queue=_state(at, forecast),
         )
 
+    def _time_of(self, at: Standing) -> float:
+        """The store's time; who waits for a circuit alone has no limit that tells it."""
+        return at.levels[0].wall if at.levels else self._calls.now_us()
+
     def _promise(self, wish: _Wish, at: Standing, forecast: Prediction) -> None:
         name = request_digest(wish.policy.tenant, wish.request_id)
         if name not in self._promised:
             if len(self._promised) >= _MOST_PROMISES:  # those who never came back
                 del self._promised[next(iter(self._promised))]
-            now = at.levels[0].wall
+            now = self._time_of(at)
             self._promised[name] = _Promise(forecast, now - at.began, now)
 
     def _served(self, wish: _Wish, waited: float) -> None:
@@ -299,7 +303,7 @@ class Queue:
         policy = wish.policy
         promise = self._promised.pop(request_digest(policy.tenant, wish.request_id), None)
         if promise is not None:
-            rest = (at.levels[0].wall - promise.at) / _MICRO
+            rest = (self._time_of(at) - promise.at) / _MICRO
             forecast = promise.forecast
             self._forecast.learn_wait(policy, wish.request.priority, forecast, rest, over=False)
 

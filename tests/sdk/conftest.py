@@ -22,7 +22,7 @@ pools:
           - {name: budget, meter: tokens, limit: 1000, per: 366d}
           - {name: calls, meter: requests, limit: 1000, per: 366d}
           - {name: slots, meter: concurrency, limit: 50}
-      quick: {limits: [{meter: requests, limit: 20, per: second, burst: 1}]}
+      quick: {limits: [{meter: requests, limit: 3, per: second, burst: 1}]}
       "slot-*": {limits: [{name: slot, meter: concurrency, limit: 1}]}
       dear: {limits: [{name: spend, meter: cost_usd, limit: 10, per: 366d}]}
     tenants:

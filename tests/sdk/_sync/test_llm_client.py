@@ -148,7 +148,9 @@ BEFORE_CONTENT = [
         ("anthropic", "error-after-chunks=0; kind=overloaded"),
     ],
 )
-def test_a_fault_before_content_is_not_seen(simulator: ProviderThread, shape: str, fault: str):
+def test_a_fault_before_content_is_not_seen(
+    simulator: ProviderThread, shape: str, fault: str
+):
     """The request is sent again, and the consumer gets one answer."""
     simulator.hit(fault)
     with client(simulator, shape) as llm:
@@ -220,7 +222,11 @@ def test_retries_have_a_budget(simulator: ProviderThread):
 )
 @pytest.mark.parametrize("shape", ["openai", "anthropic"])
 def test_a_fault_behind_content_is_an_error_with_what_came(
-    simulator: ProviderThread, shape: str, fault: str, outcome: StreamOutcome, kind: type[CallFailed]
+    simulator: ProviderThread,
+    shape: str,
+    fault: str,
+    outcome: StreamOutcome,
+    kind: type[CallFailed],
 ):
     """What was delivered is in the error; nothing is sent again by itself."""
     simulator.hit(fault)
