@@ -34,7 +34,18 @@ from limiter_wire.leases import (
     Settle,
     Settled,
 )
-from limiter_wire.limits import LimitState, Meter, ResourceList, ResourceView
+from limiter_wire.limits import (
+    LimitHeld,
+    LimitOverride,
+    LimitState,
+    LimitView,
+    Meter,
+    Noticed,
+    Observe,
+    ResourceList,
+    ResourceView,
+    SpentLimit,
+)
 from limiter_wire.problems import ErrorCode, Problem, problem, status_of, title_of
 from limiter_wire.queue import QueueLine, QueueState, QueueView, Waiting
 from limiter_wire.stats import Stats, WaitStats
@@ -58,8 +69,13 @@ __all__ = [
     "ErrorCode",
     "Event",
     "Granted",
+    "LimitHeld",
+    "LimitOverride",
     "LimitState",
+    "LimitView",
     "Meter",
+    "Noticed",
+    "Observe",
     "Operation",
     "Outcome",
     "Override",
@@ -77,6 +93,7 @@ __all__ = [
     "ResourceView",
     "Settle",
     "Settled",
+    "SpentLimit",
     "Stats",
     "Usage",
     "WaitStats",

@@ -15,7 +15,7 @@ from limiter_wire._base import (
     Tokens,
     Wire,
 )
-from limiter_wire.limits import LimitState
+from limiter_wire.limits import LimitState, SpentLimit
 from limiter_wire.usage import Usage
 
 
@@ -100,8 +100,9 @@ class Checked(Wire, frozen=True, kw_only=True):
 class Settle(Wire, frozen=True, kw_only=True):
     """Report what a lease really used and how the call ended. Times are seconds.
 
-    `phase: first_token` reports early that the provider answers; the lease stays open and
-    nothing moves.
+    `headers` are those of the provider's answer that speak of limits, and `spent` the limit
+    that its refusal named. `phase: first_token` reports early that the provider answers; the
+    lease stays open and nothing of it moves.
     """
 
     lease: LeaseId
@@ -112,6 +113,7 @@ class Settle(Wire, frozen=True, kw_only=True):
     ttft: Seconds | None = None
     retry_after: Seconds | None = None
     headers: dict[str, str] | None = None
+    spent: SpentLimit | None = None
     phase: Literal["first_token"] | None = None
 
 
@@ -151,6 +153,7 @@ class Operation(StrEnum):
     SETTLE = "settle"
     RENEW = "renew"
     CHECK = "check"
+    OBSERVE = "observe"
 
 
 class BatchRequest(Wire, frozen=True, kw_only=True):
