@@ -10,6 +10,8 @@ from limiter_wire import (
     Acquire,
     Checked,
     Granted,
+    Noticed,
+    Observe,
     Operation,
     Outcome,
     Problem,
@@ -22,7 +24,7 @@ from limiter_wire import (
 )
 
 T = TypeVar("T")
-Request = Acquire | Settle | Renew
+Request = Acquire | Settle | Renew | Observe
 
 _OK, _ACCEPTED = 200, 202
 _encode = msgspec.msgpack.Encoder().encode
@@ -33,6 +35,7 @@ _ANSWERS: dict[Operation, Any] = {
     Operation.SETTLE: msgspec.msgpack.Decoder(Settled).decode,
     Operation.RENEW: msgspec.msgpack.Decoder(Renewed).decode,
     Operation.CHECK: msgspec.msgpack.Decoder(Checked).decode,
+    Operation.OBSERVE: msgspec.msgpack.Decoder(Noticed).decode,
 }
 
 

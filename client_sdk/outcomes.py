@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from client_sdk.errors import CallFailed
-from limiter_wire import Outcome
+from limiter_wire import Outcome, SpentLimit
 
 if TYPE_CHECKING:
     from limiter_wire.providers import Failure
@@ -61,6 +61,22 @@ def report_of(error: BaseException | None) -> tuple[Outcome, float | None]:
     if failure is None:
         return Outcome.CANCELLED, None
     return failure.outcome, failure.retry_after
+
+
+def telling(headers: Mapping[str, str]) -> dict[str, str]:
+    """Those of *headers* that speak of limits and pauses, by name in lower case."""
+    return {
+        name.lower(): str(value)
+        for name, value in headers.items()
+        if "ratelimit" in (lower := name.lower()) or lower.startswith("retry-after")
+    }
+
+
+def limits_told(error: BaseException) -> tuple[dict[str, str], SpentLimit | None]:
+    """What the provider's answer behind *error* says about limits: in headers, in its text."""
+    failure = failure_of(error)
+    headers = telling(_headers(error, _get(error, "response")))
+    return headers, None if failure is None else failure.limit
 
 
 def by_status(status: int) -> Outcome:

@@ -17,6 +17,8 @@ from limiter_wire import (
     Checked,
     Event,
     Granted,
+    LimitOverride,
+    LimitView,
     Noticed,
     Observe,
     Override,

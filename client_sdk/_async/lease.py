@@ -1,14 +1,24 @@
 """A granted lease: what was reserved, and how to say what was used."""
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from types import TracebackType
 from typing import Self
 
 from client_sdk._shell_async import shielded
 from client_sdk.errors import SluicegateError
-from client_sdk.outcomes import report_of
-from limiter_wire import Granted, LimitState, Outcome, Provenance, Renewed, Settle, Settled, Usage
+from client_sdk.outcomes import limits_told, report_of, telling
+from limiter_wire import (
+    Granted,
+    LimitState,
+    Outcome,
+    Provenance,
+    Renewed,
+    Settle,
+    Settled,
+    SpentLimit,
+    Usage,
+)
 
 _log = logging.getLogger("sluicegate")
 
@@ -33,6 +43,8 @@ class Lease:
         self._usage: Usage | None = None
         self._cost_usd: float | None = None
         self._retry_after: float | None = None
+        self._headers: dict[str, str] | None = None
+        self._spent: SpentLimit | None = None
         self.settled: Settled | None = None
 
     @property
@@ -81,6 +93,12 @@ class Lease:
         )
         self._cost_usd = cost_usd
 
+    def observed(self, headers: Mapping[str, str]) -> None:
+        """Remember the headers of the provider's answer; what they say about limits is sent
+        when the lease settles, so that the fleet obeys it. The last call counts.
+        """
+        self._headers = telling(headers) or None
+
     async def settle(self, outcome: Outcome = Outcome.SUCCESS) -> Settled:
         """Replace the reservation by what `used` was told; without it the reservation stands.
 
@@ -93,6 +111,8 @@ class Lease:
             usage=self._usage,
             cost_usd=self._cost_usd,
             retry_after=self._retry_after,
+            headers=self._headers,
+            spent=self._spent,
         )
         self.settled = await self._settle(report)
         return self.settled
@@ -114,6 +134,9 @@ class Lease:
     ) -> None:
         if self.settled is None:
             outcome, self._retry_after = report_of(error)
+            if error is not None:
+                headers, self._spent = limits_told(error)
+                self._headers = headers or self._headers
             await shielded(self._settle_at_exit(outcome))
 
     async def _settle_at_exit(self, outcome: Outcome) -> Settled | None:

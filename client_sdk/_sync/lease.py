@@ -2,14 +2,24 @@
 """A granted lease: what was reserved, and how to say what was used."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Self
 
 from client_sdk._shell_sync import shielded
 from client_sdk.errors import SluicegateError
-from client_sdk.outcomes import report_of
-from limiter_wire import Granted, LimitState, Outcome, Provenance, Renewed, Settle, Settled, Usage
+from client_sdk.outcomes import limits_told, report_of, telling
+from limiter_wire import (
+    Granted,
+    LimitState,
+    Outcome,
+    Provenance,
+    Renewed,
+    Settle,
+    Settled,
+    SpentLimit,
+    Usage,
+)
 
 _log = logging.getLogger("sluicegate")
 
@@ -34,6 +44,8 @@ class SyncLease:
         self._usage: Usage | None = None
         self._cost_usd: float | None = None
         self._retry_after: float | None = None
+        self._headers: dict[str, str] | None = None
+        self._spent: SpentLimit | None = None
         self.settled: Settled | None = None
 
     @property
@@ -82,6 +94,12 @@ class SyncLease:
         )
         self._cost_usd = cost_usd
 
+    def observed(self, headers: Mapping[str, str]) -> None:
+        """Remember the headers of the provider's answer; what they say about limits is sent
+        when the lease settles, so that the fleet obeys it. The last call counts.
+        """
+        self._headers = telling(headers) or None
+
     def settle(self, outcome: Outcome = Outcome.SUCCESS) -> Settled:
         """Replace the reservation by what `used` was told; without it the reservation stands.
 
@@ -94,6 +112,8 @@ class SyncLease:
             usage=self._usage,
             cost_usd=self._cost_usd,
             retry_after=self._retry_after,
+            headers=self._headers,
+            spent=self._spent,
         )
         self.settled = self._settle(report)
         return self.settled
@@ -115,6 +135,9 @@ class SyncLease:
     ) -> None:
         if self.settled is None:
             outcome, self._retry_after = report_of(error)
+            if error is not None:
+                headers, self._spent = limits_told(error)
+                self._headers = headers or self._headers
             shielded(self._settle_at_exit(outcome))
 
     def _settle_at_exit(self, outcome: Outcome) -> Settled | None:
