@@ -41,7 +41,6 @@ CONFIG = """
 pools:
   bench:
     provider: openai
-    cold_start: 0
     learn: {learn}
     models:
       m: {{tpm: {tpm}}}
@@ -156,7 +155,7 @@ class Caller:
                 lease.observed(answer.headers)
                 lease.used(input_tokens=SIZE - 20, output_tokens=20)
         except SluicegateError:
-            return  # its turn would have come too late
+            return  # its turn would have come too late, or the fleet has retried enough
 
     async def _alone(self, http: httpx.AsyncClient) -> None:
         while (pause := self._pause()) > 0:
@@ -196,8 +195,10 @@ def books(provider: str) -> Seen:
     return Seen(stats["granted"], stats["refused"])
 
 
-def drain(provider: str) -> None:
-    """Use up what the provider had saved: one call for all of it."""
+def drain(service: str, most: int, provider: str) -> None:
+    """Use up what service and provider had saved: one call for all of it."""
+    ask = {"resource": "bench/m", "tokens": most}
+    httpx.post(f"{service}/v1/acquire", json=ask).raise_for_status()
     body = {"model": "m", "max_tokens": TPM, "messages": [{"role": "user", "content": "-"}]}
     sizes = {"x-sim-input-tokens": "1", "x-sim-output-tokens": "1"}
     httpx.post(f"{provider}/v1/chat/completions", json=body, headers=sizes).raise_for_status()
@@ -206,7 +207,7 @@ def drain(provider: str) -> None:
 def measure(row: Row, given: argparse.Namespace) -> dict[str, Value]:
     """Run one row."""
     config = CONFIG.format(
-        learn="down" if row.learn else "off",
+        learn="down" if row.learn else "never",
         tpm=round(TPM * row.times),
         breaker="true" if row.cooldown else "false",
     )
@@ -217,7 +218,7 @@ def measure(row: Row, given: argparse.Namespace) -> dict[str, Value]:
         services(where.url, config, 1) as them,
         sluicegate("provider-sim", *account) as sim,
     ):
-        drain(sim.url)
+        drain(them[0].url, round(TPM * row.times), sim.url)
         begin, load = books(sim.url), LOAD * RATE / given.processes
         workers = [
             context.Process(

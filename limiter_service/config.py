@@ -35,7 +35,7 @@ Reserve = Literal[
     "unweighted(input, max_output)",
     "expected_output",
 ]
-Learn = Literal["down", "both", "off"]
+Learn = Literal["down", "both", "never"]
 LimitName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,99}(?!\n)$")]
 Calendar = Literal["minute", "hour", "day", "month"]
 
@@ -78,8 +78,8 @@ class LimitConfig(_Section, frozen=True, kw_only=True):
     """`shadow`: evaluated and reported, and never refuses."""
     learn: Learn | None = None
     """What of the provider's own statements counts: `down`, a limit that is lower than this one;
-    `both`, also one that is higher; `off`, none, and levels are not corrected either.
-    Default: the pool's `learn` on models, `off` on a whole pool. Limits on tenants never learn."""
+    `both`, also one that is higher; `never`, none, and levels are not corrected either.
+    Default: the pool's `learn` on models, `never` on a whole pool. Limits on tenants never do."""
     adaptive_burst: bool = False
     """Halve the burst whenever the provider refuses a call although it says that requests
     remain, and let it grow back over ten minutes. For buckets of `requests`."""

@@ -19,7 +19,7 @@ _RING = SLOTS_OF_A_WINDOW + 1
 class Level(msgspec.Struct, frozen=True, kw_only=True):
     """The cell of one limit, as it stood at `now` in its scope and `wall` on the server.
 
-    `capacity` is the one in force where it is not the policy's, `share` that of its rate.
+    `capacity` and `rate` are those in force where they are not the policy's.
     """
 
     limit_id: float
@@ -27,7 +27,7 @@ class Level(msgspec.Struct, frozen=True, kw_only=True):
     now: float
     wall: float
     capacity: float | None = None
-    share: float = 1.0
+    rate: float | None = None
 
 
 def read(numbers: Sequence[float], start: int, limits: int) -> tuple[list[Level], int]:
@@ -52,9 +52,9 @@ def read(numbers: Sequence[float], start: int, limits: int) -> tuple[list[Level]
 
 
 def _under(terms: Sequence[float], levels: Sequence[Level]) -> Iterator[Level]:
-    """*levels* with the capacities and shares of rates that are in force."""
-    for level, capacity, share in zip(levels, terms[::2], terms[1::2], strict=True):
-        yield replace(level, capacity=capacity, share=share)
+    """*levels* with the capacities and rates that are in force."""
+    for level, capacity, rate in zip(levels, terms[::2], terms[1::2], strict=True):
+        yield replace(level, capacity=capacity, rate=rate)
 
 
 def capacity_of(limit: Limit, level: Level) -> float:
@@ -64,10 +64,10 @@ def capacity_of(limit: Limit, level: Level) -> float:
 
 def limit_of(limit: Limit, level: Level) -> float:
     """The limit in force, in its own meter."""
-    if level.capacity is None:
+    if level.capacity is None or level.rate is None:
         return whole(limit.limit)
     if limit.window == "bucket":
-        return whole(round(limit.limit * level.share, 6))
+        return whole(round(limit.limit * level.rate / limit.rate, 6))
     return whole(round(level.capacity / limit.unit, 6))
 
 
@@ -130,7 +130,7 @@ def reset(policy: Policy, limit: Limit, level: Level) -> float:
     """Microseconds until a limit is as good as new when nothing else comes."""
     match limit.window:
         case "bucket":
-            after = (capacity_of(limit, level) - level.cell[0]) / (limit.rate * level.share)
+            after = (capacity_of(limit, level) - level.cell[0]) / (level.rate or limit.rate)
         case "sliding":
             after = _ring_reset(level.cell, slot_width(limit), level.now)
         case "calendar":

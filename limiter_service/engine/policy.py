@@ -34,7 +34,7 @@ SLOTS_OF_A_WINDOW = 30
 
 _KINDS = {"bucket": 1, "sliding": 2, "calendar": 3, "concurrency": 4}
 _SHADOW = 4
-_LEARN = {"down": 0, "both": 1, "off": 2}
+_LEARN = {"down": 0, "both": 1, "never": 2}
 _MOST_THAT_LEARN = 26  # two bits each of a whole number in a double (lua/lib/learned)
 _MICRO = 1_000_000
 _LEAST_KEPT = 60 * _MICRO
@@ -59,7 +59,7 @@ class Limit(msgspec.Struct, frozen=True, kw_only=True):
     per: float | None
     rate: float
     config: LimitConfig
-    learn: Learn = "off"
+    learn: Learn = "never"
 
     @property
     def shadow(self) -> bool:
@@ -291,7 +291,7 @@ def _learn(pool: PoolConfig, scope: str, limit: LimitConfig) -> Learn:
     """What a limit learns: headers are about a model, and tenants are nobody's but ours."""
     if scope == "model":
         return limit.learn or pool.learn
-    return limit.learn or "off" if scope == "pool" else "off"
+    return limit.learn or "never" if scope == "pool" else "never"
 
 
 def _limit(scope: str, label: str, config: LimitConfig, learn: Learn) -> Limit:

@@ -43,7 +43,7 @@ def readings(
     found = (
         _reading(nth, limit, said)
         for nth, limit in enumerate(policy.limits, start=1)
-        if limit.learn != "off" and limit.meter is not Meter.CONCURRENCY
+        if limit.learn != "never" and limit.meter is not Meter.CONCURRENCY
     )
     return [each for each in found if each is not None]
 

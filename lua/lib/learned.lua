@@ -3,7 +3,7 @@
 -- corrected. It stands behind the state of its scope (lib/layout):
 --
 --   terms   when they are to be made anew, until when the last of them holds; then per limit
---           the capacity in force and the share of the policy's rate
+--           the capacity and the rate that are in force
 --   record  the limit's id, negative; the limit that the provider states (0: none), its
 --           capacity, its rate, until when that holds; another limit that was stated since
 --           (0: none), how often, when first; when the stated limit changed last; the limit
@@ -20,7 +20,7 @@ local L_ORDER, L_BURST, L_SHRUNK, L_FIXES = 13, 14, 15, 16
 local FOREVER, FORGOTTEN = 1000000000000000000, 3600000000
 
 -- How a limit learns, two bits of the policy's number for each.
-local DOWN, BOTH, NOT_AT_ALL = 0, 1, 2
+local DOWN, BOTH = 0, 1
 
 -- A burst is whole again ten minutes after it was nothing, in steps.
 local WHOLE_AGAIN, STEP = 600000000, 15000000
@@ -48,17 +48,17 @@ local function learned()
   -- Capacity and rate of one limit now; when to look again, and until when it differs.
   local function in_force(k, q, p, nth, now)
     local bucket = q[p] % SHADOW == BUCKET
-    local capacity, rate, look, lasts = q[p + 2], bucket and q[p + 3] or 1, FOREVER, 0
+    local capacity, rate, look, lasts = q[p + 2], bucket and q[p + 3] or 0, FOREVER, 0
     if is_held(k, now) then
-      capacity, rate = k[L_HELD_CAPACITY], bucket and k[L_HELD_RATE] or 1
+      capacity, rate = k[L_HELD_CAPACITY], k[L_HELD_RATE]
       look = k[L_HELD_UNTIL] < 0 and FOREVER or k[L_HELD_UNTIL]
       lasts = look
     elseif k[L_LIMIT] > 0 and now < k[L_UNTIL] then
-      local mode, stated = mode_of(q, nth), bucket and k[L_RATE] or 1
+      local mode = mode_of(q, nth)
       if mode == BOTH then
-        capacity, rate = k[L_CAPACITY], stated
+        capacity, rate = k[L_CAPACITY], k[L_RATE]
       elseif mode == DOWN then
-        capacity, rate = math.min(capacity, k[L_CAPACITY]), math.min(rate, stated)
+        capacity, rate = math.min(capacity, k[L_CAPACITY]), math.min(rate, k[L_RATE])
       end
       look, lasts = k[L_UNTIL], k[L_UNTIL]
     end
@@ -75,17 +75,18 @@ local function learned()
   local function terms_of(q, records, now)
     local terms, p, differs = { FOREVER, 0 }, RECORDS, false
     for nth = 1, q[COUNT] do
-      local k, capacity, share = records[q[p + 1]], q[p + 2], 1
+      local k, capacity = records[q[p + 1]], q[p + 2]
+      local own = q[p] % SHADOW == BUCKET and q[p + 3] or 0
+      local rate = own
       if k then
-        local rate, look, lasts
+        local look, lasts
         capacity, rate, look, lasts = in_force(k, q, p, nth, now)
-        share = q[p] % SHADOW == BUCKET and rate / q[p + 3] or 1
-        if capacity ~= q[p + 2] or share ~= 1 then
+        if capacity ~= q[p + 2] or rate ~= own then
           differs = true
           terms[1], terms[2] = math.min(terms[1], look), math.max(terms[2], lasts)
         end
       end
-      terms[#terms + 1], terms[#terms + 2] = capacity, share
+      terms[#terms + 1], terms[#terms + 2] = capacity, rate
       p = p + window_of(q[p]).record
     end
     return differs and terms or nil
@@ -100,7 +101,7 @@ local function learned()
         or k[L_OTHER] > 0 and now < k[L_FIRST] + FORGOTTEN
         or is_held(k, now)
         or burst_of(k, now) < 1
-        or now < k[L_FIXES] + FORGOTTEN
+        or now < math.max(k[L_FIXES], k[L_SINCE]) + FORGOTTEN
       then
         list[#list + 1] = -id
         for i = 1, LEARNED do
@@ -141,7 +142,7 @@ local function apply_terms(q, list, at)
   for _ = 1, q[COUNT] do
     q[p + 2] = list[at]
     if q[p] % SHADOW == BUCKET then
-      q[p + 3] = q[p + 3] * list[at + 1]
+      q[p + 3] = list[at + 1]
       p = p + BUCKET_RECORD
     else
       p = p + window_of(q[p]).record

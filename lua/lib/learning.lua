@@ -69,7 +69,7 @@ local function note_stated(k, o, now, granted, events)
   elseif granted < k[L_SINCE] then
     return -- of a time before the last change
   end
-  if not same(o.stated, k[L_OTHER]) then
+  if not same(o.stated, k[L_OTHER]) or now >= k[L_FIRST] + FORGOTTEN then
     k[L_OTHER], k[L_SEEN], k[L_FIRST] = o.stated, 0, now
   end
   k[L_SEEN] = k[L_SEEN] + 1

@@ -335,8 +335,9 @@ def run(
     return one
 
 
-def _policies(config: int) -> Policies:
-    text = f"pools:\n  {POOL}:\n" + "\n".join("  " + line for line in CONFIGS[config].splitlines())
+def _policies(config: int, more: str = "") -> Policies:
+    lines = [*CONFIGS[config].splitlines(), more]
+    text = f"pools:\n  {POOL}:\n" + "\n".join("  " + line for line in lines)
     return Policies(parse(text, ".yaml"), "sg:")
 
 
