@@ -81,7 +81,8 @@ local function learned()
       if k then
         local look, lasts
         capacity, rate, look, lasts = in_force(k, q, p, nth, now)
-        if capacity ~= q[p + 2] or rate ~= own then
+        -- A limit held to what it is anyway still hides what the provider states.
+        if capacity ~= q[p + 2] or rate ~= own or is_held(k, now) then
           differs = true
           terms[1], terms[2] = math.min(terms[1], look), math.max(terms[2], lasts)
         end

@@ -128,7 +128,8 @@ local function lower_level(k, o, q, p, s, at, cell, cell_at, granted, back, now)
   elseif kind ~= 0 then
     -- Windows know what was spent, which another limit does not change; what was said of
     -- one that has ended counts no more.
-    if s[at] - cell[cell_at] > (kind == 2 and 30 or 0) then
+    local later = s[at] - cell[cell_at]
+    if later > 30 or kind == 3 and later ~= 0 then
       return
     end
     local spent = (o.stated > 0 and o.stated or capacity) - o.remaining

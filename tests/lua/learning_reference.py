@@ -99,6 +99,8 @@ class Learning(Reference):
         """Take in readings: about now, or about the grant of *lease*, when *levels* were left
         (of windows: spent) of its limits.
         """
+        if not readings:
+            return
         opened = self.open(policy, wall)
         for place, (scope_key, limit, window, now) in enumerate(opened):
             own = policy.limits[place]

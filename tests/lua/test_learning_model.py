@@ -6,7 +6,7 @@ import pytest
 import redis
 from learning_histories import drawn, run
 
-_HISTORIES = 400
+_HISTORIES = 150
 _CHUNKS = 2
 
 
@@ -14,7 +14,7 @@ _CHUNKS = 2
 @pytest.mark.parametrize("chunk", range(_CHUNKS))
 def test_limits_are_learned_as_the_reference_says(db: redis.Redis, chunk: int) -> None:
     """Statements, corrections, overrides and their ends among acquires, settles and reloads:
-    1,600 histories of 50 steps over both servers, every level, limit and event compared, and
+    600 histories of 50 steps over both servers, every level, limit and event compared, and
     nothing granted above what is known.
     """
     one = run(db)
