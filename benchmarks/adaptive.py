@@ -158,7 +158,7 @@ class Caller:
             return  # its turn would have come too late, or the fleet has retried enough
 
     async def _alone(self, http: httpx.AsyncClient) -> None:
-        while (pause := self._pause()) > 0:
+        while (pause := self._pause()) > 0:  # noqa: ASYNC110  # rates change meanwhile
             await asyncio.sleep(pause)
         try:
             await self._send(http)

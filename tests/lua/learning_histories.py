@@ -10,7 +10,7 @@ from learning_reference import Learning, Reading, Told
 from reference import KEEP, Bucket, Lease
 from tests_support.scripts import scripts
 
-from limiter_service.engine.levels import limit_of, read
+from limiter_service.engine.levels import limit_of
 from limiter_service.engine.policy import Limit, Policy
 from limiter_service.store.commands import Verdict
 
@@ -26,6 +26,7 @@ _KINDS = (
     ["acquire"] * 8
     + ["settle"] * 3
     + ["report"] * 4
+    + ["overtaken"] * 2
     + ["observe"] * 4
     + ["hold", "tick", "tick", "check", "reload", "renew"]
 )
@@ -87,7 +88,18 @@ class LearningRun(Run):
 
     def report(self, step: Step) -> None:
         """Some lease is settled with what the provider said to its call."""
-        key, lease = self._some_lease(step)
+        self._report(step, *self._some_lease(step))
+
+    def overtaken(self, step: Step) -> None:
+        """Between a grant and its report, refusals of others have changed the limit."""
+        before = set(self.reference.leases)
+        self.acquire(Step("acquire", step.who, 3 * (step.amount % 7) + 1, 0))
+        self.observe(Step("observe", step.who, 12 * (step.amount % 13), 1000))
+        for key in set(self.reference.leases) - before:
+            told = Step("report", step.who, 3 * (step.amount % 41), 0)
+            self._report(told, key, self.reference.leases[key])
+
+    def _report(self, step: Step, key: str, lease: Lease) -> None:
         if key not in self.reference.leases or lease.settled is not None:
             return
         policy = self._policy_of(key)
@@ -146,7 +158,7 @@ class LearningRun(Run):
     def _assert_in_force(self, policy: Policy) -> None:
         levels = self.bench.snapshot(policy)
         opened = self.reference.open(policy, self.bench.now)
-        for level, (_, limit, window, _), own in zip(levels, opened, policy.limits, strict=True):
+        for level, (_, limit, _, _), own in zip(levels, opened, policy.limits, strict=True):
             capacity = own.capacity if level.capacity is None else level.capacity
             assert capacity == limit.capacity, f"capacity of {limit.name}"
             if own.window == "bucket":

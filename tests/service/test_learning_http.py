@@ -15,14 +15,14 @@ pools:
     provider: openai
     limits: [{name: all, meter: tokens, limit: 900000, per: minute}]
     models:
-      m: {tpm: 60000, limits: [{name: calls, meter: requests, limit: 600, per: minute}]}
+      m: {tpd: 60000, limits: [{name: calls, meter: requests, limit: 600, per: minute}]}
       a/b: {rpm: 60}
-      guess: {limits: [{name: tpm, meter: tokens, limit: 60000, per: minute, learn: both}]}
-      mine: {limits: [{name: tpm, meter: tokens, limit: 60000, per: minute, learn: never}]}
+      guess: {limits: [{name: tpd, meter: tokens, limit: 60000, per: day, learn: both}]}
+      mine: {limits: [{name: tpd, meter: tokens, limit: 60000, per: day, learn: never}]}
       bursty:
         limits: [{name: rpm, meter: requests, limit: 600, per: minute, adaptive_burst: true}]
     tenants:
-      team: {tpm: 60000}
+      team: {tpd: 60000}
 """
 
 
@@ -34,10 +34,11 @@ async def service(serve: Any) -> httpx.AsyncClient:
 
 
 def said(limit: int, remaining: int, meter: str = "tokens", **more: str) -> dict[str, str]:
-    """Headers of an answer."""
+    """Headers of an answer; of tokens, those of a day, which hardly refill during a test."""
+    kind = f"{meter}-day" if meter == "tokens" else meter
     return {
-        f"x-ratelimit-limit-{meter}": str(limit),
-        f"x-ratelimit-remaining-{meter}": str(remaining),
+        f"x-ratelimit-limit-{kind}": str(limit),
+        f"x-ratelimit-remaining-{kind}": str(remaining),
         **more,
     }
 
@@ -67,17 +68,17 @@ async def test_a_lower_limit_is_adopted_when_three_answers_state_it(service: Any
     """Not before; and the fleet is told once, however often it is stated."""
     for left in (59_900, 59_900):
         await call(service, said(30_000, left))
-    assert (await limit(service, "m.tpm"))["limit"] == 60_000
+    assert (await limit(service, "m.tpd"))["limit"] == 60_000
     for _ in range(3):
         await call(service, said(30_000, 59_900))
 
-    view = await limit(service, "m.tpm")
+    view = await limit(service, "m.tpd")
     assert view == IsPartialDict(limit=30_000, configured=60_000, learned=30_000, override=None)
     assert view["remaining"] <= 30_000
     granted = await ask(service, "acquire", resource="p/m", tokens=100)
-    (told,) = [each for each in granted["limits"] if each["name"] == "m.tpm"]
+    (told,) = [each for each in granted["limits"] if each["name"] == "m.tpd"]
     assert told["limit"] == 30_000
-    lowered = {"type": "limit_lowered", "limit": "m.tpm", "from": "60000", "to": "30000"}
+    lowered = {"type": "limit_lowered", "limit": "m.tpd", "from": "60000", "to": "30000"}
     assert await events(service) == [IsPartialDict(resource="p/m", reason="stated", **lowered)]
 
 
@@ -85,7 +86,7 @@ async def test_a_refusal_that_states_less_is_believed_at_once(service: Any) -> N
     """And the level is what the provider says remains."""
     await call(service, said(20_000, 50), outcome="rate_limited", asked={"tokens": 1000})
 
-    view = await limit(service, "m.tpm")
+    view = await limit(service, "m.tpd")
     assert view["limit"] == 20_000
     assert view["remaining"] < 1000
     await refused(service, "acquire", 429, "rate_limited", resource="p/m", tokens=15_000)
@@ -106,7 +107,7 @@ async def test_others_use_of_the_account_lowers_the_level_once(service: Any) -> 
     for n, lease in enumerate(leases, start=1):
         headers = said(60_000, 40_000 - 100 * n)
         await ask(service, "settle", lease=lease, headers=headers)
-    remaining = (await limit(service, "m.tpm"))["remaining"]
+    remaining = (await limit(service, "m.tpd"))["remaining"]
     assert 39_400 <= remaining <= 60_000 - 19_000
 
 
@@ -114,7 +115,7 @@ async def test_more_that_remains_raises_nothing(service: Any) -> None:
     """A provider that forgives is not trusted with our books."""
     await ask(service, "acquire", resource="p/m", tokens=50_000)
     await call(service, said(60_000, 60_000))
-    assert (await limit(service, "m.tpm"))["remaining"] < 30_000
+    assert (await limit(service, "m.tpd"))["remaining"] < 30_000
 
 
 async def test_a_higher_limit_is_not_believed_within_seconds(service: Any) -> None:
@@ -122,8 +123,8 @@ async def test_a_higher_limit_is_not_believed_within_seconds(service: Any) -> No
     for _ in range(4):
         await call(service, said(120_000, 119_000))
         await call(service, said(120_000, 119_000), asked={"resource": "p/guess"})
-    assert (await limit(service, "m.tpm"))["limit"] == 60_000
-    assert (await limit(service, "guess.tpm", "p/guess"))["limit"] == 60_000  # 10 s have to pass
+    assert (await limit(service, "m.tpd"))["limit"] == 60_000
+    assert (await limit(service, "guess.tpd", "p/guess"))["limit"] == 60_000  # 10 s have to pass
 
 
 async def test_a_limit_that_never_learns_is_left_alone(service: Any) -> None:
@@ -131,7 +132,7 @@ async def test_a_limit_that_never_learns_is_left_alone(service: Any) -> None:
     told = said(10_000, 0)
     asked = {"resource": "p/mine"}
     await call(service, told, outcome="rate_limited", asked=asked)
-    assert await limit(service, "mine.tpm", "p/mine") == IsPartialDict(limit=60_000, learned=None)
+    assert await limit(service, "mine.tpd", "p/mine") == IsPartialDict(limit=60_000, learned=None)
 
 
 async def test_tenants_and_the_pool_learn_nothing_from_a_model(service: Any) -> None:
@@ -139,17 +140,17 @@ async def test_tenants_and_the_pool_learn_nothing_from_a_model(service: Any) -> 
     await call(service, said(10_000, 0), outcome="rate_limited", asked={"tenant": "team"})
     view = (await service.get("/v1/resources/p/m?tenant=team")).json()
     limits = {each["name"]: each["limit"] for each in view["limits"]}
-    assert limits == {"p.all": 900_000, "m.calls": 600, "m.tpm": 10_000, "team.tpm": 60_000}
+    assert limits == {"p.all": 900_000, "m.calls": 600, "m.tpd": 10_000, "team.tpd": 60_000}
 
 
 async def test_an_observation_needs_no_lease(service: Any) -> None:
     """It sets limits, levels, and the pause that a refusal asks for."""
-    headers = {"X-RateLimit-Limit-Tokens": "30000", "x-ratelimit-remaining-tokens": "100"}
-    body = {"resource": "p/m", "status": 429, "headers": headers | {"Retry-After": "20"}}
+    headers = said(30_000, 100, **{"Retry-After": "20"})
+    body = {"resource": "p/m", "status": 429, "headers": headers}
     answer = await ask(service, "observe", **body)
 
     assert answer == IsPartialDict(resource="p/m", taken=1, changed=1)
-    assert (await limit(service, "m.tpm"))["limit"] == 30_000
+    assert (await limit(service, "m.tpd"))["limit"] == 30_000
     paused = await refused(service, "acquire", 503, "cooldown", resource="p/m", tokens=1)
     assert paused["retry_after"] == IsFloat(gt=10, le=20)
     await refused(service, "observe", 404, "unknown_resource", resource="q/m")
@@ -164,9 +165,9 @@ async def test_headers_of_a_settle_say_how_long_to_pause(service: Any) -> None:
 
 async def test_figures_in_the_text_of_a_refusal_count(service: Any) -> None:
     """OpenAI and Groq say there what was used."""
-    spent = {"meter": "tokens", "per": 60, "limit": 30_000, "used": 29_900, "requested": 500}
+    spent = {"meter": "tokens", "per": 86_400, "limit": 30_000, "used": 29_900, "requested": 500}
     await call(service, {}, outcome="rate_limited", spent=spent, asked={"tokens": 500})
-    view = await limit(service, "m.tpm")
+    view = await limit(service, "m.tpd")
     assert view["limit"] == 30_000
     assert view["remaining"] < 1000
 
@@ -175,7 +176,7 @@ async def test_an_early_report_carries_headers_too(service: Any) -> None:
     """A stream of minutes does not keep what its first byte said."""
     lease = (await ask(service, "acquire", resource="p/m", tokens=100))["lease"]
     await ask(service, "settle", lease=lease, phase="first_token", headers=said(60_000, 5_000))
-    assert (await limit(service, "m.tpm"))["remaining"] < 10_000
+    assert (await limit(service, "m.tpd"))["remaining"] < 10_000
     assert (await ask(service, "settle", lease=lease))["settled"]
 
 
@@ -193,16 +194,16 @@ async def test_an_operator_holds_a_limit(service: Any, db: redis.Redis) -> None:
     """Above what the provider states and the file says, for a time, with a name and a reason."""
     await call(service, said(20_000, 19_000), outcome="rate_limited")
     order = {"limit": 90_000, "ttl": 600, "reason": "the account was upgraded"}
-    held = await service.put("/v1/limits/p/m/tpm/override", json=order)
+    held = await service.put("/v1/limits/p/m/tpd/override", json=order)
 
     assert held.status_code == 200, held.text
     view = {"limit": 90_000, "configured": 60_000, "learned": 20_000}
     why = {"limit": 90_000, "actor": "anonymous", "reason": "the account was upgraded"}
-    assert held.json() == IsPartialDict(name="m.tpm", override=IsPartialDict(**why), **view)
+    assert held.json() == IsPartialDict(name="m.tpd", override=IsPartialDict(**why), **view)
     assert (await events(service))[-1] == IsPartialDict(
-        type="limit_override", limit="m.tpm", to="90000", actor="anonymous", **{"from": "none"}
+        type="limit_override", limit="m.tpd", to="90000", actor="anonymous", **{"from": "none"}
     )
-    released = await service.delete("/v1/limits/p/m/tpm/override")
+    released = await service.delete("/v1/limits/p/m/tpd/override")
     assert released.json() == IsPartialDict(limit=20_000, override=None)
     assert (await events(service))[-1] == IsPartialDict(type="limit_override", to="none")
     assert not db.keys("sg:{p}:o:*")
@@ -211,9 +212,9 @@ async def test_an_operator_holds_a_limit(service: Any, db: redis.Redis) -> None:
 async def test_a_limit_may_be_held_to_less_at_once(service: Any) -> None:
     """What a bucket has beyond that is gone."""
     order = {"limit": 6_000, "ttl": 60}
-    await service.put("/v1/limits/p/m/m.tpm/override", json=order)
+    await service.put("/v1/limits/p/m/m.tpd/override", json=order)
     await refused(service, "acquire", 422, "never_fits", resource="p/m", tokens=7_000)
-    view = await limit(service, "m.tpm")
+    view = await limit(service, "m.tpd")
     assert view == IsPartialDict(limit=6_000, remaining=6_000)
 
 
@@ -232,9 +233,9 @@ async def test_models_with_slashes_and_limits_of_the_pool_can_be_held(service: A
     [
         ("p/m/nothing", {"limit": 1, "ttl": 1}, 404),
         ("q/m/tpm", {"limit": 1, "ttl": 1}, 404),
-        ("p/m/tpm", {"limit": 0, "ttl": 1}, 422),
-        ("p/m/tpm", {"limit": 1}, 422),
-        ("p/m/tpm", {"limit": 1, "ttl": -1}, 422),
+        ("p/m/tpd", {"limit": 0, "ttl": 1}, 422),
+        ("p/m/tpd", {"limit": 1}, 422),
+        ("p/m/tpd", {"limit": 1, "ttl": -1}, 422),
     ],
 )
 async def test_an_order_that_makes_no_sense_is_refused(
@@ -249,7 +250,7 @@ async def test_an_order_that_makes_no_sense_is_refused(
 async def test_an_override_without_an_end_outlives_idle_keys(service: Any, db: redis.Redis) -> None:
     """It is kept until it is cleared; so is who ordered it."""
     order = {"limit": 6_000, "ttl": None, "reason": "for good"}
-    held = (await service.put("/v1/limits/p/m/tpm/override", json=order)).json()
+    held = (await service.put("/v1/limits/p/m/tpd/override", json=order)).json()
     assert held["override"] == IsPartialDict(until=None, reason="for good")
     assert db.pttl("sg:{p}:s:model:m") > 365 * 86_400_000
-    await service.delete("/v1/limits/p/m/tpm/override")
+    await service.delete("/v1/limits/p/m/tpd/override")
