@@ -26,6 +26,7 @@ import multiprocessing
 import random
 import time
 from collections.abc import Sequence
+from multiprocessing.synchronize import Barrier
 
 import httpx
 import msgspec
@@ -115,7 +116,7 @@ class Caller:
         self._random = random.Random(seed)
         self._provider = provider
         self._service = service
-        self._cubic = Cubic(time.monotonic())
+        self._cubic = Cubic(time.monotonic())  # of this host: processes share its clock
 
     async def run(self, seconds: float) -> None:
         """Offer the load for so many seconds, then give up what waits."""
@@ -177,9 +178,10 @@ class Caller:
         return answer.raise_for_status()
 
 
-def call_for(row: Row, service: str, provider: str, load: float, seed: int, time: float) -> None:
-    """What a process runs."""
-    asyncio.run(Caller(row, service, provider, load, seed).run(time))
+def call_for(caller: Caller, seconds: float, ready: Barrier) -> None:
+    """What a process runs, once all of them are there."""
+    ready.wait()
+    asyncio.run(caller.run(seconds))
 
 
 class Seen(msgspec.Struct, frozen=True):
@@ -218,22 +220,23 @@ def measure(row: Row, given: argparse.Namespace) -> dict[str, Value]:
         services(where.url, config, 1) as them,
         sluicegate("provider-sim", *account) as sim,
     ):
-        drain(them[0].url, round(TPM * row.times), sim.url)
-        begin, load = books(sim.url), LOAD * RATE / given.processes
+        load, ready = LOAD * RATE / given.processes, context.Barrier(given.processes + 1)
+        callers = [Caller(row, them[0].url, sim.url, load, seed) for seed in range(given.processes)]
         workers = [
-            context.Process(
-                target=call_for, args=(row, them[0].url, sim.url, load, seed, given.seconds)
-            )
-            for seed in range(given.processes)
+            context.Process(target=call_for, args=(caller, given.seconds, ready))
+            for caller in callers
         ]
-        began = time.monotonic()
         for worker in workers:
             worker.start()
+        ready.wait()
+        drain(them[0].url, round(TPM * row.times), sim.url)
+        begin, began = books(sim.url), time.monotonic()
         time.sleep(min(FIRST, given.seconds))
         middle = books(sim.url)
+        time.sleep(max(0.0, began + given.seconds - time.monotonic()))
+        end, took = books(sim.url), time.monotonic() - began
         for worker in workers:
             worker.join()
-        end, took = books(sim.url), time.monotonic() - began
     sent = end.granted - begin.granted + end.refused - begin.refused
     late = end.granted - middle.granted + end.refused - middle.refused
     served = end.granted - begin.granted
