@@ -35,7 +35,18 @@ from limiter_wire.leases import (
     Settle,
     Settled,
 )
-from limiter_wire.limits import LimitState, Meter, ResourceList, ResourceView
+from limiter_wire.limits import (
+    LimitHeld,
+    LimitOverride,
+    LimitState,
+    LimitView,
+    Meter,
+    Noticed,
+    Observe,
+    ResourceList,
+    ResourceView,
+    SpentLimit,
+)
 from limiter_wire.problems import ErrorCode, Problem, problem, status_of, title_of
 from limiter_wire.queue import QueueLine, QueueState, QueueView, Waiting
 from limiter_wire.stats import Stats, WaitStats
@@ -60,8 +71,13 @@ __all__ = [
     "ErrorCode",
     "Event",
     "Granted",
+    "LimitHeld",
+    "LimitOverride",
     "LimitState",
+    "LimitView",
     "Meter",
+    "Noticed",
+    "Observe",
     "Operation",
     "Outcome",
     "Override",
@@ -79,6 +95,7 @@ __all__ = [
     "ResourceView",
     "Settle",
     "Settled",
+    "SpentLimit",
     "Stats",
     "Usage",
     "WaitStats",

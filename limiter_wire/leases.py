@@ -15,7 +15,7 @@ from limiter_wire._base import (
     Tokens,
     Wire,
 )
-from limiter_wire.limits import LimitState
+from limiter_wire.limits import LimitState, SpentLimit
 from limiter_wire.usage import Usage
 
 
@@ -116,8 +116,9 @@ class Cause(Wire, frozen=True, kw_only=True):
 class Settle(Wire, frozen=True, kw_only=True):
     """Report what a lease really used and how the call ended. Times are seconds.
 
-    `phase: first_token` reports early that the provider answers; the lease stays open and
-    nothing moves.
+    `headers` are those of the provider's answer that speak of limits, and `spent` the limit
+    that its refusal named. `phase: first_token` reports early that the provider answers; the
+    lease stays open and nothing of it moves.
     """
 
     lease: LeaseId
@@ -128,6 +129,7 @@ class Settle(Wire, frozen=True, kw_only=True):
     ttft: Seconds | None = None
     retry_after: Seconds | None = None
     headers: dict[str, str] | None = None
+    spent: SpentLimit | None = None
     phase: Literal["first_token"] | None = None
     cause: Cause | None = None
 
@@ -168,6 +170,7 @@ class Operation(StrEnum):
     SETTLE = "settle"
     RENEW = "renew"
     CHECK = "check"
+    OBSERVE = "observe"
 
 
 class BatchRequest(Wire, frozen=True, kw_only=True):

@@ -7,7 +7,7 @@ import msgspec
 from limiter_service.config import seconds
 from limiter_service.engine import breaking, charging, ids
 from limiter_service.engine.ids import LeaseRef
-from limiter_service.engine.levels import Level, amount, left, read, states, whole
+from limiter_service.engine.levels import Level, amount, capacity_of, left, read, states, whole
 from limiter_service.engine.policy import Limit, Policy
 from limiter_service.engine.refusals import Refusal, refuse
 from limiter_service.store.commands import NEVER, Reply, Verdict
@@ -195,7 +195,7 @@ def denied(
     i = policy.limits.index(limit)
     asked = whole(amounts[i] / limit.unit)
     if wait == NEVER:
-        capacity = whole(limit.capacity / limit.unit)
+        capacity = whole(round(capacity_of(limit, levels[i]) / limit.unit, 6))
         return refuse(
             ErrorCode.NEVER_FITS,
             f"{asked:g} {limit.meter} can never fit: {limit.name} holds at most {capacity:g}",
