@@ -53,6 +53,10 @@ class Task:
         await self.member.do(Stop(self.number))
         await asyncio.wait_for(self.done.wait(), 30)
 
+    async def no_more(self) -> None:
+        """No further call; what is under way goes on."""
+        await self.member.do(Stop(self.number))
+
     async def cancel(self) -> None:
         """Cancel it within the worker."""
         await self.member.do(Stop(self.number, at_once=True))
