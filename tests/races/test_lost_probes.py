@@ -49,7 +49,9 @@ async def test_a_killed_probe_makes_room_for_the_next_when_its_lease_ends(recrui
     assert [each["type"] for each in told] == ["breaker", "breaker", *["probe_lost"] * len(lost)]
     assert {each["count"] for each in lost} == {1}
     assert len(lost) >= 3
-    assert await fleet.provider.calls(fleet.model) == before + 1 + len(lost)
+    assert sum(task.probes for task in tasks) == 1 + len(lost)
+    # Who is killed may not have got as far as to call.
+    assert await fleet.provider.calls(fleet.model) <= before + 1 + len(lost)
     times = [each["time"] for each in told[1:]]  # by the store's clock
     assert all(later - earlier >= LEASE for earlier, later in pairwise(times))
     view = await fleet.view()

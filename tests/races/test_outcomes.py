@@ -37,7 +37,6 @@ WELL = {
 }
 FAILED = {
     "nobody listens": call(provider=UNREACHABLE),
-    "closed in place of an answer": call("drop-before-headers"),
     "reset in place of an answer": stream("drop-before-headers; reset"),
     "500": call("status=500"),
     "502": call("status=502"),
@@ -68,6 +67,8 @@ NEUTRAL = {
     "too long": stream("context-length"),
     "filtered": call("content-filter"),
     "the caller hangs up": stream(leave=2),
+    # As a connection that was idle for too long is closed: it says nothing about the provider.
+    "closed in place of an answer": call("drop-before-headers"),
 }
 
 
