@@ -91,11 +91,11 @@ async def test_a_clock_that_steps_back_prolongs_nothing_and_admits_no_more(
         ]
 
 
-def test_a_day_of_successes_leaves_the_state_as_large_as_a_minute(
-    db: redis.Redis, server: Server
-):
+def test_a_day_of_successes_leaves_the_state_as_large_as_a_minute(db: redis.Redis, server: Server):
     """One in every bucket of the window, through the scripts as the service calls them."""
-    policy = Policies(parse(CONFIG.replace(", retry_ratio: null", ""), ".yaml"), "sg:").policy(f"{POOL}/m", "default")
+    policy = Policies(parse(CONFIG.replace(", retry_ratio: null", ""), ".yaml"), "sg:").policy(
+        f"{POOL}/m", "default"
+    )
     loaded, keys = scripts(), Keys(POOL)
     chain = policy.chain(START)
     shas = [db.script_load(loaded[name].text) for name in ("acquire", "settle")]

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import redis.asyncio
-from tests_support.crowd_member import Call, Take
 from tests_support.races import CROWD, STORES, Fleet
 from tests_support.servers import Server
 from tests_support.waiting import until

@@ -23,9 +23,17 @@ STORES = ["valkey", "redis"] if HEAVY else ["valkey"]
 """The breaker's scripts are compared on both kinds elsewhere; here it is who comes first."""
 
 _BREAKER: dict[str, object] = {
-    **{"window": "60s", "min_calls": 4, "consecutive": 0, "jitter": 0},
-    **{"open": "300ms", "max_open": "300ms", "ramp": None, "retry_ratio": None},
-    **{"probes": 1, "successes": 2, "probe_ttl": "60s"},
+    "window": "60s",
+    "min_calls": 4,
+    "consecutive": 0,
+    "jitter": 0,
+    "open": "300ms",
+    "max_open": "300ms",
+    "ramp": None,
+    "retry_ratio": None,
+    "probes": 1,
+    "successes": 2,
+    "probe_ttl": "60s",
 }
 _BUDGET = {"name": "budget", "meter": "tokens", "limit": 100, "per": "366d"}
 
@@ -104,9 +112,7 @@ class Fleet:
         """What has happened to the circuit, by type; every replica tells the same."""
         streams = []
         for replica in self.replicas:
-            answer = await replica.get(
-                "/v1/events?follow=false", headers={"last-event-id": "0"}
-            )
+            answer = await replica.get("/v1/events?follow=false", headers={"last-event-id": "0"})
             data = [json.loads(x[6:]) for x in answer.text.splitlines() if x.startswith("data: ")]
             streams.append([each for each in data if each["resource"] == self.resource])
         longest = max(streams, key=len)  # more may have happened between two questions
@@ -169,5 +175,3 @@ def distinct(count: int) -> list[str]:
         if len(names) == count:
             return list(names.values())
     raise AssertionError
-
-
