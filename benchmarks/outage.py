@@ -2,11 +2,12 @@
 
     python benchmarks/outage.py [--scenario errors] [--workers 8] [--seconds 20] [--scale 1]
 
-Worker processes call a simulated provider; it is well, then has an outage of --seconds, then is
-well again. All ways to call are compared on the same load, one after the other, with the same
-open time. The peer library (purgatory) is installed into a virtual environment of its own,
-thrown away unless --peers names where to keep it. --scale 0.2 runs five times as fast: all times
-but those of the machine shrink with it.
+Worker processes call a simulated provider; it is well, then has an outage of --seconds, then
+is well again. All ways to call are compared on the same load, one after the other, with the
+same open time; --max-open 300 lets Sluicegate's grow, as it does by default. The peer library
+(purgatory) is installed into a virtual environment of its own, thrown away unless --peers names
+where to keep it. --scale 0.2 runs five times as fast: all times shrink with it, but not those
+that the machine takes.
 
 errors      503 at once
 hangs       no answer; callers give up after 2 s
@@ -77,8 +78,10 @@ SCENARIOS = {
 }
 
 
-def config(scale: float, rate: float) -> str:
-    """The pool: twice the load as its limit, and the breaker's defaults, scaled."""
+def config(scale: float, rate: float, longest: float) -> str:
+    """The pool: twice the load as its limit, and the breaker's defaults, scaled, but for the
+    longest opening.
+    """
 
     def ms(seconds: float) -> str:
         return f"{seconds * scale * 1000:.0f}ms"
@@ -95,7 +98,7 @@ pools:
       window: {ms(60)}
       slow_ttft: {ms(2)}
       open: {ms(OPEN)}
-      max_open: {ms(OPEN)}
+      max_open: {ms(longest)}
       decay: {ms(60)}
       probe_ttl: {ms(10)}
       ramp: {ms(10)}
@@ -112,7 +115,7 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     down: list[tuple[float, float]]
 
 
-def figures(run: Run, rate: float, scale: float, name: str) -> dict[str, Value]:
+def figures(run: Run, scale: float, name: str) -> dict[str, Value]:
     """One row."""
     second = scale
     begin, end = run.down[0][0], run.down[-1][1]
@@ -148,9 +151,9 @@ class Fleet:
     """Where the workers run, and whom they call."""
 
     def __init__(
-        self, python: Path, provider: str, service: str, given: argparse.Namespace
+        self, python: Path, provider: str, services: Sequence[str], given: argparse.Namespace
     ) -> None:
-        self._python, self._provider, self._service = python, provider, service
+        self._python, self._provider, self._services = python, provider, services
         self._given = given
 
     def run(self, mode: str, scenario: Scenario) -> Run:
@@ -167,7 +170,7 @@ class Fleet:
                     mode=mode,
                     name=f"worker-{number}",
                     provider=self._provider,
-                    service=self._service,
+                    service=self._services[number % len(self._services)],
                     resource=f"bench/{MODEL}",
                     start=start,
                     seconds=begins + lasts + after,
@@ -243,20 +246,21 @@ def peers(home: Path) -> Path:
 
 def measure(given: argparse.Namespace, python: Path, report: Report) -> None:
     """Every scenario, every way, on one provider, service and store."""
+    pools = config(given.scale, given.rate, given.max_open)
     limits = ["--rpm", "100000000", "--tpm", "1000000000", "--latency", str(0.05 * given.scale)]
     with (
         sluicegate("provider-sim", *limits) as provider,
         a_store(given.server) as where,
-        services(where.url, config(given.scale, given.rate), given.replicas) as replicas,
+        services(where.url, pools, given.replicas) as replicas,
     ):
-        fleet = Fleet(python, provider.url, replicas[0].url, given)
+        fleet = Fleet(python, provider.url, [each.url for each in replicas], given)
         for name in given.scenario or SCENARIOS:
             rows = []
             for mode, title in MODES.items():
                 where.redis.flushall()
                 say(f"{name}: {title}")
                 run = fleet.run(mode, SCENARIOS[name])
-                rows.append(figures(run, given.rate, given.scale, title))
+                rows.append(figures(run, given.scale, title))
             report.table(f"{name}: {given.workers} workers, {given.rate:g} pieces of work/s", rows)
 
 
@@ -270,12 +274,17 @@ def main() -> int:
     parser.add_argument("--replicas", type=int, default=1, help="of the service (default 1)")
     parser.add_argument("--rate", type=float, default=40.0, help="pieces of work per second")
     parser.add_argument("--seconds", type=float, default=20.0, help="of the outage (default 20)")
+    parser.add_argument(
+        "--max-open", type=float, default=OPEN, help="longest opening of Sluicegate (default 5)"
+    )
     parser.add_argument("--scale", type=float, default=1.0, help="of all times (default 1)")
     parser.add_argument("--peers", type=Path, help="directory of the peer's environment to keep")
     given = parser.parse_args()
     for name in ("workers", "replicas", "rate", "seconds", "scale"):
         if getattr(given, name) <= 0:
             parser.error(f"--{name} must be more than 0")
+    if given.max_open < OPEN:
+        parser.error(f"--max-open must be at least {OPEN:g}, as the first opening is")
     report = Report(given.json)
     with contextlib.ExitStack() as stack:
         home = given.peers or Path(stack.enter_context(tempfile.TemporaryDirectory()))
