@@ -86,7 +86,8 @@ async def recruit(
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """One process of the test run has the fleet, once."""
+    """One process of the test run has the fleet, once; crowds take their time on a busy machine."""
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.xdist_group("races"))
+            item.add_marker(pytest.mark.timeout(180))
