@@ -7,7 +7,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from pathlib import Path
 
 import httpx
 import pytest
@@ -83,11 +82,3 @@ async def recruit(
 
         yield start
         await provider.well()
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """One process of the test run has the fleet, once; crowds take their time on a busy machine."""
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.xdist_group("races"))
-            item.add_marker(pytest.mark.timeout(180))

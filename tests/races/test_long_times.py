@@ -2,9 +2,8 @@
 
 import struct
 
-import pytest
 import redis
-from tests_support.races import STORES
+from tests_support.races import RACES
 from tests_support.scripts import CLOCK, POOL, START, scripts
 from tests_support.servers import Server
 from tests_support.virtual_fleet import virtual_fleet
@@ -15,7 +14,7 @@ from limiter_service.engine.refusals import Refusal
 from limiter_service.store.keys import Keys
 from limiter_wire import Granted, Outcome
 
-pytestmark = pytest.mark.parametrize("server", STORES, indirect=True)
+pytestmark = RACES
 
 CONFIG = f"""
 pools:

@@ -6,10 +6,10 @@ import msgspec
 import pytest
 from dirty_equals import IsPartialDict
 from tests_support.crowd_member import Call, Take
-from tests_support.races import STORES, Fleet
+from tests_support.races import RACES, Fleet
 from tests_support.waiting import until
 
-pytestmark = pytest.mark.parametrize("server", STORES, indirect=True)
+pytestmark = RACES
 
 BRIEF = 0.4
 """Seconds of patience with a provider that says nothing."""

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 import redis.asyncio
-from tests_support.races import CROWD, STORES, Fleet
+from tests_support.races import CROWD, RACES, Fleet
 from tests_support.servers import Server
 from tests_support.waiting import until
 
-pytestmark = pytest.mark.parametrize("server", STORES, indirect=True)
+pytestmark = RACES
 
 OPENED = ("closed", "open", "failure_rate")
 TRIED = ("open", "half_open", "expired")
