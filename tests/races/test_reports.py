@@ -44,7 +44,7 @@ async def test_two_hundred_failures_at_once_are_one_trip(recruit: Any):
 @pytest.mark.parametrize("state", ["open", "half_open"])
 async def test_reports_of_calls_from_before_an_outage_change_nothing(recruit: Any, state: str):
     """Neither do forty late successes close, nor do late failures open or prolong."""
-    fleet = await recruit("long" if state == "open" else "one", 20)
+    fleet = await recruit("long" if state == "open" else "one", 10)
     take = Take(resource=fleet.resource)
     old = await asyncio.gather(*(each.do(take) for each in fleet.members for _ in range(4)))
     await fleet.trip()
@@ -69,13 +69,13 @@ async def test_reports_of_calls_from_before_an_outage_change_nothing(recruit: An
 
 @pytest.mark.parametrize("outcome", [Outcome.SUCCESS, Outcome.SERVER_ERROR])
 async def test_a_probe_that_is_settled_by_many_at_once_votes_once(recruit: Any, outcome: Outcome):
-    """Twenty processes through two replicas: one settles it, the others hear the same."""
-    fleet = await recruit("one", 20)
+    """Ten processes through two replicas: one settles it, the others hear the same."""
+    fleet = await recruit("one", 10)
     await fleet.trip()
     lease = await fleet.take(fleet.members[0])
     end = End(lease=lease, outcome=outcome)
     said = await asyncio.gather(*(member.do(end) for member in fleet.members))
-    assert sorted(each.again for each in said) == [False, *[True] * 19]
+    assert sorted(each.again for each in said) == [False, *[True] * 9]
     failed = outcome is Outcome.SERVER_ERROR
     assert {each.breaker for each in said} == {"open" if failed else "half_open"}
     view = await fleet.view()
@@ -85,7 +85,7 @@ async def test_a_probe_that_is_settled_by_many_at_once_votes_once(recruit: Any, 
 
 async def test_a_limit_that_refuses_a_whole_crowd_leaves_the_circuit_as_it_is(recruit: Any):
     """No probe is taken, nothing is told, until somebody asks who fits."""
-    fleet = await recruit("tight", CROWD)
+    fleet = await recruit("tight", CROWD // 2)
     await fleet.trip()
     large = Take(resource=fleet.resource, tokens=100)
 
@@ -108,10 +108,10 @@ async def test_a_limit_that_refuses_a_whole_crowd_leaves_the_circuit_as_it_is(re
 
 async def test_of_many_pauses_that_the_provider_asks_for_the_longest_holds(recruit: Any):
     """Whoever reports last: a shorter wish ends no longer one, and none is a failure."""
-    fleet = await recruit("long", 41)
+    fleet = await recruit("long", 21)
     take = Take(resource=fleet.resource)
     taken = await asyncio.gather(*(each.do(take) for each in fleet.members))
-    pauses = [59 if nth == 17 else 1 + nth % 8 for nth in range(41)]
+    pauses = [59 if nth == 17 else 1 + nth % 8 for nth in range(21)]
     calls = [
         Call(resource=fleet.resource, lease=said.lease, fault=f"rate-limit; retry-after={pause}")
         for said, pause in zip(taken, pauses, strict=True)
@@ -120,7 +120,7 @@ async def test_of_many_pauses_that_the_provider_asks_for_the_longest_holds(recru
     await asyncio.gather(*(member.do(call) for member, call in crowd))
     await last[0].do(last[1])
     view = await fleet.view()
-    assert (view["state"], view["window"]["throttle"], view["window"]["fail"]) == ("closed", 41, 0)
+    assert (view["state"], view["window"]["throttle"], view["window"]["fail"]) == ("closed", 21, 0)
     (told,) = await fleet.told()
     assert told["type"] == "cooldown"
     # By the store's clock: the pause was told when the first report came, not after the longest.
@@ -150,7 +150,7 @@ async def test_one_bad_worker_of_fifty_does_not_stop_the_fleet(recruit: Any):
 
 async def test_an_override_that_ends_in_a_round_of_probes_begins_a_new_one(recruit: Any):
     """The probe of before has no vote any more, and of a whole crowd one takes its place."""
-    fleet = await recruit("one", CROWD)
+    fleet = await recruit("one", CROWD // 2)
     holder, *others = fleet.members
     await fleet.trip()
     old = await fleet.take(holder)

@@ -74,7 +74,7 @@ async def test_a_store_that_forgets_its_scripts_lets_no_more_through(recruit: An
 
 async def test_a_dead_provider_gets_one_call_for_each_opening(recruit: Any):
     """As long as it is dead, round after round; and when it is well, the crowd is let in."""
-    fleet = await recruit("one", CROWD)
+    fleet = await recruit("one", CROWD // 2)
     await fleet.provider.outage(fleet.model, "server-error")
     tasks = await fleet.all_call()
     rounds = [("half_open", "open", "probe_failed"), TRIED]
