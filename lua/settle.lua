@@ -83,26 +83,21 @@ if not lease then
   return tag .. why
 end
 
--- What the provider's headers say, once the chain has been surveyed.
-local function learn()
-  local before = 7
-  for scope = 1, #states do
-    before = before + policies[scope][COUNT]
-  end
-  local learning = learning_of()
-  local readings, model = learning.readings(report, before + 1, ARGV[#ARGV])
-  local events = learning.learn(readings, lease, why, nth, held, function(n, i)
-    local used = report[7 + i]
-    return class == THROTTLE and used >= 0 and lease[CHARGES + n] - used or 0
-  end)
-  learning.publish(events, KEYS[#KEYS - 2], model, wall)
-end
-
 if told_limits or not first_token then
   if survey(texts, scopes, report, 7, wall) == STALE then
     return tag .. "B" .. struct.pack("<d", wall)
   elseif told_limits then
-    learn()
+    local before = 7
+    for scope = 1, #states do
+      before = before + policies[scope][COUNT]
+    end
+    local learning = learning_of()
+    local readings, model = learning.readings(report, before + 1, ARGV[#ARGV])
+    local events = learning.learn(readings, lease, why, nth, held, function(n, i)
+      local used = report[7 + i]
+      return class == THROTTLE and used >= 0 and lease[CHARGES + n] - used or 0
+    end)
+    learning.publish(events, KEYS[#KEYS - 2], model, wall)
   end
 end
 

@@ -25,7 +25,54 @@ local DOWN, BOTH = 0, 1
 -- A burst is whole again ten minutes after it was nothing, in steps.
 local WHOLE_AGAIN, STEP = 600000000, 15000000
 
--- Built when first needed: most scopes know nothing but their policies.
+-- Both sets of functions are built when first needed: most scopes know nothing but their
+-- policies, and where terms are in force they are all that a decision needs.
+local terms_functions
+local function in_terms()
+  if terms_functions then
+    return terms_functions
+  end
+
+  -- Let terms that stand in `list` from `at` on (default: all of it) replace capacities and
+  -- rates of a policy.
+  local function apply_terms(q, list, at)
+    local p = RECORDS
+    if not list then
+      return
+    end
+    at = (at or 1) + TERMS
+    for _ = 1, q[COUNT] do
+      q[p + 2] = list[at]
+      if q[p] % SHADOW == BUCKET then
+        q[p + 3] = list[at + 1]
+        p = p + BUCKET_RECORD
+      else
+        p = p + window_of(q[p]).record
+      end
+      at = at + 2
+    end
+  end
+
+  -- Put terms in force that stand in the state `s`; false when it is time to look at them anew.
+  local function keep_terms(q, s, wall)
+    local p, at = RECORDS, CELLS
+    for _ = 1, q[COUNT] do
+      local plain = q[p] % SHADOW == BUCKET
+      local window = not plain and window_of(q[p])
+      p = p + (plain and BUCKET_RECORD or window.record)
+      at = at + 1 + (plain and BUCKET_CELL or window.cell)
+    end
+    if math.max(wall + s[SKEW], s[TIME]) >= s[at] then
+      return false
+    end
+    apply_terms(q, s, at)
+    return true
+  end
+
+  terms_functions = { apply = apply_terms, keep = keep_terms }
+  return terms_functions
+end
+
 local learned_functions
 local function learned()
   if learned_functions then
@@ -122,40 +169,39 @@ local function learned()
     return k
   end
 
+  -- Write terms behind the cells of a state, which end at `last`.
+  local function append_terms(s, last, terms)
+    for i = 1, terms and #terms or 0 do
+      s[last + i] = terms[i]
+    end
+  end
+
+  -- What stands behind a state from `at` on: asides into `cells` and `times`. Returns what is
+  -- learned, by limit id, or nil.
+  local function note_rest(s, at, cells, times)
+    local records
+    while at < #s do
+      local id = s[at]
+      if id < 0 then
+        records = records or {}
+        records[-id] = { unpack(s, at + 1, at + LEARNED) }
+        at = at + 1 + LEARNED
+      else
+        times[id], cells[id] = s[at + 1], at + 2
+        at = at + 2 + window_of(id % SHADOW + 1).cell
+      end
+    end
+    return records
+  end
+
   learned_functions = {
     terms = terms_of,
+    append = append_terms,
+    note_rest = note_rest,
     text = text_of_records,
     new = nothing_known,
     is_held = is_held,
     burst = burst_of,
   }
   return learned_functions
-end
-
--- Let terms that stand in `list` from `at` on (default: all of it) replace capacities and
--- rates of a policy.
-local function apply_terms(q, list, at)
-  local p = RECORDS
-  if not list then
-    return
-  end
-  at = (at or 1) + TERMS
-  for _ = 1, q[COUNT] do
-    q[p + 2] = list[at]
-    if q[p] % SHADOW == BUCKET then
-      q[p + 3] = list[at + 1]
-      p = p + BUCKET_RECORD
-    else
-      p = p + window_of(q[p]).record
-    end
-    at = at + 2
-  end
-end
-
--- Write terms behind the cells of a state, which end at `last`. Returns them.
-local function append_terms(s, last, terms)
-  for i = 1, terms and #terms or 0 do
-    s[last + i] = terms[i]
-  end
-  return terms
 end

@@ -22,7 +22,7 @@ local function known_of(scope)
     return {}, ""
   end
   local list, cells, times = numbers(text), {}, {}
-  local records, rest = note_rest(list, 1, cells, times) or {}, ""
+  local records, rest = learned().note_rest(list, 1, cells, times) or {}, ""
   for id, at in pairs(cells) do
     local last = at + window_of(id % SHADOW + 1).cell - 1
     rest = rest .. string.sub(text, 8 * (at - 3) + 1, 8 * last)
@@ -34,7 +34,7 @@ end
 local function adopt(scope, records, rest)
   local q, s = numbers(ARGV[scope]), states[scope]
   local terms = learned().terms(q, records, s[TIME])
-  apply_terms(q, terms)
+  in_terms().apply(q, terms)
   if slow[scope] then
     slow_down(q, slow[scope])
   end
@@ -46,7 +46,7 @@ local function adopt(scope, records, rest)
     local window = window_of(q[p])
     p, at = p + window.record, at + window.cell + 1
   end
-  append_terms(s, at - 2, terms)
+  learned().append(s, at - 2, terms)
   s[VERSION] = terms and -q[VERSION] or q[VERSION]
   policies[scope], ends[scope] = q, at - 2 + (terms and #terms or 0)
   local text = rest .. learned().text(records, s[TIME])

@@ -18,24 +18,6 @@ local function note_cells(s, base, cells)
   return at - 1
 end
 
--- What stands behind a state from `at` on: asides into `cells` and `times`. Returns what is
--- learned, by limit id, or nil.
-local function note_rest(s, at, cells, times)
-  local records
-  while at < #s do
-    local id = s[at]
-    if id < 0 then
-      records = records or {}
-      records[-id] = { unpack(s, at + 1, at + LEARNED) }
-      at = at + 1 + LEARNED
-    else
-      times[id], cells[id] = s[at + 1], at + 2
-      at = at + 2 + window_of(id % SHADOW + 1).cell
-    end
-  end
-  return records
-end
-
 -- The cells of `old` that the policy of `s` has no limits for: replicas read a changed
 -- file at different times, and what one does not know the other still counts. `kept` are
 -- the ids that the policy has; `times` are set for cells that were aside before.
@@ -59,13 +41,16 @@ local function reshape(q, old, wall)
   local s, cells, times, kept = { q[VERSION], q[COUNT], wall, 0, 0 }, {}, {}, {}
   local records, terms
   if old then
-    records = note_rest(old, note_cells(old, 0, cells) + 1, cells, times)
+    local at = note_cells(old, 0, cells) + 1
+    if at < #old then
+      records = learned().note_rest(old, at, cells, times)
+    end
     s[TIME], s[SKEW] = old[TIME], old[SKEW]
   end
   local p, at, now = RECORDS, CELLS, math.max(wall + s[SKEW], s[TIME])
   if records then
     terms = learned().terms(q, records, now)
-    apply_terms(q, terms)
+    in_terms().apply(q, terms)
   end
   for _ = 1, q[COUNT] do
     local window, id = window_of(q[p]), q[p + 1]
@@ -74,28 +59,15 @@ local function reshape(q, old, wall)
     window.start(q, p, s, at + 1, now, cells[id] and old, cells[id], since)
     p, at = p + window.record, at + 1 + window.cell
   end
-  s[VERSION] = append_terms(s, at - 1, terms) and -q[VERSION] or q[VERSION]
+  if terms then
+    learned().append(s, at - 1, terms)
+    s[VERSION] = -q[VERSION]
+  end
   local aside = old and set_aside(old, cells, times, kept)
   if records then
     aside = (aside or "") .. learned().text(records, now)
   end
   return s, aside ~= "" and aside or nil
-end
-
--- Put terms in force that stand in the state `s`; false when it is time to look at them anew.
-local function keep_terms(q, s, wall)
-  local p, at = RECORDS, CELLS
-  for _ = 1, q[COUNT] do
-    local plain = q[p] % SHADOW == BUCKET
-    local window = not plain and window_of(q[p])
-    p = p + (plain and BUCKET_RECORD or window.record)
-    at = at + 1 + (plain and BUCKET_CELL or window.cell)
-  end
-  if math.max(wall + s[SKEW], s[TIME]) >= s[at] then
-    return false
-  end
-  apply_terms(q, s, at)
-  return true
 end
 
 -- Decode a state and bring its clock to now. Returns it, its time, what has elapsed since
@@ -107,7 +79,7 @@ end
 local function open_scope(text, q, wall)
   local s, moved, aside = text and numbers(text), false, nil
   if not s or s[VERSION] ~= q[VERSION] then
-    if not s or s[VERSION] ~= -q[VERSION] or not keep_terms(q, s, wall) then
+    if not s or s[VERSION] ~= -q[VERSION] or not in_terms().keep(q, s, wall) then
       moved, s, aside = true, reshape(q, s, wall)
     end
   end

@@ -24,7 +24,7 @@ FAULTS = {
     "a limit that may grow only shrinks": ("lib/learned", "if mode == BOTH then", "if false then"),
     "a stated limit counts before an operator's": ("lib/learned", "if is_held(k, now) then\n      capacity", "if is_held(k, now) and k[L_LIMIT] == 0 then\n      capacity"),
     "an override never ends": ("lib/learned", "k[L_HELD] > 0 and (k[L_HELD_UNTIL] < 0 or now < k[L_HELD_UNTIL])", "k[L_HELD] > 0"),
-    "terms are not looked at anew": ("lib/scope", "if math.max(wall + s[SKEW], s[TIME]) >= s[at] then", "if false then"),
+    "terms are not looked at anew": ("lib/learned", "if math.max(wall + s[SKEW], s[TIME]) >= s[at] then", "if false then"),
     "terms are forgotten by the next write": ("lib/limits", "last = last + TERMS + 2 * q[COUNT]", "s[VERSION] = q[VERSION]"),
     "a reload forgets what is learned": ("lib/scope", 'aside = (aside or "") .. learned().text(records, now)', 'aside = aside or ""'),
     "a rate stays when its limit falls": ("lib/learned", "q[p + 3] = list[at + 1]", "q[p + 3] = q[p + 3]"),
@@ -35,7 +35,7 @@ FAULTS = {
     "a refused call is counted against what remains": ("lib/learning", "excess = cell[cell_at] + back - o.remaining", "excess = cell[cell_at] - o.remaining"),
     "a bucket that was whole since is corrected": ("lib/learning", "if s[at] >= capacity and excess <= q[p + 3] * (now - granted) then", "if false then"),
     "what was said of a window that has ended counts": ("lib/learning", "if later > 30 or kind == 3 and later ~= 0 then", "if false then"),
-    "a settle learns nothing": ("settle", "  elseif told_limits then\n    learn()\n", ""),
+    "a settle learns nothing": ("settle", "  elseif told_limits then\n", "  elseif false then\n"),
     "an observation is not written": ("observe", 'save_all("", wall)', "wall = wall"),
     "a change is told twice": ("observe", "learning.publish(events, KEYS[#KEYS], model, wall)\nif g.c", "learning.publish(events, KEYS[#KEYS], model, wall)\nlearning.publish(events, KEYS[#KEYS], model, wall)\nif g.c"),
 }  # fmt: skip
