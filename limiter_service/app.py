@@ -126,6 +126,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Callable[[], None]]
         app.state.stopping = True
         await app.state.channels.aclose()
         await app.state.engine.passes.aclose()
+        await app.state.engine.expectations.aclose()
         stop.set()
         await watching
         await app.state.client.aclose()

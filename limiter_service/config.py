@@ -35,6 +35,7 @@ Reserve = Literal[
     "unweighted(input, max_output)",
     "expected_output",
 ]
+RESERVES_OF_MONEY = ("sum(input, max_output)", "input + expected_output", "input")
 LimitName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,99}(?!\n)$")]
 Calendar = Literal["minute", "hour", "day", "month"]
 
@@ -179,17 +180,49 @@ class BreakerConfig(_Section, frozen=True, kw_only=True):
     """Retries per second that are allowed without any first attempt."""
 
 
+class LongPrice(_Section, frozen=True, kw_only=True):
+    """US dollars per million tokens of a request whose input is long."""
+
+    above: PositiveCount
+    """Input of more tokens than this makes the whole request cost so much."""
+    input: Price
+    """Fresh input."""
+    output: Price
+    """Output; reasoning too, unless it has a price of its own."""
+    cache_read: Price | None = None
+    """Input read from the provider's cache. Default: as `input`."""
+    cache_write: Price | None = None
+    """Input written to the provider's cache. Default: as `input`."""
+    reasoning: Price | None = None
+    """Hidden output. Default: as `output`."""
+
+    @property
+    def price(self) -> "PriceConfig":
+        """The same as a price."""
+        return PriceConfig(
+            input=self.input,
+            output=self.output,
+            cache_read=self.cache_read,
+            cache_write=self.cache_write,
+            reasoning=self.reasoning,
+        )
+
+
 class PriceConfig(_Section, frozen=True, kw_only=True):
     """US dollars per million tokens of a model."""
 
     input: Price
     """Fresh input."""
     output: Price
-    """Output, reasoning included."""
+    """Output; reasoning too, unless it has a price of its own."""
     cache_read: Price | None = None
     """Input read from the provider's cache. Default: as `input`."""
     cache_write: Price | None = None
     """Input written to the provider's cache. Default: as `input`."""
+    reasoning: Price | None = None
+    """Hidden output. Default: as `output`."""
+    long: LongPrice | None = None
+    """Prices of requests with a long input, where they differ."""
 
 
 class PoolConfig(Limited, frozen=True, kw_only=True):
@@ -535,8 +568,11 @@ def _check_limit(path: str, limit: LimitConfig, problems: list[ConfigProblem]) -
             _note(problems, f"{path}.per", str(error))
     if limit.burst is not None and limit.window not in {None, "bucket"}:
         _note(problems, f"{path}.burst", f"only a bucket has a burst, not window: {limit.window}")
-    if limit.reserve is not None and limit.meter in {Meter.REQUESTS, Meter.COST_USD}:
+    if limit.reserve is not None and limit.meter is Meter.REQUESTS:
         _note(problems, f"{path}.reserve", f"does not apply to the meter {limit.meter}")
+    if limit.meter is Meter.COST_USD and limit.reserve not in {None, *RESERVES_OF_MONEY}:
+        allowed = ", ".join(f"`{each}`" for each in RESERVES_OF_MONEY)
+        _note(problems, f"{path}.reserve", f"{limit.reserve!r}: money is held by {allowed}")
 
 
 def _check_calendar(path: str, limit: LimitConfig, problems: list[ConfigProblem]) -> None:

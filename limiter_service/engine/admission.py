@@ -4,6 +4,8 @@ import asyncio
 import uuid
 from collections.abc import Callable
 
+from msgspec.structs import replace
+
 from limiter_service.config import seconds
 from limiter_service.engine import breaking, charging, ids
 from limiter_service.engine.answers import (
@@ -21,7 +23,7 @@ from limiter_service.engine.answers import (
 )
 from limiter_service.engine.calls import Calls
 from limiter_service.engine.charging import PriceMissing
-from limiter_service.engine.expectation import Expectation
+from limiter_service.engine.expectation import Expectations
 from limiter_service.engine.forecast import Forecast
 from limiter_service.engine.ids import LeaseRef
 from limiter_service.engine.levels import read, states
@@ -40,6 +42,7 @@ from limiter_wire import (
     ErrorCode,
     Granted,
     Outcome,
+    Provenance,
     Renew,
     Renewed,
     ResourceList,
@@ -73,7 +76,7 @@ class Engine:
     ) -> None:
         self._commands, self._prefix = commands, prefix
         self.policies = policies
-        self._expectation = Expectation()
+        self.expectations = Expectations(commands, prefix)
         self._forecast = Forecast()
         self._calls = Calls(wall_us)
         self.passes = Passes(commands, self._calls, hints, self._compiled, prefix)
@@ -96,6 +99,8 @@ class Engine:
         """
         policy = self._policy(request.resource, request.tenant)
         request_id = request.request_id or uuid.uuid4().hex
+        if policy.expects:
+            await self.expectations.ready(policy.pool, policy.model, request.route)
         ttl = policy.lease_ttl if request.ttl is None else request.ttl
         claim = Claim(
             nonce=ids.new_nonce(),
@@ -108,13 +113,23 @@ class Engine:
         if not self.passes.busy(policy.pool):
             answer = await self._take(policy, request, request_id, claim)
             if answer is not None:
-                return answer
+                return self._advised(policy, request, answer)
 
         def current() -> tuple[Policy, list[float]]:
             policy = self._policy(request.resource, request.tenant)
             return policy, self._amounts(policy, request)
 
-        return await self._queue.take(policy, request, request_id, claim, hold, current)
+        found = await self._queue.take(policy, request, request_id, claim, hold, current)
+        return self._advised(policy, request, found) if isinstance(found, Granted) else found
+
+    def _advised(self, policy: Policy, request: Acquire, answer: Granted) -> Granted:
+        suggested = self._suggested(policy, request)
+        return answer if suggested is None else replace(answer, suggested_max_tokens=suggested)
+
+    def _suggested(self, policy: Policy, request: Acquire) -> int | None:
+        return self.expectations.suggested_max_tokens(
+            policy.pool, policy.model, request.route, request.max_output_tokens
+        )
 
     async def _take(
         self, policy: Policy, request: Acquire, request_id: str, claim: Claim
@@ -127,7 +142,7 @@ class Engine:
         )
         match reply.verdict:
             case Verdict.DONE | Verdict.REPEATED:
-                return granted(policy, request_id, reply.numbers)
+                return granted(policy, request_id, reply.numbers, request.route)
             case Verdict.CONFLICT:
                 raise conflict(policy, request_id)
             case Verdict.QUEUED:
@@ -153,6 +168,7 @@ class Engine:
     async def check(self, request: Acquire) -> Checked:
         """Say what acquire would answer; change nothing."""
         policy = self._policy(request.resource, request.tenant)
+        await self.expectations.ready(policy.pool, policy.model, request.route)
         amounts = self._amounts(policy, request)
         tag = ids.new_nonce()
         reply = await self._calls.run(
@@ -168,6 +184,8 @@ class Engine:
             would_fit=would_fit(policy, amounts, levels),
             never_fits=wait == NEVER,
             limits=seen,
+            suggested_max_tokens=self._suggested(policy, request),
+            calibration=self.expectations.calibration(policy.pool, policy.model, request.route),
         )
 
     async def settle(self, report: Settle) -> Settled:
@@ -182,10 +200,14 @@ class Engine:
         )
         _refuse_dead_lease(reply, policy)
         if reply.verdict is not Verdict.ALREADY and not told.first_token:
-            self._learn(policy, report, reply)
+            self._learn(policy, report, ref.route, reply)
         if reply.verdict is Verdict.DONE_WHILE_OTHERS_WAIT:
             self.passes.room_again(policy)
-        return settled(policy, reply)
+        answer = settled(policy, reply)
+        if report.estimated_input_tokens is None:
+            return answer
+        known = self.expectations.calibration(policy.pool, policy.model, ref.route)
+        return replace(answer, calibration=known)
 
     async def renew(self, report: Renew) -> Renewed:
         """Let the lease live on, and charge what it has used beyond its reservation."""
@@ -235,9 +257,17 @@ class Engine:
             resources=list(await asyncio.gather(*(self.view(name, tenant) for name in names)))
         )
 
-    def _learn(self, policy: Policy, report: Settle, reply: Reply) -> None:
-        if report.usage and report.outcome is Outcome.SUCCESS:
-            self._expectation.learn(policy.resource, report.usage.output_tokens)
+    def _learn(self, policy: Policy, report: Settle, route: str | None, reply: Reply) -> None:
+        usage = report.usage
+        if usage and report.outcome is Outcome.SUCCESS and usage.provenance is Provenance.FINAL:
+            self.expectations.learn(
+                policy.pool,
+                policy.model,
+                route,
+                output=usage.output_tokens,
+                estimated=report.estimated_input_tokens,
+                actual=usage.input_tokens,
+            )
         levels, moved, held = lease_history(reply.numbers)
         self._forecast.learn_settle(policy, levels, charges_of(reply.numbers), moved, held)
 
@@ -272,7 +302,15 @@ class Engine:
                 "`max_output_tokens` goes with `input_tokens`, not with `tokens`",
                 resource=request.resource,
             )
-        expected = self._expectation.expected(policy.resource)
+        if request.cache_read_tokens + request.cache_write_tokens > (request.input_tokens or 0):
+            raise refuse(
+                ErrorCode.INVALID,
+                "`cache_read_tokens` and `cache_write_tokens` are parts of `input_tokens`",
+                resource=request.resource,
+            )
+        expected = None
+        if policy.expects:
+            expected = self.expectations.expected_output(policy.pool, policy.model, request.route)
         try:
             return charging.reserve(policy, request, expected)
         except PriceMissing as error:
@@ -293,6 +331,7 @@ def told_by(policy: Policy, report: Settle) -> Report:
 
 
 def _fingerprint(request: Acquire) -> int:
+    cached = (request.cache_read_tokens, request.cache_write_tokens)
     return ids.fingerprint(
         request.resource,
         request.tokens,
@@ -300,6 +339,7 @@ def _fingerprint(request: Acquire) -> int:
         request.max_output_tokens,
         request.cost_usd,
         request.ttl,
+        *(cached if any(cached) else ()),  # other replicas may not know them yet
     )
 
 

@@ -34,12 +34,14 @@ def charges_of(lease: Sequence[float]) -> Sequence[float]:
     return lease[_CHARGES : _CHARGES + int(lease[_LIMITS])]
 
 
-def granted(policy: Policy, request_id: str, lease: Sequence[float]) -> Granted:
-    """The answer to an acquire that has a lease."""
+def granted(
+    policy: Policy, request_id: str, lease: Sequence[float], route: str | None = None
+) -> Granted:
+    """The answer to an acquire that has a lease; its id remembers the *route* for the settle."""
     levels, _ = read(lease, *scopes_of(lease))
     charges = charges_of(lease)
     refused = frozenset(i for i, charge in enumerate(charges) if charge == _REFUSED)
-    ref = LeaseRef(policy.pool, policy.model, policy.tenant, request_id, int(lease[_NONCE]))
+    ref = LeaseRef(policy.pool, policy.model, policy.tenant, request_id, int(lease[_NONCE]), route)
     return Granted(
         lease=ids.encode(ref),
         waited=lease[_WAITED] / _MICRO,

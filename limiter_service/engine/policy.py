@@ -102,6 +102,7 @@ class Policy:
         )
         self.breaker = breaking.policy(config.breaker, model, _place_of_model(self._scopes))
         self._breaker_keys = (keys.circuit(model), keys.pin(), keys.events())
+        self.expects = any(_expects(limit) for limit in self.limits)
         self._shape = _version([limit.id for limit in self.limits])
         self._has_calendar = any(limit.kind == _KINDS["calendar"] for limit in self.limits)
         self._edges: dict[int, tuple[int, int, int]] = {}
@@ -170,6 +171,11 @@ class Policy:
         span = cast("Span", limit.config.per)
         self._edges[limit.id] = boundaries(span, limit.config.timezone, now_us)
         return self._edges[limit.id]
+
+
+def _expects(limit: Limit) -> bool:
+    """Whether what *limit* holds may depend on learned sizes."""
+    return limit.meter is Meter.COST_USD or "expected" in (limit.config.reserve or "")
 
 
 def slot_width(limit: Limit) -> int:
