@@ -59,7 +59,7 @@ def row(
     """The figures of one trace and quantile."""
     held = used = under = missing = 0
     for call, sizes in zip(calls, known, strict=True):
-        seen = sizes.expected_output() is not None
+        seen = sizes.expected_output is not None
         output = min(most, math.ceil(sizes.quantile(q))) if seen else most
         held += call.input_tokens + output
         used += call.input_tokens + call.output_tokens
@@ -79,7 +79,7 @@ def row(
 
 def cut(name: str, calls: Sequence[Call], known: Sequence[Sizes]) -> dict[str, Value]:
     """How many answers the suggested bound would cut off."""
-    pairs = [(c, s.suggested_max_tokens()) for c, s in zip(calls, known, strict=True)]
+    pairs = [(c, s.suggested_max_tokens) for c, s in zip(calls, known, strict=True)]
     told = [(call, bound) for call, bound in pairs if bound is not None]
     over = sum(call.output_tokens > bound for call, bound in told)
     last = told[-1][1]

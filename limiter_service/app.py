@@ -51,7 +51,7 @@ def create_app(settings: Settings, store_url: str, pools: Pools) -> Front:
         connect_timeout=settings.connect_timeout,
         command_timeout=settings.command_timeout,
     )
-    policies = Policies(pools.config, settings.key_prefix)
+    policies = Policies(pools.config, settings.key_prefix, catalogue=pools.catalogue)
     waits, metrics = Waits(), Metrics()
 
     def observe(wait: Wait) -> None:
@@ -66,6 +66,7 @@ def create_app(settings: Settings, store_url: str, pools: Pools) -> Front:
         hints=Hints(client),
         observe=observe,
         hold_limit=settings.hold_limit,
+        reports=metrics,
     )
     app = FastAPI(
         title="Sluicegate",
@@ -117,7 +118,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Callable[[], None]]
     await _warn_of_eviction(app.state.client)
 
     def replaced(config: Config) -> None:
-        app.state.engine.policies = Policies(config, app.state.key_prefix)
+        catalogue = app.state.pools.catalogue
+        app.state.engine.policies = Policies(config, app.state.key_prefix, catalogue=catalogue)
 
     watching = asyncio.create_task(app.state.pools.watch(replaced, stop))
     try:

@@ -7,7 +7,8 @@ from pathlib import Path
 import structlog
 from watchfiles import awatch
 
-from limiter_service.config import Config, ConfigError, load, parse
+from limiter_service.config import Config, ConfigError, catalogue_of, load, parse
+from limiter_service.prices import Catalogue, PriceFileError
 
 _log = structlog.get_logger()
 
@@ -26,8 +27,9 @@ class Pools:
     def __init__(self, path: Path | None) -> None:
         """Read *path*. Raises ConfigError with everything that is wrong in it."""
         self.path = path
-        self._seen = _text(path) if path else None
         self.config: Config = load(path) if path else parse(EXAMPLE, ".yaml", "example")
+        self.catalogue = self._prices()
+        self._seen = self._texts()
         self.problem: str | None = None
 
     def describe(self) -> str:
@@ -40,6 +42,7 @@ class Pools:
         assert self.path is not None
         try:
             self.config, self.problem = load(self.path), None
+            self.catalogue = self._prices()
         except ConfigError as error:
             self.problem = str(error)
             _log.error("configuration refused, the running one stays", problem=str(error))
@@ -64,11 +67,26 @@ class Pools:
             rust_timeout=1000,
             yield_on_timeout=True,
         ):
-            text = _text(self.path)
-            if text is not None and text != self._seen:
-                self._seen = text
+            texts = self._texts()
+            if texts[0] is not None and texts != self._seen:
+                self._seen = texts
                 if self.reload():
                     changed(self.config)
+
+    def _texts(self) -> tuple[bytes | None, bytes | None]:
+        """What the pools file says, and what its price file does."""
+        prices = self.config.price_file
+        if self.path is None:
+            return None, None
+        return _text(self.path), _text(self.path.parent / prices) if prices else None
+
+    def _prices(self) -> Catalogue:
+        """The prices of the file in force; a file that has gone since is as one without prices."""
+        try:
+            return catalogue_of(self.config, self.path.parent if self.path else None).warm()
+        except PriceFileError as error:
+            _log.error("the price file cannot be read", problem=str(error))
+            return Catalogue()
 
 
 def _text(path: Path) -> bytes | None:

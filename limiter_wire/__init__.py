@@ -34,11 +34,12 @@ from limiter_wire.leases import (
     Renewed,
     Settle,
     Settled,
+    TrialVerdict,
 )
-from limiter_wire.limits import LimitState, Meter, ResourceList, ResourceView
+from limiter_wire.limits import BudgetView, LimitState, Meter, ResourceList, ResourceView
 from limiter_wire.problems import ErrorCode, Problem, problem, status_of, title_of
 from limiter_wire.queue import QueueLine, QueueState, QueueView, Waiting
-from limiter_wire.stats import Stats, WaitStats
+from limiter_wire.stats import CostStats, Stats, TrialStats, WaitStats
 from limiter_wire.usage import Provenance, Usage
 
 __all__ = [
@@ -55,8 +56,10 @@ __all__ = [
     "BreakerState",
     "BreakerView",
     "BreakerWindow",
+    "BudgetView",
     "Calibration",
     "Checked",
+    "CostStats",
     "ErrorCode",
     "Event",
     "Granted",
@@ -80,6 +83,8 @@ __all__ = [
     "Settle",
     "Settled",
     "Stats",
+    "TrialStats",
+    "TrialVerdict",
     "Usage",
     "WaitStats",
     "Waiting",

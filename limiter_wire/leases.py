@@ -104,8 +104,17 @@ class Granted(Wire, frozen=True, kw_only=True):
     settled: bool = False
 
 
+class TrialVerdict(Wire, frozen=True, kw_only=True):
+    """What the policy on trial would answer: the enforced one with each shadow limit in the
+    place of the enforced limits on its meter in its scope. `limit` is a shadow that decides.
+    """
+
+    would_grant: bool
+    limit: str | None = None
+
+
 class Checked(Wire, frozen=True, kw_only=True):
-    """What an acquire would answer now."""
+    """What an acquire would answer now; `trial` where there are shadow limits."""
 
     would_grant: bool
     retry_after: float = 0.0
@@ -116,6 +125,7 @@ class Checked(Wire, frozen=True, kw_only=True):
     breaker: str = "closed"
     suggested_max_tokens: int | None = None
     calibration: Calibration | None = None
+    trial: TrialVerdict | None = None
     degraded: bool = False
 
 

@@ -21,6 +21,7 @@ from limiter_service.engine.answers import (
     verdict_of,
     would_fit,
 )
+from limiter_service.engine.books import Books, Reports, verdict
 from limiter_service.engine.calls import Calls
 from limiter_service.engine.charging import PriceMissing
 from limiter_service.engine.expectation import Expectations
@@ -73,10 +74,12 @@ class Engine:
         hints: Hints,
         observe: Observer,
         hold_limit: float = 25.0,
+        reports: Reports | None = None,
     ) -> None:
         self._commands, self._prefix = commands, prefix
         self.policies = policies
         self.expectations = Expectations(commands, prefix)
+        self.books = Books(reports)
         self._forecast = Forecast()
         self._calls = Calls(wall_us)
         self.passes = Passes(commands, self._calls, hints, self._compiled, prefix)
@@ -123,6 +126,7 @@ class Engine:
         return self._advised(policy, request, found) if isinstance(found, Granted) else found
 
     def _advised(self, policy: Policy, request: Acquire, answer: Granted) -> Granted:
+        self.books.granted(policy, answer)
         suggested = self._suggested(policy, request)
         return answer if suggested is None else replace(answer, suggested_max_tokens=suggested)
 
@@ -142,6 +146,8 @@ class Engine:
         )
         match reply.verdict:
             case Verdict.DONE | Verdict.REPEATED:
+                if reply.verdict is Verdict.DONE:
+                    self.books.taken(policy, reply.numbers)
                 return granted(policy, request_id, reply.numbers, request.route)
             case Verdict.CONFLICT:
                 raise conflict(policy, request_id)
@@ -153,6 +159,7 @@ class Engine:
                 raise paused(policy, reply.numbers)
             case _:
                 limit, wait, levels, _ = verdict_of(policy, reply.numbers)
+                self.books.denied(policy, claim.amounts, levels)
                 if request.max_wait > 0 and wait != NEVER:
                     return None
                 raise denied(policy, claim.amounts, limit, wait, levels)
@@ -186,6 +193,7 @@ class Engine:
             limits=seen,
             suggested_max_tokens=self._suggested(policy, request),
             calibration=self.expectations.calibration(policy.pool, policy.model, request.route),
+            trial=verdict(policy, amounts, levels, passes=why == 0),
         )
 
     async def settle(self, report: Settle) -> Settled:
@@ -198,6 +206,8 @@ class Engine:
         reply = await self._calls.run(
             policy, lambda chain: self._commands.settle(chain, key, queue, tag, ref.nonce, told)
         )
+        if reply.verdict is Verdict.EXPIRED and not told.first_token:
+            self.books.settled(policy, report)  # nothing moves, and the call has cost what it did
         _refuse_dead_lease(reply, policy)
         if reply.verdict is not Verdict.ALREADY and not told.first_token:
             self._learn(policy, report, ref.route, reply)
@@ -248,6 +258,7 @@ class Engine:
             limits=states(policy, levels, frozenset()),
             in_flight=max(slots) if slots else None,
             breaker=breaking.state_of(reply.numbers[1]),
+            budgets=self.books.budgets(policy, levels),
         )
 
     async def views(self, tenant: str) -> ResourceList:
@@ -259,6 +270,7 @@ class Engine:
 
     def _learn(self, policy: Policy, report: Settle, route: str | None, reply: Reply) -> None:
         usage = report.usage
+        self.books.settled(policy, report)
         if usage and report.outcome is Outcome.SUCCESS and usage.provenance is Provenance.FINAL:
             self.expectations.learn(
                 policy.pool,

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import msgspec
 
 from limiter_service.config import seconds
-from limiter_service.engine import breaking, charging, ids
+from limiter_service.engine import breaking, charging, costs, ids
 from limiter_service.engine.ids import LeaseRef
 from limiter_service.engine.levels import Level, amount, left, read, states, whole
 from limiter_service.engine.policy import Limit, Policy
@@ -163,6 +163,9 @@ def not_now(
     queue: QueueState,
 ) -> Refusal:
     """The refusal of a request that could have waited."""
+    if at.limit is not None and costs.is_budget(at.limit):
+        i = policy.limits.index(at.limit)
+        detail = f"{detail}; {costs.spent_budget(policy, at.limit, amounts[i], at.levels[i])}"
     return refuse(
         code,
         detail,
@@ -186,27 +189,33 @@ def denied(
     seen = states(policy, levels, frozenset())
     assert limit is not None
     i = policy.limits.index(limit)
-    asked = whole(amounts[i] / limit.unit)
     if wait == NEVER:
-        capacity = whole(limit.capacity / limit.unit)
         return refuse(
             ErrorCode.NEVER_FITS,
-            f"{asked:g} {limit.meter} can never fit: {limit.name} holds at most {capacity:g}",
+            costs.never(limit, amounts[i]),
             resource=policy.resource,
             limit=limit.name,
             would_fit=would_fit(policy, amounts, levels),
             limits=seen,
         )
-    room = amount(limit, left(limit, levels[i]))
     return refuse(
         ErrorCode.RATE_LIMITED,
-        f"{limit.name} has {room:g} {limit.meter} left and {asked:g} are asked for; "
-        f"it fits in {wait / _MICRO:.3f} s",
+        _shortage(policy, limit, amounts[i], levels[i], wait),
         resource=policy.resource,
         retry_after=wait / _MICRO,
         limit=limit.name,
         would_fit=would_fit(policy, amounts, levels),
         limits=seen,
+    )
+
+
+def _shortage(policy: Policy, limit: Limit, asked: float, level: Level, wait: float) -> str:
+    if costs.is_budget(limit):
+        return costs.spent_budget(policy, limit, asked, level)
+    room, wanted = amount(limit, left(limit, level)), whole(asked / limit.unit)
+    return (
+        f"{limit.name} has {room:g} {limit.meter} left and {wanted:g} are asked for; "
+        f"it fits in {wait / _MICRO:.3f} s"
     )
 
 

@@ -3,8 +3,9 @@
 import math
 from collections.abc import Sequence
 
-from limiter_service.config import LimitConfig, PriceConfig
+from limiter_service.config import LimitConfig
 from limiter_service.engine.policy import Limit, Policy
+from limiter_service.prices import PriceConfig
 from limiter_service.store.commands import KEEP
 from limiter_wire import Acquire, Meter, Outcome, Provenance, Usage
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from functools import cached_property
 
 import msgspec
 
@@ -20,7 +21,7 @@ _LEAST_TO_SUGGEST = 100
 _LEAST_OF_MODEL = 10
 
 
-class Sizes(msgspec.Struct, frozen=True, kw_only=True):
+class Sizes(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """The sizes of one kind of calls: `weights` are those of bins from number `first` on."""
 
     outputs: int = 0
@@ -30,10 +31,12 @@ class Sizes(msgspec.Struct, frozen=True, kw_only=True):
     first: int = 0
     weights: Sequence[float] = ()
 
+    @cached_property
     def expected_output(self) -> float | None:
         """An output that nearly all stay below; None while too few were seen."""
         return self.quantile(EXPECTED) if self.outputs >= _LEAST_SEEN else None
 
+    @cached_property
     def suggested_max_tokens(self) -> int | None:
         """A bound that one output in a hundred exceeds; None while too few were seen.
 
@@ -80,14 +83,14 @@ def sizes_of(numbers: Sequence[float]) -> Sizes:
 
 def expected_output(route: Sizes, model: Sizes) -> float | None:
     """What a call of a route is expected to answer; what its model does, while the route is new."""
-    own = route.expected_output()
-    return model.expected_output() if own is None else own
+    own = route.expected_output
+    return model.expected_output if own is None else own
 
 
 def suggested_max_tokens(route: Sizes, model: Sizes, asked: int | None) -> int | None:
     """A bound for the answer, never more than the caller's own."""
-    own = route.suggested_max_tokens()
-    found = model.suggested_max_tokens() if own is None else own
+    own = route.suggested_max_tokens
+    found = model.suggested_max_tokens if own is None else own
     return found if found is None or asked is None else min(found, asked)
 
 

@@ -12,6 +12,7 @@ from tests_support.service import ServiceProcess
 CONFIG = """
 pools:
   p:
+    cost_in_requests: true
     models:
       m:
         limits:

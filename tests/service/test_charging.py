@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from limiter_service.config import LongPrice, PriceConfig, parse
+from limiter_service.config import parse
 from limiter_service.engine.charging import (
     NOT_SERVED,
     PriceMissing,
@@ -17,6 +17,7 @@ from limiter_service.engine.charging import (
     used,
 )
 from limiter_service.engine.policy import Policies, Policy
+from limiter_service.prices import LongPrice, PriceConfig
 from limiter_service.store.commands import KEEP
 from limiter_wire import Acquire, Outcome, Provenance, Usage
 
@@ -25,7 +26,8 @@ COUNTS = st.integers(0, 10**9)
 
 def policy(limits: str, prices: str = "{}") -> Policy:
     """The chain of p/m with these limits on the model."""
-    config = parse(f"pools: {{p: {{models: {{m: {{{limits}}}}}, prices: {prices}}}}}", ".yaml")
+    pool = f"{{models: {{m: {{{limits}}}}}, prices: {prices}, cost_in_requests: true}}"
+    config = parse(f"pools: {{p: {pool}}}", ".yaml")
     return Policies(config, "x:").policy("p/m", "t")
 
 

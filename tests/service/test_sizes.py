@@ -141,8 +141,8 @@ def test_too_little_seen_is_nothing_known():
     """A route that is new goes by its model; then there is nothing."""
     new, known = of(4, outputs=4), of(9, outputs=9, first=40)
     assert expected_output(new, new) is None
-    assert expected_output(new, known) == known.expected_output() != new.quantile(0.96)
-    assert expected_output(known, new) == known.expected_output()
+    assert expected_output(new, known) == known.expected_output != new.quantile(0.96)
+    assert expected_output(known, new) == known.expected_output
     assert suggested_max_tokens(of(99, outputs=99), of(99, outputs=99), None) is None
 
 
@@ -151,7 +151,7 @@ def test_a_suggestion_is_a_stable_bound():
     bound stays.
     """
     found = of(50, 49, 1)
-    assert found.suggested_max_tokens() == math.floor(2 ** (33 / 8))
+    assert found.suggested_max_tokens == math.floor(2 ** (33 / 8))
     assert suggested_max_tokens(found, found, 9) == 9
     assert suggested_max_tokens(found, found, 4096) == 17
 
@@ -159,11 +159,11 @@ def test_a_suggestion_is_a_stable_bound():
 def test_a_bound_that_cuts_off_stays_where_it_is(db: redis.Redis):
     """Answers that are cut off at the suggestion do not lower the next one."""
     answers = [*[100] * 97, 1000, *[100] * 97, 1000, 1000, 1000, 1000, 5000]
-    first = bound = learn(db, 0, outputs(*answers)).suggested_max_tokens()
+    first = bound = learn(db, 0, outputs(*answers)).suggested_max_tokens
     for tag in range(1, 30):
         assert bound is not None
         cut = [min(bound, each) for each in answers]
-        bound = learn(db, tag, outputs(*cut)).suggested_max_tokens()
+        bound = learn(db, tag, outputs(*cut)).suggested_max_tokens
     assert first == 1024
     assert bound == first
 
