@@ -123,10 +123,12 @@ class Engine:
             return policy, self._amounts(policy, request)
 
         found = await self._queue.take(policy, request, request_id, claim, hold, current)
-        return self._advised(policy, request, found) if isinstance(found, Granted) else found
+        if not isinstance(found, Granted):
+            return found
+        self.books.granted(policy, found)
+        return self._advised(policy, request, found)
 
     def _advised(self, policy: Policy, request: Acquire, answer: Granted) -> Granted:
-        self.books.granted(policy, answer)
         suggested = self._suggested(policy, request)
         return answer if suggested is None else replace(answer, suggested_max_tokens=suggested)
 
@@ -146,9 +148,10 @@ class Engine:
         )
         match reply.verdict:
             case Verdict.DONE | Verdict.REPEATED:
+                answer = granted(policy, request_id, reply.numbers, request.route)
                 if reply.verdict is Verdict.DONE:
-                    self.books.taken(policy, reply.numbers)
-                return granted(policy, request_id, reply.numbers, request.route)
+                    self.books.taken(policy, reply.numbers, answer)
+                return answer
             case Verdict.CONFLICT:
                 raise conflict(policy, request_id)
             case Verdict.QUEUED:

@@ -43,10 +43,11 @@ class Books:
         self._reports = reports
         self._pace, self._ledger, self._trials = Pace(), Ledger(), Trials()
 
-    def taken(self, policy: Policy, lease: Sequence[float]) -> None:
-        """Take in the levels just after a grant."""
+    def taken(self, policy: Policy, lease: Sequence[float], answer: Granted) -> None:
+        """Take in a grant, and the levels just after it."""
         if policy.has_budgets:
             self._pace.note(policy, read(lease, *scopes_of(lease))[0])
+        self.granted(policy, answer)
 
     def granted(self, policy: Policy, answer: Granted) -> None:
         """Take in a grant: shadows without room would have refused it."""

@@ -44,10 +44,8 @@ def amount_in_words(limit: Limit, units: float) -> str:
 
 def never(limit: Limit, asked: float) -> str:
     """Why a request can never fit."""
-    return (
-        f"{amount_in_words(limit, asked)} can never fit: {limit.name} holds at most "
-        f"{amount_in_words(limit, limit.capacity)}"
-    )
+    most = amount_in_words(limit, limit.capacity).removesuffix(f" {limit.meter}")
+    return f"{amount_in_words(limit, asked)} can never fit: {limit.name} holds at most {most}"
 
 
 def spent_budget(policy: Policy, limit: Limit, asked: float, level: Level) -> str:

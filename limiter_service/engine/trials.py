@@ -38,12 +38,11 @@ def judge(policy: Policy, amounts: Sequence[float], levels: Sequence[Level]) -> 
         if asked - left(limit, level) > _FORGIVEN
     ]
     refusing = tuple(limit for limit in short if limit.shadow)
-    replaced = tuple(
-        shadow for limit in short if not limit.shadow for shadow in _replacing(policy, limit)
-    )
-    kept = [limit for limit in short if not limit.shadow and not _replacing(policy, limit)]
+    enforced = [limit for limit in short if not limit.shadow]
+    kept = [limit for limit in enforced if not _replacing(policy, limit)]
+    replacing = {shadow.id: shadow for limit in enforced for shadow in _replacing(policy, limit)}
     return Trial(
-        would_grant=not refusing and not kept, limits=refusing or tuple(dict.fromkeys(replaced))
+        would_grant=not refusing and not kept, limits=refusing or tuple(replacing.values())
     )
 
 
