@@ -114,7 +114,11 @@ class TrialVerdict(Wire, frozen=True, kw_only=True):
 
 
 class Checked(Wire, frozen=True, kw_only=True):
-    """What an acquire would answer now; `trial` where there are shadow limits."""
+    """What an acquire would answer now.
+
+    The last three are left out where nothing is known: `trial` without shadow limits, the others
+    while too few calls were seen.
+    """
 
     would_grant: bool
     retry_after: float = 0.0
@@ -123,10 +127,10 @@ class Checked(Wire, frozen=True, kw_only=True):
     never_fits: bool = False
     limits: list[LimitState]
     breaker: str = "closed"
-    suggested_max_tokens: int | None = None
-    calibration: Calibration | None = None
-    trial: TrialVerdict | None = None
     degraded: bool = False
+    suggested_max_tokens: int | msgspec.UnsetType = msgspec.UNSET
+    calibration: Calibration | msgspec.UnsetType = msgspec.UNSET
+    trial: TrialVerdict | msgspec.UnsetType = msgspec.UNSET
 
 
 class Settle(Wire, frozen=True, kw_only=True):
@@ -150,14 +154,18 @@ class Settle(Wire, frozen=True, kw_only=True):
 
 
 class Settled(Wire, frozen=True, kw_only=True):
-    """What moved, by meter; the same answer again, with `already_settled`, to a repeat."""
+    """What moved, by meter; the same answer again, with `already_settled`, to a repeat.
+
+    `calibration` is for a report with an estimate: how those of this kind of call compare with
+    reality.
+    """
 
     settled: bool = True
     already_settled: bool = False
     refunded: dict[str, float] = {}
     debited: dict[str, float] = {}
     breaker: str = "closed"
-    calibration: Calibration | None = None
+    calibration: Calibration | msgspec.UnsetType = msgspec.UNSET
 
 
 class Renew(Wire, frozen=True, kw_only=True):

@@ -38,6 +38,7 @@ RENAMES = {
     r"\bLimiter\b(?=[(:,\"\])]|$)": "SyncLimiter",
     r"The asyncio client; `_sync` is generated from it": "The client for threads",
     r"tasks share it": "threads share it",
+    r"(?<= )until(?=\(|$)(?<!or until)": "wait_until",
 }
 
 

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from client_sdk import _codec
 from client_sdk._async.lease import Lease
 from client_sdk._shell_async import Acquisition, Exchange, abandonable, acquisition, sleep
+from client_sdk.calibration import DEFAULT, Adopts, Estimate, label_of
 from client_sdk.errors import ServiceUnavailable, SluicegateError
 from client_sdk.options import LimiterOptions
 from client_sdk.progress import LONGEST_PAUSE, Progress, pause_before_asking, progress_of
@@ -91,21 +92,32 @@ class Limiter:
         attempt: int = 1,
         route: str | None = None,
         ttl: float | None = None,
+        cache_read_tokens: int = 0,
+        cache_write_tokens: int = 0,
+        estimate: Estimate | None = None,
         on_wait: Callable[[Progress], None] | None = None,
     ) -> Acquisition:
         """Reserve budget: `async with` settles on exit, `await` leaves that to you.
 
-        Give `tokens`, or `input_tokens` with `max_output_tokens`. `max_wait` and `ttl` are
+        Give `tokens`, or `input_tokens` (of which `cache_read_tokens` and `cache_write_tokens`
+        are parts) with `max_output_tokens`. An `estimate` stands for `input_tokens` and `route`,
+        and what the call really used calibrates everybody's estimates. `max_wait` and `ttl` are
         seconds. While the request waits its turn, `on_wait` is told where it stands, every 2
         seconds. Raises RateLimited when there is no room and `max_wait` is 0, WaitTooLong
         when the predicted wait is longer than `max_wait`, WaitTimeout when it was, QueueFull,
         NeverFits, UnknownResource, InvalidRequest, RequestConflict, ServiceUnavailable.
         """
+        if estimate is not None:
+            if tokens is None and input_tokens is None:
+                input_tokens = max(1, estimate.tokens)
+            route = route or label_of(estimate.route)
         request = Acquire(
             resource=resource,
             tokens=tokens,
             input_tokens=input_tokens,
             max_output_tokens=max_output_tokens,
+            cache_read_tokens=cache_read_tokens,
+            cache_write_tokens=cache_write_tokens,
             cost_usd=cost_usd,
             tenant=tenant or self._tenant,
             priority=priority,
@@ -116,7 +128,7 @@ class Limiter:
             route=route,
             ttl=ttl,
         )
-        return acquisition(self._acquire(request, on_wait))
+        return acquisition(self._acquire(request, on_wait, estimate))
 
     async def check(
         self,
@@ -127,6 +139,7 @@ class Limiter:
         max_output_tokens: int | None = None,
         cost_usd: float | None = None,
         tenant: str | None = None,
+        route: str | None = None,
     ) -> Checked:
         """What an acquire would answer now; changes nothing."""
         request = Acquire(
@@ -136,9 +149,22 @@ class Limiter:
             max_output_tokens=max_output_tokens,
             cost_usd=cost_usd,
             tenant=tenant or self._tenant,
+            route=route,
         )
         checked: Checked = await self._send(Operation.CHECK, request)
         return checked
+
+    async def calibrate(
+        self, estimator: Adopts, resource: str, *, model: str | None = None, route: str = DEFAULT
+    ) -> bool:
+        """Let *estimator* begin with what the fleet has learned of *route*; whether there was
+        anything. *model* is the name that the estimator knows it by (default: the resource's).
+        """
+        checked = await self.check(resource, tokens=1, route=label_of(route))
+        if not checked.calibration:
+            return False
+        estimator.adopt(model or resource.partition("/")[2], route, checked.calibration)
+        return True
 
     async def settle(self, report: Settle) -> Settled:
         """Settle a lease by its id, from whatever process."""
@@ -153,10 +179,16 @@ class Limiter:
         renewed: Renewed = await self._send(Operation.RENEW, request)
         return renewed
 
-    async def _acquire(self, request: Acquire, on_wait: Callable[[Progress], None] | None) -> Lease:
+    async def _acquire(
+        self,
+        request: Acquire,
+        on_wait: Callable[[Progress], None] | None,
+        estimate: Estimate | None = None,
+    ) -> Lease:
         granted = await abandonable(self._granted(request, on_wait), lambda: self._abandon(request))
         assert request.request_id is not None
-        return Lease(granted, request.resource, request.request_id, self.settle, self.renew)
+        resource, request_id = request.resource, request.request_id
+        return Lease(granted, resource, request_id, self.settle, self.renew, estimate)
 
     async def _granted(
         self, request: Acquire, on_wait: Callable[[Progress], None] | None

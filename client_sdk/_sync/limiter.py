@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from client_sdk import _codec
 from client_sdk._sync.lease import SyncLease
 from client_sdk._shell_sync import Exchange, abandonable, acquisition, sleep
+from client_sdk.calibration import DEFAULT, Adopts, Estimate, label_of
 from client_sdk.errors import ServiceUnavailable, SluicegateError
 from client_sdk.options import LimiterOptions
 from client_sdk.progress import LONGEST_PAUSE, Progress, pause_before_asking, progress_of
@@ -92,21 +93,32 @@ class SyncLimiter:
         attempt: int = 1,
         route: str | None = None,
         ttl: float | None = None,
+        cache_read_tokens: int = 0,
+        cache_write_tokens: int = 0,
+        estimate: Estimate | None = None,
         on_wait: Callable[[Progress], None] | None = None,
     ) -> SyncLease:
         """Reserve budget: enter the lease to settle on exit, or settle it yourself.
 
-        Give `tokens`, or `input_tokens` with `max_output_tokens`. `max_wait` and `ttl` are
+        Give `tokens`, or `input_tokens` (of which `cache_read_tokens` and `cache_write_tokens`
+        are parts) with `max_output_tokens`. An `estimate` stands for `input_tokens` and `route`,
+        and what the call really used calibrates everybody's estimates. `max_wait` and `ttl` are
         seconds. While the request waits its turn, `on_wait` is told where it stands, every 2
         seconds. Raises RateLimited when there is no room and `max_wait` is 0, WaitTooLong
         when the predicted wait is longer than `max_wait`, WaitTimeout when it was, QueueFull,
         NeverFits, UnknownResource, InvalidRequest, RequestConflict, ServiceUnavailable.
         """
+        if estimate is not None:
+            if tokens is None and input_tokens is None:
+                input_tokens = max(1, estimate.tokens)
+            route = route or label_of(estimate.route)
         request = Acquire(
             resource=resource,
             tokens=tokens,
             input_tokens=input_tokens,
             max_output_tokens=max_output_tokens,
+            cache_read_tokens=cache_read_tokens,
+            cache_write_tokens=cache_write_tokens,
             cost_usd=cost_usd,
             tenant=tenant or self._tenant,
             priority=priority,
@@ -117,7 +129,7 @@ class SyncLimiter:
             route=route,
             ttl=ttl,
         )
-        return acquisition(self._acquire(request, on_wait))
+        return acquisition(self._acquire(request, on_wait, estimate))
 
     def check(
         self,
@@ -128,6 +140,7 @@ class SyncLimiter:
         max_output_tokens: int | None = None,
         cost_usd: float | None = None,
         tenant: str | None = None,
+        route: str | None = None,
     ) -> Checked:
         """What an acquire would answer now; changes nothing."""
         request = Acquire(
@@ -137,9 +150,22 @@ class SyncLimiter:
             max_output_tokens=max_output_tokens,
             cost_usd=cost_usd,
             tenant=tenant or self._tenant,
+            route=route,
         )
         checked: Checked = self._send(Operation.CHECK, request)
         return checked
+
+    def calibrate(
+        self, estimator: Adopts, resource: str, *, model: str | None = None, route: str = DEFAULT
+    ) -> bool:
+        """Let *estimator* begin with what the fleet has learned of *route*; whether there was
+        anything. *model* is the name that the estimator knows it by (default: the resource's).
+        """
+        checked = self.check(resource, tokens=1, route=label_of(route))
+        if not checked.calibration:
+            return False
+        estimator.adopt(model or resource.partition("/")[2], route, checked.calibration)
+        return True
 
     def settle(self, report: Settle) -> Settled:
         """Settle a lease by its id, from whatever process."""
@@ -154,10 +180,16 @@ class SyncLimiter:
         renewed: Renewed = self._send(Operation.RENEW, request)
         return renewed
 
-    def _acquire(self, request: Acquire, on_wait: Callable[[Progress], None] | None) -> SyncLease:
+    def _acquire(
+        self,
+        request: Acquire,
+        on_wait: Callable[[Progress], None] | None,
+        estimate: Estimate | None = None,
+    ) -> SyncLease:
         granted = abandonable(self._granted(request, on_wait), lambda: self._abandon(request))
         assert request.request_id is not None
-        return SyncLease(granted, request.resource, request.request_id, self.settle, self.renew)
+        resource, request_id = request.resource, request.request_id
+        return SyncLease(granted, resource, request_id, self.settle, self.renew, estimate)
 
     def _granted(
         self, request: Acquire, on_wait: Callable[[Progress], None] | None

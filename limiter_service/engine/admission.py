@@ -4,6 +4,7 @@ import asyncio
 import uuid
 from collections.abc import Callable
 
+from msgspec import UNSET
 from msgspec.structs import replace
 
 from limiter_service.config import seconds
@@ -194,9 +195,10 @@ class Engine:
             would_fit=would_fit(policy, amounts, levels),
             never_fits=wait == NEVER,
             limits=seen,
-            suggested_max_tokens=self._suggested(policy, request),
-            calibration=self.expectations.calibration(policy.pool, policy.model, request.route),
-            trial=verdict(policy, amounts, levels, passes=why == 0),
+            suggested_max_tokens=self._suggested(policy, request) or UNSET,
+            calibration=self.expectations.calibration(policy.pool, policy.model, request.route)
+            or UNSET,
+            trial=verdict(policy, amounts, levels, passes=why == 0) or UNSET,
         )
 
     async def settle(self, report: Settle) -> Settled:
@@ -220,7 +222,7 @@ class Engine:
         if report.estimated_input_tokens is None:
             return answer
         known = self.expectations.calibration(policy.pool, policy.model, ref.route)
-        return replace(answer, calibration=known)
+        return answer if known is None else replace(answer, calibration=known)
 
     async def renew(self, report: Renew) -> Renewed:
         """Let the lease live on, and charge what it has used beyond its reservation."""

@@ -22,6 +22,7 @@ from client_sdk import exact
 from client_sdk.estimate import Estimator, Ratio, estimate_text, family_of
 from client_sdk.pictures import UNKNOWN, picture_tokens, size_of
 from client_sdk.token_weights import FAMILIES, WEIGHTS
+from limiter_wire import Calibration
 
 HERE = Path(__file__).parent / "fixtures"
 SENTENCES = tomllib.loads((HERE / "sentences.toml").read_text("utf-8"))
@@ -331,3 +332,25 @@ def test_the_client_loads_no_weights_before_they_are_needed():
     """`import client_sdk` stays cheap."""
     probe = "import sys, client_sdk; sys.exit('client_sdk.token_weights' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", probe], check=False).returncode == 0
+
+
+def test_an_estimator_adopts_what_others_learned():
+    """Unless it knows more itself; what holds for the whole model weighs little."""
+    estimator = Estimator()
+    estimator.adopt("m", "r", Calibration(ratio=1.5, spread=0.02, samples=40))
+    assert estimator.ratios["m", "r"] == Ratio(samples=40, ratio=1.5, spread=0.02)
+    estimator.adopt("m", "r", Calibration(ratio=9.0, spread=0.5, samples=40))
+    assert estimator.ratios["m", "r"].ratio == 1.5
+    estimator.adopt("m", "new", Calibration(ratio=1.2, spread=0.1, samples=900, of_route=False))
+    assert estimator.ratios["m", "new"].samples == 2
+    estimator.learn(estimator.text("word " * 50, "m", route="new"), 500)
+    estimator.adopt("m", "new", Calibration(ratio=1.2, spread=0.1, samples=900, of_route=False))
+    assert estimator.ratios["m", "new"].samples == 3
+
+
+def test_what_is_adopted_is_bounded_too():
+    """As what is learned: the oldest go first."""
+    estimator = Estimator(most=2)
+    for route in "abc":
+        estimator.adopt("m", route, Calibration(ratio=2.0, spread=0.0, samples=1))
+    assert [route for _, route in estimator.ratios] == ["b", "c"]

@@ -19,8 +19,6 @@ async def test_a_check_that_fits_says_so(client: httpx.AsyncClient):
         "would_fit": 1000,
         "never_fits": False,
         "breaker": "closed",
-        "suggested_max_tokens": None,
-        "calibration": None,
         "degraded": False,
     }
     assert [limit["remaining"] for limit in limits] == [1000, 100, 10]

@@ -247,12 +247,12 @@ async def test_estimates_are_calibrated_for_everybody(serve: Any):
     """A settle brings what was estimated; another replica hands the ratio out."""
     first = await serve()
     answer = await call(first, "chat", estimated_input_tokens=50.0)
-    assert answer["calibration"] is None
+    assert "calibration" not in answer
 
     async def told() -> bool:
         another = await serve()
         asked = await ask(another, "check", resource="p/m", tokens=1, route="chat")
-        return asked["calibration"] is not None
+        return "calibration" in asked
 
     await until(told, "nobody is told of the ratio")
     checked = await ask(await serve(), "check", resource="p/m", tokens=1, route="chat")
