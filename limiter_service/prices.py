@@ -109,8 +109,8 @@ class Catalogue:
         return self._known[name]
 
     def _listed(self, provider: str, model: str) -> PriceConfig | None:
-        prefixes = _IN_FILE.get(provider, (provider,))
-        for name in (*(f"{prefix}/{model}" for prefix in prefixes), model):
+        theirs = _IN_FILE.get(provider, (provider,))
+        for name in (*(f"{each}/{model}" for each in theirs), model):
             if name in self._entries:
                 return price_of_entry(self._entries[name])
         return None

@@ -57,6 +57,7 @@ def test_patterns_are_what_keys_are_called() -> None:
         "pin": keys.pin(),
         "note": keys.note("MODEL"),
         "events": keys.events(),
+        "sizes": keys.sizes("MODEL", "ROUTE").replace(":5:", ":LENGTH:"),
         "lease": re.sub(r"[0-9a-f]{32}$", "DIGEST", keys.lease("t", "r")),
     } | {name: getattr(keys, name)() for name in QUEUE}
     assert {row[1].strip("`"): row[0].strip("`") for row in rows("Key |")} == real
