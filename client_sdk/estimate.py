@@ -41,6 +41,15 @@ _CLASSES = {
     "kana": "\u3040-\u30ff\u31f0-\u31ff",
     "han": "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff",
 }
+# Keys, digests and encoded bytes: letters and digits in one run, which no vocabulary knows
+# words in. Their ends are not looked at twice, so hostile text costs no more than other.
+_CODES = {
+    "hex": r"(?=[0-9]{0,40}[A-Fa-f])(?=[A-Fa-f]{0,40}[0-9])[0-9A-Fa-f]{8,}+(?![A-Za-z])",
+    "code": (
+        r"(?=[A-Za-z+]{0,40}[0-9])(?=[a-z0-9+]{0,40}[A-Z])(?=[A-Z0-9+]{0,40}[a-z])"
+        r"[A-Za-z0-9+]{16,}+"
+    ),
+}
 _SAMPLES, _SAMPLE = 16, 512
 _SAMPLED_FROM = 4 * _SAMPLES * _SAMPLE
 
@@ -78,8 +87,9 @@ def _weigh(text: str, family: str) -> float:
 def _runs() -> Pattern[str]:
     import re  # noqa: PLC0415  # compiled when first needed
 
+    codes = "|".join(f"(?P<{name}>{pattern})" for name, pattern in _CODES.items())
     known = "|".join(f"(?P<{name}>[{letters}]+)" for name, letters in _CLASSES.items())
-    return re.compile(f"{known}|(?P<other>[^{''.join(_CLASSES.values())}]+)")
+    return re.compile(f"{codes}|{known}|(?P<other>[^{''.join(_CLASSES.values())}]+)")
 
 
 class Estimator:
