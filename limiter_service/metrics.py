@@ -64,6 +64,7 @@ class Metrics:
             registry=self._registry,
         )
         self._names: set[str] = set()
+        self._spenders: dict[str, tuple[Counter, Counter, Counter]] = {}
 
     def differs(self, limits: Iterable[str], difference: str) -> None:
         """Count shadow limits that would have answered otherwise."""
@@ -72,12 +73,22 @@ class Metrics:
 
     def spent(self, resource: str, usage: Usage | None, dollars: float | None) -> None:
         """Count what a settled call has used and cost."""
-        name = self._bounded(resource)
+        found = self._spenders.get(resource)
+        if found is None:  # looking a label up costs more than counting
+            name = self._bounded(resource)
+            inputs, outputs = (
+                self._tokens.labels(name, "input"),
+                self._tokens.labels(name, "output"),
+            )
+            found = self._cost.labels(name), inputs, outputs
+            if name == resource:
+                self._spenders[resource] = found
+        cost, given, answered = found
         if dollars is not None:
-            self._cost.labels(name).inc(dollars)
+            cost.inc(dollars)
         if usage is not None:
-            self._tokens.labels(name, "input").inc(usage.input_tokens)
-            self._tokens.labels(name, "output").inc(usage.output_tokens)
+            given.inc(usage.input_tokens)
+            answered.inc(usage.output_tokens)
 
     def budgets(self, pool: str, views: Iterable[BudgetView]) -> None:
         """Note budgets as they stand."""

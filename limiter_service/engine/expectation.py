@@ -23,11 +23,11 @@ _KEPT_MS = 7 * 86_400_000
 class _Kind:
     """One kind of calls: what is known of it, and what the store has not been told."""
 
-    __slots__ = ("asked", "asking", "key", "known", "news", "timer")
+    __slots__ = ("asked", "asking", "heard", "key", "known", "news", "timer")
 
     def __init__(self, key: Key) -> None:
         self.key = key
-        self.known, self.asked = Sizes(), -_FRESH * 2
+        self.known, self.asked, self.heard = Sizes(), -_FRESH * 2, False
         self.news: list[tuple[float, float, float]] = []
         self.asking: asyncio.Task[None] | None = None
         self.timer: asyncio.TimerHandle | None = None
@@ -62,7 +62,7 @@ class Expectations:
     async def ready(self, pool: str, model: str, route: str | None) -> None:
         """Return when something was heard of this kind of call, or cannot be."""
         kinds = [self._kind(pool, model, name) for name in {route or "", ""}]
-        tasks = [self._ask(kind) for kind in kinds if kind.asked < 0]
+        tasks = [self._ask(kind) for kind in kinds if not kind.heard]
         if tasks:
             await asyncio.gather(*map(asyncio.shield, tasks))
 
@@ -135,7 +135,7 @@ class Expectations:
         except StoreError:
             pass  # what was known stays; it is asked again when it is old
         finally:
-            kind.asking = None
+            kind.asking, kind.heard = None, True
             if kind.news and kind.timer is None:
                 kind.timer = asyncio.get_running_loop().call_later(_PAUSE, self._ask, kind)
 

@@ -22,7 +22,7 @@ from limiter_service.engine.sizes import (
     suggested_max_tokens,
 )
 from limiter_service.store.keys import Key, Keys
-from limiter_service.store.scripts import load
+from limiter_service.store.scripts import Script, load, part
 
 News = Sequence[tuple[float, float, float]]
 KEY = Keys("p").sizes("m", "")
@@ -40,10 +40,10 @@ pools:
 """
 
 
-def learn(db: redis.Redis, tag: int, news: News, key: Key = KEY) -> Sizes:
+def learn(db: redis.Redis, tag: int, news: News, key: Key = KEY, script: Script = LEARN) -> Sizes:
     """Run learn.lua."""
     numbers = [tag, HOUR, *(number for each in news for number in each)]
-    answer = db.eval(LEARN.text, 1, key, struct.pack(f"<{len(numbers)}d", *numbers))
+    answer = db.eval(script.text, 1, key, struct.pack(f"<{len(numbers)}d", *numbers))
     assert isinstance(answer, bytes)
     assert answer[:9] == struct.pack("<d", tag) + b"G"
     return sizes_of(struct.unpack(f"<{(len(answer) - 9) // 8}d", answer[9:]))
@@ -83,6 +83,35 @@ def test_a_state_is_what_its_reports_say(db: redis.Redis, reports: list[list[Any
     assert (found.ratio, found.spread) == pytest.approx((ratio.ratio, ratio.spread))
     kept = {found.first + i: weight for i, weight in enumerate(found.weights) if weight}
     assert kept == pytest.approx(weights)
+
+
+FAULTS = {
+    "older outputs do not fade": ("weight * KEPT_WEIGHT", "weight"),
+    "bins are a quarter too wide": ("* PER_OCTAVE - 1e-9", "* PER_OCTAVE * 0.8 - 1e-9"),
+    "an output is not counted": ("s.head[OUTPUTS] + 1", "s.head[OUTPUTS]"),
+    "a mean of all": ("math.max(1 / (n + 1), STEP)", "1 / (n + 1)"),
+    "a ratio upside down": ("clamped(actual / estimated)", "clamped(estimated / actual)"),
+    "the error before the correction": ("seen / head[RATIO] - 1", "seen - 1"),
+    "a repeat counts": ("if s.head[i] == tag then", "if s.head[i] == tag + 0.5 then"),
+    "the newest tag goes first": ("s.head[i] = s.head[i + 1]", "s.head[i] = s.head[i]"),
+}
+
+
+@pytest.mark.parametrize(("right", "wrong"), FAULTS.values(), ids=FAULTS)
+def test_a_fault_in_the_script_is_seen(db: redis.Redis, right: str, wrong: str):
+    """Each changes the state that one history of reports leaves."""
+    text = part("lib/sizes")
+    assert text.count(right) == 1
+    broken = load("learn", {"lib/sizes": text.replace(right, wrong)})
+    history = [[(float(7 * i), 10.0, 9.0 + i)] for i in range(1, 30)]
+    found = []
+    for script in (LEARN, broken):
+        db.delete(KEY)
+        for tag in range(len(history)):
+            for again in (tag, max(0, tag - 1)):  # a repeat may come behind the next report
+                learn(db, again, history[again], script=script)
+        found.append(learn(db, 99, [], script=script))
+    assert found[0] != found[1]
 
 
 def test_a_report_counts_once(db: redis.Redis):
