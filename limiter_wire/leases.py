@@ -56,8 +56,8 @@ class Acquire(Wire, frozen=True, kw_only=True):
     tokens: PositiveTokens | None = None
     input_tokens: PositiveTokens | None = None
     max_output_tokens: Tokens | None = None
-    cache_read_tokens: Tokens = 0
-    cache_write_tokens: Tokens = 0
+    cache_read_tokens: Tokens | None = None
+    cache_write_tokens: Tokens | None = None
     cost_usd: Money | None = None
     tenant: Name = "default"
     priority: Annotated[int, msgspec.Meta(ge=0, le=9)] = 5

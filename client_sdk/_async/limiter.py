@@ -92,8 +92,8 @@ class Limiter:
         attempt: int = 1,
         route: str | None = None,
         ttl: float | None = None,
-        cache_read_tokens: int = 0,
-        cache_write_tokens: int = 0,
+        cache_read_tokens: int | None = None,
+        cache_write_tokens: int | None = None,
         estimate: Estimate | None = None,
         on_wait: Callable[[Progress], None] | None = None,
     ) -> Acquisition:

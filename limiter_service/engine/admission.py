@@ -319,7 +319,8 @@ class Engine:
                 "`max_output_tokens` goes with `input_tokens`, not with `tokens`",
                 resource=request.resource,
             )
-        if request.cache_read_tokens + request.cache_write_tokens > (request.input_tokens or 0):
+        cached = (request.cache_read_tokens or 0) + (request.cache_write_tokens or 0)
+        if cached > (request.input_tokens or 0):
             raise refuse(
                 ErrorCode.INVALID,
                 "`cache_read_tokens` and `cache_write_tokens` are parts of `input_tokens`",
@@ -356,7 +357,9 @@ def _fingerprint(request: Acquire) -> int:
         request.max_output_tokens,
         request.cost_usd,
         request.ttl,
-        *(cached if any(cached) else ()),  # other replicas may not know them yet
+        *(
+            cached if any(each is not None for each in cached) else ()
+        ),  # other replicas may not know them yet
     )
 
 

@@ -50,7 +50,8 @@ class Asked:
         self.input_tokens = request.input_tokens
         if self.input_tokens is not None:
             # The parts of the input that a cache serves or takes up, as far as they are known.
-            self.read, self.written = request.cache_read_tokens, request.cache_write_tokens
+            self.read = request.cache_read_tokens or 0
+            self.written = request.cache_write_tokens or 0
             self.fresh = max(0, self.input_tokens - self.read - self.written)
         self.bounded = request.max_output_tokens is not None
         self.most = request.max_output_tokens or 0
