@@ -27,9 +27,10 @@ class Pools:
     def __init__(self, path: Path | None) -> None:
         """Read *path*. Raises ConfigError with everything that is wrong in it."""
         self.path = path
+        text = _text(path) if path else None  # before it is read: no change may be missed
         self.config: Config = load(path) if path else parse(EXAMPLE, ".yaml", "example")
+        self._seen = text, self._texts()[1]
         self.catalogue = self._prices()
-        self._seen = self._texts()
         self.problem: str | None = None
 
     def describe(self) -> str:
@@ -73,12 +74,12 @@ class Pools:
                 if self.reload():
                     changed(self.config)
 
-    def _texts(self) -> tuple[bytes | None, bytes | None]:
-        """What the pools file says, and what its price file does."""
+    def _texts(self) -> tuple[bytes | None, tuple[int, ...]]:
+        """What the pools file says, and which price file that is: it may be large."""
         prices = self.config.price_file
         if self.path is None:
-            return None, None
-        return _text(self.path), _text(self.path.parent / prices) if prices else None
+            return None, ()
+        return _text(self.path), _stamp(self.path.parent / prices) if prices else ()
 
     def _prices(self) -> Catalogue:
         """The prices of the file in force; a file that has gone since is as one without prices."""
@@ -87,6 +88,14 @@ class Pools:
         except PriceFileError as error:
             _log.error("the price file cannot be read", problem=str(error))
             return Catalogue()
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    try:
+        found = path.stat()
+    except OSError:
+        return ()
+    return found.st_mtime_ns, found.st_size, found.st_ino
 
 
 def _text(path: Path) -> bytes | None:
