@@ -146,6 +146,13 @@ def test_money_is_held_by_the_rule_of_its_limit(rule: str, fields: dict[str, int
     assert reserve(policy(limit(rule, "cost_usd"), PRICE), request, 7) == [held]
 
 
+def test_reasoning_may_have_a_price_of_its_own():
+    """Without one it costs as output, whatever else is in it."""
+    usage = Usage(output_tokens=100, reasoning_tokens=60)
+    assert micro_dollars(PriceConfig(input=0, output=10), usage) == 1000
+    assert micro_dollars(PriceConfig(input=0, output=10, reasoning=2), usage) == 400 + 120
+
+
 def test_long_inputs_have_prices_of_their_own():
     """All of the request then costs so much, from the first token above the bound."""
     dear = PriceConfig(input=2, output=10, long=LongPrice(above=1000, input=4, output=15))

@@ -116,14 +116,21 @@ def test_a_budget_that_lasts_has_no_end():
 
 
 def test_a_new_window_begins_without_a_past():
-    """Yesterday's samples say nothing, nor does the first half minute."""
+    """Samples from before midnight say nothing, nor does the first half minute."""
     chain, pace = policy(DAILY), Pace()
-    for minute in range(5):
-        pace.note(chain, [level(chain, minute * 50_000_000, NOON + minute * 60 * SECOND)])
     midnight = NOON + DAY // 2
+    for second in (-120, -60):
+        pace.note(chain, [level(chain, 190_000_000, midnight + second * SECOND)])
     chain.chain(midnight)
-    (view,) = pace.views(chain, [level(chain, 1_000_000, midnight + 10 * SECOND, begun=midnight)])
+
+    def at(second: int, spent: float) -> Level:
+        return level(chain, spent, midnight + second * SECOND, begun=midnight)
+
+    pace.note(chain, [at(5, 1_000_000)])
+    (view,) = pace.views(chain, [at(10, 1_000_000)])
     assert (view.per_hour, view.exhausted_in) == (None, None)
+    (view,) = pace.views(chain, [at(65, 7_000_000)])
+    assert view.per_hour == pytest.approx(360)
 
 
 def test_refunds_are_no_pace():
