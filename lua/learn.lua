@@ -20,10 +20,14 @@ local s = open_sizes(text)
 if not take_tag(s, news[1]) then
   return tag .. "G" .. text
 end
+local outputs = {}
 for i = 3, 3 * count, 3 do
-  take_output(s, news[i])
+  if news[i] >= 0 then
+    outputs[#outputs + 1] = news[i]
+  end
   take_estimate(s, news[i + 1], news[i + 2])
 end
+take_outputs(s, outputs)
 text = text_of_sizes(s)
 -- Labels are the callers' choice: one that hardly anybody uses is soon forgotten.
 local known = s.head[OUTPUTS] + s.head[SAMPLES] >= 10

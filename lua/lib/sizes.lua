@@ -42,18 +42,25 @@ local function take_tag(s, tag)
   return true
 end
 
-local function take_output(s, tokens)
-  if tokens < 0 then
-    return
-  end
-  for bin, weight in pairs(s.weights) do
-    s.weights[bin] = weight * KEPT_WEIGHT
-  end
+local function bin_of(tokens)
   -- A power of two belongs to the bin that it ends, whatever its logarithm's last bits.
   local bin = tokens <= 1 and 0 or math.ceil(math.log(tokens) / math.log(2) * PER_OCTAVE - 1e-9)
-  bin = math.min(bin, MOST_BINS)
-  s.weights[bin] = (s.weights[bin] or 0) + 1
-  s.head[OUTPUTS] = s.head[OUTPUTS] + 1
+  return math.min(bin, MOST_BINS)
+end
+
+-- The newest output comes last and weighs 1; what was there fades at once for all of them.
+local function take_outputs(s, outputs)
+  local weights, count, weight = s.weights, #outputs, 1
+  local faded = KEPT_WEIGHT ^ count
+  for bin, old in pairs(weights) do
+    weights[bin] = old * faded
+  end
+  for i = count, 1, -1 do
+    local bin = bin_of(outputs[i])
+    weights[bin] = (weights[bin] or 0) + weight
+    weight = weight * KEPT_WEIGHT
+  end
+  s.head[OUTPUTS] = s.head[OUTPUTS] + count
 end
 
 local function clamped(ratio)

@@ -86,9 +86,10 @@ def test_a_state_is_what_its_reports_say(db: redis.Redis, reports: list[list[Any
 
 
 FAULTS = {
-    "older outputs do not fade": ("weight * KEPT_WEIGHT", "weight"),
+    "older outputs do not fade": ("old * faded", "old"),
     "bins are a quarter too wide": ("* PER_OCTAVE - 1e-9", "* PER_OCTAVE * 0.8 - 1e-9"),
-    "an output is not counted": ("s.head[OUTPUTS] + 1", "s.head[OUTPUTS]"),
+    "an output is not counted": ("s.head[OUTPUTS] + count", "s.head[OUTPUTS]"),
+    "all of a report weighs the same": ("weight = weight * KEPT_WEIGHT", "weight = weight"),
     "a mean of all": ("math.max(1 / (n + 1), STEP)", "1 / (n + 1)"),
     "a ratio upside down": ("clamped(actual / estimated)", "clamped(estimated / actual)"),
     "the error before the correction": ("seen / head[RATIO] - 1", "seen - 1"),
@@ -103,7 +104,7 @@ def test_a_fault_in_the_script_is_seen(db: redis.Redis, right: str, wrong: str):
     text = part("lib/sizes")
     assert text.count(right) == 1
     broken = load("learn", {"lib/sizes": text.replace(right, wrong)})
-    history = [[(float(7 * i), 10.0, 9.0 + i)] for i in range(1, 30)]
+    history = [[(float(7 * i), 10.0, 9.0 + i), (9.0, 0.0, 0.0)] for i in range(1, 30)]
     found = []
     for script in (LEARN, broken):
         db.delete(KEY)
