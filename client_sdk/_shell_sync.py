@@ -1,6 +1,8 @@
 """What threads need in place of `_shell_async`: nothing is shielded."""
 
+import threading
 import time
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from client_sdk import _codec
@@ -39,6 +41,10 @@ class Exchange:
                     raise ServiceUnavailable(str(error), phase=op.operation) from error
         return self._post(op)
 
+    def look(self, path: str) -> tuple[int, bytes]:
+        """Status and body of a route for reading, over HTTP whatever the channel."""
+        return self._transport.get(path)
+
     def _post(self, op: Op) -> Any:
         if op.waits:  # a batch is answered at once, and does not hold one of few connections
             (result,) = _codec.answers([op], *self._transport.post("/v1/batch", _codec.batch([op])))
@@ -63,6 +69,29 @@ def acquisition(lease: T) -> T:
 def shielded(done: T) -> T:
     """Nothing can cancel a thread in the middle."""
     return done
+
+
+class Aside:
+    """Work beside a stream that must not hold it up."""
+
+    def __init__(self) -> None:
+        self._threads: list[threading.Thread] = []
+
+    def do(self, work: Callable[[], Any]) -> None:
+        """Begin *work*, which raises nothing."""
+        thread = threading.Thread(target=work, name="sluicegate-aside", daemon=True)
+        thread.start()
+        self._threads.append(thread)
+
+    def finished(self) -> None:
+        """Wait for what was begun."""
+        for thread in self._threads:
+            thread.join()
+
+
+def opened(source: Any) -> Any:
+    """*source*, or what it returns when it is a function."""
+    return source() if callable(source) else source
 
 
 def abandonable(done: T, _abandon: object) -> T:

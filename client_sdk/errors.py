@@ -29,8 +29,13 @@ SluicegateError
 
 from collections.abc import Sequence
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from limiter_wire import ErrorCode, LimitState, Outcome, Problem, Usage
+
+if TYPE_CHECKING:
+    from client_sdk.llm.results import Response
+    from limiter_wire.providers import ContextTokens, Failure, SpentLimit
 
 
 class SluicegateError(Exception):
@@ -55,9 +60,10 @@ class SluicegateError(Exception):
         would_fit: int | None = None,
         limits: Sequence[LimitState] = (),
         usage: Usage | None = None,
+        reason: str | None = None,
     ) -> None:
         super().__init__(message)
-        self.resource, self.request_id = resource, request_id
+        self.resource, self.request_id, self.reason = resource, request_id, reason
         self.retry_after, self.phase, self.code = retry_after, phase, code
         self.limit, self.would_fit, self.limits = limit, would_fit, tuple(limits)
         self.partial: str | None = None
@@ -143,7 +149,11 @@ class NeverFits(Refused):
 
 
 class BreakerOpen(Refused):
-    """The resource is down, cooling down, or latched."""
+    """The resource is down, cooling down, or latched.
+
+    `reason` is `open`, `probing`, `cooldown`, `forced_open` or `latched`; `retry_after` is when
+    to come back.
+    """
 
 
 class ServiceUnavailable(SluicegateError):
@@ -160,10 +170,13 @@ class CallFailed(SluicegateError):
     """The provider's call ended badly.
 
     `outcome` is how the stream ended, `category` what a settle reports. `partial` is the
-    text that arrived, `usage` what is known of the tokens. What the provider said stands in
-    `status`, `provider_code`, `provider_type` and `provider_message`, and `excerpt` is the
-    begin of an answer that is no stream; neither is part of the exception's text, since both
-    may quote the request.
+    text that arrived, `usage` what is known of the tokens, `chunks` and `bytes` count pieces of
+    content and bytes. What the provider said stands in `status`, `provider_code`,
+    `provider_type`, `provider_message` and `provider_request_id`, and `excerpt` is the begin of
+    an answer that is no stream; neither is part of the exception's text, since both may quote
+    the request. `failure` is what it means, with `token_limits` (the sizes that the provider
+    named) and `spent_limit` (the limit that it named) where there are any. An LLM client adds
+    `response`, the answer as far as it came, and `attempts`, the requests that it took.
     """
 
     def __init__(
@@ -184,6 +197,10 @@ class CallFailed(SluicegateError):
         retry_after: float | None = None,
         phase: str | None = None,
         usage: Usage | None = None,
+        failure: "Failure | None" = None,
+        provider_request_id: str | None = None,
+        chunks: int = 0,
+        bytes: int = 0,  # noqa: A002  # a count, as in the statistics
     ) -> None:
         super().__init__(
             message,
@@ -193,10 +210,24 @@ class CallFailed(SluicegateError):
             phase=phase,
             usage=usage,
         )
+        self.failure, self.provider_request_id = failure, provider_request_id
+        self.chunks, self.bytes = chunks, bytes
+        self.response: Response | None = None
+        self.attempts = 1
         self.outcome, self.category, self.retryable = outcome, category, retryable
         self.partial, self.status, self.excerpt = partial, status, excerpt
         self.provider_code, self.provider_type = provider_code, provider_type
         self.provider_message = provider_message
+
+    @property
+    def token_limits(self) -> "ContextTokens | None":
+        """The sizes that the provider named when the request was too long for it."""
+        return None if self.failure is None else self.failure.tokens
+
+    @property
+    def spent_limit(self) -> "SpentLimit | None":
+        """The limit that the provider named when it was spent."""
+        return None if self.failure is None else self.failure.limit
 
 
 class StreamInterrupted(CallFailed):
@@ -267,4 +298,5 @@ def error_of(problem: Problem, phase: str, request_id: str | None) -> Sluicegate
         limit=problem.limit,
         would_fit=problem.would_fit,
         limits=problem.limits,
+        reason=problem.reason,
     )

@@ -22,6 +22,15 @@ from client_sdk.pictures import picture_tokens, size_of
 from client_sdk.token_weights import FAMILIES, WEIGHTS
 from limiter_wire import Calibration
 
+__all__ = [
+    "Counter",
+    "Estimate",
+    "Estimator",
+    "Ratio",
+    "estimate_text",
+    "family_of",
+]
+
 Counter = Callable[[str], int]
 """Counts the tokens of a text exactly."""
 

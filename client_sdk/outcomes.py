@@ -6,12 +6,13 @@ Exceptions of provider SDKs and HTTP clients are read by what hangs on them (`re
 """
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
+from zlib import crc32
 
 import msgspec
 
 from client_sdk.errors import CallFailed
-from limiter_wire import Outcome
+from limiter_wire import Cause, Outcome
 
 if TYPE_CHECKING:
     from limiter_wire.providers import Failure
@@ -61,6 +62,32 @@ def report_of(error: BaseException | None) -> tuple[Outcome, float | None]:
     if failure is None:
         return Outcome.CANCELLED, None
     return failure.outcome, failure.retry_after
+
+
+def cause_of(error: BaseException | None) -> Cause | None:
+    """What a settle says of *error* beside its outcome; None when there is no more to say."""
+    if error is None:
+        return None
+    if isinstance(error, CallFailed) and error.category is not None:
+        return None if error.status is None else Cause(status=error.status)
+    failure = failure_of(error)
+    return None if failure is None else cause_in(failure)
+
+
+def cause_in(failure: "Failure") -> Cause:
+    """The same for a failure that is understood: how far it reaches, and what comes back."""
+    from limiter_wire.providers import Pin, Refund  # noqa: PLC0415  # loaded when a call fails
+
+    reach: Literal["model", "pool"] | None = None
+    if failure.pin is not None:
+        reach = "model" if failure.pin in {Pin.MODEL, Pin.DEPLOYMENT} else "pool"
+    back: dict[Refund, Literal["all", "tokens"]] = {Refund.ALL: "all", Refund.TOKENS: "tokens"}
+    return Cause(
+        reach=reach,
+        refund=back.get(failure.refund, "none"),
+        status=failure.status,
+        digest=crc32(failure.message.encode()) if failure.message else None,
+    )
 
 
 def by_status(status: int) -> Outcome:

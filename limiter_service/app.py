@@ -20,6 +20,7 @@ from limiter_service.engine.feed import Feed
 from limiter_service.engine.policy import Policies
 from limiter_service.engine.refusals import Refusal
 from limiter_service.engine.statistics import Wait, Waits
+from limiter_service.engine.witness import Witness
 from limiter_service.front import Bounds, Front, Handler
 from limiter_service.http import JSON, encode, problem_headers
 from limiter_service.metrics import Metrics
@@ -52,7 +53,7 @@ def create_app(settings: Settings, store_url: str, pools: Pools) -> Front:
         command_timeout=settings.command_timeout,
     )
     policies = Policies(pools.config, settings.key_prefix, catalogue=pools.catalogue)
-    waits, metrics = Waits(), Metrics()
+    waits = Waits()
 
     def observe(wait: Wait) -> None:
         waits.note(wait)
@@ -66,7 +67,6 @@ def create_app(settings: Settings, store_url: str, pools: Pools) -> Front:
         hints=Hints(client),
         observe=observe,
         hold_limit=settings.hold_limit,
-        reports=metrics,
     )
     app = FastAPI(
         title="Sluicegate",
@@ -79,8 +79,16 @@ def create_app(settings: Settings, store_url: str, pools: Pools) -> Front:
     )
     app.state.engine, app.state.client, app.state.pools = engine, client, pools
     operators = BreakerCommands(client)
+
+    def names() -> list[str]:
+        return [*engine.policies.config.pools]
+
     app.state.circuits = Circuits(operators, lambda: engine.policies, settings.key_prefix)
-    app.state.feed = Feed(operators, lambda: [*engine.policies.config.pools], settings.key_prefix)
+    app.state.feed = Feed(operators, names, settings.key_prefix)
+    witness = Witness(operators, names, settings.key_prefix, engine.tally.name)
+    metrics = Metrics(engine.tally, witness)
+    engine.books.tell(metrics)
+    app.state.witness = witness
     app.state.stopping, app.state.key_prefix = False, settings.key_prefix
     app.state.waits, app.state.metrics, app.state.since = waits, metrics, time.monotonic()
     app.include_router(resources.router)
@@ -116,6 +124,7 @@ def _wall_us() -> float:
 async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Callable[[], None]]]:
     stop = asyncio.Event()
     await _warn_of_eviction(app.state.client)
+    await app.state.witness.look()
 
     def replaced(config: Config) -> None:
         catalogue = app.state.pools.catalogue

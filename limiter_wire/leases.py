@@ -133,6 +133,22 @@ class Checked(Wire, frozen=True, kw_only=True):
     trial: TrialVerdict | msgspec.UnsetType = msgspec.UNSET
 
 
+class Cause(Wire, frozen=True, kw_only=True):
+    """What is known of a failure beyond its outcome; what is left out follows from the outcome.
+
+    `reach` is what an exhausted quota or refused credentials hold shut: the `model`, or the
+    whole `pool`. `refund` is what comes back when no usage is known: `all` is the request,
+    too, which never reached the provider or is not counted there; `tokens` what was reserved of
+    tokens and money; `none` nothing. `status` is the HTTP status, `digest` 32 bits of one of the
+    provider's message: they tell failures apart for operators, and no text is sent.
+    """
+
+    reach: Literal["model", "pool"] | None = None
+    refund: Literal["all", "tokens", "none"] | None = None
+    status: Annotated[int, msgspec.Meta(ge=100, le=999)] | None = None
+    digest: Annotated[int, msgspec.Meta(ge=0, le=4_294_967_295)] | None = None
+
+
 class Settle(Wire, frozen=True, kw_only=True):
     """Report what a lease really used and how the call ended. Times are seconds.
 
@@ -151,6 +167,7 @@ class Settle(Wire, frozen=True, kw_only=True):
     headers: dict[str, str] | None = None
     estimated_input_tokens: Annotated[float, msgspec.Meta(gt=0, le=MAX_AMOUNT)] | None = None
     phase: Literal["first_token"] | None = None
+    cause: Cause | None = None
 
 
 class Settled(Wire, frozen=True, kw_only=True):

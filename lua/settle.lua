@@ -59,12 +59,12 @@ local function tell(generation)
   if counted then
     redis.call("SET", KEYS[place], counted, "PX", math.ceil(life / 1000))
   elseif g then
-    breaker.tell(g, {
+    local taken = breaker.tell(g, {
       class = class, generation = generation, token = report[2], worker = marks % 32,
       slow = report[6] == 1, retry_after = pause, kind = report[5],
       early = math.floor(marks / 64) % 2 == 1,
     }, report[2] / 2 ^ 52, wall)
-    marks = breaker.marks_with_state(g, marks)
+    marks = breaker.marks_with_report(g, marks, taken)
   end
 end
 

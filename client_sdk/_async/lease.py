@@ -1,15 +1,25 @@
 """A granted lease: what was reserved, and how to say what was used."""
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from types import TracebackType
 from typing import Self
 
 from client_sdk._shell_async import shielded
 from client_sdk.calibration import Estimate
 from client_sdk.errors import SluicegateError
-from client_sdk.outcomes import report_of
-from limiter_wire import Granted, LimitState, Outcome, Provenance, Renewed, Settle, Settled, Usage
+from client_sdk.outcomes import cause_of, report_of
+from limiter_wire import (
+    Cause,
+    Granted,
+    LimitState,
+    Outcome,
+    Provenance,
+    Renewed,
+    Settle,
+    Settled,
+    Usage,
+)
 
 _log = logging.getLogger("sluicegate")
 
@@ -37,6 +47,10 @@ class Lease:
         self._usage: Usage | None = None
         self._cost_usd: float | None = None
         self._retry_after: float | None = None
+        self._cause: Cause | None = None
+        self._latency: float | None = None
+        self._ttft: float | None = None
+        self._headers: dict[str, str] | None = None
         self.settled: Settled | None = None
 
     @property
@@ -92,6 +106,35 @@ class Lease:
         )
         self._cost_usd = cost_usd
 
+    def account(self, usage: Usage | None) -> None:
+        """Remember *usage* as it is, as `used` does; None says nothing."""
+        if usage is not None:
+            self._usage = usage
+
+    def observed(
+        self,
+        headers: Mapping[str, str] | None = None,
+        *,
+        latency: float | None = None,
+        ttft: float | None = None,
+        retry_after: float | None = None,
+        cause: Cause | None = None,
+    ) -> None:
+        """Remember how the call went, for the settle: the provider's headers about limits, the
+        seconds that it took and those to its first token, what the provider asked to wait, and
+        what is known of a failure. What is None stays as it was.
+        """
+        self._headers = self._headers if headers is None else dict(headers)
+        self._latency = self._latency if latency is None else latency
+        self._ttft = self._ttft if ttft is None else ttft
+        self._retry_after = self._retry_after if retry_after is None else retry_after
+        self._cause = self._cause if cause is None else cause
+
+    async def answering(self, ttft: float | None = None) -> Settled:
+        """Say that the provider answers, before the call is over; the lease stays open."""
+        report = Settle(lease=self.id, outcome=Outcome.SUCCESS, ttft=ttft, phase="first_token")
+        return await self._settle(report)
+
     async def settle(self, outcome: Outcome = Outcome.SUCCESS) -> Settled:
         """Replace the reservation by what `used` was told; without it the reservation stands.
 
@@ -103,7 +146,11 @@ class Lease:
             outcome=outcome,
             usage=self._usage,
             cost_usd=self._cost_usd,
+            latency=self._latency,
+            ttft=self._ttft,
             retry_after=self._retry_after,
+            cause=self._cause,
+            headers=self._headers,
             estimated_input_tokens=self._estimated or None,
         )
         self.settled = await self._settle(report)
@@ -128,7 +175,8 @@ class Lease:
         trace: TracebackType | None,
     ) -> None:
         if self.settled is None:
-            outcome, self._retry_after = report_of(error)
+            outcome, asked = report_of(error)
+            self.observed(retry_after=asked, cause=cause_of(error))
             await shielded(self._settle_at_exit(outcome))
 
     async def _settle_at_exit(self, outcome: Outcome) -> Settled | None:

@@ -13,6 +13,7 @@ fires. While its consumer holds a chunk, the stream is paused (`pause`, `resume`
 import re
 from collections.abc import Mapping
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -27,7 +28,7 @@ from client_sdk.errors import (
 )
 from client_sdk.streaming.answer import Answer, Choice, Clock
 from client_sdk.streaming.chunks import StreamChunk, ToolCall
-from client_sdk.streaming.dialects import DIALECTS
+from client_sdk.streaming.dialects import DIALECTS, Dialect
 from client_sdk.streaming.faults import Classify, ProviderFault, category_of, fault_of
 from client_sdk.streaming.liveness import Liveness, Stall, StreamTimeouts
 from client_sdk.streaming.payload import BadPayload, loads
@@ -41,6 +42,9 @@ from client_sdk.streaming.statistics import (
 )
 from client_sdk.streaming.terminal import StreamOutcome, reported
 from limiter_wire import Outcome, Provenance, Usage
+
+if TYPE_CHECKING:
+    from limiter_wire.providers import Failure
 
 _BOM = b"\xef\xbb\xbf"
 _LARGEST_BODY = 1 << 20
@@ -63,14 +67,15 @@ _TRY_AGAIN = frozenset(
 class StreamAccumulator:
     """Takes the bytes of one streamed answer, and says what they mean.
 
-    `clock` is what `now` is read from; with it, chunks carry their processing latency.
+    `dialect` is a name, or a Dialect that is not among the named ones. `clock` is what `now` is
+    read from; with it, chunks carry their processing latency.
     `classify` decides the category of a provider's error. A frame that is no JSON ends the
     stream as a protocol error, unless `skip_bad_frames`.
     """
 
     def __init__(
         self,
-        dialect: str,
+        dialect: str | type[Dialect],
         *,
         max_event_bytes: int | None = None,
         timeouts: StreamTimeouts = StreamTimeouts(),  # noqa: B008  # frozen
@@ -78,12 +83,16 @@ class StreamAccumulator:
         classify: Classify = category_of,
         skip_bad_frames: bool = False,
     ) -> None:
-        if dialect not in DIALECTS:
-            raise ValueError(f"dialect {dialect!r}: allowed are {', '.join(sorted(DIALECTS))}")
-        self.dialect = dialect
+        if isinstance(dialect, str):
+            if dialect not in DIALECTS:
+                raise ValueError(f"dialect {dialect!r}: allowed are {', '.join(sorted(DIALECTS))}")
+            kind, self.dialect = DIALECTS[dialect], dialect
+        else:
+            kind, self.dialect = dialect, dialect.__name__
         self._answer = Answer(clock)
-        self._dialect = DIALECTS[dialect](self._answer)
+        self._dialect = kind(self._answer)
         self._read = self._dialect.read
+        self._max_event_bytes = max_event_bytes
         self._decoder = self._dialect.framing(max_event_bytes)
         self._live = Liveness(timeouts)
         self._clock, self._classify, self._skip = clock, classify, skip_bad_frames
@@ -166,6 +175,25 @@ class StreamAccumulator:
         """The transport failed."""
         return self._abandon(StreamOutcome.INTERRUPTED, now)
 
+    def fail(self, fault: ProviderFault, now: float) -> StreamOutcome:
+        """The provider answered with an error in place of a stream."""
+        if self._outcome is None:
+            self._answer.fail(fault)
+            self._conclude(StreamOutcome.PROVIDER_ERROR, now)
+        return self._ending
+
+    def reopen(self, now: float) -> None:
+        """What was lost will come over another connection: the stream that was cut goes on."""
+        if self._outcome is None or self._outcome.whole or self._answer.fault is not None:
+            raise ValueError("only a stream that was cut can go on")
+        answer = self._answer
+        self._outcome = self._stall = self._ended = None
+        self._decoder = self._dialect.framing(self._max_event_bytes)
+        self._begins, self._head, self._body, self._foreign = True, b"", None, False
+        answer.over, answer.problem = False, None
+        answer.flags["reopened"] = None
+        self._live.reopen(now)
+
     def cancel(self, now: float) -> StreamOutcome:
         """The caller wants no more."""
         return self._abandon(StreamOutcome.CANCELLED, now)
@@ -222,6 +250,11 @@ class StreamAccumulator:
     def response_id(self) -> str | None:
         """The provider's id of this answer."""
         return self._answer.response_id or None
+
+    @property
+    def position(self) -> int | None:
+        """The number of the last event, where the provider numbers them."""
+        return self._answer.position
 
     @property
     def choices(self) -> Mapping[int, Choice]:
@@ -335,19 +368,27 @@ class StreamAccumulator:
         resource: str | None = None,
         request_id: str | None = None,
         retry_after: float | None = None,
+        provider_request_id: str | None = None,
+        failure: "Failure | None" = None,
     ) -> CallFailed | None:
-        """The exception for how the stream ended, None when the answer is whole or goes on."""
+        """The exception for how the stream ended, None when the answer is whole or goes on.
+
+        *failure* is what the end means, from who knows more than the stream does.
+        """
         outcome, fault = self._outcome, self._answer.fault
         if outcome is None or outcome.whole:
             return None
-        category = self.category
+        category = self.category if failure is None else failure.outcome
+        again = category in _TRY_AGAIN if failure is None else failure.retryable
+        if failure is not None and failure.retry_after is not None:
+            retry_after = failure.retry_after
         kind, message = self._described(outcome)
         fault = fault or ProviderFault()
         return kind(
             message,
             outcome=outcome,
             category=category,
-            retryable=not self.committed and category in _TRY_AGAIN,
+            retryable=again and not self.committed,
             partial=self.text,
             status=fault.status,
             provider_code=fault.code,
@@ -359,6 +400,10 @@ class StreamAccumulator:
             retry_after=retry_after if fault.retry_after is None else fault.retry_after,
             phase="mid_content" if self.committed else "pre_content",
             usage=self.usage,
+            failure=failure,
+            provider_request_id=provider_request_id,
+            chunks=self._answer.content_events,
+            bytes=self._bytes,
         )
 
     # How it works.

@@ -81,6 +81,7 @@ class Answer:
         self.flags: dict[str, None] = {}
         self.invalid_utf8 = self.ignored_frames = self.unknown_events = self.heartbeats = 0
         self.response_id: str | None = None
+        self.position: int | None = None
         self._clock = clock
         self._usage: dict[str, int] = {}
         self._usage_final = False

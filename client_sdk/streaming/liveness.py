@@ -36,6 +36,12 @@ class StreamTimeouts(msgspec.Struct, frozen=True, kw_only=True):
                 )
 
 
+NO_TIMEOUTS = StreamTimeouts(
+    connect=None, first_byte=None, first_token=None, idle_bytes=None, idle_content=None
+)
+"""For who has clocks of its own."""
+
+
 class Stall(msgspec.Struct, frozen=True):
     """A limit that is over: which, when it was over, and what that means for the stream."""
 
@@ -89,6 +95,11 @@ class Liveness:
             self._origin += took
             self.last_byte += took
             self.last_content += took
+
+    def reopen(self, now: float) -> None:
+        """Another connection goes on with the stream: both clocks begin anew."""
+        self.resume(now)
+        self._origin = self.last_byte = self.last_content = now
 
     def deadline(self) -> float | None:
         """When to ask `expired` next."""

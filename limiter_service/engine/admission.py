@@ -16,13 +16,14 @@ from limiter_service.engine.answers import (
     denied,
     granted,
     lease_history,
+    marks_of,
     paused,
     scopes_of,
     settled,
     verdict_of,
     would_fit,
 )
-from limiter_service.engine.books import Books, Reports, verdict
+from limiter_service.engine.books import Books, verdict
 from limiter_service.engine.calls import Calls
 from limiter_service.engine.charging import PriceMissing
 from limiter_service.engine.expectation import Expectations
@@ -32,9 +33,10 @@ from limiter_service.engine.levels import read, states
 from limiter_service.engine.lines import Lines
 from limiter_service.engine.passes import Passes
 from limiter_service.engine.policy import Policies, Policy, UnknownResource
-from limiter_service.engine.queueing import Queue
-from limiter_service.engine.refusals import refuse
+from limiter_service.engine.queueing import Queue, Tell
+from limiter_service.engine.refusals import Refusal, refuse
 from limiter_service.engine.statistics import Observer
+from limiter_service.engine.tally import Tally
 from limiter_service.store.commands import NEVER, Claim, Commands, Reply, Report, Verdict
 from limiter_service.store.hints import Hints
 from limiter_service.store.keys import Keys
@@ -75,12 +77,11 @@ class Engine:
         hints: Hints,
         observe: Observer,
         hold_limit: float = 25.0,
-        reports: Reports | None = None,
     ) -> None:
         self._commands, self._prefix = commands, prefix
-        self.policies = policies
+        self.policies, self.tally = policies, Tally()
         self.expectations = Expectations(commands, prefix)
-        self.books = Books(reports)
+        self.books = Books()
         self._forecast = Forecast()
         self._calls = Calls(wall_us)
         self.passes = Passes(commands, self._calls, hints, self._compiled, prefix)
@@ -95,12 +96,27 @@ class Engine:
             hold_limit=hold_limit,
         )
 
-    async def acquire(self, request: Acquire, hold: float | None = None) -> Granted | Waiting:
+    async def acquire(
+        self, request: Acquire, hold: float | None = None, tell: Tell | None = None
+    ) -> Granted | Waiting:
         """Reserve budget on every limit of the chain, wait for it, or refuse.
 
         A request that may wait is held for *hold* seconds (default: the hold limit), then it
-        is told that it waits. When the task that holds it is cancelled, the place stays for 5 s.
+        is told that it waits; meanwhile *tell* hears where it stands. When the task that holds it
+        is cancelled, the place stays for 5 s.
         """
+        try:
+            answer = await self._acquire(request, hold, tell)
+        except Refusal as refusal:
+            self.tally.refused(refusal.problem)
+            raise
+        if isinstance(answer, Granted):
+            self.tally.granted(request.resource)
+        return answer
+
+    async def _acquire(
+        self, request: Acquire, hold: float | None, tell: Tell | None
+    ) -> Granted | Waiting:
         policy = self._policy(request.resource, request.tenant)
         request_id = request.request_id or uuid.uuid4().hex
         if policy.expects:
@@ -123,7 +139,7 @@ class Engine:
             policy = self._policy(request.resource, request.tenant)
             return policy, self._amounts(policy, request)
 
-        found = await self._queue.take(policy, request, request_id, claim, hold, current)
+        found = await self._queue.take(policy, request, request_id, claim, hold, current, tell)
         if not isinstance(found, Granted):
             return found
         self.books.granted(policy, found)
@@ -214,8 +230,8 @@ class Engine:
         if reply.verdict is Verdict.EXPIRED and not told.first_token:
             self.books.settled(policy, report)  # nothing moves, and the call has cost what it did
         _refuse_dead_lease(reply, policy)
-        if reply.verdict is not Verdict.ALREADY and not told.first_token:
-            self._learn(policy, report, ref.route, reply)
+        if reply.verdict is not Verdict.ALREADY:
+            self._note(policy, report, told, ref.route, reply)
         if reply.verdict is Verdict.DONE_WHILE_OTHERS_WAIT:
             self.passes.room_again(policy)
         answer = settled(policy, reply)
@@ -272,6 +288,20 @@ class Engine:
         return ResourceList(
             resources=list(await asyncio.gather(*(self.view(name, tenant) for name in names)))
         )
+
+    def _note(
+        self, policy: Policy, report: Settle, told: Report, route: str | None, reply: Reply
+    ) -> None:
+        self.tally.reported(
+            policy.resource,
+            report.outcome,
+            breaking.Class(told.outcome_class),
+            marks_of(reply.numbers),
+            slow=told.slow,
+            early=told.first_token,
+        )
+        if not told.first_token:
+            self._learn(policy, report, route, reply)
 
     def _learn(self, policy: Policy, report: Settle, route: str | None, reply: Reply) -> None:
         usage = report.usage
@@ -340,11 +370,17 @@ def told_by(policy: Policy, report: Settle) -> Report:
     slow_after = seconds(policy.config.breaker.slow_ttft)
     return Report(
         first_token=report.phase == "first_token",
-        outcome_class=breaking.CLASSES[report.outcome],
-        kind=breaking.KINDS.index(report.outcome),
+        outcome_class=breaking.class_of(report),
+        kind=breaking.error_number(report),
         slow=report.ttft is not None and report.ttft >= slow_after,
         retry_after=int((report.retry_after or 0.0) * _MICRO),
-        used=charging.used(policy, report.usage, report.cost_usd, report.outcome),
+        used=charging.used(
+            policy,
+            report.usage,
+            report.cost_usd,
+            report.outcome,
+            None if report.cause is None else report.cause.refund,
+        ),
     )
 
 

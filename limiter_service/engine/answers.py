@@ -54,6 +54,11 @@ def granted(
     )
 
 
+def marks_of(lease: Sequence[float]) -> float:
+    """What a lease remembers of the breaker (lua/lib/lease)."""
+    return lease[_MARKS]
+
+
 def charged_by_meter(
     policy: Policy, levels: Sequence[Level], charges: Sequence[float]
 ) -> dict[str, float]:
@@ -120,14 +125,16 @@ def paused(policy: Policy, numbers: Sequence[float]) -> Refusal:
     config = policy.config.breaker
     # Nobody knows when an operator lets go: asking as seldom as after the longest opening.
     pause = seconds(config.max_open) if wait < 0 else wait / _MICRO
-    told = breaking.told(why, latch, policy.pool, wait / _MICRO)
+    told = breaking.told(why, latch, policy.resource, wait / _MICRO)
     return refuse(
         told.code, told.detail, resource=policy.resource, retry_after=pause, reason=told.reason
     )
 
 
 class Standing(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a request stands in the queue, or would stand; times in microseconds."""
+    """Where a request stands in the queue, or would stand; times in microseconds. `most` is the
+    need before it when the lines that wait now go on using their share.
+    """
 
     limit: Limit | None
     wait: float
@@ -135,13 +142,14 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     waiters: int
     began: float
     needs: Sequence[float]
+    most: Sequence[float]
     levels: Sequence[Level]
 
 
 def standing(policy: Policy, numbers: Sequence[float]) -> Standing:
     """What enqueue says beside its verdict."""
     count = len(policy.limits)
-    levels, _ = read(numbers, _NEEDS + count, count)
+    levels, end = read(numbers, _NEEDS + count, count)
     worst = int(numbers[0])
     return Standing(
         limit=policy.limits[worst - 1] if worst else None,
@@ -150,6 +158,7 @@ def standing(policy: Policy, numbers: Sequence[float]) -> Standing:
         waiters=int(numbers[_WAITERS]),
         began=numbers[_BEGAN],
         needs=numbers[_NEEDS : _NEEDS + count],
+        most=numbers[end : end + count],
         levels=levels,
     )
 

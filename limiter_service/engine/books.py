@@ -39,9 +39,13 @@ class Reports(Protocol):
 class Books:
     """The books of one replica."""
 
-    def __init__(self, reports: Reports | None = None) -> None:
-        self._reports = reports
+    def __init__(self) -> None:
+        self._reports: Reports | None = None
         self._pace, self._ledger, self._trials = Pace(), Ledger(), Trials()
+
+    def tell(self, reports: Reports) -> None:
+        """Let *reports* hear of everything from now on."""
+        self._reports = reports
 
     def taken(self, policy: Policy, lease: Sequence[float], answer: Granted) -> None:
         """Take in a grant, and the levels just after it."""

@@ -1,5 +1,6 @@
 """One typed method per script: values in, an answer out."""
 
+import struct
 import sys
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
@@ -114,7 +115,8 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
 
     `step` is its cost over its weight. A class of priorities with a `share` of a limit per
     `period` has a number; without one `share` is 0. `allowed` is for each limit the need
-    ahead that can be served within `max_wait`, -1 where nobody knows.
+    ahead that can be served within `max_wait`, -1 where nobody knows. `going_on` is the part of
+    their share that lines which wait now are expected to go on using.
     """
 
     max_wait: float
@@ -127,6 +129,7 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
     most_waiters: int
     keep: int
     allowed: Sequence[float]
+    going_on: float = 0.0
 
 
 class Waiter(msgspec.Struct, frozen=True, kw_only=True):
@@ -148,8 +151,19 @@ class ServeTerms(msgspec.Struct, frozen=True, kw_only=True):
     room_again: bytes
 
 
+class SweepTerms(msgspec.Struct, frozen=True, kw_only=True):
+    """How much of the queue is swept at once; times as in ServeTerms."""
+
+    grace: float
+    look_at: int
+    most: int
+    keep: int
+
+
 class Served(msgspec.Struct, frozen=True, kw_only=True):
-    """What a pass did. `due` is the time until the next one makes sense, None if unknown."""
+    """What a pass did. `due` is the time until the next one makes sense, None if unknown;
+    `paused` are models whose circuits are waited for, and how long.
+    """
 
     due: float | None
     more: bool
@@ -159,6 +173,7 @@ class Served(msgspec.Struct, frozen=True, kw_only=True):
     again: Sequence[bytes]
     missing: Sequence[bytes]
     overdue: Sequence[tuple[bytes, bytes]]
+    paused: Sequence[tuple[bytes, float]]
 
 
 class Line(msgspec.Struct, frozen=True, kw_only=True):
@@ -171,6 +186,7 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _DIGEST = 16
+_MODEL_AND_TIME = struct.Struct("<8sd")
 
 
 class Commands:
@@ -249,6 +265,7 @@ class Commands:
             before_model,
             of_model,
             *terms.allowed,
+            terms.going_on,
         )
         names = waiter.digest + waiter.line + waiter.names
         keys = (lease, *queue.keys)
@@ -326,7 +343,16 @@ class Commands:
             again=_digests(answer[2]),
             missing=answer[3],
             overdue=[(item[:_DIGEST], item[_DIGEST:]) for item in answer[4]],
+            paused=list(_MODEL_AND_TIME.iter_unpack(answer[5])),
         )
+
+    async def sweep(
+        self, queue: QueueKeys, tag: float, terms: SweepTerms, place: bytes
+    ) -> tuple[int, bytes]:
+        """Remove waiters out of sight from *place* on; how many, and where to go on."""
+        head = _pack(tag, terms.grace, terms.look_at, terms.most, terms.keep)
+        answer = await self._call("sweep", queue.keys, (head, place), tag)
+        return int(_numbers(answer[1])[0]), answer[2]
 
     async def waiters(self, queue: QueueKeys, tag: float) -> tuple[float, int, list[Line]]:
         """The server's time, how many wait, and every line; changes nothing."""

@@ -108,7 +108,12 @@ def line_id(model: str, tenant: str, priority: int) -> bytes:
 
 def chain_id(model: str, tenant: str) -> bytes:
     """The part of a line's id that its limits depend on."""
-    return _short(model) + tenant_id(tenant)
+    return model_id(model) + tenant_id(tenant)
+
+
+def model_id(model: str) -> bytes:
+    """A model in the queue."""
+    return _short(model)
 
 
 def tenant_id(tenant: str) -> bytes:

@@ -31,6 +31,7 @@ NAMES = (
     "override",
     "circuits",
     "events",
+    "sweep",
     "learn",
 )
 

@@ -6,8 +6,12 @@ from collections.abc import Callable, Iterator
 import httpx
 import pytest
 import redis
+from tests_support.provider import ProviderThread
 from tests_support.servers import Server, valkey_binary
 from tests_support.service import ServiceProcess
+from tests_support.simulator import simulator_thread
+
+from limiter_service.provider_sim import SimOptions
 
 CONFIG = """
 pools:
@@ -19,11 +23,20 @@ pools:
           - {name: budget, meter: tokens, limit: 1000, per: 366d}
           - {name: calls, meter: requests, limit: 1000, per: 366d}
           - {name: slots, meter: concurrency, limit: 50}
-      quick: {limits: [{meter: requests, limit: 20, per: second, burst: 1}]}
+      quick: {limits: [{meter: requests, limit: 3, per: second, burst: 1}]}
       "slot-*": {limits: [{name: slot, meter: concurrency, limit: 1}]}
       dear: {limits: [{name: spend, meter: cost_usd, limit: 10, per: 366d}]}
     tenants:
       team: {limits: [{name: own, meter: tokens, limit: 500, per: 366d}]}
+  frail:
+    models: {m: {}, n: {}, o: {}}
+    breaker: {min_calls: 2, consecutive: 0, open: 300ms, jitter: 0, successes: 1, retry_floor: 1}
+  frugal:
+    models: {m: {}}
+    breaker: {retry_ratio: 0, retry_floor: 0}
+  unforgiving:
+    models: {m: {}}
+    breaker: {min_calls: 1, consecutive: 0, open: 60s, max_open: 60s, jitter: 0}
   nobody-waits:
     models: {m: {limits: [{meter: concurrency, limit: 1}]}}
     queue: {max_waiters: 0}
@@ -66,3 +79,27 @@ def left(url: str) -> Callable[..., float]:
         return remaining
 
     return ask
+
+
+@pytest.fixture(scope="session")
+def simulated() -> Iterator[ProviderThread]:
+    """A provider that runs for the whole session."""
+    with ProviderThread() as provider:
+        yield provider
+
+
+@pytest.fixture
+def simulator(simulated: ProviderThread) -> ProviderThread:
+    """The provider, without faults and with its counts at zero."""
+    simulated.reset()
+    return simulated
+
+
+@pytest.fixture(scope="session")
+def provider() -> Iterator[str]:
+    """The URL of a simulated provider that answers at once and limits nobody."""
+    plenty = SimOptions(
+        latency=0, tokens_per_second=1e9, rpm=10**9, tpm=10**12, itpm=10**12, otpm=10**12
+    )
+    with simulator_thread(plenty) as address:
+        yield address

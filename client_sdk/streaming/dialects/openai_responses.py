@@ -60,6 +60,7 @@ class _Event(msgspec.Struct, gc=False):
     type: str | None = None
     delta: Any = None
     output_index: int | None = None
+    sequence_number: int | None = None
     arguments: Any = None
     input: Any = None
     item: _Item | None = None
@@ -93,6 +94,8 @@ class OpenAIResponses(Dialect):
             return
         kind = found.type or event.event
         delta = found.delta
+        if found.sequence_number is not None:
+            answer.position = found.sequence_number
         if kind == "response.output_text.delta":
             if delta and isinstance(delta, str):
                 answer.text(delta)

@@ -73,7 +73,7 @@ class MessagesRequest(msgspec.Struct, frozen=True, kw_only=True):
     model: str
     messages: Annotated[list[Message], msgspec.Meta(min_length=1)]
     max_tokens: Size
-    system: msgspec.Raw | None = None
+    system: msgspec.Raw = msgspec.Raw(b"")
     stream: bool = False
     tools: list[OfferedTool] = []
     tool_choice: ToolChoice = ToolChoice()
@@ -89,7 +89,7 @@ def read_request(body: bytes, path: Mapping[str, str]) -> Request:  # noqa: ARG0
     last = sent.messages[-1]
     result = last.role == "user" and b'"tool_result"' in bytes(last.content)
     measured = [message.content for message in sent.messages]
-    if sent.system is not None:
+    if bytes(sent.system):
         measured.append(sent.system)
     return Request(
         model=sent.model,

@@ -92,7 +92,7 @@ class ConverseRequest(msgspec.Struct, frozen=True, kw_only=True, rename="camel")
     """The fields that matter here; others are accepted and ignored."""
 
     messages: Annotated[list[Message], msgspec.Meta(min_length=1)]
-    system: msgspec.Raw | None = None
+    system: msgspec.Raw = msgspec.Raw(b"")
     inference_config: Inference = Inference()
     tool_config: ToolConfig = ToolConfig()
 
@@ -105,7 +105,7 @@ def read_request(body: bytes, path: Mapping[str, str]) -> Request:
     sent = read(_decoder, body)
     tools = [tool.tool_spec for tool in sent.tool_config.tools if tool.tool_spec]
     measured = [message.content for message in sent.messages]
-    if sent.system is not None:
+    if bytes(sent.system):
         measured.append(sent.system)
     return Request(
         model=path["model"],

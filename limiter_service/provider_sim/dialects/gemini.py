@@ -105,7 +105,7 @@ class GenerateRequest(msgspec.Struct, frozen=True, kw_only=True, rename="camel")
     """The fields that matter here; others are accepted and ignored."""
 
     contents: Annotated[list[Content], msgspec.Meta(min_length=1)]
-    system_instruction: msgspec.Raw | None = None
+    system_instruction: msgspec.Raw = msgspec.Raw(b"")
     tools: list[ToolSet] = []
     tool_config: ToolConfig = ToolConfig()
     generation_config: GenerationConfig = GenerationConfig()
@@ -121,7 +121,7 @@ def read_request(body: bytes, path: Mapping[str, str]) -> Request:
     calling = sent.tool_config.function_calling_config
     result = b'"functionResponse"' in bytes(sent.contents[-1].parts)
     measured = [content.parts for content in sent.contents]
-    if sent.system_instruction is not None:
+    if bytes(sent.system_instruction):
         measured.append(sent.system_instruction)
     chosen = {
         ARRAY: path.get("alt") != "sse",
