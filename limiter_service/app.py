@@ -53,7 +53,7 @@ def create_app(settings: Settings, store_url: str, pools: Pools) -> Front:
         connect_timeout=settings.connect_timeout,
         command_timeout=settings.command_timeout,
     )
-    policies = Policies(pools.config, settings.key_prefix)
+    policies = Policies(pools.config, settings.key_prefix, catalogue=pools.catalogue)
     waits = Waits()
 
     def observe(wait: Wait) -> None:
@@ -88,6 +88,7 @@ def create_app(settings: Settings, store_url: str, pools: Pools) -> Front:
     app.state.feed = Feed(operators, names, settings.key_prefix)
     witness = Witness(operators, names, settings.key_prefix, engine.tally.name)
     metrics = Metrics(engine.tally, witness)
+    engine.books.tell(metrics)
     app.state.witness = witness
     app.state.stopping, app.state.key_prefix = False, settings.key_prefix
     app.state.waits, app.state.metrics, app.state.since = waits, metrics, time.monotonic()
@@ -129,7 +130,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Callable[[], None]]
     await app.state.witness.look()
 
     def replaced(config: Config) -> None:
-        app.state.engine.policies = Policies(config, app.state.key_prefix)
+        catalogue = app.state.pools.catalogue
+        app.state.engine.policies = Policies(config, app.state.key_prefix, catalogue=catalogue)
 
     watching = asyncio.create_task(app.state.pools.watch(replaced, stop))
     try:
@@ -138,6 +140,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Callable[[], None]]
         app.state.stopping = True
         await app.state.channels.aclose()
         await app.state.engine.passes.aclose()
+        await app.state.engine.expectations.aclose()
         stop.set()
         await watching
         await app.state.client.aclose()

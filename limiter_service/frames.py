@@ -164,7 +164,10 @@ def _fields(answer: Answer) -> dict[str, object]:
     body = answer.result.body
     # A shallow copy is several times faster; only what omits fields needs the other.
     flat = msgspec.to_builtins if body.__struct_config__.omit_defaults else msgspec.structs.asdict
-    return {"id": answer.id, "status": answer.result.status, **flat(body)}
+    fields = {"id": answer.id, "status": answer.result.status, **flat(body)}
+    if msgspec.UNSET in fields.values():
+        return {name: value for name, value in fields.items() if value is not msgspec.UNSET}
+    return fields
 
 
 def _message(value: object, kind: Media) -> Message:

@@ -25,6 +25,7 @@ from limiter_wire.leases import (
     BatchAnswer,
     BatchRequest,
     BatchResult,
+    Calibration,
     Cause,
     Checked,
     Granted,
@@ -34,8 +35,10 @@ from limiter_wire.leases import (
     Renewed,
     Settle,
     Settled,
+    TrialVerdict,
 )
 from limiter_wire.limits import (
+    BudgetView,
     LimitHeld,
     LimitOverride,
     LimitState,
@@ -49,7 +52,7 @@ from limiter_wire.limits import (
 )
 from limiter_wire.problems import ErrorCode, Problem, problem, status_of, title_of
 from limiter_wire.queue import QueueLine, QueueState, QueueView, Waiting
-from limiter_wire.stats import Stats, WaitStats
+from limiter_wire.stats import CostStats, Stats, TrialStats, WaitStats
 from limiter_wire.usage import Provenance, Usage
 
 __all__ = [
@@ -66,8 +69,11 @@ __all__ = [
     "BreakerState",
     "BreakerView",
     "BreakerWindow",
+    "BudgetView",
+    "Calibration",
     "Cause",
     "Checked",
+    "CostStats",
     "ErrorCode",
     "Event",
     "Granted",
@@ -97,6 +103,8 @@ __all__ = [
     "Settled",
     "SpentLimit",
     "Stats",
+    "TrialStats",
+    "TrialVerdict",
     "Usage",
     "WaitStats",
     "Waiting",

@@ -105,6 +105,24 @@ class Noticed(Wire, frozen=True, kw_only=True):
     limits: list[LimitState]
 
 
+class BudgetView(Wire, frozen=True, kw_only=True):
+    """A limit in a calendar window, and how long it lasts. Times are seconds.
+
+    `per_hour` is how fast all of the fleet spends it at present. `exhausted_in` is when it is
+    spent at that pace; None when it lasts until it begins anew.
+    """
+
+    name: str
+    meter: Meter
+    limit: float
+    per: str
+    spent: float
+    resets_in: float
+    per_hour: float | None = None
+    exhausted_in: float | None = None
+    shadow: bool = False
+
+
 class ResourceView(Wire, frozen=True, kw_only=True):
     """The live state of one resource, for one tenant where limits depend on it.
 
@@ -117,6 +135,7 @@ class ResourceView(Wire, frozen=True, kw_only=True):
     limits: list[LimitView]
     in_flight: int | None = None
     breaker: str = "closed"
+    budgets: list[BudgetView] = []
     degraded: bool = False
 
 

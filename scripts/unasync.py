@@ -52,6 +52,7 @@ RENAMES = {
     r"\bResponseStream\b": "SyncResponseStream",
     r"The asyncio client; `_sync` is generated from it": "The client for threads",
     r"tasks share it": "threads share it",
+    r"(?<= )until(?=\(|$)(?<!or until)": "wait_until",
 }
 
 

@@ -6,6 +6,7 @@ from types import TracebackType
 from typing import Self
 
 from client_sdk._shell_async import shielded
+from client_sdk.calibration import Estimate
 from client_sdk.errors import SluicegateError
 from client_sdk.outcomes import cause_of, limits_told, report_of, telling
 from limiter_wire import (
@@ -38,9 +39,12 @@ class Lease:
         request_id: str,
         settle: Callable[[Settle], Awaitable[Settled]],
         renew: Callable[[str, float | None, Usage | None], Awaitable[Renewed]],
+        estimate: Estimate | None = None,
     ) -> None:
         self.granted, self.resource, self.request_id = granted, resource, request_id
         self._settle, self._renew = settle, renew
+        # An exact count teaches nothing about estimates.
+        self._estimated = estimate.raw if estimate and not estimate.exact else None
         self._usage: Usage | None = None
         self._cost_usd: float | None = None
         self._retry_after: float | None = None
@@ -60,6 +64,13 @@ class Lease:
     def charged(self) -> dict[str, float]:
         """What is reserved, by meter."""
         return self.granted.charged
+
+    @property
+    def suggested_max_tokens(self) -> int | None:
+        """A bound that about one answer in a hundred of this kind would exceed, and then be cut
+        off at; None while the service has seen too few.
+        """
+        return self.granted.suggested_max_tokens
 
     @property
     def limits(self) -> list[LimitState]:
@@ -146,15 +157,19 @@ class Lease:
             cause=self._cause,
             headers=self._headers,
             spent=self._spent,
+            estimated_input_tokens=self._estimated or None,
         )
         self.settled = await self._settle(report)
         return self.settled
 
-    async def renew(self, ttl: float | None = None) -> Renewed:
-        """Live for another *ttl* seconds (default: the pool's), charging what `used` was told
-        beyond the reservation. Raises LeaseExpired, UnknownLease, ServiceUnavailable.
+    async def renew(self, ttl: float | None = None, *, usage: Usage | None = None) -> Renewed:
+        """Live for another *ttl* seconds (default: the pool's), and be charged for *usage* so
+        far (default: what `used` was told) where it is more than is charged already.
+
+        Saying the same twice charges once, and nothing goes back before the settle. Raises
+        LeaseExpired, UnknownLease, ServiceUnavailable.
         """
-        return await self._renew(self.id, ttl, self._usage)
+        return await self._renew(self.id, ttl, self._usage if usage is None else usage)
 
     async def __aenter__(self) -> Self:
         return self

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from client_sdk import _codec
 from client_sdk._async.lease import Lease
 from client_sdk._shell_async import Acquisition, Exchange, abandonable, acquisition, sleep
+from client_sdk.calibration import DEFAULT, Adopts, Estimate, label_of
 from client_sdk.denials import Denials
 from client_sdk.errors import Refused, ServiceUnavailable, SluicegateError
 from client_sdk.options import LimiterOptions
@@ -111,11 +112,16 @@ class Limiter:
         attempt: int = 1,
         route: str | None = None,
         ttl: float | None = None,
+        cache_read_tokens: int | None = None,
+        cache_write_tokens: int | None = None,
+        estimate: Estimate | None = None,
         on_wait: Callable[[Progress], None] | None = None,
     ) -> Acquisition:
         """Reserve budget: `async with` settles on exit, `await` leaves that to you.
 
-        Give `tokens`, or `input_tokens` with `max_output_tokens`. `max_wait` and `ttl` are
+        Give `tokens`, or `input_tokens` (of which `cache_read_tokens` and `cache_write_tokens`
+        are parts) with `max_output_tokens`. An `estimate` stands for `input_tokens` and `route`,
+        and what the call really used calibrates everybody's estimates. `max_wait` and `ttl` are
         seconds. While the request waits its turn, `on_wait` is told where it stands: at once, and
         when that has changed, each second at most. Raises RateLimited when there is no room and
         `max_wait` is 0, WaitTooLong when the predicted wait is longer than `max_wait`,
@@ -123,11 +129,17 @@ class Limiter:
         `max_wait`, NeverFits, UnknownResource, InvalidRequest, RequestConflict,
         ServiceUnavailable.
         """
+        if estimate is not None:
+            if tokens is None and input_tokens is None:
+                input_tokens = max(1, estimate.tokens)
+            route = route or label_of(estimate.route)
         request = Acquire(
             resource=resource,
             tokens=tokens,
             input_tokens=input_tokens,
             max_output_tokens=max_output_tokens,
+            cache_read_tokens=cache_read_tokens,
+            cache_write_tokens=cache_write_tokens,
             cost_usd=cost_usd,
             tenant=tenant or self._tenant,
             priority=priority,
@@ -138,7 +150,7 @@ class Limiter:
             route=route,
             ttl=ttl,
         )
-        return acquisition(self._acquire(request, on_wait))
+        return acquisition(self._acquire(request, on_wait, estimate))
 
     async def check(
         self,
@@ -149,6 +161,7 @@ class Limiter:
         max_output_tokens: int | None = None,
         cost_usd: float | None = None,
         tenant: str | None = None,
+        route: str | None = None,
     ) -> Checked:
         """What an acquire would answer now; changes nothing."""
         request = Acquire(
@@ -158,9 +171,22 @@ class Limiter:
             max_output_tokens=max_output_tokens,
             cost_usd=cost_usd,
             tenant=tenant or self._tenant,
+            route=route,
         )
         checked: Checked = await self._send(Operation.CHECK, request)
         return checked
+
+    async def calibrate(
+        self, estimator: Adopts, resource: str, *, model: str | None = None, route: str = DEFAULT
+    ) -> bool:
+        """Let *estimator* begin with what the fleet has learned of *route*; whether there was
+        anything. *model* is the name that the estimator knows it by (default: the resource's).
+        """
+        checked = await self.check(resource, tokens=1, route=label_of(route))
+        if not checked.calibration:
+            return False
+        estimator.adopt(model or resource.partition("/")[2], route, checked.calibration)
+        return True
 
     def transport(
         self,
@@ -367,11 +393,17 @@ class Limiter:
         answer = await self._exchange.look("/v1/stats")
         return _codec.view(Stats, *answer)
 
-    async def _acquire(self, request: Acquire, on_wait: Callable[[Progress], None] | None) -> Lease:
+    async def _acquire(
+        self,
+        request: Acquire,
+        on_wait: Callable[[Progress], None] | None,
+        estimate: Estimate | None = None,
+    ) -> Lease:
         granted = await abandonable(self._granted(request, on_wait), lambda: self._abandon(request))
         assert request.request_id is not None
         settle = partial(self._settle, request.resource)
-        return Lease(granted, request.resource, request.request_id, settle, self.renew)
+        resource, request_id = request.resource, request.request_id
+        return Lease(granted, resource, request_id, settle, self.renew, estimate)
 
     async def _settle(self, resource: str, report: Settle) -> Settled:
         """Settle, and hear what it says of the circuit."""

@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from client_sdk import _codec
 from client_sdk._sync.lease import SyncLease
 from client_sdk._shell_sync import Exchange, abandonable, acquisition, sleep
+from client_sdk.calibration import DEFAULT, Adopts, Estimate, label_of
 from client_sdk.denials import Denials
 from client_sdk.errors import Refused, ServiceUnavailable, SluicegateError
 from client_sdk.options import LimiterOptions
@@ -112,11 +113,16 @@ class SyncLimiter:
         attempt: int = 1,
         route: str | None = None,
         ttl: float | None = None,
+        cache_read_tokens: int | None = None,
+        cache_write_tokens: int | None = None,
+        estimate: Estimate | None = None,
         on_wait: Callable[[Progress], None] | None = None,
     ) -> SyncLease:
         """Reserve budget: enter the lease to settle on exit, or settle it yourself.
 
-        Give `tokens`, or `input_tokens` with `max_output_tokens`. `max_wait` and `ttl` are
+        Give `tokens`, or `input_tokens` (of which `cache_read_tokens` and `cache_write_tokens`
+        are parts) with `max_output_tokens`. An `estimate` stands for `input_tokens` and `route`,
+        and what the call really used calibrates everybody's estimates. `max_wait` and `ttl` are
         seconds. While the request waits its turn, `on_wait` is told where it stands: at once, and
         when that has changed, each second at most. Raises RateLimited when there is no room and
         `max_wait` is 0, WaitTooLong when the predicted wait is longer than `max_wait`,
@@ -124,11 +130,17 @@ class SyncLimiter:
         `max_wait`, NeverFits, UnknownResource, InvalidRequest, RequestConflict,
         ServiceUnavailable.
         """
+        if estimate is not None:
+            if tokens is None and input_tokens is None:
+                input_tokens = max(1, estimate.tokens)
+            route = route or label_of(estimate.route)
         request = Acquire(
             resource=resource,
             tokens=tokens,
             input_tokens=input_tokens,
             max_output_tokens=max_output_tokens,
+            cache_read_tokens=cache_read_tokens,
+            cache_write_tokens=cache_write_tokens,
             cost_usd=cost_usd,
             tenant=tenant or self._tenant,
             priority=priority,
@@ -139,7 +151,7 @@ class SyncLimiter:
             route=route,
             ttl=ttl,
         )
-        return acquisition(self._acquire(request, on_wait))
+        return acquisition(self._acquire(request, on_wait, estimate))
 
     def check(
         self,
@@ -150,6 +162,7 @@ class SyncLimiter:
         max_output_tokens: int | None = None,
         cost_usd: float | None = None,
         tenant: str | None = None,
+        route: str | None = None,
     ) -> Checked:
         """What an acquire would answer now; changes nothing."""
         request = Acquire(
@@ -159,9 +172,22 @@ class SyncLimiter:
             max_output_tokens=max_output_tokens,
             cost_usd=cost_usd,
             tenant=tenant or self._tenant,
+            route=route,
         )
         checked: Checked = self._send(Operation.CHECK, request)
         return checked
+
+    def calibrate(
+        self, estimator: Adopts, resource: str, *, model: str | None = None, route: str = DEFAULT
+    ) -> bool:
+        """Let *estimator* begin with what the fleet has learned of *route*; whether there was
+        anything. *model* is the name that the estimator knows it by (default: the resource's).
+        """
+        checked = self.check(resource, tokens=1, route=label_of(route))
+        if not checked.calibration:
+            return False
+        estimator.adopt(model or resource.partition("/")[2], route, checked.calibration)
+        return True
 
     def transport(
         self,
@@ -368,11 +394,17 @@ class SyncLimiter:
         answer = self._exchange.look("/v1/stats")
         return _codec.view(Stats, *answer)
 
-    def _acquire(self, request: Acquire, on_wait: Callable[[Progress], None] | None) -> SyncLease:
+    def _acquire(
+        self,
+        request: Acquire,
+        on_wait: Callable[[Progress], None] | None,
+        estimate: Estimate | None = None,
+    ) -> SyncLease:
         granted = abandonable(self._granted(request, on_wait), lambda: self._abandon(request))
         assert request.request_id is not None
         settle = partial(self._settle, request.resource)
-        return SyncLease(granted, request.resource, request.request_id, settle, self.renew)
+        resource, request_id = request.resource, request.request_id
+        return SyncLease(granted, resource, request_id, settle, self.renew, estimate)
 
     def _settle(self, resource: str, report: Settle) -> Settled:
         """Settle, and hear what it says of the circuit."""

@@ -162,7 +162,7 @@ class Call:
             self._lease = self._watch.run(
                 lambda: limiter.acquire(
                     target.resource,
-                    input_tokens=max(1, guess.tokens),
+                    estimate=guess,
                     max_output_tokens=_most(target, self._plan),
                     tenant=how.tenant,
                     priority=how.priority,

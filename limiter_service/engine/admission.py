@@ -4,6 +4,9 @@ import asyncio
 import uuid
 from collections.abc import Callable
 
+from msgspec import UNSET
+from msgspec.structs import replace
+
 from limiter_service.config import seconds
 from limiter_service.engine import breaking, charging, ids, learning
 from limiter_service.engine.answers import (
@@ -20,9 +23,10 @@ from limiter_service.engine.answers import (
     verdict_of,
     would_fit,
 )
+from limiter_service.engine.books import Books, verdict
 from limiter_service.engine.calls import Calls
 from limiter_service.engine.charging import PriceMissing
-from limiter_service.engine.expectation import Expectation
+from limiter_service.engine.expectation import Expectations
 from limiter_service.engine.forecast import Forecast
 from limiter_service.engine.ids import LeaseRef
 from limiter_service.engine.learning import Learning
@@ -43,6 +47,7 @@ from limiter_wire import (
     ErrorCode,
     Granted,
     Outcome,
+    Provenance,
     Renew,
     Renewed,
     ResourceList,
@@ -76,11 +81,14 @@ class Engine:
     ) -> None:
         self._commands, self._prefix = commands, prefix
         self.policies, self.tally = policies, Tally()
-        self._expectation = Expectation()
+        self.expectations = Expectations(commands, prefix)
+        self.books = Books()
         self._forecast = Forecast()
         self._calls = Calls(wall_us)
         self.passes = Passes(commands, self._calls, hints, self._compiled, prefix)
-        self.learning = Learning(commands, self._calls, self.passes, self._policy)
+        self.learning = Learning(
+            commands, self._calls, self.passes, self._policy, self.books.budgets
+        )
         self.lines = Lines(commands, self._calls, self._forecast, self._compiled, prefix)
         self._queue = Queue(
             commands,
@@ -115,6 +123,8 @@ class Engine:
     ) -> Granted | Waiting:
         policy = self._policy(request.resource, request.tenant)
         request_id = request.request_id or uuid.uuid4().hex
+        if policy.expects:
+            await self.expectations.ready(policy.pool, policy.model, request.route)
         ttl = policy.lease_ttl if request.ttl is None else request.ttl
         claim = Claim(
             nonce=ids.new_nonce(),
@@ -127,13 +137,26 @@ class Engine:
         if not self.passes.busy(policy.pool):
             answer = await self._take(policy, request, request_id, claim)
             if answer is not None:
-                return answer
+                return self._advised(policy, request, answer)
 
         def current() -> tuple[Policy, list[float]]:
             policy = self._policy(request.resource, request.tenant)
             return policy, self._amounts(policy, request)
 
-        return await self._queue.take(policy, request, request_id, claim, hold, current, tell)
+        found = await self._queue.take(policy, request, request_id, claim, hold, current, tell)
+        if not isinstance(found, Granted):
+            return found
+        self.books.granted(policy, found)
+        return self._advised(policy, request, found)
+
+    def _advised(self, policy: Policy, request: Acquire, answer: Granted) -> Granted:
+        suggested = self._suggested(policy, request)
+        return answer if suggested is None else replace(answer, suggested_max_tokens=suggested)
+
+    def _suggested(self, policy: Policy, request: Acquire) -> int | None:
+        return self.expectations.suggested_max_tokens(
+            policy.pool, policy.model, request.route, request.max_output_tokens
+        )
 
     async def _take(
         self, policy: Policy, request: Acquire, request_id: str, claim: Claim
@@ -146,7 +169,10 @@ class Engine:
         )
         match reply.verdict:
             case Verdict.DONE | Verdict.REPEATED:
-                return granted(policy, request_id, reply.numbers)
+                answer = granted(policy, request_id, reply.numbers, request.route)
+                if reply.verdict is Verdict.DONE:
+                    self.books.taken(policy, reply.numbers, answer)
+                return answer
             case Verdict.CONFLICT:
                 raise conflict(policy, request_id)
             case Verdict.QUEUED:
@@ -157,6 +183,7 @@ class Engine:
                 raise paused(policy, reply.numbers)
             case _:
                 limit, wait, levels, _ = verdict_of(policy, reply.numbers)
+                self.books.denied(policy, claim.amounts, levels)
                 if request.max_wait > 0 and wait != NEVER:
                     return None
                 raise denied(policy, claim.amounts, limit, wait, levels)
@@ -172,6 +199,7 @@ class Engine:
     async def check(self, request: Acquire) -> Checked:
         """Say what acquire would answer; change nothing."""
         policy = self._policy(request.resource, request.tenant)
+        await self.expectations.ready(policy.pool, policy.model, request.route)
         amounts = self._amounts(policy, request)
         tag = ids.new_nonce()
         reply = await self._calls.run(
@@ -187,6 +215,10 @@ class Engine:
             would_fit=would_fit(policy, amounts, levels),
             never_fits=wait == NEVER,
             limits=seen,
+            suggested_max_tokens=self._suggested(policy, request) or UNSET,
+            calibration=self.expectations.calibration(policy.pool, policy.model, request.route)
+            or UNSET,
+            trial=verdict(policy, amounts, levels, passes=why == 0) or UNSET,
         )
 
     async def settle(self, report: Settle) -> Settled:
@@ -199,12 +231,18 @@ class Engine:
         reply = await self._calls.run(
             policy, lambda chain: self._commands.settle(chain, key, queue, tag, ref.nonce, told)
         )
+        if reply.verdict is Verdict.EXPIRED and not told.first_token:
+            self.books.settled(policy, report)  # nothing moves, and the call has cost what it did
         _refuse_dead_lease(reply, policy)
         if reply.verdict is not Verdict.ALREADY:
-            self._note(policy, report, told, reply)
+            self._note(policy, report, told, ref.route, reply)
         if reply.verdict is Verdict.DONE_WHILE_OTHERS_WAIT:
             self.passes.room_again(policy)
-        return settled(policy, reply)
+        answer = settled(policy, reply)
+        if report.estimated_input_tokens is None:
+            return answer
+        known = self.expectations.calibration(policy.pool, policy.model, ref.route)
+        return answer if known is None else replace(answer, calibration=known)
 
     async def renew(self, report: Renew) -> Renewed:
         """Let the lease live on, and charge what it has used beyond its reservation."""
@@ -239,7 +277,9 @@ class Engine:
             resources=list(await asyncio.gather(*(self.view(name, tenant) for name in names)))
         )
 
-    def _note(self, policy: Policy, report: Settle, told: Report, reply: Reply) -> None:
+    def _note(
+        self, policy: Policy, report: Settle, told: Report, route: str | None, reply: Reply
+    ) -> None:
         self.tally.reported(
             policy.resource,
             report.outcome,
@@ -249,11 +289,20 @@ class Engine:
             early=told.first_token,
         )
         if not told.first_token:
-            self._learn(policy, report, reply)
+            self._learn(policy, report, route, reply)
 
-    def _learn(self, policy: Policy, report: Settle, reply: Reply) -> None:
-        if report.usage and report.outcome is Outcome.SUCCESS:
-            self._expectation.learn(policy.resource, report.usage.output_tokens)
+    def _learn(self, policy: Policy, report: Settle, route: str | None, reply: Reply) -> None:
+        usage = report.usage
+        self.books.settled(policy, report)
+        if usage and report.outcome is Outcome.SUCCESS and usage.provenance is Provenance.FINAL:
+            self.expectations.learn(
+                policy.pool,
+                policy.model,
+                route,
+                output=usage.output_tokens,
+                estimated=report.estimated_input_tokens,
+                actual=usage.input_tokens,
+            )
         levels, moved, held = lease_history(reply.numbers)
         self._forecast.learn_settle(policy, levels, charges_of(reply.numbers), moved, held)
 
@@ -288,7 +337,16 @@ class Engine:
                 "`max_output_tokens` goes with `input_tokens`, not with `tokens`",
                 resource=request.resource,
             )
-        expected = self._expectation.expected(policy.resource)
+        cached = (request.cache_read_tokens or 0) + (request.cache_write_tokens or 0)
+        if cached > (request.input_tokens or 0):
+            raise refuse(
+                ErrorCode.INVALID,
+                "`cache_read_tokens` and `cache_write_tokens` are parts of `input_tokens`",
+                resource=request.resource,
+            )
+        expected = None
+        if policy.expects:
+            expected = self.expectations.expected_output(policy.pool, policy.model, request.route)
         try:
             return charging.reserve(policy, request, expected)
         except PriceMissing as error:
@@ -317,6 +375,7 @@ def told_by(policy: Policy, report: Settle, now: float) -> Report:
 
 
 def _fingerprint(request: Acquire) -> int:
+    cached = (request.cache_read_tokens, request.cache_write_tokens)
     return ids.fingerprint(
         request.resource,
         request.tokens,
@@ -324,6 +383,9 @@ def _fingerprint(request: Acquire) -> int:
         request.max_output_tokens,
         request.cost_usd,
         request.ttl,
+        *(
+            cached if any(each is not None for each in cached) else ()
+        ),  # other replicas may not know them yet
     )
 
 

@@ -1,6 +1,6 @@
 """Limits that change while the file stays: stated by providers, held by operators."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
@@ -8,6 +8,7 @@ from limiter_service.engine import breaking, ids, readings
 from limiter_service.engine.breaking import Class, Note
 from limiter_service.engine.calls import Calls, store_refusal
 from limiter_service.engine.levels import (
+    Level,
     Record,
     read,
     records,
@@ -20,6 +21,7 @@ from limiter_service.engine.refusals import refuse
 from limiter_service.store.commands import Commands, LimitOrder
 from limiter_service.store.errors import StoreError
 from limiter_wire import (
+    BudgetView,
     ErrorCode,
     LimitHeld,
     LimitOverride,
@@ -64,9 +66,10 @@ class Learning:
         calls: Calls,
         passes: Passes,
         policy_of: Callable[[str, str], Policy],
+        budgets: Callable[[Policy, Sequence[Level]], list[BudgetView]],
     ) -> None:
         self._commands, self._calls = commands, calls
-        self._passes, self._policy_of = passes, policy_of
+        self._passes, self._policy_of, self._budgets = passes, policy_of, budgets
 
     async def observe(self, report: Observe) -> Noticed:
         """Take in what a provider said to a call without a lease."""
@@ -152,6 +155,7 @@ class Learning:
             ],
             in_flight=max(slots) if slots else None,
             breaker=breaking.state_of(circuit),
+            budgets=self._budgets(policy, levels),
         )
 
     async def _notes(self, policy: Policy, held: Iterable[float]) -> dict[float, Note]:

@@ -17,7 +17,6 @@ from limiter_service.config import (
     LimitConfig,
     Limited,
     PoolConfig,
-    PriceConfig,
     match,
     period,
     seconds,
@@ -25,6 +24,7 @@ from limiter_service.config import (
 from limiter_service.engine import breaking
 from limiter_service.engine.calendar import Span, boundaries
 from limiter_service.presets import limits_in_force
+from limiter_service.prices import Catalogue, PriceConfig
 from limiter_service.store.commands import Chain, pack
 from limiter_service.store.keys import Key, Keys
 from limiter_wire import Meter
@@ -85,7 +85,15 @@ _LEVELS = {"pool": 1, "model": 2, "tenant": 3, "tenant_model": 3}
 class Policy:
     """The chain of one resource for one tenant."""
 
-    def __init__(self, config: PoolConfig, pool: str, model: str, tenant: str, keys: Keys) -> None:
+    def __init__(
+        self,
+        config: PoolConfig,
+        pool: str,
+        model: str,
+        tenant: str,
+        keys: Keys,
+        catalogue: Catalogue | None = None,
+    ) -> None:
         self.pool, self.model, self.tenant = pool, model, tenant
         self.resource = f"{pool}/{model}"
         self.config = config
@@ -93,6 +101,8 @@ class Policy:
         self.remember = seconds(config.remember)
         self.weight = _weight(config, tenant)
         self.price: PriceConfig | None = match(config.prices, model)
+        if self.price is None and catalogue is not None:
+            self.price = catalogue.price(config.provider, model)
         self._scopes = _chain(config, pool, model, tenant, keys)
         self.notices = tuple(
             keys.notice(scope.key, limit.id) for scope in self._scopes for limit in scope.limits
@@ -109,8 +119,12 @@ class Policy:
         )
         self.breaker = breaking.policy(config.breaker, model, _place_of_model(self._scopes))
         self._breaker_keys = (keys.circuit(model), keys.pin(), keys.events())
+        self.shadows = tuple(limit for limit in self.limits if limit.shadow)
+        self.expects = any(_expects(limit) for limit in self.limits)
         self._shape = _version([limit.id for limit in self.limits])
-        self._has_calendar = any(limit.kind == _KINDS["calendar"] for limit in self.limits)
+        self.has_budgets = self._has_calendar = any(
+            limit.kind == _KINDS["calendar"] for limit in self.limits
+        )
         self._edges: dict[int, tuple[int, int, int]] = {}
         self._chain: Chain | None = None
         self._valid = (0, 0)
@@ -191,6 +205,11 @@ class Policy:
         return self._edges[limit.id]
 
 
+def _expects(limit: Limit) -> bool:
+    """Whether what *limit* holds may depend on learned sizes."""
+    return limit.meter is Meter.COST_USD or "expected" in (limit.config.reserve or "")
+
+
 def slot_width(limit: Limit) -> int:
     """Microseconds of one slot of a sliding window: whole, and never too narrow."""
     assert limit.per is not None
@@ -209,8 +228,16 @@ class UnknownResource(LookupError):  # the name of the answer
 class Policies:
     """Every policy of a configuration, compiled when first asked for."""
 
-    def __init__(self, config: Config, prefix: str, most: int = 50_000) -> None:
-        self.config = config
+    def __init__(
+        self,
+        config: Config,
+        prefix: str,
+        most: int = 50_000,
+        *,
+        catalogue: Catalogue | None = None,
+    ) -> None:
+        """*catalogue* has the prices of models for which the file has none."""
+        self.config, self._catalogue = config, catalogue
         self._prefix, self._most = prefix, most
         self._known: dict[tuple[str, str], Policy] = {}
 
@@ -248,7 +275,8 @@ class Policies:
             raise UnknownResource(
                 f"no model {model!r} in pool {pool!r}; configured models: {known}"
             )
-        return Policy(config, pool, model, tenant, Keys(pool, self._prefix))
+        keys = Keys(pool, self._prefix)
+        return Policy(config, pool, model, tenant, keys, self._catalogue)
 
 
 def _chain(

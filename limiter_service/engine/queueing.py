@@ -233,7 +233,7 @@ class Queue:
         """The grant, or where the request stands. Raises Refusal."""
         policy, claim = wish.policy, wish.claim
         if reply.verdict in {Verdict.DONE, Verdict.REPEATED}:
-            return granted(policy, wish.request_id, reply.numbers)
+            return granted(policy, wish.request_id, reply.numbers, wish.request.route)
         if reply.verdict is Verdict.CONFLICT:
             raise conflict(policy, wish.request_id)
         if reply.verdict is Verdict.PAUSED:

@@ -15,10 +15,16 @@ router = APIRouter(tags=["statistics"])
 
 @router.get("/v1/stats", responses=answers("Stats"))
 async def stats(request: Request) -> Response:
-    """Waits in the queue and how well they were predicted, by resource."""
+    """Waits and how well they were predicted, costs, and what shadow limits would have done."""
     state = request.app.state
-    since = time.monotonic() - state.since
-    return Response(encode(Stats(since=since, waits=state.waits.stats()), JSON), media_type=JSON)
+    books = state.engine.books
+    found = Stats(
+        since=time.monotonic() - state.since,
+        waits=state.waits.stats(),
+        costs=books.costs(),
+        trials=books.trials(),
+    )
+    return Response(encode(found, JSON), media_type=JSON)
 
 
 @router.get("/metrics", include_in_schema=False)

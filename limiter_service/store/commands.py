@@ -322,6 +322,14 @@ class Commands:
         report = _pack(tag, 0 if let_go_of is None else 1, let_go_of or 0.0, keep)
         return await self._run("cancel", chain, (lease, *queue.keys), report, digest)
 
+    async def learn(
+        self, sizes: Key, tag: float, keep: float, news: Sequence[tuple[float, float, float]]
+    ) -> Reply:
+        """Take in the sizes of calls (lua/learn), *keep* in milliseconds; what is known then."""
+        report = _pack(tag, keep, *(number for each in news for number in each))
+        answer = await self._client.run(self._scripts["learn"], (sizes,), (report,))
+        return _reply("learn", report, answer)
+
     async def quiet(self) -> None:
         """Return when what is under way now is done, also for callers that have gone."""
         await self._client.quiet()
@@ -396,9 +404,7 @@ class Commands:
         keys = chain.keys + more
         arguments = (*chain.policies, chain.breaker, request, *rest)
         answer = await self._client.run(self._scripts[name], keys, arguments)
-        if answer[:8] != request[:8]:
-            raise StoreProtocol(f"the answer to {name} belongs to another call")
-        return Reply(Verdict(chr(answer[8])), _numbers(answer[9:]))
+        return _reply(name, request, answer)
 
     async def _call(
         self, name: str, keys: Sequence[Key], arguments: Sequence[str | bytes], tag: float
@@ -407,6 +413,12 @@ class Commands:
         if answer[0][:8] != _pack(tag):
             raise StoreProtocol(f"the answer to {name} belongs to another call")
         return answer
+
+
+def _reply(name: str, request: bytes, answer: bytes) -> Reply:
+    if answer[:8] != request[:8]:
+        raise StoreProtocol(f"the answer to {name} belongs to another call")
+    return Reply(Verdict(chr(answer[8])), _numbers(answer[9:]))
 
 
 def _request(claim: Claim) -> bytes:

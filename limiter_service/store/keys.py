@@ -93,6 +93,13 @@ class Keys:
         """Who holds a model's breaker by hand, and why: string."""
         return Key(f"{self._base}n:{model}")
 
+    def sizes(self, model: str, route: str) -> Key:
+        """Learned sizes of calls of one model and route; an empty route is all of them: string.
+
+        The length keeps a slash or colon of the model apart from the route.
+        """
+        return Key(f"{self._base}z:{len(model)}:{model}:{route}")
+
     def events(self) -> Key:
         """What has happened in the pool: stream."""
         return Key(f"{self._base}e")

@@ -35,6 +35,7 @@ NAMES = (
     "circuits",
     "events",
     "sweep",
+    "learn",
 )
 
 

@@ -16,6 +16,7 @@ from limiter_service.provider_sim import SimOptions
 CONFIG = """
 pools:
   p:
+    cost_in_requests: true
     models:
       m:
         limits:
