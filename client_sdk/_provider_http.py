@@ -7,7 +7,9 @@ import httpx
 
 from client_sdk.streaming import StreamTimeouts
 
-_LIMITS = httpx.Limits(max_connections=1000, max_keepalive_connections=100, keepalive_expiry=30.0)
+# Many servers (uvicorn's, so vLLM's) close what is idle for five seconds: to be first avoids
+# requests that are sent into a connection that is about to close.
+_LIMITS = httpx.Limits(max_connections=1000, max_keepalive_connections=100, keepalive_expiry=4.0)
 _POOL_WAIT = 60.0
 
 
