@@ -21,12 +21,12 @@ def _trusted() -> ssl.SSLContext:
 
 def async_client() -> httpx.AsyncClient:
     """A client for tasks."""
-    return httpx.AsyncClient(limits=_LIMITS, verify=_trusted(), follow_redirects=True)
+    return httpx.AsyncClient(limits=_LIMITS, verify=_trusted())
 
 
 def sync_client() -> httpx.Client:
     """A client for threads."""
-    return httpx.Client(limits=_LIMITS, verify=_trusted(), follow_redirects=True)
+    return httpx.Client(limits=_LIMITS, verify=_trusted())
 
 
 def limits(timeouts: StreamTimeouts, head: float | None) -> dict[str, dict[str, float | None]]:

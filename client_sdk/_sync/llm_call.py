@@ -77,6 +77,7 @@ class Call:
         self._lease: SyncLease | None = None
         self._guess: Estimate | None = None
         self._attempt: Attempt | None = None
+        self._counted: Attempt | None = None
         self._cut: StreamAccumulator | None = None  # a stream that goes on in the next request
         self._pull: Callable[[], bytes] | None = None
         self._messages = plan.messages
@@ -88,6 +89,10 @@ class Call:
         self._closing = self._over = False
         self._error: BaseException | None = None
         self.result: Response | None = None
+
+    def begin(self) -> None:
+        """The caller asks for the first chunk: from now its time runs."""
+        self._began = self._tools.clock()
 
     @property
     def request_id(self) -> str:
@@ -344,7 +349,7 @@ class Call:
         if error is None:
             self._complete(attempt)
             return
-        self._tools.figures.request(stream)
+        self._count(attempt)
         if stream.outcome is StreamOutcome.CANCELLED:  # its total is over
             self._give_up(attempt, error)
         elif not attempt.committed or not self._plan.stream:
@@ -355,7 +360,7 @@ class Call:
 
     def _complete(self, attempt: Attempt) -> None:
         stream = attempt.stream
-        self._tools.figures.request(stream)
+        self._count(attempt)
         self._settle(attempt)
         if self._guess is not None and stream.usage.input_tokens and not self._before:
             self._tools.estimator.learn(self._guess, stream.usage.input_tokens)
@@ -517,6 +522,12 @@ class Call:
 
     # The end.
 
+    def _count(self, attempt: Attempt) -> None:
+        """Add the request to the figures; once."""
+        if attempt is not self._counted:
+            self._counted = attempt
+            self._tools.figures.request(attempt.stream)
+
     def _settle(self, attempt: Attempt) -> None:
         """Close the lease; the next request of this call needs another."""
         lease, self._lease = self._lease, None
@@ -534,7 +545,7 @@ class Call:
         attempt, lease = self._attempt, self._lease
         if attempt is not None:
             (attempt.cancel() if error is None else attempt.fail(error))
-            self._tools.figures.request(attempt.stream)
+            self._count(attempt)
             self._settle(attempt)
         elif lease is not None:
             self._lease = None

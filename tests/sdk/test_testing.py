@@ -57,13 +57,13 @@ def test_a_fake_limiter_refuses_as_it_is_told():
 async def test_a_script_breaks_where_it_says():
     """One reservation, a retry that nobody sees, a break with what arrived."""
     provider = ScriptedProvider(
-        refuses(429, retry_after="0"), says("Hel", "lo", broken=DROP), says("never")
+        refuses(429, retry_after="0"), says("Good ", "day", broken=DROP), says("never")
     )
     async with FakeLimiter() as limiter, provider.async_client() as http:
         llm = LLMClient("gpt-4o", limiter=limiter, http_client=http, retry=AT_ONCE)
         with pytest.raises(StreamInterrupted) as caught:
             await llm.get_streaming_response_with_tools(ASKED).until_done()
-        assert (caught.value.partial, caught.value.attempts) == ("Hello", 2)
+        assert (caught.value.partial, caught.value.attempts) == ("Good day", 2)
         first, ticket = limiter.books.acquired
         assert (first.attempt, ticket.attempt, ticket.tokens) == (1, 2, 1)
         assert [report.outcome for report in limiter.books.settled] == [
