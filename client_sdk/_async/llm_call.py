@@ -181,11 +181,13 @@ class Call:
         except Refused as refusal:
             if not self._move_on():
                 self._finish("refused", refusal)
+        except SluicegateError as error:  # what another model would meet as well
+            self._finish("refused", error)
 
     def _move_on(self) -> bool:
         """Turn to the next target, if there is one."""
-        if self._at + 1 >= len(self._plan.targets):
-            return False
+        if self._at + 1 >= len(self._plan.targets) or self._before:
+            return False  # what one model has begun another cannot go on with
         self._at += 1
         self._tries, self._doubts = 1, 0
         self._attempt = self._cut = None
@@ -517,6 +519,8 @@ class Call:
         error.attempts = self._requests
         error.partial = error.response.text or self._discarded
         error.usage = error.response.usage
+        if self._before or self._discarded:  # of an earlier request
+            error.phase, error.retryable = "mid_content", False
         self._finish(str(error.outcome), error)
 
     # The end.
