@@ -4,6 +4,8 @@ import random
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import msgspec
+
 from client_sdk import Outcome, StreamOutcome, StreamTimeouts
 from limiter_service.provider_sim.content import Words, compose
 
@@ -18,11 +20,14 @@ SHAPES: dict[str, dict[str, Any]] = {
     MISTRAL: {"model": "mistral-x", "provider": "mistral", "path": "/mistral/v1"},
 }
 ASKED = [{"role": "user", "content": "How high is the water?"}]
-PATIENT, IMPATIENT = (
-    StreamTimeouts(connect=s, first_byte=s, first_token=s, idle_bytes=s, idle_content=s)
-    for s in (60.0, 2.0)
+PATIENT = StreamTimeouts(
+    connect=60.0, first_byte=60.0, first_token=60.0, idle_bytes=60.0, idle_content=60.0
 )
-"""Limits for streams that go on, however busy the machine is, and for those that are stuck."""
+"""Limits for streams that go on, however busy the machine is."""
+
+STUCK_FIRST = msgspec.structs.replace(PATIENT, first_byte=2.0, first_token=2.0)
+STUCK_LATER = msgspec.structs.replace(PATIENT, idle_bytes=2.0, idle_content=2.0)
+"""Limits for streams that are stuck before their first token, or behind it."""
 
 S = StreamOutcome
 Ends = dict[StreamOutcome, Outcome | None]
@@ -39,9 +44,11 @@ class Case(NamedTuple):
     ends: Ends
 
     @property
-    def stuck(self) -> bool:
-        """Whether the stream stalls, so that a limit has to end it."""
-        return self.fault.startswith(("stall-", "ping-only"))
+    def patience(self) -> StreamTimeouts:
+        """The limits that suit it."""
+        if self.fault.startswith("stall-after-chunks"):
+            return STUCK_LATER
+        return STUCK_FIRST if self.fault.startswith(("stall-", "ping-only")) else PATIENT
 
     @property
     def text(self) -> str:

@@ -33,7 +33,18 @@ from typing import Any, NamedTuple
 
 import httpx
 from harness import Report, options, say, sluicegate
-from stream_faults import ASKED, CHAT, IMPATIENT, MIXES, PATIENT, RESPONSES, SHAPES, Case, cases
+from stream_faults import (
+    ASKED,
+    CHAT,
+    MIXES,
+    PATIENT,
+    RESPONSES,
+    SHAPES,
+    STUCK_FIRST,
+    STUCK_LATER,
+    Case,
+    cases,
+)
 
 from client_sdk import (
     CallFailed,
@@ -121,7 +132,8 @@ async def judged(client: LLMClient, case: Case) -> str:
 def _typed(error: CallFailed, case: Case, text: str) -> str:
     said = f"{case.shape}: {case.fault}"
     if error.outcome not in case.ends:
-        return f"{said} ended as {error.outcome}"
+        kind = error.failure.kind if error.failure else "?"
+        return f"{said} ended as {error.outcome} ({kind})"
     category = case.ends[StreamOutcome(error.outcome)]
     if category is not None and error.category is not category:
         return f"{said} is {error.category}"
@@ -197,12 +209,12 @@ def _own_tasks() -> int:
 
 async def classify(ground: Ground, service: str, count: int, seed: int, report: Report) -> bool:
     """Print what became of streams with known faults."""
-    clients = ground.clients(NO_RETRY, recover=False)
-    impatient = ground.clients(NO_RETRY, recover=False, timeouts=IMPATIENT)
+    clients = {
+        limits: ground.clients(NO_RETRY, recover=False, timeouts=limits)
+        for limits in (PATIENT, STUCK_FIRST, STUCK_LATER)
+    }
     drawn = cases(count, seed)
-    ends = await each(
-        drawn, lambda case: judged((impatient if case.stuck else clients)[case.shape], case)
-    )
+    ends = await each(drawn, lambda case: judged(clients[case.patience][case.shape], case))
     rows, wrong = [], Counter[str]()
     for shape in SHAPES:
         mine = [end for case, end in zip(drawn, ends, strict=True) if case.shape == shape]
@@ -221,7 +233,7 @@ async def classify(ground: Ground, service: str, count: int, seed: int, report: 
     report.table("classify: known faults, no retries", rows)
     for what, times in wrong.most_common(20):
         print(f"  {times} x {what}")
-    everybody = [*clients.values(), *impatient.values()]
+    everybody = [client for group in clients.values() for client in group.values()]
     left = await leftovers(ground, everybody, service)
     print(f"  left open: {left}")
     for client in everybody:
@@ -316,6 +328,7 @@ async def run(arguments: Any, provider: str, service: str, report: Report) -> bo
     """Every part; whether all bars are met."""
     async with Limiter(service) as limiter:
         ground = Ground(provider, limiter)
+        say(f"provider at {provider}, service at {service}")
         say(f"classify: {arguments.streams} streams")
         good = await classify(ground, service, arguments.streams, arguments.seed, report)
         share = max(1, arguments.streams // len(MIXES))

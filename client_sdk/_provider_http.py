@@ -7,7 +7,9 @@ import httpx
 
 from client_sdk.streaming import StreamTimeouts
 
-_LIMITS = httpx.Limits(max_connections=1000, max_keepalive_connections=100, keepalive_expiry=30.0)
+# Many servers (uvicorn's, so vLLM's) close what is idle for five seconds: to be first avoids
+# requests that are sent into a connection that is about to close.
+_LIMITS = httpx.Limits(max_connections=1000, max_keepalive_connections=100, keepalive_expiry=4.0)
 _POOL_WAIT = 60.0
 
 
@@ -19,12 +21,12 @@ def _trusted() -> ssl.SSLContext:
 
 def async_client() -> httpx.AsyncClient:
     """A client for tasks."""
-    return httpx.AsyncClient(limits=_LIMITS, verify=_trusted(), follow_redirects=True)
+    return httpx.AsyncClient(limits=_LIMITS, verify=_trusted())
 
 
 def sync_client() -> httpx.Client:
     """A client for threads."""
-    return httpx.Client(limits=_LIMITS, verify=_trusted(), follow_redirects=True)
+    return httpx.Client(limits=_LIMITS, verify=_trusted())
 
 
 def limits(timeouts: StreamTimeouts, head: float | None) -> dict[str, dict[str, float | None]]:

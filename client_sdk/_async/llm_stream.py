@@ -44,6 +44,7 @@ class ResponseStream:
         """
         if not self._begun:
             self._begun = True
+            self._call.begin()
             when_forgotten(self, self._call.aclose)
         chunk = await self._call.next()
         if chunk is None:

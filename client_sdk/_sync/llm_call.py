@@ -77,6 +77,7 @@ class Call:
         self._lease: SyncLease | None = None
         self._guess: Estimate | None = None
         self._attempt: Attempt | None = None
+        self._counted: Attempt | None = None
         self._cut: StreamAccumulator | None = None  # a stream that goes on in the next request
         self._pull: Callable[[], bytes] | None = None
         self._messages = plan.messages
@@ -88,6 +89,10 @@ class Call:
         self._closing = self._over = False
         self._error: BaseException | None = None
         self.result: Response | None = None
+
+    def begin(self) -> None:
+        """The caller asks for the first chunk: from now its time runs."""
+        self._began = self._tools.clock()
 
     @property
     def request_id(self) -> str:
@@ -177,11 +182,13 @@ class Call:
         except Refused as refusal:
             if not self._move_on():
                 self._finish("refused", refusal)
+        except SluicegateError as error:  # what another model would meet as well
+            self._finish("refused", error)
 
     def _move_on(self) -> bool:
         """Turn to the next target, if there is one."""
-        if self._at + 1 >= len(self._plan.targets):
-            return False
+        if self._at + 1 >= len(self._plan.targets) or self._before:
+            return False  # what one model has begun another cannot go on with
         self._at += 1
         self._tries, self._doubts = 1, 0
         self._attempt = self._cut = None
@@ -344,7 +351,7 @@ class Call:
         if error is None:
             self._complete(attempt)
             return
-        self._tools.figures.request(stream)
+        self._count(attempt)
         if stream.outcome is StreamOutcome.CANCELLED:  # its total is over
             self._give_up(attempt, error)
         elif not attempt.committed or not self._plan.stream:
@@ -355,7 +362,7 @@ class Call:
 
     def _complete(self, attempt: Attempt) -> None:
         stream = attempt.stream
-        self._tools.figures.request(stream)
+        self._count(attempt)
         self._settle(attempt)
         if self._guess is not None and stream.usage.input_tokens and not self._before:
             self._tools.estimator.learn(self._guess, stream.usage.input_tokens)
@@ -515,9 +522,17 @@ class Call:
         error.attempts = self._requests
         error.partial = error.response.text or self._discarded
         error.usage = error.response.usage
+        if self._before or self._discarded:  # of an earlier request
+            error.phase, error.retryable = "mid_content", False
         self._finish(str(error.outcome), error)
 
     # The end.
+
+    def _count(self, attempt: Attempt) -> None:
+        """Add the request to the figures; once."""
+        if attempt is not self._counted:
+            self._counted = attempt
+            self._tools.figures.request(attempt.stream)
 
     def _settle(self, attempt: Attempt) -> None:
         """Close the lease; the next request of this call needs another."""
@@ -536,7 +551,7 @@ class Call:
         attempt, lease = self._attempt, self._lease
         if attempt is not None:
             (attempt.cancel() if error is None else attempt.fail(error))
-            self._tools.figures.request(attempt.stream)
+            self._count(attempt)
             self._settle(attempt)
         elif lease is not None:
             self._lease = None

@@ -45,6 +45,7 @@ class SyncResponseStream:
         """
         if not self._begun:
             self._begun = True
+            self._call.begin()
             when_forgotten(self, self._call.close)
         chunk = self._call.next()
         if chunk is None:

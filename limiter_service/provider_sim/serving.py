@@ -34,6 +34,7 @@ def sim_config(app: Starlette, *, host: str, port: int, log_level: str) -> uvico
         lifespan="off",
         # Calls in flight are simulated as well: nobody needs to wait for them.
         timeout_graceful_shutdown=1,
+        timeout_keep_alive=75,  # as long as providers keep what is idle
     )
 
 

@@ -22,6 +22,7 @@ from client_sdk import (
     StreamOutcome,
     StreamStalled,
     StreamTimeouts,
+    UnknownResource,
 )
 from client_sdk.errors import EmptyStream
 
@@ -269,6 +270,16 @@ def test_restart_announces_itself(simulator: ProviderThread):
     assert stream.result.attempts == 2
 
 
+def test_what_was_delivered_is_kept_when_a_restart_fails(provider: ProviderThread):
+    """The error has the text of the stream that had some, and says that it was delivered."""
+    provider.hit("drop-after-chunks=2", "bad-key")
+    with client(provider, recovery="restart") as llm:
+        with pytest.raises(ProviderError) as caught:
+            llm.get_streaming_response_with_tools(ASKED, extra_headers=FOUR).until_done()
+    assert (caught.value.partial, caught.value.phase) == ("The water", "mid_content")
+    assert (caught.value.category, caught.value.attempts) == (Outcome.AUTH, 2)
+
+
 @pytest.mark.parametrize("shape", ["anthropic", "ollama", "mistral"])
 @pytest.mark.parametrize("fault", ["drop-after-chunks=2; reset", "truncate-after-chunks=3"])
 def test_continue_goes_on_where_the_text_broke(
@@ -471,6 +482,15 @@ def test_a_refusal_is_the_callers(simulator: ProviderThread, limiter: SyncLimite
             llm.get_response_with_tools(ASKED, max_tokens=5000, max_wait=0)
         assert llm.get_statistics().outcomes == {"refused": 1}
     assert simulator.counts()["requests"] == 0
+
+
+def test_an_unknown_resource_is_said(provider: ProviderThread, limiter: SyncLimiter):
+    """The service does not know the model: nothing is sent, and no other model is asked."""
+    with client(provider, limiter=limiter, resource="q/m", fallbacks=["x"]) as llm:
+        with pytest.raises(UnknownResource):
+            llm.get_response_with_tools(ASKED)
+        assert llm.get_statistics().refused == 1
+    assert provider.counts()["requests"] == 0
 
 
 def test_a_refused_model_has_a_fallback(
