@@ -1,5 +1,8 @@
 """HTTP clients for providers: pooled, and without timeouts of their own where ours are."""
 
+import ssl
+from functools import cache
+
 import httpx
 
 from client_sdk.streaming import StreamTimeouts
@@ -8,14 +11,20 @@ _LIMITS = httpx.Limits(max_connections=1000, max_keepalive_connections=100, keep
 _POOL_WAIT = 60.0
 
 
+@cache
+def _trusted() -> ssl.SSLContext:
+    """The certificates that are trusted: reading them takes longer than a request."""
+    return httpx.create_ssl_context()
+
+
 def async_client() -> httpx.AsyncClient:
     """A client for tasks."""
-    return httpx.AsyncClient(limits=_LIMITS, follow_redirects=True)
+    return httpx.AsyncClient(limits=_LIMITS, verify=_trusted(), follow_redirects=True)
 
 
 def sync_client() -> httpx.Client:
     """A client for threads."""
-    return httpx.Client(limits=_LIMITS, follow_redirects=True)
+    return httpx.Client(limits=_LIMITS, verify=_trusted(), follow_redirects=True)
 
 
 def limits(timeouts: StreamTimeouts, head: float | None) -> dict[str, dict[str, float | None]]:

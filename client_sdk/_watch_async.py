@@ -9,6 +9,10 @@ T = TypeVar("T")
 Deadline = Callable[[], float | None]
 
 
+_GRACE = 0.02
+"""Seconds for what has arrived to be read: a loop that was busy is no stuck provider."""
+
+
 class Woken(Exception):  # what it is
     """The wait was ended by a timer, or because the stream is closed."""
 
@@ -23,13 +27,31 @@ class Watch:
         self._deadline: Deadline | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[Any] | None = None
-        self._woken = False
+        self._woken = self._sure = False
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    def __enter__(self) -> None:
+        """Somebody reads the stream."""
+        self._idle.clear()
+
+    def __exit__(self, *_: object) -> None:
+        self._idle.set()
+
+    @property
+    def busy(self) -> bool:
+        """Whether somebody reads the stream."""
+        return not self._idle.is_set()
+
+    async def idle(self) -> None:
+        """Wait until nobody does."""
+        await self._idle.wait()
 
     def guard(self, deadline: Deadline | None) -> None:
         """From now *deadline* says when a wait has been long enough. Call it again when a limit
         begins to count that did not before.
         """
-        self._deadline = deadline
+        self._deadline, self._sure = deadline, False
         self._disarm()
 
     def connected(self, response: object) -> None:
@@ -91,10 +113,14 @@ class Watch:
         if self._task is None or self._deadline is None:
             return  # nobody waits: the next wait arms it again
         at = self._deadline()
-        if at is not None and self._clock() >= at:
+        if at is None or self._clock() < at:
+            self._sure = False
+            self._arm()
+        elif self._sure:
             self.wake()
         else:
-            self._arm()
+            self._sure = True
+            self._timer = asyncio.get_running_loop().call_later(_GRACE, self._fire)
 
 
 def when_forgotten(

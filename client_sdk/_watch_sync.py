@@ -18,6 +18,9 @@ T = TypeVar("T")
 Deadline = Callable[[], float | None]
 
 
+_PATIENCE = 1.0
+
+
 class Woken(Exception):  # what it is
     """The wait was ended by the monitor, or because the stream is closed."""
 
@@ -67,6 +70,26 @@ class Watch:
         self._turn = threading.Lock()
         self._armed = self._waiting = self._woken = False
         self._socket: Any = None
+        self._idle = threading.Event()
+        self._idle.set()
+
+    def __enter__(self) -> None:
+        """Somebody reads the stream."""
+        self._idle.clear()
+
+    def __exit__(self, *_: object) -> None:
+        self._idle.set()
+
+    @property
+    def busy(self) -> bool:
+        """Whether somebody reads the stream."""
+        return not self._idle.is_set()
+
+    def idle(self) -> None:
+        """Wait until nobody does, but not for a provider that has not answered yet: its reader
+        can only be woken by a timeout, and cleans up then.
+        """
+        self._idle.wait(_PATIENCE)
 
     def guard(self, deadline: Deadline | None) -> None:
         """From now *deadline* says when a wait has been long enough. Call it again when a limit
@@ -92,16 +115,13 @@ class Watch:
             if not self._armed:
                 self._arm()
         try:
-            done = work()
+            return work()  # what was done in spite of all is not lost
         except Exception:
             if self._woken:
                 raise Woken from None
             raise
         finally:
             self._waiting = False
-        if self._woken:
-            raise Woken
-        return done
 
     def wake(self) -> None:
         """End a wait from another thread."""

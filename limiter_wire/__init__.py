@@ -25,6 +25,7 @@ from limiter_wire.leases import (
     BatchAnswer,
     BatchRequest,
     BatchResult,
+    Cause,
     Checked,
     Granted,
     Operation,
@@ -34,7 +35,18 @@ from limiter_wire.leases import (
     Settle,
     Settled,
 )
-from limiter_wire.limits import LimitState, Meter, ResourceList, ResourceView
+from limiter_wire.limits import (
+    LimitHeld,
+    LimitOverride,
+    LimitState,
+    LimitView,
+    Meter,
+    Noticed,
+    Observe,
+    ResourceList,
+    ResourceView,
+    SpentLimit,
+)
 from limiter_wire.problems import ErrorCode, Problem, problem, status_of, title_of
 from limiter_wire.queue import QueueLine, QueueState, QueueView, Waiting
 from limiter_wire.stats import Stats, WaitStats
@@ -54,12 +66,18 @@ __all__ = [
     "BreakerState",
     "BreakerView",
     "BreakerWindow",
+    "Cause",
     "Checked",
     "ErrorCode",
     "Event",
     "Granted",
+    "LimitHeld",
+    "LimitOverride",
     "LimitState",
+    "LimitView",
     "Meter",
+    "Noticed",
+    "Observe",
     "Operation",
     "Outcome",
     "Override",
@@ -77,6 +95,7 @@ __all__ = [
     "ResourceView",
     "Settle",
     "Settled",
+    "SpentLimit",
     "Stats",
     "Usage",
     "WaitStats",

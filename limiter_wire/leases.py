@@ -15,7 +15,7 @@ from limiter_wire._base import (
     Tokens,
     Wire,
 )
-from limiter_wire.limits import LimitState
+from limiter_wire.limits import LimitState, SpentLimit
 from limiter_wire.usage import Usage
 
 
@@ -97,11 +97,28 @@ class Checked(Wire, frozen=True, kw_only=True):
     degraded: bool = False
 
 
+class Cause(Wire, frozen=True, kw_only=True):
+    """What is known of a failure beyond its outcome; what is left out follows from the outcome.
+
+    `reach` is what an exhausted quota or refused credentials hold shut: the `model`, or the
+    whole `pool`. `refund` is what comes back when no usage is known: `all` is the request,
+    too, which never reached the provider or is not counted there; `tokens` what was reserved of
+    tokens and money; `none` nothing. `status` is the HTTP status, `digest` 32 bits of one of the
+    provider's message: they tell failures apart for operators, and no text is sent.
+    """
+
+    reach: Literal["model", "pool"] | None = None
+    refund: Literal["all", "tokens", "none"] | None = None
+    status: Annotated[int, msgspec.Meta(ge=100, le=999)] | None = None
+    digest: Annotated[int, msgspec.Meta(ge=0, le=4_294_967_295)] | None = None
+
+
 class Settle(Wire, frozen=True, kw_only=True):
     """Report what a lease really used and how the call ended. Times are seconds.
 
-    `phase: first_token` reports early that the provider answers; the lease stays open and
-    nothing moves.
+    `headers` are those of the provider's answer that speak of limits, and `spent` the limit
+    that its refusal named. `phase: first_token` reports early that the provider answers; the
+    lease stays open and nothing of it moves.
     """
 
     lease: LeaseId
@@ -112,7 +129,9 @@ class Settle(Wire, frozen=True, kw_only=True):
     ttft: Seconds | None = None
     retry_after: Seconds | None = None
     headers: dict[str, str] | None = None
+    spent: SpentLimit | None = None
     phase: Literal["first_token"] | None = None
+    cause: Cause | None = None
 
 
 class Settled(Wire, frozen=True, kw_only=True):
@@ -151,6 +170,7 @@ class Operation(StrEnum):
     SETTLE = "settle"
     RENEW = "renew"
     CHECK = "check"
+    OBSERVE = "observe"
 
 
 class BatchRequest(Wire, frozen=True, kw_only=True):

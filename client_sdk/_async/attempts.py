@@ -25,15 +25,14 @@ from typing import TYPE_CHECKING, Any, Self
 from client_sdk._async.lease import Lease
 from client_sdk._shell_async import Aside, shielded
 from client_sdk.errors import CallFailed, SluicegateError
+from client_sdk.outcomes import Headers, telling
 from client_sdk.reports import (
-    Headers,
     Report,
     broken,
     ended,
     judge,
     report,
     request_id_in,
-    telling,
     unserved,
     usage_to_report,
 )
@@ -156,15 +155,16 @@ class Attempt:
         if not self._over:
             failure = classify(self.provider, status=self.status, headers=self.headers, body=body)
             self._failure = failure
-            self.stream.fail(
-                ProviderFault(
-                    status=failure.status,
-                    code=failure.code or None,
-                    message=failure.message,
-                    retry_after=failure.retry_after,
-                ),
-                self._clock(),
+            fault = ProviderFault(
+                status=failure.status,
+                code=failure.code or None,
+                message=failure.message,
+                retry_after=failure.retry_after,
             )
+            if self.committed:  # the rest of an answer was asked for, and is not to be had now
+                self.stream.interrupt(self._clock())
+            else:
+                self.stream.fail(fault, self._clock())
         await self.aclose()
 
     async def fail(self, error: BaseException) -> None:
@@ -256,6 +256,7 @@ class Attempt:
             self.stream.statistics,
             retry_after=self.retry_after,
             headers=self.headers,
+            failure=self.failure,
         )
 
     def error(self) -> CallFailed | None:
@@ -304,13 +305,14 @@ class Attempt:
 
     async def _settle(self, lease: Lease, told: Report) -> Settled | None:
         lease.observed(
+            told.headers,
             latency=told.latency,
             ttft=told.ttft,
             retry_after=told.retry_after,
-            headers=told.headers,
+            cause=told.cause,
+            spent=told.spent,
         )
-        if told.usage is not None:
-            lease.account(told.usage)
+        lease.account(told.usage)
         settled: Settled | None = await self._quietly(lambda: lease.settle(told.outcome))
         return settled
 

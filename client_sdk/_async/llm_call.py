@@ -9,7 +9,6 @@ import random
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
 
 import httpx
 import msgspec
@@ -28,7 +27,13 @@ from client_sdk.llm.endpoints import Target
 from client_sdk.llm.figures import Figures
 from client_sdk.llm.plans import Plan, timeouts_left
 from client_sdk.llm.results import Response, Restarted, response_of
-from client_sdk.llm.retrying import RetryBudget, pause_before, worth_another
+from client_sdk.llm.retrying import (
+    RetryBudget,
+    is_doubtful,
+    pause_before,
+    pause_to_take_up,
+    worth_another,
+)
 from client_sdk.streaming import StreamAccumulator, StreamChunk, StreamOutcome
 from limiter_wire import Meter, Outcome, Usage
 
@@ -67,14 +72,14 @@ class Call:
         self._held: list[StreamChunk] = []
         self._at = 0  # the target that is asked
         self._tries = 1  # requests at this target since content was last delivered
-        self._requests = self._recoveries = 0
+        self._requests = self._recoveries = self._doubts = 0
         self._lease: Lease | None = None
         self._guess: Estimate | None = None
         self._attempt: Attempt | None = None
         self._cut: StreamAccumulator | None = None  # a stream that goes on in the next request
         self._pull: Callable[[], Awaitable[bytes]] | None = None
         self._messages = plan.messages
-        self._options = recovering.prepared(plan.recovery if plan.stream else "none", plan.options)
+        self._options = recovering.prepared(plan.recovery if plan.stream else (), plan.options)
         self._before: list[tuple[str, str, Usage]] = []
         self._discarded = ""
         self._seam: recovering.Seam | None = None
@@ -101,23 +106,28 @@ class Call:
                 if error is not None:
                     raise error
                 return None
-            await self._advance()
+            with self._watch:
+                await self._advance()
         return self._ready.popleft()
 
     async def aclose(self) -> None:
-        """Want no more: release the connection and settle. Once."""
-        if self._over:
-            return
+        """Want no more: release the connection and settle. Once.
+
+        While somebody waits for a chunk, that wait is ended, and cleans up behind itself.
+        """
         self._closing = True
-        self._watch.wake()
-        await self._leave()
+        if self._watch.busy:
+            self._watch.wake()
+            await self._watch.idle()
+        elif not self._over:
+            await self._leave()
 
     async def _advance(self) -> None:
         """Do the next step."""
         try:
             if self._attempt is None:
                 await self._reserve()
-                if not self._over:
+                if not (self._over or self._closing):
                     await self._send()
             else:
                 await self._read(self._attempt)
@@ -128,6 +138,8 @@ class Call:
             if not self._over:
                 await self._leave(error)
             raise
+        if self._closing and not self._over:
+            await self._leave()
 
     # A reservation.
 
@@ -170,7 +182,7 @@ class Call:
         if self._at + 1 >= len(self._plan.targets):
             return False
         self._at += 1
-        self._tries = 1
+        self._tries, self._doubts = 1, 0
         self._attempt = self._cut = None
         self._held.clear()
         self._tools.figures.count("fallbacks")
@@ -310,8 +322,8 @@ class Call:
 
     async def _broken(self, attempt: Attempt, error: Exception) -> None:
         """The transport raised, or was shut since a limit is over."""
-        if isinstance(error, Woken) and self._closing:
-            raise error
+        if self._closing:
+            raise Woken from error
         if attempt.refused:  # its status is known, if not its words
             await attempt.refuse(b"")
         elif attempt.stalled() or isinstance(error, Woken):
@@ -387,7 +399,10 @@ class Call:
         pause = None
         failure = attempt.failure
         if failure is not None and error.retryable:
-            pause = pause_before(self._plan.retry, failure, self._tries, self._tools.chance)
+            self._doubts = self._doubts + 1 if is_doubtful(failure) else 0
+            pause = pause_before(
+                self._plan.retry, failure, self._tries, self._doubts, self._tools.chance
+            )
         if pause is not None and self._in_time(pause) and await self._ticket(attempt):
             self._held.clear()
             await self._watch.run(lambda: sleep(pause))
@@ -433,29 +448,32 @@ class Call:
             await shielded(ticket.settle(Outcome.CANCELLED))
             return False
         told = failed.report()
-        ticket.observed(latency=told.latency, retry_after=told.retry_after, headers=told.headers)
+        ticket.observed(
+            told.headers, latency=told.latency, retry_after=told.retry_after, cause=told.cause
+        )
         settled = await shielded(ticket.settle(told.outcome))
         return bool(settled.breaker != "open")
 
     async def _take_up(self, attempt: Attempt, error: CallFailed) -> None:
         """Content was delivered: take the answer up as the client was told to, or say so."""
         plan, failure, stream = self._plan, attempt.failure, attempt.stream
-        how = plan.recovery
-        can = {
-            "resume": recovering.resumable(stream),
-            "continue": recovering.continuable(stream),
-            "restart": True,
-        }.get(how, False)
+        how = recovering.way(
+            plan.recovery,
+            self._target.endpoint,
+            stream,
+            transient=failure is not None and failure.retryable,
+        )
         pause = None
-        if can and failure is not None and failure.retryable:
-            pause = pause_before(
-                msgspec.structs.replace(plan.retry, attempts=plan.retry.recoveries + 1),
-                msgspec.structs.replace(failure, retry=_always()),
-                self._recoveries + 1,
-                self._tools.chance,
-            )
+        if how is not None and failure is not None:
+            done = self._recoveries + 1
+            pause = pause_to_take_up(plan.retry, failure, done, self._tools.chance)
         now = self._tools.clock()
-        if pause is None or not self._in_time(pause) or not self._tools.budget.take(now):
+        if (
+            how is None
+            or pause is None
+            or not self._in_time(pause)
+            or not self._tools.budget.take(now)
+        ):
             await self._give_up(attempt, error)
             return
         self._recoveries += 1
@@ -474,6 +492,7 @@ class Call:
         """Make the next request one that goes on, or begins again, after this one."""
         stream, endpoint = attempt.stream, self._target.endpoint
         self._tries += 1
+        self._cut = None
         if how == "restart":
             self._discarded, self._seam = stream.text, None
             self._ready.append(Restarted(discarded=stream.text, reason=stream.outcome))
@@ -508,8 +527,12 @@ class Call:
 
     async def _leave(self, error: BaseException | None = None) -> None:
         """The consumer has gone, or something failed that is no fault of the provider."""
-        attempt, lease = self._attempt, self._lease
         self._finish("cancelled", None)
+        self._ready.clear()
+        await shielded(self._clear_up(error))
+
+    async def _clear_up(self, error: BaseException | None) -> Lease | None:
+        attempt, lease = self._attempt, self._lease
         if attempt is not None:
             await (attempt.cancel() if error is None else attempt.fail(error))
             self._tools.figures.request(attempt.stream)
@@ -517,7 +540,8 @@ class Call:
         elif lease is not None:
             self._lease = None
             lease.account(Usage())  # nothing was sent
-            await shielded(_quietly(lease))
+            await _quietly(lease)
+        return lease
 
     def _finish(self, ending: str, error: BaseException | None) -> None:
         if self._over:
@@ -549,12 +573,6 @@ def _of_slots(refusal: RateLimited) -> bool:
     """Whether the limit that refused counts calls at once."""
     meters = {limit.name: limit.meter for limit in refusal.limits}
     return refusal.limit is not None and meters.get(refusal.limit) is Meter.CONCURRENCY
-
-
-def _always() -> Any:
-    from limiter_wire.providers import Retry  # noqa: PLC0415  # loaded when a call fails
-
-    return Retry.YES
 
 
 async def _quietly(lease: Lease) -> Lease:

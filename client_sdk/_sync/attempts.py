@@ -26,15 +26,14 @@ from typing import TYPE_CHECKING, Any, Self
 from client_sdk._sync.lease import SyncLease
 from client_sdk._shell_sync import Aside, shielded
 from client_sdk.errors import CallFailed, SluicegateError
+from client_sdk.outcomes import Headers, telling
 from client_sdk.reports import (
-    Headers,
     Report,
     broken,
     ended,
     judge,
     report,
     request_id_in,
-    telling,
     unserved,
     usage_to_report,
 )
@@ -157,15 +156,16 @@ class Attempt:
         if not self._over:
             failure = classify(self.provider, status=self.status, headers=self.headers, body=body)
             self._failure = failure
-            self.stream.fail(
-                ProviderFault(
-                    status=failure.status,
-                    code=failure.code or None,
-                    message=failure.message,
-                    retry_after=failure.retry_after,
-                ),
-                self._clock(),
+            fault = ProviderFault(
+                status=failure.status,
+                code=failure.code or None,
+                message=failure.message,
+                retry_after=failure.retry_after,
             )
+            if self.committed:  # the rest of an answer was asked for, and is not to be had now
+                self.stream.interrupt(self._clock())
+            else:
+                self.stream.fail(fault, self._clock())
         self.close()
 
     def fail(self, error: BaseException) -> None:
@@ -257,6 +257,7 @@ class Attempt:
             self.stream.statistics,
             retry_after=self.retry_after,
             headers=self.headers,
+            failure=self.failure,
         )
 
     def error(self) -> CallFailed | None:
@@ -305,13 +306,14 @@ class Attempt:
 
     def _settle(self, lease: SyncLease, told: Report) -> Settled | None:
         lease.observed(
+            told.headers,
             latency=told.latency,
             ttft=told.ttft,
             retry_after=told.retry_after,
-            headers=told.headers,
+            cause=told.cause,
+            spent=told.spent,
         )
-        if told.usage is not None:
-            lease.account(told.usage)
+        lease.account(told.usage)
         settled: Settled | None = self._quietly(lambda: lease.settle(told.outcome))
         return settled
 

@@ -13,7 +13,7 @@ from client_sdk._sync.llm_stream import SyncResponseStream
 from client_sdk._provider_http import sync_client
 from client_sdk.estimate import Estimator
 from client_sdk.llm import recovering
-from client_sdk.llm.endpoints import ENDPOINTS, Target, target
+from client_sdk.llm.endpoints import Target, provider_in, target
 from client_sdk.llm.figures import ClientStatistics, Figures
 from client_sdk.llm.options import Message, Tool, sorted_options
 from client_sdk.llm.plans import Plan
@@ -21,7 +21,6 @@ from client_sdk.llm.recovering import Recovery
 from client_sdk.llm.results import Response
 from client_sdk.llm.retrying import RetryBudget, RetryPolicy
 from client_sdk.streaming import StreamTimeouts
-from limiter_wire.providers import known_provider
 
 
 class SyncLLMClient:
@@ -39,7 +38,7 @@ class SyncLLMClient:
         resource: str | None = None,
         timeouts: StreamTimeouts = StreamTimeouts(),  # noqa: B008  # frozen
         retry: RetryPolicy = RetryPolicy(),  # noqa: B008  # frozen
-        recovery: Recovery = "none",
+        recovery: Recovery | Sequence[Recovery] = "none",
         fallbacks: "Sequence[str | SyncLLMClient]" = (),
         http_client: Any = None,
     ) -> None:
@@ -47,7 +46,8 @@ class SyncLLMClient:
         environment unless it is given (`OPENAI_API_KEY` and so on).
 
         *resource* is what the limiter knows the model as: by default `provider/model`.
-        *recovery* is what happens when an answer breaks behind its first content. *fallbacks*
+        *recovery* is what happens when an answer breaks behind its first content: `restart`,
+        `continue` or `resume`, or several of them in the order of preference. *fallbacks*
         are models of the same endpoint, `provider/model` of another, or other clients.
         *http_client* is one of `httpx` or `httpx2`, which stays yours to close.
         """
@@ -59,13 +59,12 @@ class SyncLLMClient:
             api_key=api_key,
             resource=resource,
         )
-        recovering.check(recovery, self._target.endpoint)
+        self._recovery = recovering.ways(recovery, self._target.endpoint)
         others = [
             self._other(each, base_url=base_url, api=api, api_key=api_key) for each in fallbacks
         ]
         self._targets = (self._target, *others)
         self._limiter, self._timeouts, self._retry = limiter, timeouts, retry
-        self._recovery = recovery
         self._given, self._own = http_client, None
         self._figures, self._estimator = Figures(), Estimator()
         self._budget = RetryBudget(retry)
@@ -174,9 +173,7 @@ class SyncLLMClient:
         """The target of a fallback."""
         if isinstance(other, SyncLLMClient):
             return other._target  # noqa: SLF001  # of the same class
-        first, slash, _ = other.partition("/")
-        name = known_provider(first) if slash else None
-        if name is not None and name in ENDPOINTS and name != self._target.provider:
+        if provider_in(other) not in {None, self._target.provider}:
             return target(other)
         pool = self._target.resource.partition("/")[0]
         model = other.removeprefix(f"{self._target.provider}/")

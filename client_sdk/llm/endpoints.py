@@ -6,8 +6,6 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from limiter_wire.providers import by_host, detect, known_provider
-
 
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     """One provider as an LLM client sees it.
@@ -66,7 +64,6 @@ _ENDPOINTS = (
         dialect="gemini",
         key_names=("GEMINI_API_KEY", "GOOGLE_API_KEY"),
         key_header=("x-goog-api-key", "{}"),
-        prefills={},
     ),
     _chat(
         "mistral",
@@ -176,7 +173,18 @@ def target(
     )
 
 
+def provider_in(name: str) -> str | None:
+    """The provider that `provider/model` names, None where the first word is none."""
+    from limiter_wire.providers import known_provider  # noqa: PLC0415  # loaded by a client
+
+    first, _, rest = name.partition("/")
+    known = known_provider(first) if rest else None
+    return known if known in ENDPOINTS else None
+
+
 def _named(model: str, provider: str | None, base_url: str | None) -> tuple[str, str]:
+    from limiter_wire.providers import by_host, detect, known_provider  # noqa: PLC0415  # as above
+
     if provider is not None:
         return known_provider(provider) or provider, model
     if base_url is not None:
@@ -185,10 +193,9 @@ def _named(model: str, provider: str | None, base_url: str | None) -> tuple[str,
             found = detect(model=model)
             name = "openai" if found is not None and found.provider == "openai" else "generic"
         return name, model
-    first, slash, rest = model.partition("/")
-    name = known_provider(first) if slash else None
-    if name is not None and name in ENDPOINTS and rest:
-        return name, rest
+    name = provider_in(model)
+    if name is not None:
+        return name, model.partition("/")[2]
     found = detect(model=model)
     return (found.provider if found is not None else "openai"), model
 

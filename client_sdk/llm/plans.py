@@ -21,7 +21,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     request_id: str
     timeouts: StreamTimeouts
     retry: RetryPolicy
-    recovery: str
+    recovery: tuple[str, ...]
 
 
 def timeouts_left(timeouts: StreamTimeouts, *, stream: bool, spent: float) -> StreamTimeouts:

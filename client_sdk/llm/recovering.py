@@ -43,20 +43,44 @@ def supported(recovery: str, endpoint: Endpoint) -> bool:
             return recovery in RECOVERIES
 
 
-def check(recovery: str, endpoint: Endpoint) -> None:
-    """Refuse a way of recovery that cannot work. Raises ValueError."""
-    if recovery not in RECOVERIES:
-        raise ValueError(f"recovery={recovery!r}: allowed are {', '.join(RECOVERIES)}")
-    if not supported(recovery, endpoint):
-        ways = [each for each in RECOVERIES if supported(each, endpoint)]
-        raise ValueError(
-            f"recovery={recovery!r}: {endpoint.provider} ({endpoint.api}) allows {', '.join(ways)}"
-        )
+def ways(recovery: str | Sequence[str], endpoint: Endpoint) -> tuple[str, ...]:
+    """The ways to take up an answer, in the order in which they are tried. Raises ValueError for
+    one that cannot work.
+    """
+    wanted = (recovery,) if isinstance(recovery, str) else tuple(recovery)
+    for each in wanted:
+        if each not in RECOVERIES:
+            raise ValueError(f"recovery={each!r}: allowed are {', '.join(RECOVERIES)}")
+        if not supported(each, endpoint):
+            can = ", ".join(way for way in RECOVERIES if supported(way, endpoint))
+            raise ValueError(
+                f"recovery={each!r}: {endpoint.provider} ({endpoint.api}) allows {can}"
+            )
+    return tuple(each for each in wanted if each != "none")
 
 
-def prepared(recovery: str, options: CallOptions) -> CallOptions:
+def way(
+    wanted: Sequence[str], endpoint: Endpoint, stream: StreamAccumulator, *, transient: bool
+) -> str | None:
+    """The first of *wanted* that can take up *stream*; *transient* says that what cut it may
+    pass.
+    """
+    resumed = "reopened" in stream.statistics.flags
+    for each in wanted:
+        if not supported(each, endpoint):
+            continue  # a fallback's endpoint may do less than the first
+        if each == "resume" and transient and resumable(stream):
+            return each
+        # A response that cannot be resumed any more can be asked for again.
+        again = transient or (resumed and stream.outcome in _CUT)
+        if again and (each == "restart" or (each == "continue" and continuable(stream))):
+            return each
+    return None
+
+
+def prepared(wanted: Sequence[str], options: CallOptions) -> CallOptions:
     """The options of a call that may have to be resumed: the provider has to keep it."""
-    if recovery != "resume":
+    if "resume" not in wanted:
         return options
     how = options.generation
     extra = {"background": True, "store": True, **how.extra}
@@ -66,8 +90,7 @@ def prepared(recovery: str, options: CallOptions) -> CallOptions:
 
 def resumable(stream: StreamAccumulator) -> bool:
     """Whether the provider can send what is missing of *stream*."""
-    cut = stream.outcome in _CUT and stream.outcome is not StreamOutcome.PROTOCOL_ERROR
-    return cut and bool(stream.response_id) and stream.position is not None
+    return stream.outcome in _CUT and bool(stream.response_id) and stream.position is not None
 
 
 def continuable(stream: StreamAccumulator) -> bool:

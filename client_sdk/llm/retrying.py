@@ -33,7 +33,9 @@ class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
 
     `attempts` counts the first. The pause is what the provider asked for, else a random time
     up to `backoff` doubled with each attempt and bounded by `max_backoff` (full jitter). A
-    provider that asks for more than `max_retry_after` is not waited for. `recoveries` is how
+    provider that asks for more than `max_retry_after` is not waited for. `doubtful` is how often
+    in a row a failure is tried again that seldom passes: a page in place of an answer, an
+    internal error of some providers. `recoveries` is how
     often an answer that broke behind its first content is taken up again, where the client is
     told to. `budget` is the share of retries that first attempts allow, over all calls of a
     client, and `budget_floor` the retries per second that are allowed anyhow; None is no
@@ -44,12 +46,13 @@ class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
     backoff: float = 0.5
     max_backoff: float = 20.0
     max_retry_after: float = 60.0
+    doubtful: int = 1
     recoveries: int = 2
     budget: float | None = 0.2
     budget_floor: float = 1.0
 
     def __post_init__(self) -> None:
-        for name, most in (("attempts", 100), ("recoveries", 100)):
+        for name, most in (("attempts", 100), ("doubtful", 100), ("recoveries", 100)):
             value = getattr(self, name)
             least = 1 if name == "attempts" else 0
             if not least <= value <= most:
@@ -95,15 +98,35 @@ class RetryBudget:
 
 
 def pause_before(
+    policy: RetryPolicy, failure: "Failure", attempt: int, doubts: int, chance: random.Random
+) -> float | None:
+    """The seconds before the attempt that follows number *attempt*, with so many doubtful
+    failures in a row; None: not again here.
+    """
+    if not failure.retryable or attempt >= policy.attempts or doubts > policy.doubtful:
+        return None
+    return _pause(policy, failure, attempt, chance)
+
+
+def is_doubtful(failure: "Failure") -> bool:
+    """Whether the failure seldom passes."""
+    from limiter_wire.providers import Retry  # noqa: PLC0415  # loaded when a call fails
+
+    return failure.retry is Retry.ONCE
+
+
+def pause_to_take_up(
+    policy: RetryPolicy, failure: "Failure", recovery: int, chance: random.Random
+) -> float | None:
+    """The seconds before the answer is taken up for the *recovery*-th time; None: no more."""
+    return None if recovery > policy.recoveries else _pause(policy, failure, recovery, chance)
+
+
+def _pause(
     policy: RetryPolicy, failure: "Failure", attempt: int, chance: random.Random
 ) -> float | None:
-    """The seconds before the attempt that follows number *attempt*; None: not again here."""
-    from limiter_wire.providers import Backoff, Retry  # noqa: PLC0415  # loaded when a call fails
+    from limiter_wire.providers import Backoff  # noqa: PLC0415  # as above
 
-    if not failure.retryable or attempt >= policy.attempts:
-        return None
-    if failure.retry is Retry.ONCE and attempt > 1:
-        return None
     asked = failure.retry_after
     base = policy.backoff
     if asked is not None:

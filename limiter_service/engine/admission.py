@@ -5,7 +5,7 @@ import uuid
 from collections.abc import Callable
 
 from limiter_service.config import seconds
-from limiter_service.engine import breaking, charging, ids
+from limiter_service.engine import breaking, charging, ids, learning
 from limiter_service.engine.answers import (
     charged_by_meter,
     charges_of,
@@ -13,6 +13,7 @@ from limiter_service.engine.answers import (
     denied,
     granted,
     lease_history,
+    marks_of,
     paused,
     scopes_of,
     settled,
@@ -24,13 +25,15 @@ from limiter_service.engine.charging import PriceMissing
 from limiter_service.engine.expectation import Expectation
 from limiter_service.engine.forecast import Forecast
 from limiter_service.engine.ids import LeaseRef
-from limiter_service.engine.levels import read, states
+from limiter_service.engine.learning import Learning
+from limiter_service.engine.levels import read
 from limiter_service.engine.lines import Lines
 from limiter_service.engine.passes import Passes
 from limiter_service.engine.policy import Policies, Policy, UnknownResource
-from limiter_service.engine.queueing import Queue
-from limiter_service.engine.refusals import refuse
+from limiter_service.engine.queueing import Queue, Tell
+from limiter_service.engine.refusals import Refusal, refuse
 from limiter_service.engine.statistics import Observer
+from limiter_service.engine.tally import Tally
 from limiter_service.store.commands import NEVER, Claim, Commands, Reply, Report, Verdict
 from limiter_service.store.hints import Hints
 from limiter_service.store.keys import Keys
@@ -72,11 +75,12 @@ class Engine:
         hold_limit: float = 25.0,
     ) -> None:
         self._commands, self._prefix = commands, prefix
-        self.policies = policies
+        self.policies, self.tally = policies, Tally()
         self._expectation = Expectation()
         self._forecast = Forecast()
         self._calls = Calls(wall_us)
         self.passes = Passes(commands, self._calls, hints, self._compiled, prefix)
+        self.learning = Learning(commands, self._calls, self.passes, self._policy)
         self.lines = Lines(commands, self._calls, self._forecast, self._compiled, prefix)
         self._queue = Queue(
             commands,
@@ -88,12 +92,27 @@ class Engine:
             hold_limit=hold_limit,
         )
 
-    async def acquire(self, request: Acquire, hold: float | None = None) -> Granted | Waiting:
+    async def acquire(
+        self, request: Acquire, hold: float | None = None, tell: Tell | None = None
+    ) -> Granted | Waiting:
         """Reserve budget on every limit of the chain, wait for it, or refuse.
 
         A request that may wait is held for *hold* seconds (default: the hold limit), then it
-        is told that it waits. When the task that holds it is cancelled, the place stays for 5 s.
+        is told that it waits; meanwhile *tell* hears where it stands. When the task that holds it
+        is cancelled, the place stays for 5 s.
         """
+        try:
+            answer = await self._acquire(request, hold, tell)
+        except Refusal as refusal:
+            self.tally.refused(refusal.problem)
+            raise
+        if isinstance(answer, Granted):
+            self.tally.granted(request.resource)
+        return answer
+
+    async def _acquire(
+        self, request: Acquire, hold: float | None, tell: Tell | None
+    ) -> Granted | Waiting:
         policy = self._policy(request.resource, request.tenant)
         request_id = request.request_id or uuid.uuid4().hex
         ttl = policy.lease_ttl if request.ttl is None else request.ttl
@@ -114,7 +133,7 @@ class Engine:
             policy = self._policy(request.resource, request.tenant)
             return policy, self._amounts(policy, request)
 
-        return await self._queue.take(policy, request, request_id, claim, hold, current)
+        return await self._queue.take(policy, request, request_id, claim, hold, current, tell)
 
     async def _take(
         self, policy: Policy, request: Acquire, request_id: str, claim: Claim
@@ -173,7 +192,7 @@ class Engine:
     async def settle(self, report: Settle) -> Settled:
         """Replace what the lease reserved by what was used; the same answer to a repeat."""
         ref, policy = self._lease(report.lease)
-        told = told_by(policy, report)
+        told = told_by(policy, report, self._calls.now_us() / _MICRO)
         tag = ids.new_nonce()
         keys = Keys(ref.pool, self._prefix)
         key, queue = keys.lease(ref.tenant, ref.request_id), keys.queue()
@@ -181,8 +200,8 @@ class Engine:
             policy, lambda chain: self._commands.settle(chain, key, queue, tag, ref.nonce, told)
         )
         _refuse_dead_lease(reply, policy)
-        if reply.verdict is not Verdict.ALREADY and not told.first_token:
-            self._learn(policy, report, reply)
+        if reply.verdict is not Verdict.ALREADY:
+            self._note(policy, report, told, reply)
         if reply.verdict is Verdict.DONE_WHILE_OTHERS_WAIT:
             self.passes.room_again(policy)
         return settled(policy, reply)
@@ -211,22 +230,7 @@ class Engine:
 
     async def view(self, resource: str, tenant: str) -> ResourceView:
         """The live state of every limit that *resource* meets for *tenant*."""
-        policy = self._policy(resource, tenant)
-        tag = ids.new_nonce()
-        reply = await self._calls.run(policy, lambda chain: self._commands.snapshot(chain, tag))
-        levels, _ = read(reply.numbers, 2, len(policy.limits))
-        slots = [
-            int(level.cell[0])
-            for level, limit in zip(levels, policy.limits, strict=True)
-            if limit.window == "concurrency"
-        ]
-        return ResourceView(
-            resource=policy.resource,
-            tenant=tenant,
-            limits=states(policy, levels, frozenset()),
-            in_flight=max(slots) if slots else None,
-            breaker=breaking.state_of(reply.numbers[1]),
-        )
+        return await self.learning.view(resource, tenant)
 
     async def views(self, tenant: str) -> ResourceList:
         """The live state of every resource that is configured or was asked for."""
@@ -234,6 +238,18 @@ class Engine:
         return ResourceList(
             resources=list(await asyncio.gather(*(self.view(name, tenant) for name in names)))
         )
+
+    def _note(self, policy: Policy, report: Settle, told: Report, reply: Reply) -> None:
+        self.tally.reported(
+            policy.resource,
+            report.outcome,
+            breaking.Class(told.outcome_class),
+            marks_of(reply.numbers),
+            slow=told.slow,
+            early=told.first_token,
+        )
+        if not told.first_token:
+            self._learn(policy, report, reply)
 
     def _learn(self, policy: Policy, report: Settle, reply: Reply) -> None:
         if report.usage and report.outcome is Outcome.SUCCESS:
@@ -279,16 +295,24 @@ class Engine:
             raise refuse(ErrorCode.INVALID, str(error), resource=policy.resource) from error
 
 
-def told_by(policy: Policy, report: Settle) -> Report:
-    """What a settle says to the scripts."""
+def told_by(policy: Policy, report: Settle, now: float) -> Report:
+    """What a settle says to the scripts; *now* is in Unix seconds."""
+    said, pause = learning.told_by(policy, report, now)
     slow_after = seconds(policy.config.breaker.slow_ttft)
     return Report(
         first_token=report.phase == "first_token",
-        outcome_class=breaking.CLASSES[report.outcome],
-        kind=breaking.KINDS.index(report.outcome),
+        outcome_class=breaking.class_of(report),
+        kind=breaking.error_number(report),
         slow=report.ttft is not None and report.ttft >= slow_after,
-        retry_after=int((report.retry_after or 0.0) * _MICRO),
-        used=charging.used(policy, report.usage, report.cost_usd, report.outcome),
+        retry_after=int(pause * _MICRO),
+        readings=said,
+        used=charging.used(
+            policy,
+            report.usage,
+            report.cost_usd,
+            report.outcome,
+            None if report.cause is None else report.cause.refund,
+        ),
     )
 
 

@@ -7,7 +7,7 @@ import msgspec
 from limiter_service.config import seconds
 from limiter_service.engine import breaking, charging, ids
 from limiter_service.engine.ids import LeaseRef
-from limiter_service.engine.levels import Level, amount, left, read, states, whole
+from limiter_service.engine.levels import Level, amount, capacity_of, left, read, states, whole
 from limiter_service.engine.policy import Limit, Policy
 from limiter_service.engine.refusals import Refusal, refuse
 from limiter_service.store.commands import NEVER, Reply, Verdict
@@ -50,6 +50,11 @@ def granted(policy: Policy, request_id: str, lease: Sequence[float]) -> Granted:
         probe=breaking.is_probe(lease[_MARKS]),
         settled=lease[_SETTLED] > 0,
     )
+
+
+def marks_of(lease: Sequence[float]) -> float:
+    """What a lease remembers of the breaker (lua/lib/lease)."""
+    return lease[_MARKS]
 
 
 def charged_by_meter(
@@ -118,14 +123,16 @@ def paused(policy: Policy, numbers: Sequence[float]) -> Refusal:
     config = policy.config.breaker
     # Nobody knows when an operator lets go: asking as seldom as after the longest opening.
     pause = seconds(config.max_open) if wait < 0 else wait / _MICRO
-    told = breaking.told(why, latch, policy.pool, wait / _MICRO)
+    told = breaking.told(why, latch, policy.resource, wait / _MICRO)
     return refuse(
         told.code, told.detail, resource=policy.resource, retry_after=pause, reason=told.reason
     )
 
 
 class Standing(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a request stands in the queue, or would stand; times in microseconds."""
+    """Where a request stands in the queue, or would stand; times in microseconds. `most` is the
+    need before it when the lines that wait now go on using their share.
+    """
 
     limit: Limit | None
     wait: float
@@ -133,13 +140,14 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     waiters: int
     began: float
     needs: Sequence[float]
+    most: Sequence[float]
     levels: Sequence[Level]
 
 
 def standing(policy: Policy, numbers: Sequence[float]) -> Standing:
     """What enqueue says beside its verdict."""
     count = len(policy.limits)
-    levels, _ = read(numbers, _NEEDS + count, count)
+    levels, end = read(numbers, _NEEDS + count, count)
     worst = int(numbers[0])
     return Standing(
         limit=policy.limits[worst - 1] if worst else None,
@@ -148,6 +156,7 @@ def standing(policy: Policy, numbers: Sequence[float]) -> Standing:
         waiters=int(numbers[_WAITERS]),
         began=numbers[_BEGAN],
         needs=numbers[_NEEDS : _NEEDS + count],
+        most=numbers[end : end + count],
         levels=levels,
     )
 
@@ -186,7 +195,7 @@ def denied(
     i = policy.limits.index(limit)
     asked = whole(amounts[i] / limit.unit)
     if wait == NEVER:
-        capacity = whole(limit.capacity / limit.unit)
+        capacity = whole(round(capacity_of(limit, levels[i]) / limit.unit, 6))
         return refuse(
             ErrorCode.NEVER_FITS,
             f"{asked:g} {limit.meter} can never fit: {limit.name} holds at most {capacity:g}",

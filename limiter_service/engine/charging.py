@@ -117,14 +117,25 @@ def components(usage: Usage) -> tuple[int, int, int, int, int]:
 
 
 def used(
-    policy: Policy, usage: Usage | None, cost_usd: float | None, outcome: Outcome
+    policy: Policy,
+    usage: Usage | None,
+    cost_usd: float | None,
+    outcome: Outcome,
+    refund: str | None = None,
 ) -> Sequence[float]:
-    """What each limit of *policy* should have been charged; KEEP where it stays as reserved."""
-    return [_used(limit, policy, usage, cost_usd, outcome) for limit in policy.limits]
+    """What each limit of *policy* should have been charged; KEEP where it stays as reserved.
+
+    *refund* is what comes back when no usage is known (`Cause`); None: by the outcome.
+    """
+    known = usage is not None and usage.provenance is not Provenance.UNKNOWN
+    if refund == "all" and not known and cost_usd is None:  # the provider has counted nothing
+        return [KEEP if limit.meter is Meter.CONCURRENCY else 0.0 for limit in policy.limits]
+    served = outcome not in NOT_SERVED if refund is None else refund == "none"
+    return [_used(limit, policy, usage, cost_usd, served=served) for limit in policy.limits]
 
 
 def _used(
-    limit: Limit, policy: Policy, usage: Usage | None, cost_usd: float | None, outcome: Outcome
+    limit: Limit, policy: Policy, usage: Usage | None, cost_usd: float | None, *, served: bool
 ) -> float:
     if limit.meter in {Meter.REQUESTS, Meter.CONCURRENCY} or limit.config.settle == "none":
         return KEEP
@@ -132,7 +143,7 @@ def _used(
     if limit.meter is Meter.COST_USD and cost_usd is not None:
         return float(_up(cost_usd * limit.unit))
     if not known:
-        return 0.0 if outcome in NOT_SERVED else KEEP
+        return KEEP if served else 0.0
     assert usage is not None
     if limit.meter is Meter.COST_USD:
         return KEEP if policy.price is None else float(_up(cost(policy.price, usage) * limit.unit))

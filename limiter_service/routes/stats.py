@@ -1,12 +1,14 @@
 """GET /v1/stats and /metrics: what this replica has seen."""
 
+import contextlib
 import time
 
 from fastapi import APIRouter, Request, Response
 
+from limiter_service.engine.refusals import Refusal
 from limiter_service.http import JSON, encode
 from limiter_service.openapi import answers
-from limiter_wire import Stats
+from limiter_wire import BreakerView, Stats
 
 router = APIRouter(tags=["statistics"])
 
@@ -23,4 +25,9 @@ async def stats(request: Request) -> Response:
 async def metrics(request: Request) -> Response:
     """The same for Prometheus."""
     media_type = "text/plain; version=0.0.4; charset=utf-8"
-    return Response(request.app.state.metrics.render(), media_type=media_type)
+    state = request.app.state
+    breakers: list[BreakerView] = []
+    if await state.witness.look():
+        with contextlib.suppress(Refusal):  # without the store the rest is still worth reading
+            breakers = (await state.circuits.all()).breakers
+    return Response(state.metrics.render(breakers), media_type=media_type)

@@ -3,18 +3,6 @@
 -- A bound for what nobody asks for: numbers, and microseconds.
 local MOST_ASIDE, LONGEST_ASIDE = 400, 86400000000
 
--- Windows are built when first needed: who meets only buckets pays for no other.
-local windows = {}
-local function window_of(kind)
-  local window = windows[kind]
-  if not window then
-    local makers = { bucket_window, sliding_window, calendar_window, concurrency_window }
-    window = makers[(kind - 1) % SHADOW + 1]()
-    windows[kind] = window
-  end
-  return window
-end
-
 -- Note in `cells` where each cell of a state stands, by limit id; `base` is what stands
 -- before it in `s`. Returns where the state ends.
 local function note_cells(s, base, cells)
@@ -24,7 +12,28 @@ local function note_cells(s, base, cells)
     cells[id] = at + 1
     at = at + 1 + window_of(id % SHADOW + 1).cell
   end
+  if s[base + VERSION] < 0 then
+    at = at + TERMS + 2 * s[base + COUNT]
+  end
   return at - 1
+end
+
+-- What stands behind a state from `at` on: asides into `cells` and `times`. Returns what is
+-- learned, by limit id, or nil.
+local function note_rest(s, at, cells, times)
+  local records
+  while at < #s do
+    local id = s[at]
+    if id < 0 then
+      records = records or {}
+      records[-id] = { unpack(s, at + 1, at + LEARNED) }
+      at = at + 1 + LEARNED
+    else
+      times[id], cells[id] = s[at + 1], at + 2
+      at = at + 2 + window_of(id % SHADOW + 1).cell
+    end
+  end
+  return records
 end
 
 -- The cells of `old` that the policy of `s` has no limits for: replicas read a changed
@@ -48,16 +57,16 @@ end
 -- `old` whose limits are still there. Second, the text of what is set aside, or nil.
 local function reshape(q, old, wall)
   local s, cells, times, kept = { q[VERSION], q[COUNT], wall, 0, 0 }, {}, {}, {}
+  local records, terms
   if old then
-    local at = note_cells(old, 0, cells) + 1
-    while at < #old do
-      local id = old[at]
-      times[id], cells[id] = old[at + 1], at + 2
-      at = at + 2 + window_of(id % SHADOW + 1).cell
-    end
+    records = note_rest(old, note_cells(old, 0, cells) + 1, cells, times)
     s[TIME], s[SKEW] = old[TIME], old[SKEW]
   end
   local p, at, now = RECORDS, CELLS, math.max(wall + s[SKEW], s[TIME])
+  if records then
+    terms = learned().terms(q, records, now)
+    apply_terms(q, terms)
+  end
   for _ = 1, q[COUNT] do
     local window, id = window_of(q[p]), q[p + 1]
     s[at], kept[id] = id, true
@@ -65,7 +74,28 @@ local function reshape(q, old, wall)
     window.start(q, p, s, at + 1, now, cells[id] and old, cells[id], since)
     p, at = p + window.record, at + 1 + window.cell
   end
-  return s, old and set_aside(old, cells, times, kept)
+  s[VERSION] = append_terms(s, at - 1, terms) and -q[VERSION] or q[VERSION]
+  local aside = old and set_aside(old, cells, times, kept)
+  if records then
+    aside = (aside or "") .. learned().text(records, now)
+  end
+  return s, aside ~= "" and aside or nil
+end
+
+-- Put terms in force that stand in the state `s`; false when it is time to look at them anew.
+local function keep_terms(q, s, wall)
+  local p, at = RECORDS, CELLS
+  for _ = 1, q[COUNT] do
+    local plain = q[p] % SHADOW == BUCKET
+    local window = not plain and window_of(q[p])
+    p = p + (plain and BUCKET_RECORD or window.record)
+    at = at + 1 + (plain and BUCKET_CELL or window.cell)
+  end
+  if math.max(wall + s[SKEW], s[TIME]) >= s[at] then
+    return false
+  end
+  apply_terms(q, s, at)
+  return true
 end
 
 -- Decode a state and bring its clock to now. Returns it, its time, what has elapsed since
@@ -77,7 +107,9 @@ end
 local function open_scope(text, q, wall)
   local s, moved, aside = text and numbers(text), false, nil
   if not s or s[VERSION] ~= q[VERSION] then
-    moved, s, aside = true, reshape(q, s, wall)
+    if not s or s[VERSION] ~= -q[VERSION] or not keep_terms(q, s, wall) then
+      moved, s, aside = true, reshape(q, s, wall)
+    end
   end
   local now = wall + s[SKEW]
   local elapsed = now - s[TIME]

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 import httpx
 import pytest
 import redis
+from tests_support.provider import ProviderThread
 from tests_support.servers import Server, valkey_binary
 from tests_support.service import ServiceProcess
 from tests_support.simulator import simulator_thread
@@ -21,11 +22,21 @@ pools:
           - {name: budget, meter: tokens, limit: 1000, per: 366d}
           - {name: calls, meter: requests, limit: 1000, per: 366d}
           - {name: slots, meter: concurrency, limit: 50}
-      quick: {limits: [{meter: requests, limit: 20, per: second, burst: 1}]}
+      quick: {limits: [{meter: requests, limit: 3, per: second, burst: 1}]}
       "slot-*": {limits: [{name: slot, meter: concurrency, limit: 1}]}
+      told: {tpd: 60000}
       dear: {limits: [{name: spend, meter: cost_usd, limit: 10, per: 366d}]}
     tenants:
       team: {limits: [{name: own, meter: tokens, limit: 500, per: 366d}]}
+  frail:
+    models: {m: {}, n: {}, o: {}}
+    breaker: {min_calls: 2, consecutive: 0, open: 300ms, jitter: 0, successes: 1, retry_floor: 1}
+  frugal:
+    models: {m: {}}
+    breaker: {retry_ratio: 0, retry_floor: 0}
+  unforgiving:
+    models: {m: {}}
+    breaker: {min_calls: 1, consecutive: 0, open: 60s, max_open: 60s, jitter: 0}
   nobody-waits:
     models: {m: {limits: [{meter: concurrency, limit: 1}]}}
     queue: {max_waiters: 0}
@@ -61,13 +72,27 @@ def left(url: str) -> Callable[..., float]:
     """What remains of a limit, as the service says."""
 
     def ask(limit: str = "m.budget", tenant: str = "default") -> float:
-        resource = "dear" if limit.startswith("dear") else "m"
+        resource = limit.partition(".")[0]
         answer = httpx.get(f"{url}/v1/resources/p/{resource}", params={"tenant": tenant})
         levels = {each["name"]: each["remaining"] for each in answer.json()["limits"]}
         remaining: float = levels[limit]
         return remaining
 
     return ask
+
+
+@pytest.fixture(scope="session")
+def simulated() -> Iterator[ProviderThread]:
+    """A provider that runs for the whole session."""
+    with ProviderThread() as provider:
+        yield provider
+
+
+@pytest.fixture
+def simulator(simulated: ProviderThread) -> ProviderThread:
+    """The provider, without faults and with its counts at zero."""
+    simulated.reset()
+    return simulated
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """Execute the code blocks of the documents, as a reader would who copies them one by one.
 
-python   runs alone, against a real service with the configuration shown above it
+python   runs alone, against a real service with the configuration shown above it, and against
+         a simulated provider
 yaml     is a pools file, and good (toml likewise)
 bash     `curl` runs against the service; other commands and their options exist
 json     has the shape of the answer to the `curl` above it
@@ -25,11 +26,14 @@ from typer.testing import CliRunner
 from limiter_service.cli import app
 from limiter_service.config import parse
 from limiter_service.settings import unknown
+from tests_support.provider import ProviderThread
 from tests_support.service import ServiceProcess
 
 ROOT = Path(__file__).parents[2]
 ADDRESS = "http://127.0.0.1:8080"
 """Where the documents say that the service listens; here it is on a free port."""
+PROVIDER = "http://127.0.0.1:9090"
+"""Where they say that the simulated provider listens."""
 STATE = "~/.local/state/sluicegate"
 """Where the documents say that the embedded store lives; here it is a temporary directory."""
 
@@ -57,6 +61,7 @@ class Services:
     def __init__(self, home: Path) -> None:
         self._home, self._stack = home, ExitStack()
         self._running: dict[str, Running] = {}
+        self._provider: ProviderThread | None = None
 
     def serving(self, configuration: str) -> Running:
         """The service with this pools file, started when it is first asked for."""
@@ -69,6 +74,12 @@ class Services:
             process = self._stack.enter_context(ServiceProcess(*arguments))
             self._running[configuration] = Running(process.url, directory)
         return self._running[configuration]
+
+    def provider(self) -> str:
+        """The URL of a simulated provider, started when it is first asked for."""
+        if self._provider is None:
+            self._provider = self._stack.enter_context(ProviderThread())
+        return self._provider.url
 
     def close(self) -> None:
         """Stop every service."""
@@ -101,6 +112,9 @@ def run_python(example: Example) -> None:
     """Execute the block alone: it may be copied without the ones above it."""
     source = str(example.parsed)
     assert "Limiter()" not in source, f"say where the service is: {ADDRESS}"
+    if PROVIDER in source:
+        services: Services = example.namespace["services"]
+        source = source.replace(PROVIDER, services.provider())
     if ADDRESS in source or STATE in source:
         source = _here(source, _service(example))
     code = compile("\n" * example.line + source, example.path, "exec")

@@ -106,7 +106,7 @@ RULES = (
         _STALE_SOCKET,
     ),
     local(r"ReadTimeout.*\bheaders?\b", late("no_response")),
-    local(r"RemoteProtocolError.*incomplete|ReadError|ReadTimeout", interrupted("mid_body")),
+    local(r"RemoteProtocolError.*complete|ReadError|ReadTimeout", interrupted("mid_body")),
     local(r"eof_without_terminator", interrupted("eof")),
     local(r"idle_watchdog", interrupted("idle")),
     local(r"progress_watchdog", in_stream(failed(Outcome.TIMEOUT, "no_progress"))),
@@ -118,7 +118,7 @@ RULES = (
     local(r"cancelled", cancelled()),
     local(r"TimeoutException|TimeoutError|APITimeoutError", late("unspecified")),
     local(
-        r"TransportError|ConnectionError|APIConnectionError|ConnectionReset",
+        r"TransportError|RemoteProtocolError|ConnectionError|APIConnectionError|ConnectionReset",
         failed(Outcome.CONNECTION, "transport", refund=Refund.HOLD),
     ),
     local(r"empty_stream", interrupted("empty")),
