@@ -66,6 +66,8 @@ def test(name: str, arguments: list[str]) -> int:
     """Run the tests in the environment *name*; the exit code of pytest."""
     print(f"adapters: testing in {name}", flush=True)
     command = [str(python(name)), "-m", "pytest", "tests/adapters", "-q", "-p", "no:schemathesis"]
+    command += ["--timeout", "180"]  # importing some of these packages takes its time
+    command += ["-W", "default"]  # what clients of others leave open is not ours to close
     environment = os.environ | ALONE  # noqa: TID251  # for a child
     done = subprocess.run([*command, *arguments], cwd=ROOT, check=False, env=environment)  # noqa: S603  # as above
     return done.returncode

@@ -12,13 +12,16 @@ from typing import Any
 
 from client_sdk._sync.attempts import Attempt
 from client_sdk._watch_sync import when_forgotten
+from client_sdk.streaming import StreamAccumulator
 from client_sdk.transports.encodings import CannotDecodeError, Undo
+from client_sdk.transports.middle import read_end
 
 _log = logging.getLogger("sluicegate")
 
-# After the first content nothing is urgent: bytes are read in pieces of this size, or this old.
-_PIECE = 64 << 10
+# After the first content nothing is urgent: bytes are kept until there are so many.
+_MOST = 1 << 20
 _SECONDS = 1.0
+"""How often the lease of a long stream is looked at."""
 
 
 class Tap:
@@ -55,7 +58,7 @@ class Tap:
             self._attempt.fail(error)
             self._end()
             raise
-        self._flush()
+        self._finish()
         self._attempt.finish()
         self._end()
 
@@ -87,14 +90,26 @@ class Tap:
             return
         self._kept.append(data)
         self._size += len(data)
-        if self._size >= _PIECE or time.monotonic() >= self._due:
+        if self._size > _MOST:
             self._flush()
+        now = time.monotonic()
+        if now >= self._due:
+            self._due = now + _SECONDS
+            self._attempt.feed(b"")
 
     def _flush(self) -> None:
+        """Read everything that was kept."""
         if self._kept:
             kept, self._kept, self._size = b"".join(self._kept), [], 0
             self._attempt.feed(kept)
-            self._due = time.monotonic() + _SECONDS
+
+    def _finish(self) -> None:
+        """Read what was kept, of which nothing more comes."""
+        kept, self._kept, self._size = b"".join(self._kept), [], 0
+        if kept:
+            stream = self._attempt.stream
+            dialect = stream.dialect
+            read_end(stream, kept, self._attempt.feed, lambda: StreamAccumulator(dialect))
 
     def _plain(self, undo: Undo, data: bytes) -> bytes:
         try:

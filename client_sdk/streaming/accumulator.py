@@ -156,6 +156,11 @@ class StreamAccumulator:
             self._latency.fold()
         return chunks
 
+    def skip(self, pieces: int) -> None:
+        """So many pieces of content went by unread, between two frames."""
+        if self._outcome is None:
+            self._answer.content_events += pieces
+
     def pause(self, now: float) -> None:
         """The consumer holds a chunk: from now only `total` runs."""
         self._live.pause(now)

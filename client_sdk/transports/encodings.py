@@ -59,21 +59,20 @@ def _gzip() -> Undo:
 
 
 def _deflate() -> Undo:
-    """With or without the header of zlib: servers do both."""
-    inflate = zlib.decompressobj()
-    begun = False
+    """With or without the header of zlib: servers do both, and two bytes tell."""
+    inflate: Undo | None = None
+    head = b""
 
     def run(data: bytes) -> bytes:
-        nonlocal inflate, begun
-        try:
-            found = inflate.decompress(data)
-        except zlib.error:
-            if begun:
-                raise
-            inflate = zlib.decompressobj(-zlib.MAX_WBITS)
-            found = inflate.decompress(data)
-        begun = begun or bool(data)
-        return found
+        nonlocal inflate, head
+        if inflate is None:
+            head += data
+            if len(head) < 2:  # noqa: PLR2004  # of zlib's header
+                return b""
+            zlibs = head[0] & 15 == 8 and int.from_bytes(head[:2], "big") % 31 == 0  # noqa: PLR2004  # as above
+            inflate = zlib.decompressobj(zlib.MAX_WBITS if zlibs else -zlib.MAX_WBITS).decompress
+            data = head
+        return inflate(data)
 
     return run
 

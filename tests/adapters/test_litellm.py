@@ -10,6 +10,9 @@ from tests_support.waiting import until
 
 from client_sdk import Limiter
 
+# LiteLLM tells of the end of a stream from a task that stays in the loop of its first call.
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
 Used = Callable[..., tuple[int, int]]
 TEXT = "The water rises behind the"
 FIVE = {"x-sim-output-tokens": "5", "x-sim-input-tokens": "20"}
@@ -20,9 +23,10 @@ ASK = [{"role": "user", "content": "How high is the water?"}]
 def litellm() -> Iterator[Any]:
     """The package, without callbacks of other tests."""
     package = installed("litellm")
-    package.callbacks = []
+    # It keeps one callback of each class, and would go on with the first one.
+    package.logging_callback_manager._reset_all_callbacks()
     yield package
-    package.callbacks = []
+    package.logging_callback_manager._reset_all_callbacks()
 
 
 async def settled(used: Used, wanted: tuple[int, int]) -> None:
