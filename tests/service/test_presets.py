@@ -62,11 +62,15 @@ def test_a_limit_counts_as_its_provider_does(
     ("provider", "limit", "window", "capacity"),
     [
         ("generic", "rpm: 600", "bucket", 600),
-        ("openai", "rpm: 600", "bucket", 10),  # a second of requests
+        ("openai", "rpm: 600", "bucket", 5),  # a second of requests, less half for their way
         ("openai", "rpm: 6", "bucket", 1),  # never less than one
         ("openai", "rpd: 600", "bucket", 600),
-        ("openai", "tpm: 6000", "bucket", 6000),  # tokens may come at once
-        ("azure", "rpm: 600", "bucket", 10),
+        ("openai", "tpm: 6000", "bucket", 5800),  # a minute of tokens, less two seconds
+        ("openai", "tpd: 6000", "bucket", 6000),
+        ("azure", "rpm: 600", "bucket", 1),  # fixed seconds, whose edge nobody sees
+        ("mistral", "rpm: 600", "bucket", 1),
+        ("mistral", "tpm: 6000", "sliding", 6000),
+        ("anthropic", "output_tpm: 6000", "bucket", 5800),
         ("azure", "tpm: 6000", "sliding", 6000),  # fixed minutes, whose edge nobody sees
         ("google", "rpm: 600", "sliding", 600),
         ("google", "rpd: 600", "calendar", 600),
