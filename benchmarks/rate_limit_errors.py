@@ -24,7 +24,7 @@ compressed is the machine: 10 ms between a grant and the call count as 100 ms of
 lower speed is therefore truer, and a higher one is harder on every limiter.
 
 first 429 %  calls whose first attempt was refused
-429s         refusals of all attempts
+429s         refusals of all attempts; those for tokens are not for requests
 used %       tokens charged, of the headline limit, while the ideal schedule has calls waiting
 wait         from when a call was due until its last attempt left, of those that succeeded
 x ideal      mean wait over that of the ideal schedule: every call in order of arrival, as early

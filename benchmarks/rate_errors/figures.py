@@ -43,14 +43,16 @@ class Span(msgspec.Struct, frozen=True):
 class Figures(msgspec.Struct, frozen=True, kw_only=True):
     """One strategy against one provider under one load.
 
-    `refused` are all 429s, `first_refused` those of first attempts. `used` is the share of
-    the headline limit that calls of the saturated span came to; None where there was none.
+    `refused` are all 429s, `for_tokens` those for lack of tokens, `first_refused` those of first
+    attempts. `used` is the share of the headline limit that calls of the saturated span came
+    to; None where there was none.
     """
 
     strategy: Strategy
     calls: int
     attempts: int
     refused: int
+    for_tokens: int
     first_refused: int
     given_up: int
     failed: int
@@ -117,6 +119,7 @@ def figures(
         calls=len(finished),
         attempts=sum(each.attempts for each in finished),
         refused=sum(each.refusals for each in finished),
+        for_tokens=sum(each.for_tokens for each in finished),
         first_refused=sum(each.first_refused for each in finished),
         given_up=endings[Ending.GIVEN_UP],
         failed=endings[Ending.FAILED],
@@ -149,6 +152,7 @@ def row(found: Figures, ideal: Waits) -> dict[str, Value]:
         "": found.strategy,
         "first 429 %": 100 * found.first_refused / max(1, found.calls),
         "429s": found.refused,
+        "for tokens": found.for_tokens,
         "used %": "-" if found.used is None else f"{100 * found.used:.1f}",
         "mean wait s": f"{found.waits.mean:.2f}",
         "p99 s": f"{found.waits.p99:.2f}",
@@ -166,6 +170,7 @@ def ideal_row(name: str, waits: Waits) -> dict[str, Value]:
         "": name,
         "first 429 %": "",
         "429s": "",
+        "for tokens": "",
         "used %": "",
         "mean wait s": f"{waits.mean:.2f}",
         "p99 s": f"{waits.p99:.2f}",

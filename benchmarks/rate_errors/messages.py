@@ -63,7 +63,8 @@ class Ending(StrEnum):
 class Finished(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """One call is over. `sent` is when its last attempt left, in seconds of the workload.
 
-    `refusals` of its `attempts` were refused by the provider. `problem` says why it failed.
+    `refusals` of its `attempts` were refused by the provider, those `for_tokens` for lack of
+    tokens, others of requests. `problem` says why it failed.
     """
 
     number: int
@@ -71,6 +72,7 @@ class Finished(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     ending: Ending
     attempts: int
     refusals: int
+    for_tokens: int
     first_refused: bool
     problem: str = ""
 

@@ -35,7 +35,7 @@ class _Progress:
 
     def __init__(self, sent: float) -> None:
         self.sent = sent
-        self.attempts = self.refusals = 0
+        self.attempts = self.refusals = self.for_tokens = 0
         self.first_refused = False
 
 
@@ -92,6 +92,7 @@ class _Caller:
                 ending=ending,
                 attempts=seen.attempts,
                 refusals=seen.refusals,
+                for_tokens=seen.for_tokens,
                 first_refused=seen.first_refused,
                 problem=problem,
             )
@@ -141,6 +142,7 @@ class _Caller:
         )
         if answer.status_code == _TOO_MANY:
             seen.refusals += 1
+            seen.for_tokens += b"token" in answer.content.lower()
             seen.first_refused |= seen.attempts == 1
         answer.raise_for_status()
         used = question.used(msgspec.json.decode(answer.content))
