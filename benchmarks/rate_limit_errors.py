@@ -25,7 +25,8 @@ lower speed is therefore truer, and a higher one is harder on every limiter.
 
 first 429 %  calls whose first attempt was refused
 429s         refusals of all attempts; those for tokens are not for requests
-used %       tokens charged, of the headline limit, while the ideal schedule has calls waiting
+used %       tokens charged, of the limit of tokens that is used most, while the ideal schedule
+             has calls waiting; over 100 where a bucket that was full is emptied
 wait         from when a call was due until its last attempt left, of those that succeeded
 x ideal      mean wait over that of the ideal schedule: every call in order of arrival, as early
              as no limit is broken, computed beforehand. Where a provider counts in windows with
@@ -58,7 +59,7 @@ from rate_errors.figures import (
 )
 from rate_errors.ideal import schedule
 from rate_errors.messages import Strategy
-from rate_errors.providers import PROVIDERS, Provider
+from rate_errors.providers import ALL, PROVIDERS
 from rate_errors.run import WORKER, Say, run, simulator_words
 from rate_errors.worker import main as work
 
@@ -67,7 +68,7 @@ from limiter_service.demo.workload import Call, generate, read_trace, within
 _TRACES = Path(__file__).parents[1].parent / "shared" / "data" / "traces"
 TRACE = _TRACES / "AzureLLMInferenceTrace_conv.csv"
 BRIEF = {"providers": "azure,anthropic,bedrock", "loads": "150", "seconds": 100.0, "speed": 20.0}
-FULL = {"providers": ",".join(PROVIDERS), "loads": "80,115,150", "seconds": 600.0, "speed": 10.0}
+FULL = {"providers": ",".join(ALL), "loads": "80,115,150", "seconds": 600.0, "speed": 10.0}
 
 
 class Bench:
@@ -78,8 +79,9 @@ class Bench:
         self.report = Report(given.json)
         self.missed: list[str] = []
 
-    def case(self, provider: Provider, load: float, strategies: Sequence[Strategy]) -> None:
+    def case(self, name: str, load: float, strategies: Sequence[Strategy]) -> None:
         """One provider under one load, by every strategy."""
+        provider = PROVIDERS[name]
         given, title = self.given, f"{provider.title} at {load:.0%}"
         limits = provider.limits(self.calls, load)
         options = provider.simulated(limits, speed=given.speed, seed=given.seed)
@@ -94,13 +96,13 @@ class Bench:
                     finished = asyncio.run(
                         run(
                             self.calls,
-                            provider=provider.name,
+                            provider=name,
                             strategy=strategy,
                             workers=given.workers,
                             simulator=simulator.url,
                             services=urls,
                             store=self.store.url.removeprefix("unix://"),
-                            allowed={"requests": limits.rpm, **limits.tokens},
+                            allowed={"requests": limits.rpm, **provider.per_minute(limits)},
                             speed=given.speed,
                             seed=given.seed,
                             say=Say(f"{title}, {strategy}", say),
@@ -110,8 +112,7 @@ class Bench:
                     strategy,
                     demands,
                     finished,
-                    headline=provider.headline,
-                    per_minute=next(iter(limits.tokens.values())),
+                    per_minute=provider.per_minute(limits),
                     span=span if load > 1 else None,
                 )
                 for problem in found[strategy].problems:
@@ -153,7 +154,9 @@ def wishes() -> argparse.Namespace:
     """The options."""
     parser = options(__doc__)
     parser.add_argument("--brief", action="store_true", help="a minute's worth, see above")
-    parser.add_argument("--providers", help=f"default: {FULL['providers']}")
+    parser.add_argument(
+        "--providers", help=f"of {', '.join(PROVIDERS)}; default: {FULL['providers']}"
+    )
     parser.add_argument("--loads", help=f"percent of the limit; default: {FULL['loads']}")
     parser.add_argument("--strategies", help="default: all; with --brief none and sluicegate")
     parser.add_argument("--seconds", type=float, help="of the trace; default: 600")
@@ -190,7 +193,7 @@ def main() -> None:
         for name in names:
             for load in loads:
                 say(f"{name} at {load:.0%}")
-                bench.case(PROVIDERS[name], load, strategies)
+                bench.case(name, load, strategies)
         bench.report.close()
     if Strategy.NATIVE in strategies:
         print("\nBars missed:" if bench.missed else "\nNo bar is missed.")

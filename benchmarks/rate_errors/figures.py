@@ -5,7 +5,7 @@ Times are seconds of the workload.
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -44,8 +44,8 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     """One strategy against one provider under one load.
 
     `refused` are all 429s, `for_tokens` those for lack of tokens, `first_refused` those of first
-    attempts. `used` is the share of the headline limit that calls of the saturated span came
-    to; None where there was none.
+    attempts. `used` is the share that calls of the saturated span came to, of the limit of
+    tokens that they used most; None where there was no such span.
     """
 
     strategy: Strategy
@@ -106,11 +106,10 @@ def figures(
     demands: Sequence[Demand],
     finished: Sequence[Finished],
     *,
-    headline: str,
-    per_minute: float,
+    per_minute: Mapping[str, float],
     span: Span | None,
 ) -> Figures:
-    """The figures of a run from what its workers saw."""
+    """The figures of a run from what its workers saw; limits of tokens are *per_minute*."""
     endings = Counter(each.ending for each in finished)
     served = [each for each in finished if each.ending is Ending.SUCCEEDED]
     problems = Counter(each.problem for each in finished if each.problem)
@@ -123,7 +122,7 @@ def figures(
         first_refused=sum(each.first_refused for each in finished),
         given_up=endings[Ending.GIVEN_UP],
         failed=endings[Ending.FAILED],
-        used=_used(demands, served, headline, per_minute, span),
+        used=_used(demands, served, per_minute, span),
         waits=waits_of([max(0.0, each.sent - demands[each.number].at) for each in served]),
         problems=[f"{count} x {text}" for text, count in problems.most_common(3)],
     )
@@ -132,18 +131,19 @@ def figures(
 def _used(
     demands: Sequence[Demand],
     served: Sequence[Finished],
-    headline: str,
-    per_minute: float,
+    per_minute: Mapping[str, float],
     span: Span | None,
 ) -> float | None:
     if span is None:
         return None
-    spent = sum(
-        demands[each.number].settled[headline]
-        for each in served
-        if span.since <= each.sent < span.until
+    within = [
+        demands[each.number].settled for each in served if span.since <= each.sent < span.until
+    ]
+    minutes = (span.until - span.since) / 60
+    return max(
+        sum(settled[meter] for settled in within) / (limit * minutes)
+        for meter, limit in per_minute.items()
     )
-    return spent / (per_minute * (span.until - span.since) / 60)
 
 
 def row(found: Figures, ideal: Waits) -> dict[str, Value]:

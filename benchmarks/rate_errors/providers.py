@@ -140,6 +140,12 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
             seed=seed,
         )
 
+    def per_minute(self, limits: Limits) -> dict[str, int]:
+        """Limits of tokens by the provider's meter: Gemini's tokens are those of the input."""
+        if len(limits.tokens) == 1:
+            return {self.headline: next(iter(limits.tokens.values()))}
+        return {str(meter): limit for meter, limit in limits.tokens.items()}
+
     def demands(self, calls: Sequence[Call], options: SimOptions) -> list[Demand]:
         """What each call is charged at first and in the end."""
         accounting = accounting_of(self.rules)
@@ -217,104 +223,111 @@ def _minutes_of_input(limits: Limits, known: bool) -> list[tuple[str, Window]]: 
 _CHAT = {"messages": [{"role": "user", "content": _PROMPT}]}
 _STAINLESS = Retries(sdk="openai 3", retries=2, most_told=120.0)
 
-PROVIDERS: dict[str, Provider] = {
-    each.name: each
-    for each in (
-        Provider(
-            name="openai",
-            title="OpenAI",
-            rules=Rules.OPENAI,
-            model="gpt-4o",
-            question=Question(
-                path="/openai/v1/chat/completions",
-                body={**_CHAT, "model": "gpt-4o"},
-                most=("max_tokens",),
-                usage="usage",
-                input="prompt_tokens",
-                output="completion_tokens",
-            ),
-            retries=_STAINLESS,
-            per_thousand=2.5,
-            smoothing=1.0,
-            headline=Meter.TOKENS,
-            windows=_buckets,
+
+def _on_azure(model: str, per_thousand: float) -> Provider:
+    return Provider(
+        name="azure",
+        title=f"Azure OpenAI, {model}",
+        rules=Rules.AZURE,
+        model=model,
+        question=Question(
+            path=f"/azure/openai/deployments/{model}/chat/completions?api-version=2025-04-01",
+            body=_CHAT,
+            most=("max_tokens",),
+            usage="usage",
+            input="prompt_tokens",
+            output="completion_tokens",
         ),
-        Provider(
-            name="azure",
-            title="Azure OpenAI",
-            rules=Rules.AZURE,
-            model="gpt-4o",
-            question=Question(
-                path="/azure/openai/deployments/gpt-4o/chat/completions?api-version=2025-04-01",
-                body=_CHAT,
-                most=("max_tokens",),
-                usage="usage",
-                input="prompt_tokens",
-                output="completion_tokens",
-            ),
-            retries=_STAINLESS,
-            per_thousand=1.0,
-            smoothing=1.0,
-            headline=Meter.TOKENS,
-            windows=_minutes_and_seconds,
-        ),
-        Provider(
-            name="anthropic",
-            title="Anthropic",
-            rules=Rules.ANTHROPIC,
-            model="claude-sonnet-4-5",
-            question=Question(
-                path="/anthropic/v1/messages",
-                body={**_CHAT, "model": "claude-sonnet-4-5"},
-                most=("max_tokens",),
-                usage="usage",
-                input="input_tokens",
-                output="output_tokens",
-            ),
-            retries=Retries(sdk="anthropic 2", retries=2, most_told=60.0),
-            per_thousand=1.0,
-            smoothing=1.0,
-            headline=Meter.INPUT_TOKENS,
-            windows=_buckets,
-        ),
-        Provider(
-            name="bedrock",
-            title="AWS Bedrock",
-            rules=Rules.BEDROCK,
-            model="anthropic.claude-sonnet-4-5-v1",
-            question=Question(
-                path="/bedrock/model/anthropic.claude-sonnet-4-5-v1/converse",
-                body={"messages": [{"role": "user", "content": [{"text": _PROMPT}]}]},
-                most=("inferenceConfig", "maxTokens"),
-                usage="usage",
-                input="inputTokens",
-                output="outputTokens",
-            ),
-            retries=Retries(sdk="boto3, standard mode", retries=2, most=20.0, full_jitter=True),
-            per_thousand=1.0,
-            smoothing=1.0,
-            headline=Meter.TOKENS,
-            windows=_buckets,
-        ),
-        Provider(
-            name="google",
-            title="Gemini API",
-            rules=Rules.GEMINI,
-            model="gemini-2.5-flash",
-            question=Question(
-                path="/gemini/v1beta/models/gemini-2.5-flash:generateContent",
-                body={"contents": [{"role": "user", "parts": [{"text": _PROMPT}]}]},
-                most=("generationConfig", "maxOutputTokens"),
-                usage="usageMetadata",
-                input="promptTokenCount",
-                output="candidatesTokenCount",
-            ),
-            retries=Retries(sdk="google-genai, which does not retry", retries=0),
-            per_thousand=1.0,
-            smoothing=0.0,
-            headline=Meter.INPUT_TOKENS,
-            windows=_minutes_of_input,
-        ),
+        retries=_STAINLESS,
+        per_thousand=per_thousand,
+        smoothing=1.0,
+        headline=Meter.TOKENS,
+        windows=_minutes_and_seconds,
     )
+
+
+PROVIDERS: dict[str, Provider] = {
+    "openai": Provider(
+        name="openai",
+        title="OpenAI",
+        rules=Rules.OPENAI,
+        model="gpt-4o",
+        question=Question(
+            path="/openai/v1/chat/completions",
+            body={**_CHAT, "model": "gpt-4o"},
+            most=("max_tokens",),
+            usage="usage",
+            input="prompt_tokens",
+            output="completion_tokens",
+        ),
+        retries=_STAINLESS,
+        per_thousand=2.5,
+        smoothing=1.0,
+        headline=Meter.TOKENS,
+        windows=_buckets,
+    ),
+    "azure": _on_azure("gpt-4o", 6.0),
+    "anthropic": Provider(
+        name="anthropic",
+        title="Anthropic",
+        rules=Rules.ANTHROPIC,
+        model="claude-sonnet-4-5",
+        question=Question(
+            path="/anthropic/v1/messages",
+            body={**_CHAT, "model": "claude-sonnet-4-5"},
+            most=("max_tokens",),
+            usage="usage",
+            input="input_tokens",
+            output="output_tokens",
+        ),
+        retries=Retries(sdk="anthropic 2", retries=2, most_told=60.0),
+        per_thousand=1.0,
+        smoothing=1.0,
+        headline=Meter.INPUT_TOKENS,
+        windows=_buckets,
+    ),
+    "bedrock": Provider(
+        name="bedrock",
+        title="AWS Bedrock",
+        rules=Rules.BEDROCK,
+        model="anthropic.claude-sonnet-4-5-v1",
+        question=Question(
+            path="/bedrock/model/anthropic.claude-sonnet-4-5-v1/converse",
+            body={"messages": [{"role": "user", "content": [{"text": _PROMPT}]}]},
+            most=("inferenceConfig", "maxTokens"),
+            usage="usage",
+            input="inputTokens",
+            output="outputTokens",
+        ),
+        retries=Retries(sdk="boto3, standard mode", retries=2, most=20.0, full_jitter=True),
+        per_thousand=1.0,
+        smoothing=1.0,
+        headline=Meter.TOKENS,
+        windows=_buckets,
+    ),
+    "google": Provider(
+        name="google",
+        title="Gemini API",
+        rules=Rules.GEMINI,
+        model="gemini-2.5-flash",
+        question=Question(
+            path="/gemini/v1beta/models/gemini-2.5-flash:generateContent",
+            body={"contents": [{"role": "user", "parts": [{"text": _PROMPT}]}]},
+            most=("generationConfig", "maxOutputTokens"),
+            usage="usageMetadata",
+            input="promptTokenCount",
+            output="candidatesTokenCount",
+        ),
+        retries=Retries(sdk="google-genai, which does not retry", retries=0),
+        per_thousand=1.0,
+        smoothing=0.0,
+        headline=Meter.INPUT_TOKENS,
+        windows=_minutes_of_input,
+    ),
+    # As many requests as the second allows: hard on whoever lets them go unevenly.
+    "azure-o4-mini": _on_azure("o4-mini", 1.0),
 }
-"""What is compared, by the names of the pools file."""
+"""What is compared."""
+
+ALL = tuple(name for name in PROVIDERS if name != "azure-o4-mini")
+"""What is compared unless somebody asks for others."""

@@ -156,6 +156,8 @@ class _Caller:
             max_output_tokens=most_output(call),
             max_wait=PATIENCE,
             attempt=attempt,
+            # Who was refused has waited already.
+            priority=5 if attempt == 1 else 0,
         )
 
     def _now(self) -> float:

@@ -122,6 +122,9 @@ _REPORTED_SECOND = Shape(meters=(_R,), periods=MINUTE, burst_seconds=0.5, confid
 # Of fixed seconds nobody outside sees the edge, and any burst could meet twice its size there.
 _ONE_BY_ONE = Shape(meters=(_R,), periods=MINUTE, burst_seconds=0)
 _MINUTE_OF_TOKENS = Shape(meters=_ALL_TOKENS, periods=("minute",), burst_seconds=58)
+# Output that is charged as it comes: a bucket that is full earns nothing, but one that holds
+# something for calls under way does, while they run. Eight seconds of theirs are left out.
+_OUTPUT_AS_IT_COMES = Shape(meters=(_OUT,), periods=("minute",), burst_seconds=52)
 # Likewise of fixed minutes: the limit holds in every minute, wherever it begins.
 _ANY_MINUTE_OF_TOKENS = Shape(meters=_ALL_TOKENS, periods=("minute",), window="sliding")
 _ASSUMED_ANY_MINUTE = Shape(
@@ -192,7 +195,7 @@ _PROFILES = (
             ),
             Charge(meter=_OUT, reserve="expected_output"),
         ),
-        shapes=(_SECOND_OF_REQUESTS, _MINUTE_OF_TOKENS),
+        shapes=(_SECOND_OF_REQUESTS, _OUTPUT_AS_IT_COMES, _MINUTE_OF_TOKENS),
         convention=Convention(
             rounded={
                 "tokens": 1000,

@@ -62,6 +62,7 @@ class Replay:
                 input_tokens=call.input_tokens,
                 max_output_tokens=most_output(call),
                 max_wait=36_000,
+                priority=5 if attempts == 1 else 0,
                 request_id=f"{number}-{attempts}",
             )
             lease = await limiter.acquire(request)
@@ -139,8 +140,7 @@ def replayed(
         Strategy.NATIVE if native else Strategy.NAIVE,
         demands,
         finished,
-        headline=provider.headline,
-        per_minute=next(iter(limits.tokens.values())),
+        per_minute=provider.per_minute(limits),
         span=saturated(demands, starts),
     )
     return found, misses(found, None, ideal_waits(demands, starts))
