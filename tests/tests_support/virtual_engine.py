@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import redis
-from tests_support.scripts import CLOCK, START, scripts
 
 from limiter_service.config import Config
 from limiter_service.engine.admission import Engine
 from limiter_service.engine.policy import Policies
 from limiter_service.store.commands import Commands
 from limiter_service.store.scripts import Script
+from tests_support.scripts import CLOCK, START, scripts
 
 
 class Link:
