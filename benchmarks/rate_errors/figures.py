@@ -19,7 +19,8 @@ LONGEST_WAIT = 1.1
 DELIVERY = 1.0
 """Seconds that a wait may be longer besides: a call takes its way, and waiting has a grain."""
 
-_SHORTEST_SPAN = 60.0
+_MINUTE = 60.0
+_LEAST_MINUTES = 3
 _AT_ONCE = 0.05
 
 Value = float | int | str
@@ -89,7 +90,8 @@ def ideal_waits(demands: Sequence[Demand], starts: Sequence[float]) -> Waits:
 def saturated(demands: Sequence[Demand], starts: Sequence[float]) -> Span | None:
     """When the ideal schedule has calls waiting all the time while more come.
 
-    Whole minutes, since a fixed window may be spent at any moment of its own.
+    Whole minutes, since a fixed window may be spent at any moment of its own, and three at
+    least, since fewer say little.
     """
     at_once = [
         demand.at
@@ -97,8 +99,8 @@ def saturated(demands: Sequence[Demand], starts: Sequence[float]) -> Span | None
         if start - demand.at <= _AT_ONCE
     ]
     since, until = max(at_once, default=0.0), demands[-1].at
-    minutes = math.floor((until - since) / _SHORTEST_SPAN)
-    return Span(since, since + minutes * _SHORTEST_SPAN) if minutes else None
+    minutes = math.floor((until - since) / _MINUTE)
+    return Span(since, since + minutes * _MINUTE) if minutes >= _LEAST_MINUTES else None
 
 
 def figures(
@@ -139,7 +141,7 @@ def _used(
     within = [
         demands[each.number].settled for each in served if span.since <= each.sent < span.until
     ]
-    minutes = (span.until - span.since) / 60
+    minutes = (span.until - span.since) / _MINUTE
     return max(
         sum(settled[meter] for settled in within) / (limit * minutes)
         for meter, limit in per_minute.items()

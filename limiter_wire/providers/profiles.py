@@ -123,8 +123,8 @@ _REPORTED_SECOND = Shape(meters=(_R,), periods=MINUTE, burst_seconds=0.5, confid
 _ONE_BY_ONE = Shape(meters=(_R,), periods=MINUTE, burst_seconds=0)
 _MINUTE_OF_TOKENS = Shape(meters=_ALL_TOKENS, periods=("minute",), burst_seconds=58)
 # Output that is charged as it comes: a bucket that is full earns nothing, but one that holds
-# something for calls under way does, while they run. Eight seconds of theirs are left out.
-_OUTPUT_AS_IT_COMES = Shape(meters=(_OUT,), periods=("minute",), burst_seconds=52)
+# something for calls under way does, while they run. Six seconds of theirs are left out.
+_OUTPUT_AS_IT_COMES = Shape(meters=(_OUT,), periods=("minute",), burst_seconds=54)
 # Likewise of fixed minutes: the limit holds in every minute, wherever it begins.
 _ANY_MINUTE_OF_TOKENS = Shape(meters=_ALL_TOKENS, periods=("minute",), window="sliding")
 _ASSUMED_ANY_MINUTE = Shape(

@@ -28,7 +28,7 @@ from limiter_service.provider_sim.provider import Ask
 from limiter_service.provider_sim.provider import Provider as Simulated
 from limiter_wire import Acquire, Granted, Outcome, Settle, Usage
 
-LOAD, MINUTES, ON_THE_WAY = 1.5, 3.0, 0.1
+LOAD, MINUTES, ON_THE_WAY = 1.5, 4.0, 0.1
 
 
 class Replay:
@@ -146,6 +146,7 @@ def replayed(
     return found, misses(found, None, ideal_waits(demands, starts))
 
 
+@pytest.mark.timeout(300)
 # Where every single second is full, a tenth of one on the way is too much for anybody.
 @pytest.mark.parametrize(("name", "way"), [*((name, 0.1) for name in ALL), ("azure-o4-mini", 0.02)])
 def test_a_preset_counts_as_its_provider_does(
@@ -157,6 +158,7 @@ def test_a_preset_counts_as_its_provider_does(
     assert (found.refused, missed) == (0, [])
 
 
+@pytest.mark.timeout(300)
 def test_without_the_preset_callers_are_refused(valkey_db: redis.Redis) -> None:
     """The same callers, whose limiter counts otherwise: the test above can fail."""
     calls = generate(1.5, random.Random(2))

@@ -215,9 +215,11 @@ class TestFigures:
 
     def test_saturation_is_the_time_without_a_call_that_goes_at_once(self) -> None:
         """In whole minutes."""
-        starts = [demand.at + (5.0 if demand.at > 20 else 0.0) for demand in self.DEMANDS]
-        assert saturated(self.DEMANDS, starts) == Span(20.0, 80.0)
-        assert saturated(self.DEMANDS, [demand.at for demand in self.DEMANDS]) is None
+        demands = [due(at, 10.0) for at in range(260)]
+        starts = [demand.at + (5.0 if demand.at > 20 else 0.0) for demand in demands]
+        assert saturated(demands, starts) == Span(20.0, 200.0)
+        assert saturated(demands[:190], starts[:190]) is None
+        assert saturated(demands, [demand.at for demand in demands]) is None
 
     def test_percentiles_are_values_that_occurred(self) -> None:
         """99 of 100 waits are not longer."""
