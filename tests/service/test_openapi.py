@@ -28,6 +28,7 @@ pytestmark = pytest.mark.parametrize("server", ["valkey"], indirect=True)
 ENDLESS = "/v1/events"
 OPERATIONS = [
     ("DELETE", "/v1/breakers/{pool}/{model}/override"),
+    ("DELETE", "/v1/limits/{pool}/{model}/{name}/override"),
     ("GET", "/livez"),
     ("GET", "/readyz"),
     ("GET", "/v1/breakers"),
@@ -41,9 +42,11 @@ OPERATIONS = [
     ("POST", "/v1/batch"),
     ("POST", "/v1/breakers/{pool}/{model}/reset"),
     ("POST", "/v1/check"),
+    ("POST", "/v1/observe"),
     ("POST", "/v1/renew"),
     ("POST", "/v1/settle"),
     ("PUT", "/v1/breakers/{pool}/{model}/override"),
+    ("PUT", "/v1/limits/{pool}/{model}/{name}/override"),
 ]
 CHECKS = [
     not_a_server_error,
@@ -104,7 +107,7 @@ def test_every_route_is_documented_and_every_document_is_a_route(
     assert sorted(found) == OPERATIONS
     assert document["openapi"] == "3.1.0"
     for method, path in OPERATIONS:
-        asked = path.format(pool="p", model="m")
+        asked = path.format(pool="p", model="m", name="rpm")
         with httpx.stream(method, f"{url}{asked}") as answer:
             assert answer.status_code not in {404, 405}, asked
 
