@@ -3,7 +3,7 @@
     python benchmarks/queue_scale.py [--most 100000] [--held 10000]
 
 Scripts are called as the service calls them, pipelined, on one real server. CPU is the
-server's own (INFO cpu) per operation; read the last columns of each block, which say how much
+server's own (INFO cpu) per operation; read the last line of each block, which says how much
 more an operation costs with a hundred times as many waiters. Bar: log n, a factor of 1.67
 from 1,000 to 100,000. The shapes of the queue:
 
@@ -17,6 +17,8 @@ pass     a pass that finds no room
 grant    a pass that serves, per waiter served
 fetch    a caller takes its grant
 leave    cancel a waiter from anywhere in the queue
+bare     take a random member out of a sorted set and a hash of that size, and put it back:
+         by how much the machine's memory alone makes every operation dearer
 
 Then a process that holds --held callers is killed while nothing can be served and others
 wait before, between and behind its callers: the time until all of its places are gone, and
@@ -68,6 +70,15 @@ SCARCE, PLENTY = 100, 10**12
 AT_ONCE = 500
 SAMPLE = 1000
 CHAINS = 64  # as engine/passes
+BARE = """
+local member = redis.call("ZRANDMEMBER", KEYS[1])
+local digest = string.sub(member, -16)
+local ticket = redis.call("HGET", KEYS[2], digest)
+redis.call("ZREM", KEYS[1], member)
+redis.call("HDEL", KEYS[2], digest)
+redis.call("ZADD", KEYS[1], 0, member)
+redis.call("HSET", KEYS[2], digest, ticket)
+"""
 
 
 def config(shared: int, own: int | None) -> str:
@@ -97,8 +108,8 @@ SHAPES = (
 class Crowd:
     """Waiters in the store, without callers. Nothing they need has room, until all has."""
 
-    def __init__(self, replica: Replica, shape: Shape) -> None:
-        self._commands, self._shape = replica.commands, shape
+    def __init__(self, where: Store, replica: Replica, shape: Shape) -> None:
+        self._client, self._commands, self._shape = where.redis, replica.commands, shape
         limits = (
             [(PLENTY, SCARCE), (PLENTY, PLENTY)] if shape.own else [(SCARCE, None), (PLENTY, None)]
         )
@@ -213,6 +224,14 @@ class Crowd:
         for verdict in await asyncio.gather(*map(self._ask, numbers)):
             assert verdict is Verdict.REPEATED, verdict
 
+    def touch(self, count: int) -> None:
+        """What no queue could avoid, so often."""
+        keys = Keys("bench")
+        pipeline = self._client.pipeline(transaction=False)
+        for _ in range(count):
+            pipeline.eval(BARE, 2, keys.order(), keys.tickets())
+        pipeline.execute()
+
     async def leave(self, count: int) -> None:
         """Cancel so many, from anywhere."""
         gone = self._chance.sample(list(self.waiting), count)
@@ -268,33 +287,35 @@ async def checkpoint(crowd: Crowd, meter: Meter, size: int) -> None:
             assert not await crowd.serve(plenty=False)
     with meter.of("leave", lambda: sample):
         await crowd.leave(sample)
+    with meter.of("bare", lambda: sample):
+        crowd.touch(sample)
 
 
 async def costs(where: Store, report: Report, most: int) -> None:
-    """Every shape at three sizes."""
+    """Every shape at four sizes."""
     rows: list[dict[str, Value]] = []
     for shape in SHAPES:
         where.redis.execute_command("FLUSHALL", "SYNC")
         empty = where.memory()
         async with replicas(where.url, config(SCARCE, None), 1) as (replica,):
-            crowd, meter = Crowd(replica, shape), Meter(where)
+            crowd, meter = Crowd(where, replica, shape), Meter(where)
             first: dict[str, float] = {}
             await crowd.drain()
-            for size in (most // 100, most // 10, most):
+            for size in (most // 1000, most // 100, most // 10, most):
                 meter.found = {}
                 await checkpoint(crowd, meter, size)
                 memory = (where.memory() - empty) / len(crowd.waiting)
                 row: dict[str, Value] = {"": shape.name, "waiters": size}
                 row |= {f"{name} µs": value for name, value in meter.found.items()}
                 rows.append(row | {"bytes each": round(memory)})
-                first = first or meter.found
+                first = meter.found if size == most // 100 else first
                 say(f"{shape.name}: {size:,} waiters")
-            grown: dict[str, Value] = {"": f"{shape.name}: last / first", "waiters": 100}
+            grown: dict[str, Value] = {"": f"{shape.name}: a hundred times", "waiters": 100}
             grown |= {f"{name} µs": meter.found[name] / first[name] for name in first}
             rows.append(grown | {"bytes each": 0})
     report.table("server CPU of one operation", rows)
     bound = math.log(most) / math.log(most / 100)
-    print(f"log n would be a factor of {bound:.2f} from the first to the last")
+    print(f"log n would be a factor of {bound:.2f} from {most // 100:,} to {most:,}")
 
 
 CRASH = """
@@ -411,7 +432,7 @@ def depth(where: Store) -> int:
 def main() -> None:
     """Start a store and measure."""
     parser = options(__doc__)
-    parser.add_argument("--most", type=int, default=100_000, help="waiters")
+    parser.add_argument("--most", type=int, default=100_000, help="waiters; 100,000 at least")
     parser.add_argument("--held", type=int, default=10_000, help="callers of the killed process")
     given = parser.parse_args()
     report = Report(given.json)

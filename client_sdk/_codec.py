@@ -11,6 +11,8 @@ from limiter_wire import (
     BreakerView,
     Checked,
     Granted,
+    Noticed,
+    Observe,
     Operation,
     Outcome,
     Problem,
@@ -24,7 +26,7 @@ from limiter_wire import (
 )
 
 T = TypeVar("T")
-Request = Acquire | Settle | Renew
+Request = Acquire | Settle | Renew | Observe
 
 NEWS, _OK, _ACCEPTED = 102, 200, 202
 _encode = msgspec.msgpack.Encoder().encode
@@ -35,6 +37,7 @@ _ANSWERS: dict[Operation, Any] = {
     Operation.SETTLE: msgspec.msgpack.Decoder(Settled).decode,
     Operation.RENEW: msgspec.msgpack.Decoder(Renewed).decode,
     Operation.CHECK: msgspec.msgpack.Decoder(Checked).decode,
+    Operation.OBSERVE: msgspec.msgpack.Decoder(Noticed).decode,
 }
 
 

@@ -5,18 +5,28 @@ Exceptions of provider SDKs and HTTP clients are read by what hangs on them (`re
 `limiter_wire.providers`, which is loaded when the first call fails.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 from zlib import crc32
 
 import msgspec
 
 from client_sdk.errors import CallFailed
-from limiter_wire import Cause, Outcome
+from limiter_wire import Cause, Outcome, SpentLimit
 
 if TYPE_CHECKING:
     from limiter_wire.providers import Failure
 
+Headers = Mapping[str, str] | Iterable[tuple[str, str]]
+
+_MOST_HEADERS, _LONGEST_HEADER = 64, 256
+_OF_LIMITS = (
+    "ratelimit",
+    "retry-after",
+    "x-should-retry",
+    "anthropic-fast-",
+    "anthropic-priority-",
+)
 _CLIENTS_OWN = {"APIConnectionError", "APITimeoutError"}
 _TIMEOUTS = {"TimeoutException", "APITimeoutError", "Timeout"}
 _TRANSPORT = {"TransportError", "APIConnectionError", "ConnectionError"}
@@ -88,6 +98,28 @@ def cause_in(failure: "Failure") -> Cause:
         status=failure.status,
         digest=crc32(failure.message.encode()) if failure.message else None,
     )
+
+
+def telling(headers: Headers) -> dict[str, str]:
+    """The headers that say something about limits, by name in lower case; nothing else leaves
+    the process.
+    """
+    pairs = headers.items() if isinstance(headers, Mapping) else headers
+    found: dict[str, str] = {}
+    for name, value in pairs:
+        lower = name.lower()
+        if any(word in lower for word in _OF_LIMITS) and len(value) <= _LONGEST_HEADER:
+            found[lower] = value
+        if len(found) == _MOST_HEADERS:
+            break
+    return found
+
+
+def limits_told(error: BaseException) -> tuple[dict[str, str], SpentLimit | None]:
+    """What the provider's answer behind *error* says about limits: in headers, in its text."""
+    failure = failure_of(error)
+    headers = telling(_headers(error, _get(error, "response")))
+    return headers, None if failure is None else failure.limit
 
 
 def by_status(status: int) -> Outcome:

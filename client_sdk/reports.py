@@ -1,21 +1,17 @@
 """What one attempt of a provider call reports, and what went wrong with it. Pure."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from client_sdk.outcomes import cause_in, failure_of
+from client_sdk.outcomes import Headers, cause_in, failure_of
 from client_sdk.streaming import ProviderFault, StreamAccumulator, StreamOutcome, StreamStatistics
-from limiter_wire import Cause, Outcome, Provenance, Usage
+from limiter_wire import Cause, Outcome, Provenance, SpentLimit, Usage
 
 if TYPE_CHECKING:
     from limiter_wire.providers import Failure
 
-Headers = Mapping[str, str] | Iterable[tuple[str, str]]
-
-_MOST_HEADERS, _LONGEST_HEADER = 64, 256
-_TELLING = ("ratelimit", "retry-after", "x-should-retry", "anthropic-fast-", "anthropic-priority-")
 _REQUEST_IDS = frozenset({"x-request-id", "request-id", "x-amzn-requestid", "apim-request-id"})
 _LOCAL = {
     StreamOutcome.CANCELLED: "cancelled",
@@ -40,21 +36,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     retry_after: float | None = None
     headers: dict[str, str] | None = None
     cause: Cause | None = None
-
-
-def telling(headers: Headers) -> dict[str, str]:
-    """The headers that say something about limits, by name in lower case; nothing else leaves
-    the process.
-    """
-    pairs = headers.items() if isinstance(headers, Mapping) else headers
-    found: dict[str, str] = {}
-    for name, value in pairs:
-        lower = name.lower()
-        if any(word in lower for word in _TELLING) and len(value) <= _LONGEST_HEADER:
-            found[lower] = value
-        if len(found) == _MOST_HEADERS:
-            break
-    return found
+    spent: SpentLimit | None = None
 
 
 def request_id_in(headers: Headers) -> str | None:
@@ -135,4 +117,5 @@ def report(
         retry_after=retry_after,
         headers=headers or None,
         cause=None if failure is None else cause_in(failure),
+        spent=None if failure is None else failure.limit,
     )

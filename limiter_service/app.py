@@ -26,11 +26,12 @@ from limiter_service.http import JSON, encode, problem_headers
 from limiter_service.metrics import Metrics
 from limiter_service.openapi import document
 from limiter_service.pools import Pools
-from limiter_service.routes import breakers, events, health, queue, resources, stats
+from limiter_service.routes import breakers, events, health, limits, queue, resources, stats
 from limiter_service.routes.acquire import acquire
 from limiter_service.routes.batch import batch
 from limiter_service.routes.channel import Channels
 from limiter_service.routes.check import check
+from limiter_service.routes.observe import observe as observe_headers
 from limiter_service.routes.renew import renew
 from limiter_service.routes.settle import settle
 from limiter_service.settings import Settings
@@ -95,6 +96,7 @@ def create_app(settings: Settings, store_url: str, pools: Pools) -> Front:
     app.include_router(queue.router)
     app.include_router(stats.router)
     app.include_router(breakers.router)
+    app.include_router(limits.router)
     app.include_router(events.router)
     app.include_router(health.router)
     app.add_route("/openapi.json", _openapi, include_in_schema=False)
@@ -107,6 +109,7 @@ def create_app(settings: Settings, store_url: str, pools: Pools) -> Front:
         "/v1/settle": partial(settle, engine),
         "/v1/renew": partial(renew, engine),
         "/v1/check": partial(check, engine),
+        "/v1/observe": partial(observe_headers, engine),
         "/v1/batch": partial(batch, engine),
     }
     channels = app.state.channels = Channels(engine, settings.max_body)

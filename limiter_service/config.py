@@ -36,6 +36,7 @@ Reserve = Literal[
     "expected_output",
 ]
 RESERVES_OF_MONEY = ("sum(input, max_output)", "input + expected_output", "input")
+Learn = Literal["down", "both", "never"]
 LimitName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,99}(?!\n)$")]
 Calendar = Literal["minute", "hour", "day", "month"]
 
@@ -76,6 +77,13 @@ class LimitConfig(_Section, frozen=True, kw_only=True):
     """Factors on the components of usage. Default: the provider's, else 1."""
     mode: Literal["enforce", "shadow"] = "enforce"
     """`shadow`: evaluated and reported, and never refuses."""
+    learn: Learn | None = None
+    """What of the provider's own statements counts: `down`, a limit that is lower than this one;
+    `both`, also one that is higher; `never`, none, and levels are not corrected either.
+    Default: the pool's `learn` on models, `never` on a whole pool. Limits on tenants never do."""
+    adaptive_burst: bool = False
+    """Halve the burst whenever the provider refuses a call although it says that requests
+    remain, and let it grow back over ten minutes. For buckets of `requests`."""
 
 
 class Limited(_Section, frozen=True, kw_only=True):
@@ -199,6 +207,8 @@ class PoolConfig(Limited, frozen=True, kw_only=True):
     need no price."""
     queue: QueueConfig = QueueConfig()
     """Who may wait, how long, and which priorities have a share of their own."""
+    learn: Learn = "down"
+    """What limits on models learn from the provider's headers, unless they say otherwise."""
     breaker: BreakerConfig = BreakerConfig()
     """When circuits of the pool's models open, and how they close again."""
     on_store_loss: Literal["degrade", "open", "closed"] = "degrade"
@@ -585,6 +595,11 @@ def _check_limit(path: str, limit: LimitConfig, problems: list[ConfigProblem]) -
             _note(problems, f"{path}.per", str(error))
     if limit.burst is not None and limit.window not in {None, "bucket"}:
         _note(problems, f"{path}.burst", f"only a bucket has a burst, not window: {limit.window}")
+    if limit.adaptive_burst and (
+        limit.meter is not Meter.REQUESTS or limit.window not in {None, "bucket"}
+    ):
+        # A request of many tokens might never fit again.
+        _note(problems, f"{path}.adaptive_burst", "is for buckets of the meter requests")
     if limit.reserve is not None and limit.meter is Meter.REQUESTS:
         _note(problems, f"{path}.reserve", f"does not apply to the meter {limit.meter}")
     if limit.meter is Meter.COST_USD and limit.reserve not in {None, *RESERVES_OF_MONEY}:

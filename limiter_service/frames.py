@@ -56,6 +56,7 @@ class Verb(StrEnum):
     SETTLE = Operation.SETTLE.value
     RENEW = Operation.RENEW.value
     CHECK = Operation.CHECK.value
+    OBSERVE = Operation.OBSERVE.value
     CANCEL = "cancel"
 
 

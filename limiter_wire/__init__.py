@@ -37,7 +37,19 @@ from limiter_wire.leases import (
     Settled,
     TrialVerdict,
 )
-from limiter_wire.limits import BudgetView, LimitState, Meter, ResourceList, ResourceView
+from limiter_wire.limits import (
+    BudgetView,
+    LimitHeld,
+    LimitOverride,
+    LimitState,
+    LimitView,
+    Meter,
+    Noticed,
+    Observe,
+    ResourceList,
+    ResourceView,
+    SpentLimit,
+)
 from limiter_wire.problems import ErrorCode, Problem, problem, status_of, title_of
 from limiter_wire.queue import QueueLine, QueueState, QueueView, Waiting
 from limiter_wire.stats import CostStats, Stats, TrialStats, WaitStats
@@ -65,8 +77,13 @@ __all__ = [
     "ErrorCode",
     "Event",
     "Granted",
+    "LimitHeld",
+    "LimitOverride",
     "LimitState",
+    "LimitView",
     "Meter",
+    "Noticed",
+    "Observe",
     "Operation",
     "Outcome",
     "Override",
@@ -84,6 +101,7 @@ __all__ = [
     "ResourceView",
     "Settle",
     "Settled",
+    "SpentLimit",
     "Stats",
     "TrialStats",
     "TrialVerdict",

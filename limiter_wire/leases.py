@@ -16,7 +16,7 @@ from limiter_wire._base import (
     Tokens,
     Wire,
 )
-from limiter_wire.limits import LimitState
+from limiter_wire.limits import LimitState, SpentLimit
 from limiter_wire.usage import Usage
 
 
@@ -152,9 +152,11 @@ class Cause(Wire, frozen=True, kw_only=True):
 class Settle(Wire, frozen=True, kw_only=True):
     """Report what a lease really used and how the call ended. Times are seconds.
 
-    `phase: first_token` reports early that the provider answers; the lease stays open and
-    nothing moves. `estimated_input_tokens` is what the caller's estimate said before any
-    correction: compared with the usage, it calibrates the estimates of all callers.
+    `headers` are those of the provider's answer that speak of limits, and `spent` the limit
+    that its refusal named. `phase: first_token` reports early that the provider answers; the
+    lease stays open and nothing of it moves. `estimated_input_tokens` is what the caller's
+    estimate said before any correction: compared with the usage, it calibrates the estimates of
+    all callers.
     """
 
     lease: LeaseId
@@ -165,6 +167,7 @@ class Settle(Wire, frozen=True, kw_only=True):
     ttft: Seconds | None = None
     retry_after: Seconds | None = None
     headers: dict[str, str] | None = None
+    spent: SpentLimit | None = None
     estimated_input_tokens: Annotated[float, msgspec.Meta(gt=0, le=MAX_AMOUNT)] | None = None
     phase: Literal["first_token"] | None = None
     cause: Cause | None = None
@@ -211,6 +214,7 @@ class Operation(StrEnum):
     SETTLE = "settle"
     RENEW = "renew"
     CHECK = "check"
+    OBSERVE = "observe"
 
 
 class BatchRequest(Wire, frozen=True, kw_only=True):

@@ -25,15 +25,14 @@ from typing import TYPE_CHECKING, Any, Self
 from client_sdk._async.lease import Lease
 from client_sdk._shell_async import Aside, shielded
 from client_sdk.errors import CallFailed, SluicegateError
+from client_sdk.outcomes import Headers, telling
 from client_sdk.reports import (
-    Headers,
     Report,
     broken,
     ended,
     judge,
     report,
     request_id_in,
-    telling,
     unserved,
     usage_to_report,
 )
@@ -311,6 +310,7 @@ class Attempt:
             ttft=told.ttft,
             retry_after=told.retry_after,
             cause=told.cause,
+            spent=told.spent,
         )
         lease.account(told.usage)
         settled: Settled | None = await self._quietly(lambda: lease.settle(told.outcome))

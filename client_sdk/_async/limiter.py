@@ -3,7 +3,7 @@
 import random
 import time
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial, wraps
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
@@ -19,6 +19,7 @@ from client_sdk.calibration import DEFAULT, Adopts, Estimate, label_of
 from client_sdk.denials import Denials
 from client_sdk.errors import Refused, ServiceUnavailable, SluicegateError
 from client_sdk.options import LimiterOptions
+from client_sdk.outcomes import telling
 from client_sdk.progress import LONGEST_PAUSE, Progress, pause_before_asking, progress_of
 from client_sdk.repeats import PATIENCE, id_of, pause_before
 from client_sdk.retry import again
@@ -29,6 +30,8 @@ from limiter_wire import (
     BreakerView,
     Checked,
     Granted,
+    Noticed,
+    Observe,
     Operation,
     Outcome,
     Renew,
@@ -257,6 +260,14 @@ class Limiter:
         """Settle a lease by its id, from whatever process."""
         settled: Settled = await self._send(Operation.SETTLE, report)
         return settled
+
+    async def observe(
+        self, resource: str, headers: Mapping[str, str], status: int = 200
+    ) -> Noticed:
+        """Tell the fleet what a provider said to a call that had no lease."""
+        request = Observe(resource=resource, headers=telling(headers), status=status)
+        noticed: Noticed = await self._send(Operation.OBSERVE, request)
+        return noticed
 
     async def renew(
         self, lease: str, ttl: float | None = None, usage: Usage | None = None

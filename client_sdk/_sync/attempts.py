@@ -26,15 +26,14 @@ from typing import TYPE_CHECKING, Any, Self
 from client_sdk._sync.lease import SyncLease
 from client_sdk._shell_sync import Aside, shielded
 from client_sdk.errors import CallFailed, SluicegateError
+from client_sdk.outcomes import Headers, telling
 from client_sdk.reports import (
-    Headers,
     Report,
     broken,
     ended,
     judge,
     report,
     request_id_in,
-    telling,
     unserved,
     usage_to_report,
 )
@@ -312,6 +311,7 @@ class Attempt:
             ttft=told.ttft,
             retry_after=told.retry_after,
             cause=told.cause,
+            spent=told.spent,
         )
         lease.account(told.usage)
         settled: Settled | None = self._quietly(lambda: lease.settle(told.outcome))

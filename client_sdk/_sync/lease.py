@@ -9,7 +9,7 @@ from typing import Self
 from client_sdk._shell_sync import shielded
 from client_sdk.calibration import Estimate
 from client_sdk.errors import SluicegateError
-from client_sdk.outcomes import cause_of, report_of
+from client_sdk.outcomes import cause_of, limits_told, report_of, telling
 from limiter_wire import (
     Cause,
     Granted,
@@ -19,6 +19,7 @@ from limiter_wire import (
     Renewed,
     Settle,
     Settled,
+    SpentLimit,
     Usage,
 )
 
@@ -52,6 +53,7 @@ class SyncLease:
         self._latency: float | None = None
         self._ttft: float | None = None
         self._headers: dict[str, str] | None = None
+        self._spent: SpentLimit | None = None
         self.settled: Settled | None = None
 
     @property
@@ -120,16 +122,19 @@ class SyncLease:
         ttft: float | None = None,
         retry_after: float | None = None,
         cause: Cause | None = None,
+        spent: SpentLimit | None = None,
     ) -> None:
-        """Remember how the call went, for the settle: the provider's headers about limits, the
-        seconds that it took and those to its first token, what the provider asked to wait, and
-        what is known of a failure. What is None stays as it was.
+        """Remember how the call went, for the settle: the headers of the provider's answer (what
+        they say about limits is sent, so that the fleet obeys it), the seconds that the call took
+        and those to its first token, what the provider asked to wait, what is known of a
+        failure, and which limit it says is spent. What is None stays as it was.
         """
-        self._headers = self._headers if headers is None else dict(headers)
+        self._headers = telling(headers or {}) or self._headers
         self._latency = self._latency if latency is None else latency
         self._ttft = self._ttft if ttft is None else ttft
         self._retry_after = self._retry_after if retry_after is None else retry_after
         self._cause = self._cause if cause is None else cause
+        self._spent = self._spent if spent is None else spent
 
     def answering(self, ttft: float | None = None) -> Settled:
         """Say that the provider answers, before the call is over; the lease stays open."""
@@ -152,6 +157,7 @@ class SyncLease:
             retry_after=self._retry_after,
             cause=self._cause,
             headers=self._headers,
+            spent=self._spent,
             estimated_input_tokens=self._estimated or None,
         )
         self.settled = self._settle(report)
@@ -178,6 +184,9 @@ class SyncLease:
         if self.settled is None:
             outcome, asked = report_of(error)
             self.observed(retry_after=asked, cause=cause_of(error))
+            if error is not None:
+                headers, spent = limits_told(error)
+                self.observed(headers, spent=spent)
             shielded(self._settle_at_exit(outcome))
 
     def _settle_at_exit(self, outcome: Outcome) -> Settled | None:

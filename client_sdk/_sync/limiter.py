@@ -4,7 +4,7 @@
 import random
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial, wraps
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
@@ -20,6 +20,7 @@ from client_sdk.calibration import DEFAULT, Adopts, Estimate, label_of
 from client_sdk.denials import Denials
 from client_sdk.errors import Refused, ServiceUnavailable, SluicegateError
 from client_sdk.options import LimiterOptions
+from client_sdk.outcomes import telling
 from client_sdk.progress import LONGEST_PAUSE, Progress, pause_before_asking, progress_of
 from client_sdk.repeats import PATIENCE, id_of, pause_before
 from client_sdk.retry import again
@@ -30,6 +31,8 @@ from limiter_wire import (
     BreakerView,
     Checked,
     Granted,
+    Noticed,
+    Observe,
     Operation,
     Outcome,
     Renew,
@@ -258,6 +261,14 @@ class SyncLimiter:
         """Settle a lease by its id, from whatever process."""
         settled: Settled = self._send(Operation.SETTLE, report)
         return settled
+
+    def observe(
+        self, resource: str, headers: Mapping[str, str], status: int = 200
+    ) -> Noticed:
+        """Tell the fleet what a provider said to a call that had no lease."""
+        request = Observe(resource=resource, headers=telling(headers), status=status)
+        noticed: Noticed = self._send(Operation.OBSERVE, request)
+        return noticed
 
     def renew(
         self, lease: str, ttl: float | None = None, usage: Usage | None = None

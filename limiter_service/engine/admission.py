@@ -8,7 +8,7 @@ from msgspec import UNSET
 from msgspec.structs import replace
 
 from limiter_service.config import seconds
-from limiter_service.engine import breaking, charging, ids
+from limiter_service.engine import breaking, charging, ids, learning
 from limiter_service.engine.answers import (
     charged_by_meter,
     charges_of,
@@ -29,7 +29,8 @@ from limiter_service.engine.charging import PriceMissing
 from limiter_service.engine.expectation import Expectations
 from limiter_service.engine.forecast import Forecast
 from limiter_service.engine.ids import LeaseRef
-from limiter_service.engine.levels import read, states
+from limiter_service.engine.learning import Learning
+from limiter_service.engine.levels import read
 from limiter_service.engine.lines import Lines
 from limiter_service.engine.passes import Passes
 from limiter_service.engine.policy import Policies, Policy, UnknownResource
@@ -85,6 +86,7 @@ class Engine:
         self._forecast = Forecast()
         self._calls = Calls(wall_us)
         self.passes = Passes(commands, self._calls, hints, self._compiled, prefix)
+        self.learning = Learning(commands, self._calls, self.passes, self._policy, self.books)
         self.lines = Lines(commands, self._calls, self._forecast, self._compiled, prefix)
         self._queue = Queue(
             commands,
@@ -220,7 +222,7 @@ class Engine:
     async def settle(self, report: Settle) -> Settled:
         """Replace what the lease reserved by what was used; the same answer to a repeat."""
         ref, policy = self._lease(report.lease)
-        told = told_by(policy, report)
+        told = told_by(policy, report, self._calls.now_us() / _MICRO)
         tag = ids.new_nonce()
         keys = Keys(ref.pool, self._prefix)
         key, queue = keys.lease(ref.tenant, ref.request_id), keys.queue()
@@ -264,23 +266,7 @@ class Engine:
 
     async def view(self, resource: str, tenant: str) -> ResourceView:
         """The live state of every limit that *resource* meets for *tenant*."""
-        policy = self._policy(resource, tenant)
-        tag = ids.new_nonce()
-        reply = await self._calls.run(policy, lambda chain: self._commands.snapshot(chain, tag))
-        levels, _ = read(reply.numbers, 2, len(policy.limits))
-        slots = [
-            int(level.cell[0])
-            for level, limit in zip(levels, policy.limits, strict=True)
-            if limit.window == "concurrency"
-        ]
-        return ResourceView(
-            resource=policy.resource,
-            tenant=tenant,
-            limits=states(policy, levels, frozenset()),
-            in_flight=max(slots) if slots else None,
-            breaker=breaking.state_of(reply.numbers[1]),
-            budgets=self.books.budgets(policy, levels),
-        )
+        return await self.learning.view(resource, tenant)
 
     async def views(self, tenant: str) -> ResourceList:
         """The live state of every resource that is configured or was asked for."""
@@ -365,15 +351,17 @@ class Engine:
             raise refuse(ErrorCode.INVALID, str(error), resource=policy.resource) from error
 
 
-def told_by(policy: Policy, report: Settle) -> Report:
-    """What a settle says to the scripts."""
+def told_by(policy: Policy, report: Settle, now: float) -> Report:
+    """What a settle says to the scripts; *now* is in Unix seconds."""
+    said, pause = learning.told_by(policy, report, now)
     slow_after = seconds(policy.config.breaker.slow_ttft)
     return Report(
         first_token=report.phase == "first_token",
         outcome_class=breaking.class_of(report),
         kind=breaking.error_number(report),
         slow=report.ttft is not None and report.ttft >= slow_after,
-        retry_after=int((report.retry_after or 0.0) * _MICRO),
+        retry_after=int(pause * _MICRO),
+        readings=said,
         used=charging.used(
             policy,
             report.usage,

@@ -201,7 +201,7 @@ def denied(
     if wait == NEVER:
         return refuse(
             ErrorCode.NEVER_FITS,
-            costs.never(limit, amounts[i]),
+            costs.never(limit, amounts[i], levels[i]),
             resource=policy.resource,
             limit=limit.name,
             would_fit=would_fit(policy, amounts, levels),

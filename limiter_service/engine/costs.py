@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 
 from limiter_service.engine.charging import components, micro_dollars
-from limiter_service.engine.levels import Level, amount, left, whole
+from limiter_service.engine.levels import Level, amount, capacity_of, left, limit_of, whole
 from limiter_service.engine.policy import Limit, Policy
 from limiter_wire import BudgetView, CostStats, Meter, Usage
 
@@ -42,9 +42,11 @@ def amount_in_words(limit: Limit, units: float) -> str:
     return f"{whole(units / limit.unit)} {limit.meter}"
 
 
-def never(limit: Limit, asked: float) -> str:
+def never(limit: Limit, asked: float, level: Level) -> str:
     """Why a request can never fit."""
-    most = amount_in_words(limit, limit.capacity).removesuffix(f" {limit.meter}")
+    most = amount_in_words(limit, round(capacity_of(limit, level), 6)).removesuffix(
+        f" {limit.meter}"
+    )
     return f"{amount_in_words(limit, asked)} can never fit: {limit.name} holds at most {most}"
 
 
@@ -55,7 +57,7 @@ def spent_budget(policy: Policy, limit: Limit, asked: float, level: Level) -> st
     moment = datetime.fromtimestamp(ends / _MICRO, zone).isoformat(timespec="seconds")
     remaining = max(0.0, left(limit, level))
     return (
-        f"the budget {limit.name} of {amount_in_words(limit, limit.capacity)} per "
+        f"the budget {limit.name} of {amount_in_words(limit, capacity_of(limit, level))} per "
         f"{limit.config.per} has {amount_in_words(limit, remaining)} left and "
         f"{amount_in_words(limit, asked)} are asked for: "
         f"{amount_in_words(limit, level.cell[1])} are spent or held; it begins anew at "
@@ -119,7 +121,7 @@ class Pace:
         return BudgetView(
             name=limit.name,
             meter=limit.meter,
-            limit=whole(limit.limit),
+            limit=limit_of(limit, level),
             per=str(limit.config.per),
             spent=amount(limit, level.cell[1]),
             resets_in=resets_in,

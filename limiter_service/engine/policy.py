@@ -13,6 +13,7 @@ import msgspec
 
 from limiter_service.config import (
     Config,
+    Learn,
     LimitConfig,
     Limited,
     PoolConfig,
@@ -33,6 +34,8 @@ SLOTS_OF_A_WINDOW = 30
 
 _KINDS = {"bucket": 1, "sliding": 2, "calendar": 3, "concurrency": 4}
 _SHADOW = 4
+_LEARN = {"down": 0, "both": 1, "never": 2}
+_MOST_THAT_LEARN = 26  # two bits each of a whole number in a double (lua/lib/learned)
 _MICRO = 1_000_000
 _LEAST_KEPT = 60 * _MICRO
 _KEPT_FOR_COLD_START = 86_400 * _MICRO
@@ -56,6 +59,7 @@ class Limit(msgspec.Struct, frozen=True, kw_only=True):
     per: float | None
     rate: float
     config: LimitConfig
+    learn: Learn = "never"
 
     @property
     def shadow(self) -> bool:
@@ -100,6 +104,9 @@ class Policy:
         if self.price is None and catalogue is not None:
             self.price = catalogue.price(config.provider, model)
         self._scopes = _chain(config, pool, model, tenant, keys)
+        self.notices = tuple(
+            keys.notice(scope.key, limit.id) for scope in self._scopes for limit in scope.limits
+        )
         self.limits = tuple(limit for scope in self._scopes for limit in scope.limits)
         self.by_id = {float(limit.id): limit for limit in self.limits}
         self._slots = tuple(
@@ -121,6 +128,15 @@ class Policy:
         self._edges: dict[int, tuple[int, int, int]] = {}
         self._chain: Chain | None = None
         self._valid = (0, 0)
+
+    @property
+    def scopes(self) -> int:
+        """How many scopes the chain has."""
+        return len(self._scopes)
+
+    def place(self, limit_id: float) -> int:
+        """Where the limit of that id stands in `limits`."""
+        return self.limits.index(self.by_id[limit_id])
 
     def chain(self, now_us: float) -> Chain:
         """Keys and policies for a call at about *now_us* (boundaries of calendars)."""
@@ -163,7 +179,10 @@ class Policy:
                         slot += 1
                         records.append(slot)
             head = [len(scope.limits), kept, self.config.cold_start]
-            policies.append(pack([_version(head + records), *head, before, *records]))
+            modes = enumerate(scope.limits[:_MOST_THAT_LEARN])
+            learn = sum(_LEARN[limit.learn] * 4.0**nth for nth, limit in modes)
+            version = _version([*head, learn, *records])
+            policies.append(pack([version, *head, before, learn, *records]))
             before += len(slots)
         spans = list(self._edges.values())
         valid = (max(e[0] for e in spans), min(e[1] for e in spans)) if spans else (0, 0)
@@ -273,7 +292,11 @@ def _chain(
         ("tenant_model", f"{tenant}.{model}", keys.tenant_model_scope(tenant, model), on_both),
     ]
     scopes = [
-        _Scope(key, tuple(_limit(scope, label, limit) for limit in limits), _LEVELS[scope])
+        _Scope(
+            key,
+            tuple(_limit(scope, label, limit, _learn(config, scope, limit)) for limit in limits),
+            _LEVELS[scope],
+        )
         for scope, label, key, section in candidates
         if section is not None and (limits := limits_in_force(config, scope, model, section))
     ]
@@ -292,7 +315,14 @@ def _weight(config: PoolConfig, tenant: str) -> float:
     return section.weight if section else 1.0
 
 
-def _limit(scope: str, label: str, config: LimitConfig) -> Limit:
+def _learn(pool: PoolConfig, scope: str, limit: LimitConfig) -> Learn:
+    """What a limit learns: headers are about a model, and tenants are nobody's but ours."""
+    if scope == "model":
+        return limit.learn or pool.learn
+    return limit.learn or "never" if scope == "pool" else "never"
+
+
+def _limit(scope: str, label: str, config: LimitConfig, learn: Learn) -> Limit:
     per = period(config) if config.meter is not Meter.CONCURRENCY else None
     unit = _MICRO if config.meter is Meter.COST_USD else 1
     window = _window(config)
@@ -314,6 +344,7 @@ def _limit(scope: str, label: str, config: LimitConfig) -> Limit:
         per=per,
         rate=rate,
         config=config,
+        learn=learn,
     )
 
 

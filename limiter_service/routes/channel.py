@@ -17,6 +17,7 @@ from limiter_service.frames import NEWS, Answer, Closed, Closing, Frame, Id, Ver
 from limiter_service.http import Message, Reader, Receive, Scope, Send
 from limiter_service.routes.batch import result_of
 from limiter_service.routes.check import check
+from limiter_service.routes.observe import observe
 from limiter_service.routes.renew import renew
 from limiter_service.routes.settle import settle
 from limiter_wire import Acquire, BatchResult, ErrorCode, Waiting, Wire
@@ -38,6 +39,7 @@ _RUN: dict[Verb, Callable[..., Awaitable[Wire]]] = {
     Verb.SETTLE: settle,
     Verb.RENEW: renew,
     Verb.CHECK: check,
+    Verb.OBSERVE: observe,
 }
 _HUNG_UP = {Verb.ACQUIRE, Verb.CHECK}  # a report is worth finishing when nobody listens
 

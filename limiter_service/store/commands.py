@@ -83,7 +83,9 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """What a settle tells (lua/settle); `retry_after` in microseconds."""
+    """What a settle tells (lua/settle); `retry_after` in microseconds, `readings` as
+    lua/lib/learning has them.
+    """
 
     first_token: bool
     outcome_class: int
@@ -91,6 +93,21 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     slow: bool
     retry_after: float
     used: Sequence[float]
+    readings: bytes = b""
+
+
+class LimitOrder(msgspec.Struct, frozen=True, kw_only=True):
+    """What an operator does to the *nth* limit of a chain (lua/limit). `limit` 0 lets go;
+    `life` in microseconds, -1: until it is cleared.
+    """
+
+    nth: int
+    limit: float = 0.0
+    capacity: float = 0.0
+    rate: float = 0.0
+    life: float = -1.0
+    names: bytes
+    notice: bytes = b""
 
 
 class QueueKeys(msgspec.Struct, frozen=True):
@@ -207,14 +224,14 @@ class Commands:
         numbers = _pack(
             tag,
             nonce,
-            report.first_token,
+            report.first_token + (2 if report.readings else 0),
             report.outcome_class,
             report.kind,
             report.slow,
             report.retry_after,
             *report.used,
         )
-        return await self._run("settle", chain, (lease, queue), numbers)
+        return await self._run("settle", chain, (lease, queue), numbers + report.readings)
 
     async def renew(
         self,
@@ -238,6 +255,23 @@ class Commands:
     async def snapshot(self, chain: Chain, tag: float) -> Reply:
         """Read every limit of the chain as it is now; change nothing."""
         return await self._run("snapshot", chain, (), _pack(tag))
+
+    async def observe(
+        self, chain: Chain, tag: float, outcome_class: int, pause: float, readings: bytes
+    ) -> Reply:
+        """Take in what a provider said to a call without a lease."""
+        numbers = _pack(tag, outcome_class, pause)
+        return await self._run("observe", chain, (), numbers + (readings or _pack(0)))
+
+    async def hold_limit(self, chain: Chain, notice: Key, tag: float, order: LimitOrder) -> Reply:
+        """Hold a limit by hand, or let go of it."""
+        numbers = _pack(tag, order.nth, order.limit, order.capacity, order.rate, order.life)
+        return await self._run("limit", chain, (notice,), numbers, order.names, order.notice)
+
+    async def notices(self, names: Sequence[Key], tag: float) -> list[bytes]:
+        """Who holds limits, and why; empty where nobody does."""
+        answer: list[bytes] = await self._call("notices", names, (_pack(tag),), tag)
+        return answer[1:]
 
     async def enqueue(
         self,

@@ -41,6 +41,10 @@ class Keys:
         """Live leases of one concurrency limit: sorted set, nonce -> deadline."""
         return Key(f"{self._base}c:{scope.removeprefix(self._base)}:{limit_id:x}")
 
+    def notice(self, scope: Key, limit_id: int) -> Key:
+        """Who holds a limit by hand, and why: string."""
+        return Key(f"{self._base}o:{scope.removeprefix(self._base)}:{limit_id:x}")
+
     def lease(self, tenant: str, request_id: str) -> Key:
         """One lease and its answers: string. A digest, so that long ids cost no memory."""
         return Key(f"{self._base}l:{request_digest(tenant, request_id).hex()}")

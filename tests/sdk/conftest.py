@@ -25,6 +25,7 @@ pools:
           - {name: slots, meter: concurrency, limit: 50}
       quick: {limits: [{meter: requests, limit: 3, per: second, burst: 1}]}
       "slot-*": {limits: [{name: slot, meter: concurrency, limit: 1}]}
+      told: {tpd: 60000}
       dear: {limits: [{name: spend, meter: cost_usd, limit: 10, per: 366d}]}
     tenants:
       team: {limits: [{name: own, meter: tokens, limit: 500, per: 366d}]}
@@ -72,7 +73,7 @@ def left(url: str) -> Callable[..., float]:
     """What remains of a limit, as the service says."""
 
     def ask(limit: str = "m.budget", tenant: str = "default") -> float:
-        resource = "dear" if limit.startswith("dear") else "m"
+        resource = limit.partition(".")[0]
         answer = httpx.get(f"{url}/v1/resources/p/{resource}", params={"tenant": tenant})
         levels = {each["name"]: each["remaining"] for each in answer.json()["limits"]}
         remaining: float = levels[limit]
