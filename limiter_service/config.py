@@ -35,8 +35,8 @@ Reserve = Literal[
     "unweighted(input, max_output)",
     "expected_output",
 ]
-Learn = Literal["down", "both", "never"]
 RESERVES_OF_MONEY = ("sum(input, max_output)", "input + expected_output", "input")
+Learn = Literal["down", "both", "never"]
 LimitName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,99}(?!\n)$")]
 Calendar = Literal["minute", "hour", "day", "month"]
 

@@ -155,8 +155,8 @@ class Settle(Wire, frozen=True, kw_only=True):
     `headers` are those of the provider's answer that speak of limits, and `spent` the limit
     that its refusal named. `phase: first_token` reports early that the provider answers; the
     lease stays open and nothing of it moves. `estimated_input_tokens` is what the caller's
-    estimate said before any correction: compared with the usage, it calibrates the estimates
-    of all callers.
+    estimate said before any correction: compared with the usage, it calibrates the estimates of
+    all callers.
     """
 
     lease: LeaseId

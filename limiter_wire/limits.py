@@ -39,6 +39,24 @@ class LimitState(Wire, frozen=True, kw_only=True):
     refused: bool = False
 
 
+class BudgetView(Wire, frozen=True, kw_only=True):
+    """A limit in a calendar window, and how long it lasts. Times are seconds.
+
+    `per_hour` is how fast all of the fleet spends it at present. `exhausted_in` is when it is
+    spent at that pace; None when it lasts until it begins anew.
+    """
+
+    name: str
+    meter: Meter
+    limit: float
+    per: str
+    spent: float
+    resets_in: float
+    per_hour: float | None = None
+    exhausted_in: float | None = None
+    shadow: bool = False
+
+
 class SpentLimit(Wire, frozen=True, kw_only=True):
     """The limit that a 429 names in its text: exact figures from the provider."""
 
@@ -103,24 +121,6 @@ class Noticed(Wire, frozen=True, kw_only=True):
     taken: int
     changed: int
     limits: list[LimitState]
-
-
-class BudgetView(Wire, frozen=True, kw_only=True):
-    """A limit in a calendar window, and how long it lasts. Times are seconds.
-
-    `per_hour` is how fast all of the fleet spends it at present. `exhausted_in` is when it is
-    spent at that pace; None when it lasts until it begins anew.
-    """
-
-    name: str
-    meter: Meter
-    limit: float
-    per: str
-    spent: float
-    resets_in: float
-    per_hour: float | None = None
-    exhausted_in: float | None = None
-    shadow: bool = False
 
 
 class ResourceView(Wire, frozen=True, kw_only=True):

@@ -86,9 +86,7 @@ class Engine:
         self._forecast = Forecast()
         self._calls = Calls(wall_us)
         self.passes = Passes(commands, self._calls, hints, self._compiled, prefix)
-        self.learning = Learning(
-            commands, self._calls, self.passes, self._policy, self.books.budgets
-        )
+        self.learning = Learning(commands, self._calls, self.passes, self._policy, self.books)
         self.lines = Lines(commands, self._calls, self._forecast, self._compiled, prefix)
         self._queue = Queue(
             commands,

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 
 from limiter_service.engine.charging import components, micro_dollars
-from limiter_service.engine.levels import Level, amount, capacity_of, left, whole
+from limiter_service.engine.levels import Level, amount, capacity_of, left, limit_of, whole
 from limiter_service.engine.policy import Limit, Policy
 from limiter_wire import BudgetView, CostStats, Meter, Usage
 
@@ -44,7 +44,9 @@ def amount_in_words(limit: Limit, units: float) -> str:
 
 def never(limit: Limit, asked: float, level: Level) -> str:
     """Why a request can never fit."""
-    most = amount_in_words(limit, capacity_of(limit, level)).removesuffix(f" {limit.meter}")
+    most = amount_in_words(limit, round(capacity_of(limit, level), 6)).removesuffix(
+        f" {limit.meter}"
+    )
     return f"{amount_in_words(limit, asked)} can never fit: {limit.name} holds at most {most}"
 
 
@@ -119,7 +121,7 @@ class Pace:
         return BudgetView(
             name=limit.name,
             meter=limit.meter,
-            limit=whole(limit.limit),
+            limit=limit_of(limit, level),
             per=str(limit.config.per),
             spent=amount(limit, level.cell[1]),
             resets_in=resets_in,

@@ -1,14 +1,14 @@
 """Limits that change while the file stays: stated by providers, held by operators."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 
 import msgspec
 
 from limiter_service.engine import breaking, ids, readings
+from limiter_service.engine.books import Books
 from limiter_service.engine.breaking import Class, Note
 from limiter_service.engine.calls import Calls, store_refusal
 from limiter_service.engine.levels import (
-    Level,
     Record,
     read,
     records,
@@ -21,7 +21,6 @@ from limiter_service.engine.refusals import refuse
 from limiter_service.store.commands import Commands, LimitOrder
 from limiter_service.store.errors import StoreError
 from limiter_wire import (
-    BudgetView,
     ErrorCode,
     LimitHeld,
     LimitOverride,
@@ -66,10 +65,10 @@ class Learning:
         calls: Calls,
         passes: Passes,
         policy_of: Callable[[str, str], Policy],
-        budgets: Callable[[Policy, Sequence[Level]], list[BudgetView]],
+        books: Books,
     ) -> None:
-        self._commands, self._calls = commands, calls
-        self._passes, self._policy_of, self._budgets = passes, policy_of, budgets
+        self._commands, self._calls, self._books = commands, calls, books
+        self._passes, self._policy_of = passes, policy_of
 
     async def observe(self, report: Observe) -> Noticed:
         """Take in what a provider said to a call without a lease."""
@@ -155,7 +154,7 @@ class Learning:
             ],
             in_flight=max(slots) if slots else None,
             breaker=breaking.state_of(circuit),
-            budgets=self._budgets(policy, levels),
+            budgets=self._books.budgets(policy, levels),
         )
 
     async def _notes(self, policy: Policy, held: Iterable[float]) -> dict[float, Note]:

@@ -69,7 +69,10 @@ def test_other_budgets_are_counted_in_their_meter():
     (limit,) = chain.limits
     text = spent_budget(chain, limit, 1, level(chain, 10_000))
     assert text.startswith("the budget m.calls of 10000 requests per day has 0 requests left")
-    assert never(limit, 20_000) == "20000 requests can never fit: m.calls holds at most 10000"
+    assert (
+        never(limit, 20_000, level(chain, 0))
+        == "20000 requests can never fit: m.calls holds at most 10000"
+    )
 
 
 @pytest.mark.parametrize(
