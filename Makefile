@@ -4,13 +4,17 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test check lint types contracts lua docs format sizes bench clean
+.PHONY: demo test adapters check lint types contracts lua docs format sizes bench clean
 
 demo: $(READY)
 	@$(BIN)/sluicegate demo $(ARGS)
 
 test: $(READY)
 	$(BIN)/pytest -n $${PYTEST_WORKERS:-2} --dist loadgroup $(ARGS)
+
+# Adapters against the real packages, in environments of their own (.venv-adapters).
+adapters: $(READY)
+	$(BIN)/python scripts/adapters.py test $(ARGS)
 
 check: lint types contracts lua docs test
 
@@ -58,4 +62,4 @@ bench: $(READY)
 	$(BIN)/python benchmarks/throughput.py
 
 clean:
-	rm -rf $(VENV) build dist
+	rm -rf $(VENV) .venv-adapters build dist

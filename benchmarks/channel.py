@@ -7,8 +7,8 @@ acquiring and settling in a closed loop. The two ways and the widths are interle
 are medians over the rounds, with the range of the ratio. CPU is per acquire with its settle, of
 client, service and store together.
 
-Then a thousand callers wait for a slot that stays taken: CPU of client and service while
-nothing happens, as a share of one core. It needs a service with a queue, and says so without.
+Then a thousand callers stand in the queue for a slot that stays taken: CPU of client, service
+and store while nothing happens, as a share of one core. `queue_idle.py` has more of that.
 """
 
 import argparse
@@ -98,19 +98,17 @@ async def wait(url: str, pids: tuple[int, int], callers: int, seconds: float) ->
         await limiter.acquire("bench/taken", tokens=1)
         waiting = [asyncio.create_task(_wait(limiter)) for _ in range(callers)]
         await asyncio.sleep(3)
-        if any(task.done() for task in waiting):
-            print("waiting: this service has no queue; run it again with one")
-        else:
-            before = (own_cpu(), *map(process_cpu, pids))
-            began = time.perf_counter()
-            await asyncio.sleep(seconds)
-            elapsed = time.perf_counter() - began
-            after = (own_cpu(), *map(process_cpu, pids))
-            shares = [(b - a) / elapsed * 100 for a, b in zip(before, after, strict=True)]
-            print(
-                f"{callers} callers wait for {elapsed:.0f} s: client {shares[0]:.2f} %, "
-                f"service {shares[1]:.2f} %, store {shares[2]:.2f} % of a core"
-            )
+        assert not any(task.done() for task in waiting)
+        before = (own_cpu(), *map(process_cpu, pids))
+        began = time.perf_counter()
+        await asyncio.sleep(seconds)
+        elapsed = time.perf_counter() - began
+        after = (own_cpu(), *map(process_cpu, pids))
+        shares = [(b - a) / elapsed * 100 for a, b in zip(before, after, strict=True)]
+        print(
+            f"{callers} callers wait for {elapsed:.0f} s: client {shares[0]:.2f} %, "
+            f"service {shares[1]:.2f} %, store {shares[2]:.2f} % of a core"
+        )
         for task in waiting:
             task.cancel()
         await asyncio.wait(waiting)

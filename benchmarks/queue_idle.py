@@ -5,14 +5,17 @@
 A real service process, one SDK client in this process, and a budget that is used up: everybody
 waits, nobody is served. Measured once all of them stand in line. Each way to wait is a row:
 
-http              the SDK asks again over /v1/batch, many callers in one request
-http, with news   the same with `on_wait`, which is told where a caller stands
+channel              the service holds the questions
+channel, with news   the same with `on_wait`, which is told where a caller stands
+http                 the SDK asks again over /v1/batch, many callers in one request
+http, with news      the same with `on_wait`
 
-Bar for a channel: under 5 % of a core for 1,000 callers.
+Bar for a channel: under 5 % of a core for 1,000 callers, in their process and in the service.
 """
 
 import asyncio
 import contextlib
+import itertools
 from collections.abc import Sequence
 
 from harness import Process, Report, Store, Value, cpu_of, ended, options, own_cpu, say, services
@@ -33,7 +36,7 @@ LONGEST = 86_400.0
 
 
 async def measure(
-    where: Store, service: Process, callers: int, seconds: float, *, news: bool
+    where: Store, service: Process, callers: int, seconds: float, *, channel: bool, news: bool
 ) -> dict[str, Value]:
     """Let everybody stand in line, then watch; percent of a core."""
     where.redis.flushall()
@@ -43,7 +46,8 @@ async def measure(
         nonlocal heard
         heard += 1
 
-    options_ = LimiterOptions(timeout=20.0, connect_timeout=10.0)
+    way = "only" if channel else "off"
+    options_ = LimiterOptions(timeout=20.0, connect_timeout=10.0, channel=way)
     async with Limiter(service.url, options=options_) as limiter:
         await limiter.acquire("bench/m", tokens=1800)
 
@@ -57,21 +61,27 @@ async def measure(
         await asyncio.sleep(5.0)
         assert not any(task.done() for task in tasks)
         before = usage(where, service)
-        calls = commands(where)
+        calls, told = commands(where), heard
         await asyncio.sleep(seconds)
         spent = [b - a for a, b in zip(before, usage(where, service), strict=True)]
-        calls = commands(where) - calls
+        calls, told = commands(where) - calls, heard - told
         assert not any(task.done() for task in tasks)
         await ended(tasks)
     client, serving, store = (part / seconds * 100 for part in spent)
     return {
-        "": "http, with news" if news else "http",
+        "": name(channel=channel, news=news),
         "callers": callers,
+        "news / s": told / seconds,
         "client % of a core": client,
         "service %": serving,
         "store %": store,
         "scripts / s": calls / seconds,
     }
+
+
+def name(*, channel: bool, news: bool) -> str:
+    """A way to wait."""
+    return ("channel" if channel else "http") + (", with news" if news else "")
 
 
 def usage(where: Store, service: Process) -> Sequence[float]:
@@ -94,12 +104,13 @@ def main() -> None:
     report = Report(given.json)
     rows = []
     with a_store(given.server) as where:
-        for news in (False, True):
+        for channel, news in itertools.product((True, False), (False, True)):
             with services(where.url, CONFIG, 1) as (service,):
-                say(f"{given.callers:,} callers{' with news' if news else ''}")
-                rows.append(
-                    asyncio.run(measure(where, service, given.callers, given.seconds, news=news))
+                say(f"{given.callers:,} callers: {name(channel=channel, news=news)}")
+                work = measure(
+                    where, service, given.callers, given.seconds, channel=channel, news=news
                 )
+                rows.append(asyncio.run(work))
     report.table("CPU while everybody waits", rows)
     report.close()
 

@@ -6,14 +6,13 @@ async with Limiter("http://limiter:8080") as limiter:
         lease.used(input_tokens=800, output_tokens=350)
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from client_sdk._async.lease import Lease
 from client_sdk._async.limiter import Limiter
-from client_sdk._async.llm import LLMClient
-from client_sdk._async.llm_stream import ResponseStream
 from client_sdk._sync.lease import SyncLease
 from client_sdk._sync.limiter import SyncLimiter
-from client_sdk._sync.llm import SyncLLMClient
-from client_sdk._sync.llm_stream import SyncResponseStream
 from client_sdk.errors import (
     BreakerOpen,
     CallFailed,
@@ -41,13 +40,19 @@ from client_sdk.errors import (
     WaitTimeout,
     WaitTooLong,
 )
-from client_sdk.llm.figures import ClientStatistics
 from client_sdk.llm.results import Response, Restarted
 from client_sdk.llm.retrying import RetryPolicy
 from client_sdk.options import LimiterOptions
 from client_sdk.progress import Progress
 from client_sdk.streaming import StreamChunk, StreamOutcome, StreamTimeouts
 from limiter_wire import Outcome, Provenance, Usage
+
+if TYPE_CHECKING:
+    from client_sdk._async.llm import LLMClient
+    from client_sdk._async.llm_stream import ResponseStream
+    from client_sdk._sync.llm import SyncLLMClient
+    from client_sdk._sync.llm_stream import SyncResponseStream
+    from client_sdk.llm.figures import ClientStatistics
 
 __all__ = [
     "BreakerOpen",
@@ -96,3 +101,18 @@ __all__ = [
     "WaitTimeout",
     "WaitTooLong",
 ]
+
+# Who only takes leases does not load what asks models.
+_WHEN_NEEDED = {
+    "ClientStatistics": "client_sdk.llm.figures",
+    "LLMClient": "client_sdk._async.llm",
+    "ResponseStream": "client_sdk._async.llm_stream",
+    "SyncLLMClient": "client_sdk._sync.llm",
+    "SyncResponseStream": "client_sdk._sync.llm_stream",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHEN_NEEDED:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_WHEN_NEEDED[name]), name)

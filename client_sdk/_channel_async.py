@@ -12,7 +12,7 @@ import msgspec
 
 from client_sdk import _dial
 from client_sdk._codec import Op
-from client_sdk._roster import NoChannel, Roster, finish, late
+from client_sdk._roster import News, NoChannel, Roster, finish, last_word, late
 from client_sdk.options import LimiterOptions
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class Channel:
     def __init__(self, address: _dial.Address, options: LimiterOptions) -> None:
         self._address, self._options = address, options
         self._random = random.Random()  # noqa: S311  # spreads attempts, keeps no secret
-        self._roster = Roster()
+        self._roster = Roster(lambda: asyncio.get_running_loop().create_future())
         self._ready, self._quiet = asyncio.Event(), asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
         self._sweeper: asyncio.TimerHandle | None = None
@@ -52,17 +52,19 @@ class Channel:
         name = self._roster.add(op, answer)
         self._speak()
         patience = op.waits + self._options.timeout
-        timer = loop.call_later(patience, self._expire, name, op, answer) if op.waits else None
+        timer = loop.call_later(patience, self._expire, name, op) if op.waits else None
         try:
-            return await answer
+            while isinstance(result := await answer, News):
+                answer = result.rest
+                self._inform(op, name, result)
         except asyncio.CancelledError:
             # It may have been answered in this very moment, before its task could go on.
-            answered = answer.done() and not answer.cancelled() and answer.exception() is None
-            self._call_off(name, answer.result() if answered else None)
+            self._call_off(name, last_word(answer))
             raise
         finally:
             if timer is not None:
                 timer.cancel()
+        return result
 
     def under_way(self) -> set[asyncio.Future[Any]]:
         """The answers that callers wait for."""
@@ -88,6 +90,14 @@ class Channel:
     def _call_off(self, name: int, told: Any = None) -> None:
         self._roster.cancel(name, told)
         self._ready.set()
+
+    def _inform(self, op: Op, name: int, news: News) -> None:
+        assert op.news is not None
+        try:
+            op.news(news.waiting)
+        except Exception:  # of the caller's own: it has its own fault, and no lease
+            self._call_off(name, last_word(news.rest))
+            raise
 
     def _speak(self) -> None:
         self._ready.set()
@@ -203,6 +213,7 @@ class Channel:
             self._connection.transport.abort()
         self._watch()
 
-    def _expire(self, name: int, op: Op, answer: asyncio.Future[Any]) -> None:
-        self._call_off(name)
-        finish(answer, late(op, self._options.timeout))
+    def _expire(self, name: int, op: Op) -> None:
+        told = self._roster.cancel(name)
+        self._ready.set()
+        finish(told, late(op, self._options.timeout))

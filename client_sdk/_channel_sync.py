@@ -14,7 +14,7 @@ import msgspec
 
 from client_sdk import _dial
 from client_sdk._codec import Op
-from client_sdk._roster import NoChannel, Roster, late
+from client_sdk._roster import News, NoChannel, Roster, last_word, late
 from client_sdk.options import LimiterOptions
 
 if TYPE_CHECKING:
@@ -63,18 +63,35 @@ class Channel:
                 self._keeper.start()
         self._speak()
         patience = opening + op.waits + self._options.timeout
+        while isinstance(result := self._result(name, op, answer, sent_at, patience), News):
+            answer = result.rest
+            try:
+                assert op.news is not None
+                op.news(result.waiting)
+            except BaseException:  # of the caller's own: it has its own fault, and no lease
+                self._call_off(name, answer)
+                raise
+        return result
+
+    def _result(
+        self, name: int, op: Op, answer: Future[Any], sent_at: float, patience: float
+    ) -> Any:
+        """What is told next."""
         try:
-            return answer.result(patience)
+            return answer.result(max(0.0, sent_at + patience - time.monotonic()))
         except TimeoutError:
             if self._give_up(name, op, answer, sent_at):
                 raise late(op, self._options.timeout) from None
             return answer.result()
         except BaseException:
             if not answer.done():  # the thread is interrupted
-                with self._turn:
-                    self._roster.cancel(name)
-                self._speak()
+                self._call_off(name, answer)
             raise
+
+    def _call_off(self, name: int, answer: Future[Any]) -> None:
+        with self._turn:
+            self._roster.cancel(name, last_word(answer))
+        self._speak()
 
     def close(self) -> None:
         """Call off what waits, wait for the rest, and close the connection."""

@@ -1,6 +1,6 @@
 """Operations as bytes, answers as values or exceptions. Pure."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -8,8 +8,11 @@ import msgspec
 from client_sdk.errors import ServiceFault, SluicegateError, error_of
 from limiter_wire import (
     Acquire,
+    BreakerView,
     Checked,
     Granted,
+    Noticed,
+    Observe,
     Operation,
     Outcome,
     Problem,
@@ -17,14 +20,15 @@ from limiter_wire import (
     Renewed,
     Settle,
     Settled,
+    Stats,
     Usage,
     Waiting,
 )
 
 T = TypeVar("T")
-Request = Acquire | Settle | Renew
+Request = Acquire | Settle | Renew | Observe
 
-_OK, _ACCEPTED = 200, 202
+NEWS, _OK, _ACCEPTED = 102, 200, 202
 _encode = msgspec.msgpack.Encoder().encode
 _waiting = msgspec.msgpack.Decoder(Waiting).decode
 _problem = msgspec.msgpack.Decoder(Problem).decode
@@ -33,16 +37,27 @@ _ANSWERS: dict[Operation, Any] = {
     Operation.SETTLE: msgspec.msgpack.Decoder(Settled).decode,
     Operation.RENEW: msgspec.msgpack.Decoder(Renewed).decode,
     Operation.CHECK: msgspec.msgpack.Decoder(Checked).decode,
+    Operation.OBSERVE: msgspec.msgpack.Decoder(Noticed).decode,
 }
 
 
+_VIEWS: dict[type, Any] = {
+    BreakerView: msgspec.json.Decoder(BreakerView).decode,
+    Stats: msgspec.json.Decoder(Stats).decode,
+}
+_json_problem = msgspec.json.Decoder(Problem).decode
+
+
 class Op(msgspec.Struct):
-    """One operation. `waits` is how many seconds longer than others it may take."""
+    """One operation. `waits` is how many seconds longer than others it may take; *news* hears
+    on a channel where it stands meanwhile.
+    """
 
     operation: Operation
     fields: dict[str, object]
     request_id: str | None
     waits: float
+    news: Callable[[Waiting], None] | None = None
     _body: bytes = b""
 
     @property
@@ -59,7 +74,10 @@ class Op(msgspec.Struct):
 
     def frame(self, name: int) -> bytes:
         """The operation on a channel, under the id *name*."""
-        return _encode({"id": name, **self.fields})
+        if self.news is None:
+            return _encode({"id": name, **self.fields})
+        held = {field: value for field, value in self.fields.items() if field != "hold"}
+        return _encode({"id": name, "news": True, **held})
 
 
 class _Result(msgspec.Struct, frozen=True):
@@ -123,12 +141,26 @@ def answer(of: Op, status: int, body: bytes | msgspec.Raw) -> Any | SluicegateEr
     try:
         if status == _OK:
             return _ANSWERS[of.operation](body)
-        if status == _ACCEPTED:
+        if status in {NEWS, _ACCEPTED}:
             return _waiting(body)
         return error_of(_problem(body), of.operation, of.request_id)
     except msgspec.MsgspecError as error:
         shown = bytes(body)[:80]
         return ServiceFault(f"status {status} with a body that is no answer: {shown!r} ({error})")
+
+
+def view(kind: type[T], status: int, body: bytes) -> T:
+    """What a route for reading has answered. Raises the exception for its refusal."""
+    try:
+        if status == _OK:
+            seen: T = _VIEWS[kind](body)
+            return seen
+        refusal = error_of(_json_problem(body), "look", None)
+    except msgspec.MsgspecError as error:
+        shown = body[:80]
+        message = f"status {status} with a body that is no answer: {shown!r} ({error})"
+        raise ServiceFault(message) from error
+    raise refusal
 
 
 def answers(ops: Sequence[Op], status: int, body: bytes) -> list[Any]:

@@ -3,7 +3,8 @@
 Time comes in as `now`. Nothing here locks: threads take turns outside.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from itertools import count
 from typing import Any, Protocol
 
@@ -37,6 +38,15 @@ class Waiter(Protocol):
         """Tell it what went wrong."""
 
 
+class News:
+    """What a caller is told before its answer, and who is told next."""
+
+    __slots__ = ("rest", "waiting")
+
+    def __init__(self, waiting: Any, rest: Any) -> None:
+        self.waiting, self.rest = waiting, rest
+
+
 class Call:
     """One operation under way. Nobody waits for what the SDK does on its own account."""
 
@@ -50,7 +60,8 @@ class Call:
 class Roster:
     """What ends soon and what waits are kept apart: only the first may be overdue."""
 
-    def __init__(self) -> None:
+    def __init__(self, new_waiter: Callable[[], Waiter] = Future) -> None:
+        self._new_waiter = new_waiter
         self._ids = count(1)
         self._soon: dict[int, Call] = {}
         self._waiting: dict[int, Call] = {}
@@ -97,6 +108,9 @@ class Roster:
         """Tell everybody whom *message* answers. Raises MsgspecError when it is no message."""
         for name, status, body in _codec.heard(message):
             call = self._soon.get(name) or self._waiting.get(name)
+            if status == _codec.NEWS:
+                self._tell(call, body)
+                continue
             if call is None:
                 self._unheard(name, status, body)
                 continue
@@ -106,15 +120,16 @@ class Roster:
             del self._home(call.op)[name]
             finish(call.waiter, result)
 
-    def cancel(self, name: int, told: Any = None) -> None:
+    def cancel(self, name: int, told: Any = None) -> Waiter | None:
         """The caller is gone: the service is asked to forget it, and gets back what it was
-        *told* too late.
+        *told* too late. Who would have been told.
         """
         self._give_back(told)
         call = self._remove(name)
         if call is not None and call.sent_at is not None:
             self._cancelled[name] = call.op
             self._cancels.append(name)
+        return None if call is None else call.waiter
 
     def forget(self, name: int) -> None:
         """The caller has stopped listening, and may ask again."""
@@ -170,6 +185,12 @@ class Roster:
         self._unsent.pop(name, None)
         return self._soon.pop(name, None) or self._waiting.pop(name, None)
 
+    def _tell(self, call: Call | None, body: Any) -> None:
+        """News, unless the caller has gone meanwhile."""
+        if call is not None and call.waiter is not None and not call.waiter.done():
+            told, call.waiter = call.waiter, self._new_waiter()
+            finish(told, News(_codec.answer(call.op, _codec.NEWS, body), call.waiter))
+
     def _unheard(self, name: int, status: int, body: Any) -> None:
         """A grant that came after its caller had gone is given back."""
         op = self._cancelled.pop(name, None)
@@ -189,6 +210,16 @@ def finish(waiter: Waiter | None, result: Any) -> None:
         waiter.set_exception(result)
     else:
         waiter.set_result(result)
+
+
+def last_word(waiter: Any) -> Any:
+    """What a waiter, or the last of those after it, was told by now; None if nothing yet."""
+    while waiter.done() and not waiter.cancelled() and waiter.exception() is None:
+        result = waiter.result()
+        if not isinstance(result, News):
+            return result
+        waiter = result.rest
+    return None
 
 
 def late(op: Op, timeout: float) -> SluicegateError:

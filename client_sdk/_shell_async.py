@@ -5,6 +5,7 @@ or entered.
 """
 
 import asyncio
+import inspect
 from collections.abc import Callable, Coroutine, Generator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -28,7 +29,8 @@ class Exchange:
     def __init__(
         self, url: str, api_key: str | None, options: LimiterOptions, http_transport: Any
     ) -> None:
-        self._batches = Batches(AsyncTransport(url, api_key, options, http_transport))
+        self._transport = AsyncTransport(url, api_key, options, http_transport)
+        self._batches = Batches(self._transport)
         self._channel: Channel | None = None
         if options.channel != "off" and http_transport is None:
             self._channel = Channel(address(url, api_key), options)
@@ -45,6 +47,10 @@ class Exchange:
                 if self._only:
                     raise ServiceUnavailable(str(error), phase=op.operation) from error
         return await self._batches.send(op)
+
+    async def look(self, path: str) -> tuple[int, bytes]:
+        """Status and body of a route for reading, over HTTP whatever the channel."""
+        return await self._transport.get(path)
 
     async def aclose(self) -> None:
         """Wait for settles and answers under way, then close the connections."""
@@ -119,6 +125,13 @@ class Aside:
         """Wait for what was begun."""
         if self._tasks:
             await asyncio.wait(self._tasks)
+
+
+async def opened(source: Any) -> Any:
+    """*source*, or what it returns when it is a function, at once or later."""
+    if callable(source):
+        source = source()
+    return await source if inspect.isawaitable(source) else source
 
 
 async def abandonable(

@@ -41,6 +41,10 @@ class Exchange:
                     raise ServiceUnavailable(str(error), phase=op.operation) from error
         return self._post(op)
 
+    def look(self, path: str) -> tuple[int, bytes]:
+        """Status and body of a route for reading, over HTTP whatever the channel."""
+        return self._transport.get(path)
+
     def _post(self, op: Op) -> Any:
         if op.waits:  # a batch is answered at once, and does not hold one of few connections
             (result,) = _codec.answers([op], *self._transport.post("/v1/batch", _codec.batch([op])))
@@ -83,6 +87,11 @@ class Aside:
         """Wait for what was begun."""
         for thread in self._threads:
             thread.join()
+
+
+def opened(source: Any) -> Any:
+    """*source*, or what it returns when it is a function."""
+    return source() if callable(source) else source
 
 
 def abandonable(done: T, _abandon: object) -> T:

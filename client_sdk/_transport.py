@@ -51,6 +51,14 @@ class AsyncTransport:
             raise _unavailable(error, self._url) from error
         return response.status_code, response.content
 
+    async def get(self, path: str) -> tuple[int, bytes]:
+        """Status and body of the answer, in JSON."""
+        try:
+            response = await self._client.get(path, headers={"accept": "application/json"})
+        except httpx.TransportError as error:
+            raise _unavailable(error, self._url) from error
+        return response.status_code, response.content
+
     async def aclose(self) -> None:
         """Close every connection."""
         await self._client.aclose()
@@ -74,6 +82,14 @@ class SyncTransport:
         """Status and body of the answer."""
         try:
             response = self._client.post(path, content=body)
+        except httpx.TransportError as error:
+            raise _unavailable(error, self._url) from error
+        return response.status_code, response.content
+
+    def get(self, path: str) -> tuple[int, bytes]:
+        """Status and body of the answer, in JSON."""
+        try:
+            response = self._client.get(path, headers={"accept": "application/json"})
         except httpx.TransportError as error:
             raise _unavailable(error, self._url) from error
         return response.status_code, response.content

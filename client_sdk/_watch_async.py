@@ -123,10 +123,13 @@ class Watch:
             self._timer = asyncio.get_running_loop().call_later(_GRACE, self._fire)
 
 
-def when_forgotten(owner: object, close: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Call *close* when *owner* is collected without having been closed."""
+def when_forgotten(
+    owner: object, close: Callable[[], Coroutine[Any, Any, None]]
+) -> "weakref.finalize[Any, Any]":
+    """Call *close* when *owner* is collected without having been closed; detach it then."""
     finalizer = weakref.finalize(owner, _close_later, asyncio.get_running_loop(), close)
     finalizer.atexit = False
+    return finalizer
 
 
 def _close_later(

@@ -169,10 +169,11 @@ class Watch:
                 socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
 
 
-def when_forgotten(owner: object, close: Callable[[], None]) -> None:
-    """Call *close* when *owner* is collected without having been closed."""
+def when_forgotten(owner: object, close: Callable[[], None]) -> "weakref.finalize[Any, Any]":
+    """Call *close* when *owner* is collected without having been closed; detach it then."""
     finalizer = weakref.finalize(owner, _close_aside, close)
     finalizer.atexit = False
+    return finalizer
 
 
 def _close_aside(close: Callable[[], None]) -> None:

@@ -60,9 +60,10 @@ class SluicegateError(Exception):
         would_fit: int | None = None,
         limits: Sequence[LimitState] = (),
         usage: Usage | None = None,
+        reason: str | None = None,
     ) -> None:
         super().__init__(message)
-        self.resource, self.request_id = resource, request_id
+        self.resource, self.request_id, self.reason = resource, request_id, reason
         self.retry_after, self.phase, self.code = retry_after, phase, code
         self.limit, self.would_fit, self.limits = limit, would_fit, tuple(limits)
         self.partial: str | None = None
@@ -148,7 +149,11 @@ class NeverFits(Refused):
 
 
 class BreakerOpen(Refused):
-    """The resource is down, cooling down, or latched."""
+    """The resource is down, cooling down, or latched.
+
+    `reason` is `open`, `probing`, `cooldown`, `forced_open` or `latched`; `retry_after` is when
+    to come back.
+    """
 
 
 class ServiceUnavailable(SluicegateError):
@@ -293,4 +298,5 @@ def error_of(problem: Problem, phase: str, request_id: str | None) -> Sluicegate
         limit=problem.limit,
         would_fit=problem.would_fit,
         limits=problem.limits,
+        reason=problem.reason,
     )

@@ -17,10 +17,19 @@ from functools import cache
 from re import Pattern
 from typing import Any
 
-import msgspec
-
+from client_sdk.calibration import DEFAULT, Estimate, Ratio
 from client_sdk.pictures import picture_tokens, size_of
 from client_sdk.token_weights import FAMILIES, WEIGHTS
+from limiter_wire import Calibration
+
+__all__ = [
+    "Counter",
+    "Estimate",
+    "Estimator",
+    "Ratio",
+    "estimate_text",
+    "family_of",
+]
 
 Counter = Callable[[str], int]
 """Counts the tokens of a text exactly."""
@@ -40,6 +49,15 @@ _CLASSES = {
     "hangul": "\u1100-\u11ff\u3130-\u318f\uac00-\ud7af",
     "kana": "\u3040-\u30ff\u31f0-\u31ff",
     "han": "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff",
+}
+# Keys, digests and encoded bytes: letters and digits in one run, which no vocabulary knows
+# words in. Their ends are not looked at twice, so hostile text costs no more than other.
+_CODES = {
+    "hex": r"(?=[0-9]{0,40}[A-Fa-f])(?=[A-Fa-f]{0,40}[0-9])[0-9A-Fa-f]{8,}+(?![A-Za-z])",
+    "code": (
+        r"(?=[A-Za-z+]{0,40}[0-9])(?=[a-z0-9+]{0,40}[A-Z])(?=[A-Z0-9+]{0,40}[a-z])"
+        r"[A-Za-z0-9+]{16,}+"
+    ),
 }
 _SAMPLES, _SAMPLE = 16, 512
 _SAMPLED_FROM = 4 * _SAMPLES * _SAMPLE
@@ -78,52 +96,9 @@ def _weigh(text: str, family: str) -> float:
 def _runs() -> Pattern[str]:
     import re  # noqa: PLC0415  # compiled when first needed
 
+    codes = "|".join(f"(?P<{name}>{pattern})" for name, pattern in _CODES.items())
     known = "|".join(f"(?P<{name}>[{letters}]+)" for name, letters in _CLASSES.items())
-    return re.compile(f"{known}|(?P<other>[^{''.join(_CLASSES.values())}]+)")
-
-
-class Ratio(msgspec.Struct, frozen=True, kw_only=True):
-    """How reality compares with estimates: the mean of actual over estimated.
-
-    The first ten samples count equally, later ones a tenth each. `spread` is the mean error
-    that remains after the correction. Plain data: it can be stored and shared.
-    """
-
-    samples: int = 0
-    ratio: float = 1.0
-    spread: float = 0.0
-
-    def learned(self, estimated: float, actual: float) -> "Ratio":
-        """The ratio after one more comparison; what cannot be compared changes nothing."""
-        if not (estimated > 0 and actual > 0 and math.isfinite(estimated + actual)):
-            return self
-        seen = min(max(actual / estimated, _LEAST), _MOST)
-        step = max(1 / (self.samples + 1), _STEP)
-        error = abs(seen / self.ratio - 1) if self.samples else 0.0
-        spread = self.spread + max(1 / max(1, self.samples), _STEP) * (error - self.spread)
-        ratio = min(max(self.ratio + step * (seen - self.ratio), _LEAST), _MOST)
-        return Ratio(samples=self.samples + 1, ratio=ratio, spread=spread if self.samples else 0.0)
-
-
-_STEP = 0.1
-_LEAST, _MOST = 0.1, 10.0
-_HIGH = 2.5  # mean errors above the mean: nineteen of twenty requests need less
-_UNLEARNED = 0.35  # how far off an uncorrected estimate may be
-
-
-class Estimate(msgspec.Struct, frozen=True, kw_only=True):
-    """An estimate for one request.
-
-    `tokens` is the best guess, rounded up; `high` is what nineteen of twenty requests stay
-    below. `raw` is the guess before the learned correction.
-    """
-
-    model: str
-    route: str
-    raw: float
-    tokens: int
-    high: int
-    exact: bool = False
+    return re.compile(f"{codes}|{known}|(?P<other>[^{''.join(_CLASSES.values())}]+)")
 
 
 class Estimator:
@@ -138,7 +113,7 @@ class Estimator:
         self._counters, self._most = dict(counters or {}), most
         self.ratios: dict[tuple[str, str], Ratio] = {}
 
-    def text(self, text: str, model: str, route: str = "default") -> Estimate:
+    def text(self, text: str, model: str, route: str = DEFAULT) -> Estimate:
         """An estimate for a bare text."""
         family = family_of(model)
         counter = self._counters.get(family)
@@ -153,7 +128,7 @@ class Estimator:
         *,
         tools: Iterable[Mapping[str, Any]] | None = None,
         system: Any = None,  # text or blocks, as the provider takes it
-        route: str = "default",
+        route: str = DEFAULT,
     ) -> Estimate:
         """An estimate for a chat request: messages, system prompt, tools and pictures.
 
@@ -177,9 +152,23 @@ class Estimator:
         """
         key = (estimate.model, estimate.route)
         before = self.ratios.pop(key, Ratio())
+        self._keep(key, before.learned(estimate.raw, actual))
+
+    def adopt(self, model: str, route: str, shared: Calibration) -> None:
+        """Begin with what others have learned, unless more was learned here.
+
+        The ratio of a whole model is a rough guess: one's own samples soon outweigh it.
+        """
+        before = self.ratios.pop((model, route), Ratio())
+        samples = shared.samples if shared.of_route else min(shared.samples, _ROUGH)
+        if samples > before.samples:
+            before = Ratio(samples=samples, ratio=shared.ratio, spread=shared.spread)
+        self._keep((model, route), before)
+
+    def _keep(self, key: tuple[str, str], ratio: Ratio) -> None:
         if len(self.ratios) >= self._most:
             del self.ratios[next(iter(self.ratios))]
-        self.ratios[key] = before.learned(estimate.raw, actual)
+        self.ratios[key] = ratio
 
     def _corrected(self, raw: float, model: str, route: str) -> Estimate:
         ratio = self.ratios.get((model, route), Ratio())
@@ -195,7 +184,10 @@ class Estimator:
         )
 
 
+_HIGH = 2.5  # mean errors above the mean: nineteen of twenty requests need less
+_UNLEARNED = 0.35  # how far off an uncorrected estimate may be
 _TRUSTED = 10
+_ROUGH = 2
 
 
 def _exactly(count: int, model: str, route: str) -> Estimate:

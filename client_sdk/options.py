@@ -1,10 +1,13 @@
 """What a limiter can be told, as one frozen value."""
 
+import re
 from typing import Literal, get_args
 
 import msgspec
 
 Channel = Literal["auto", "off", "only"]
+
+_NAME = re.compile(r"[!-~]{1,200}")
 
 
 class LimiterOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -18,6 +21,11 @@ class LimiterOptions(msgspec.Struct, frozen=True, kw_only=True):
     `channel` chooses the way to the service: `auto` is one WebSocket for everything, and
     HTTP where none can be opened; `off` is HTTP alone, `only` never is. `timeout` bounds
     what travels over the channel too; an acquire may take its `max_wait` longer.
+
+    `worker` is what this process is called, so that the breaker can tell several workers that
+    see failures from one that is broken; None is a random name, one for each process. While the
+    breaker refuses a resource, `remember_refusals` refuses it here, and asks the service once a
+    second; without it every acquire asks.
     """
 
     timeout: float = 2.0
@@ -27,6 +35,8 @@ class LimiterOptions(msgspec.Struct, frozen=True, kw_only=True):
     max_backoff: float = 1.0
     connections: int = 4
     channel: Channel = "auto"
+    worker: str | None = None
+    remember_refusals: bool = True
 
     def __post_init__(self) -> None:
         for name in ("timeout", "connect_timeout", "backoff", "max_backoff"):
@@ -36,6 +46,10 @@ class LimiterOptions(msgspec.Struct, frozen=True, kw_only=True):
         if self.channel not in get_args(Channel):
             allowed = ", ".join(get_args(Channel))
             raise ValueError(f"channel={self.channel!r}: allowed is {allowed}")
+        if self.worker is not None and not _NAME.fullmatch(self.worker):
+            raise ValueError(
+                f"worker={self.worker!r}: allowed are 1 to 200 visible ASCII characters"
+            )
         for name, most in (("attempts", 20), ("connections", 64)):
             value = getattr(self, name)
             if not 1 <= value <= most:

@@ -5,17 +5,28 @@ Exceptions of provider SDKs and HTTP clients are read by what hangs on them (`re
 `limiter_wire.providers`, which is loaded when the first call fails.
 """
 
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Literal
+from zlib import crc32
 
 import msgspec
 
 from client_sdk.errors import CallFailed
-from limiter_wire import Outcome
+from limiter_wire import Cause, Outcome, SpentLimit
 
 if TYPE_CHECKING:
     from limiter_wire.providers import Failure
 
+Headers = Mapping[str, str] | Iterable[tuple[str, str]]
+
+_MOST_HEADERS, _LONGEST_HEADER = 64, 256
+_OF_LIMITS = (
+    "ratelimit",
+    "retry-after",
+    "x-should-retry",
+    "anthropic-fast-",
+    "anthropic-priority-",
+)
 _CLIENTS_OWN = {"APIConnectionError", "APITimeoutError"}
 _TIMEOUTS = {"TimeoutException", "APITimeoutError", "Timeout"}
 _TRANSPORT = {"TransportError", "APIConnectionError", "ConnectionError"}
@@ -61,6 +72,54 @@ def report_of(error: BaseException | None) -> tuple[Outcome, float | None]:
     if failure is None:
         return Outcome.CANCELLED, None
     return failure.outcome, failure.retry_after
+
+
+def cause_of(error: BaseException | None) -> Cause | None:
+    """What a settle says of *error* beside its outcome; None when there is no more to say."""
+    if error is None:
+        return None
+    if isinstance(error, CallFailed) and error.category is not None:
+        return None if error.status is None else Cause(status=error.status)
+    failure = failure_of(error)
+    return None if failure is None else cause_in(failure)
+
+
+def cause_in(failure: "Failure") -> Cause:
+    """The same for a failure that is understood: how far it reaches, and what comes back."""
+    from limiter_wire.providers import Pin, Refund  # noqa: PLC0415  # loaded when a call fails
+
+    reach: Literal["model", "pool"] | None = None
+    if failure.pin is not None:
+        reach = "model" if failure.pin in {Pin.MODEL, Pin.DEPLOYMENT} else "pool"
+    back: dict[Refund, Literal["all", "tokens"]] = {Refund.ALL: "all", Refund.TOKENS: "tokens"}
+    return Cause(
+        reach=reach,
+        refund=back.get(failure.refund, "none"),
+        status=failure.status,
+        digest=crc32(failure.message.encode()) if failure.message else None,
+    )
+
+
+def telling(headers: Headers) -> dict[str, str]:
+    """The headers that say something about limits, by name in lower case; nothing else leaves
+    the process.
+    """
+    pairs = headers.items() if isinstance(headers, Mapping) else headers
+    found: dict[str, str] = {}
+    for name, value in pairs:
+        lower = name.lower()
+        if any(word in lower for word in _OF_LIMITS) and len(value) <= _LONGEST_HEADER:
+            found[lower] = value
+        if len(found) == _MOST_HEADERS:
+            break
+    return found
+
+
+def limits_told(error: BaseException) -> tuple[dict[str, str], SpentLimit | None]:
+    """What the provider's answer behind *error* says about limits: in headers, in its text."""
+    failure = failure_of(error)
+    headers = telling(_headers(error, _get(error, "response")))
+    return headers, None if failure is None else failure.limit
 
 
 def by_status(status: int) -> Outcome:

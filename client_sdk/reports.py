@@ -1,21 +1,17 @@
 """What one attempt of a provider call reports, and what went wrong with it. Pure."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from client_sdk.outcomes import failure_of
+from client_sdk.outcomes import Headers, cause_in, failure_of
 from client_sdk.streaming import ProviderFault, StreamAccumulator, StreamOutcome, StreamStatistics
-from limiter_wire import Outcome, Provenance, Usage
+from limiter_wire import Cause, Outcome, Provenance, SpentLimit, Usage
 
 if TYPE_CHECKING:
     from limiter_wire.providers import Failure
 
-Headers = Mapping[str, str] | Iterable[tuple[str, str]]
-
-_MOST_HEADERS, _LONGEST_HEADER = 64, 256
-_TELLING = ("ratelimit", "retry-after", "x-should-retry", "anthropic-fast-", "anthropic-priority-")
 _REQUEST_IDS = frozenset({"x-request-id", "request-id", "x-amzn-requestid", "apim-request-id"})
 _LOCAL = {
     StreamOutcome.CANCELLED: "cancelled",
@@ -39,21 +35,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     ttft: float | None = None
     retry_after: float | None = None
     headers: dict[str, str] | None = None
-
-
-def telling(headers: Headers) -> dict[str, str]:
-    """The headers that say something about limits, by name in lower case; nothing else leaves
-    the process.
-    """
-    pairs = headers.items() if isinstance(headers, Mapping) else headers
-    found: dict[str, str] = {}
-    for name, value in pairs:
-        lower = name.lower()
-        if any(word in lower for word in _TELLING) and len(value) <= _LONGEST_HEADER:
-            found[lower] = value
-        if len(found) == _MOST_HEADERS:
-            break
-    return found
+    cause: Cause | None = None
+    spent: SpentLimit | None = None
 
 
 def request_id_in(headers: Headers) -> str | None:
@@ -96,6 +79,11 @@ def ended(provider: str, outcome: StreamOutcome) -> "Failure | None":
     return None if cause is None else classify_local(cause, provider)
 
 
+def unserved(failure: "Failure | None") -> bool:
+    """Whether the provider has counted no tokens for a call that failed so."""
+    return failure is not None and failure.refund.value in {"all", "tokens"}
+
+
 def usage_to_report(stream: StreamAccumulator, input_tokens: int | None) -> Usage:
     """What is known of the tokens: the provider's figures, else an estimate if content came,
     else that nothing is known. Never a zero that nobody has counted.
@@ -117,6 +105,7 @@ def report(
     *,
     retry_after: float | None,
     headers: dict[str, str],
+    failure: "Failure | None" = None,
 ) -> Report:
     """Everything that a settle says about one attempt; the consumer's time is not its latency."""
     took = max(0.0, statistics.duration - statistics.held)
@@ -127,4 +116,6 @@ def report(
         ttft=statistics.time_to_first_token,
         retry_after=retry_after,
         headers=headers or None,
+        cause=None if failure is None else cause_in(failure),
+        spent=None if failure is None else failure.limit,
     )

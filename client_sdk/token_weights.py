@@ -24,6 +24,8 @@ WEIGHTS: dict[str, dict[str, tuple[float, float]]] = {
         "arabic": (0.0, 0.38),
         "hebrew": (0.0, 0.49),
         "greek": (0.0, 0.53),
+        "hex": (0.0, 0.58),
+        "code": (0.0, 0.68),
     },
     "cl100k": {
         "latin": (0.0563, 0.2671),
@@ -41,6 +43,8 @@ WEIGHTS: dict[str, dict[str, tuple[float, float]]] = {
         "arabic": (0.0, 0.88),
         "hebrew": (0.0, 1.22),
         "greek": (0.0, 1.1),
+        "hex": (0.0, 0.58),
+        "code": (0.0, 0.72),
     },
     "llama3": {
         "latin": (0.0, 0.2914),
@@ -58,6 +62,8 @@ WEIGHTS: dict[str, dict[str, tuple[float, float]]] = {
         "arabic": (0.0, 0.5),
         "hebrew": (0.0, 1.22),
         "greek": (0.0, 0.54),
+        "hex": (0.0, 0.58),
+        "code": (0.0, 0.72),
     },
     "llama4": {
         "latin": (0.1542, 0.2265),
@@ -75,6 +81,8 @@ WEIGHTS: dict[str, dict[str, tuple[float, float]]] = {
         "arabic": (0.0, 0.5),
         "hebrew": (0.0, 0.6),
         "greek": (0.0, 0.54),
+        "hex": (0.0, 0.58),
+        "code": (0.0, 0.68),
     },
     "qwen": {
         "latin": (0.0, 0.2419),
@@ -92,6 +100,8 @@ WEIGHTS: dict[str, dict[str, tuple[float, float]]] = {
         "arabic": (0.0, 0.48),
         "hebrew": (0.0, 0.51),
         "greek": (0.0, 1.04),
+        "hex": (0.0, 0.89),
+        "code": (0.0, 0.74),
     },
     "mistral": {
         "latin": (0.0, 0.2606),
@@ -109,6 +119,8 @@ WEIGHTS: dict[str, dict[str, tuple[float, float]]] = {
         "arabic": (0.0, 0.36),
         "hebrew": (0.0, 0.6),
         "greek": (0.0, 0.52),
+        "hex": (0.0, 0.89),
+        "code": (0.0, 0.74),
     },
     "deepseek": {
         "latin": (0.0, 0.2822),
@@ -126,6 +138,8 @@ WEIGHTS: dict[str, dict[str, tuple[float, float]]] = {
         "arabic": (0.0, 0.5),
         "hebrew": (0.0, 0.6),
         "greek": (0.0, 0.7),
+        "hex": (0.0, 0.58),
+        "code": (0.0, 0.72),
     },
     "claude3": {
         "latin": (0.0, 0.3163),
@@ -143,6 +157,8 @@ WEIGHTS: dict[str, dict[str, tuple[float, float]]] = {
         "arabic": (0.0, 0.8),
         "hebrew": (0.0, 0.9),
         "greek": (0.0, 1.0),
+        "hex": (0.0, 0.62),
+        "code": (0.0, 0.78),
     },
     "claude": {
         "latin": (0.0, 0.4667),
@@ -160,6 +176,8 @@ WEIGHTS: dict[str, dict[str, tuple[float, float]]] = {
         "arabic": (0.0, 0.9),
         "hebrew": (0.0, 1.0),
         "greek": (0.0, 1.1),
+        "hex": (0.0, 0.75),
+        "code": (0.0, 0.95),
     },
 }
 """By family and class: what a run costs, and what each of its characters costs."""

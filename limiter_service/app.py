@@ -20,16 +20,18 @@ from limiter_service.engine.feed import Feed
 from limiter_service.engine.policy import Policies
 from limiter_service.engine.refusals import Refusal
 from limiter_service.engine.statistics import Wait, Waits
+from limiter_service.engine.witness import Witness
 from limiter_service.front import Bounds, Front, Handler
 from limiter_service.http import JSON, encode, problem_headers
 from limiter_service.metrics import Metrics
 from limiter_service.openapi import document
 from limiter_service.pools import Pools
-from limiter_service.routes import breakers, events, health, queue, resources, stats
+from limiter_service.routes import breakers, events, health, limits, queue, resources, stats
 from limiter_service.routes.acquire import acquire
 from limiter_service.routes.batch import batch
 from limiter_service.routes.channel import Channels
 from limiter_service.routes.check import check
+from limiter_service.routes.observe import observe as observe_headers
 from limiter_service.routes.renew import renew
 from limiter_service.routes.settle import settle
 from limiter_service.settings import Settings
@@ -51,8 +53,8 @@ def create_app(settings: Settings, store_url: str, pools: Pools) -> Front:
         connect_timeout=settings.connect_timeout,
         command_timeout=settings.command_timeout,
     )
-    policies = Policies(pools.config, settings.key_prefix)
-    waits, metrics = Waits(), Metrics()
+    policies = Policies(pools.config, settings.key_prefix, catalogue=pools.catalogue)
+    waits = Waits()
 
     def observe(wait: Wait) -> None:
         waits.note(wait)
@@ -78,14 +80,23 @@ def create_app(settings: Settings, store_url: str, pools: Pools) -> Front:
     )
     app.state.engine, app.state.client, app.state.pools = engine, client, pools
     operators = BreakerCommands(client)
+
+    def names() -> list[str]:
+        return [*engine.policies.config.pools]
+
     app.state.circuits = Circuits(operators, lambda: engine.policies, settings.key_prefix)
-    app.state.feed = Feed(operators, lambda: [*engine.policies.config.pools], settings.key_prefix)
+    app.state.feed = Feed(operators, names, settings.key_prefix)
+    witness = Witness(operators, names, settings.key_prefix, engine.tally.name)
+    metrics = Metrics(engine.tally, witness)
+    engine.books.tell(metrics)
+    app.state.witness = witness
     app.state.stopping, app.state.key_prefix = False, settings.key_prefix
     app.state.waits, app.state.metrics, app.state.since = waits, metrics, time.monotonic()
     app.include_router(resources.router)
     app.include_router(queue.router)
     app.include_router(stats.router)
     app.include_router(breakers.router)
+    app.include_router(limits.router)
     app.include_router(events.router)
     app.include_router(health.router)
     app.add_route("/openapi.json", _openapi, include_in_schema=False)
@@ -98,6 +109,7 @@ def create_app(settings: Settings, store_url: str, pools: Pools) -> Front:
         "/v1/settle": partial(settle, engine),
         "/v1/renew": partial(renew, engine),
         "/v1/check": partial(check, engine),
+        "/v1/observe": partial(observe_headers, engine),
         "/v1/batch": partial(batch, engine),
     }
     channels = app.state.channels = Channels(engine, settings.max_body)
@@ -115,9 +127,11 @@ def _wall_us() -> float:
 async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Callable[[], None]]]:
     stop = asyncio.Event()
     await _warn_of_eviction(app.state.client)
+    await app.state.witness.look()
 
     def replaced(config: Config) -> None:
-        app.state.engine.policies = Policies(config, app.state.key_prefix)
+        catalogue = app.state.pools.catalogue
+        app.state.engine.policies = Policies(config, app.state.key_prefix, catalogue=catalogue)
 
     watching = asyncio.create_task(app.state.pools.watch(replaced, stop))
     try:
@@ -126,6 +140,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Callable[[], None]]
         app.state.stopping = True
         await app.state.channels.aclose()
         await app.state.engine.passes.aclose()
+        await app.state.engine.expectations.aclose()
         stop.set()
         await watching
         await app.state.client.aclose()

@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import msgspec
 import yaml
 
+from limiter_service.prices import Catalogue, PriceConfig, PriceFileError
 from limiter_wire import MAX_AMOUNT, Meter
 from limiter_wire.providers import PROFILES, known_provider
 from limiter_wire.providers.presets import tiers_of
@@ -22,7 +23,6 @@ PositiveCount = Annotated[int, msgspec.Meta(ge=1, le=MAX_AMOUNT)]
 Fraction = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Weight = Annotated[float, msgspec.Meta(ge=0, le=1000)]
 Share = Annotated[float, msgspec.Meta(gt=0, le=1)]
-Price = Annotated[float, msgspec.Meta(ge=0, le=1_000_000)]
 Duration = Annotated[
     float | str, msgspec.Meta(description='Seconds as a number, or "90s", "5m", "1h", "500ms".')
 ]
@@ -35,6 +35,8 @@ Reserve = Literal[
     "unweighted(input, max_output)",
     "expected_output",
 ]
+Learn = Literal["down", "both", "never"]
+RESERVES_OF_MONEY = ("sum(input, max_output)", "input + expected_output", "input")
 LimitName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,99}(?!\n)$")]
 Calendar = Literal["minute", "hour", "day", "month"]
 
@@ -75,6 +77,13 @@ class LimitConfig(_Section, frozen=True, kw_only=True):
     """Factors on the components of usage. Default: the provider's, else 1."""
     mode: Literal["enforce", "shadow"] = "enforce"
     """`shadow`: evaluated and reported, and never refuses."""
+    learn: Learn | None = None
+    """What of the provider's own statements counts: `down`, a limit that is lower than this one;
+    `both`, also one that is higher; `never`, none, and levels are not corrected either.
+    Default: the pool's `learn` on models, `never` on a whole pool. Limits on tenants never do."""
+    adaptive_burst: bool = False
+    """Halve the burst whenever the provider refuses a call although it says that requests
+    remain, and let it grow back over ten minutes. For buckets of `requests`."""
 
 
 class Limited(_Section, frozen=True, kw_only=True):
@@ -179,19 +188,6 @@ class BreakerConfig(_Section, frozen=True, kw_only=True):
     """Retries per second that are allowed without any first attempt."""
 
 
-class PriceConfig(_Section, frozen=True, kw_only=True):
-    """US dollars per million tokens of a model."""
-
-    input: Price
-    """Fresh input."""
-    output: Price
-    """Output, reasoning included."""
-    cache_read: Price | None = None
-    """Input read from the provider's cache. Default: as `input`."""
-    cache_write: Price | None = None
-    """Input written to the provider's cache. Default: as `input`."""
-
-
 class PoolConfig(Limited, frozen=True, kw_only=True):
     """One provider account."""
 
@@ -204,9 +200,15 @@ class PoolConfig(Limited, frozen=True, kw_only=True):
     tenants: dict[str, TenantConfig] = {}
     """Limits by tenant. A tenant that no entry matches has none of its own."""
     prices: dict[str, PriceConfig] = {}
-    """Prices by model, for limits on `cost_usd`."""
+    """Prices by model, for limits on `cost_usd`. They go before those of the price file and
+    of the library `genai-prices`."""
+    cost_in_requests: bool = False
+    """Whether callers say with each acquire what it costs (`cost_usd`): then limits on money
+    need no price."""
     queue: QueueConfig = QueueConfig()
     """Who may wait, how long, and which priorities have a share of their own."""
+    learn: Learn = "down"
+    """What limits on models learn from the provider's headers, unless they say otherwise."""
     breaker: BreakerConfig = BreakerConfig()
     """When circuits of the pool's models open, and how they close again."""
     on_store_loss: Literal["degrade", "open", "closed"] = "degrade"
@@ -226,6 +228,9 @@ class Config(_Section, frozen=True, kw_only=True):
 
     pools: dict[str, PoolConfig] = {}
     """The pools, by name: letters, digits, `.`, `_` and `-`."""
+    price_file: str | None = None
+    """A file of prices in the format of LiteLLM's `model_prices_and_context_window.json`;
+    relative to this file."""
 
 
 class ConfigProblem(msgspec.Struct, frozen=True):
@@ -283,11 +288,15 @@ def load(path: Path) -> Config:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(str(path), [ConfigProblem("file", f"cannot be read: {error}")]) from error
-    return parse(text, path.suffix, str(path))
+    return parse(text, path.suffix, str(path), path.parent)
 
 
-def parse(text: str, suffix: str, source: str = "configuration") -> Config:
-    """Check the text of a pools file; *suffix* (.yaml, .yml, .toml, .json) says how to read it."""
+def parse(
+    text: str, suffix: str, source: str = "configuration", base: Path | None = None
+) -> Config:
+    """Check the text of a pools file; *suffix* (.yaml, .yml, .toml, .json) says how to read it.
+    Files that it names are relative to *base*.
+    """
     try:
         raw = _read(text, suffix)
     except (yaml.YAMLError, tomllib.TOMLDecodeError, json.JSONDecodeError, ValueError) as error:
@@ -295,6 +304,8 @@ def parse(text: str, suffix: str, source: str = "configuration") -> Config:
         raise ConfigError(source, [ConfigProblem("file", f"cannot be parsed: {where}")]) from error
     problems: list[ConfigProblem] = []
     config = _build(Config, {} if raw is None else raw, "", problems)
+    if not problems:
+        _check_prices(config, base, problems)
     if problems:
         raise ConfigError(source, problems)
     assert isinstance(config, Config)
@@ -508,6 +519,55 @@ def _check_provider(path: str, pool: PoolConfig, problems: list[ConfigProblem]) 
         _note(problems, _join(path, "tier"), message)
 
 
+def catalogue_of(config: Config, base: Path | None) -> Catalogue:
+    """The prices that hold where a pool has none. Raises PriceFileError."""
+    name = config.price_file
+    return Catalogue.of(None if name is None else (base or Path()) / name)
+
+
+def _check_prices(config: Config, base: Path | None, problems: list[ConfigProblem]) -> None:
+    """A limit on money must be able to tell what a call costs."""
+    try:
+        catalogue = catalogue_of(config, base)
+    except PriceFileError as error:
+        _note(problems, "price_file", str(error))
+        return
+    for name, pool in config.pools.items():
+        if pool.cost_in_requests:
+            continue
+        for model in pool.models:
+            limit = _money_limit(pool, model)
+            if limit is not None and not has_price(pool, model, catalogue):
+                message = (
+                    f"{limit} counts money, and the model has no price: give it one in "
+                    f"pools.{name}.prices or in a price_file, or set cost_in_requests where "
+                    "callers send cost_usd"
+                )
+                _note(problems, f"pools.{name}.models.{model}", message)
+
+
+def has_price(pool: PoolConfig, model: str, catalogue: Catalogue) -> bool:
+    """Whether a model, or every model of a pattern as far as one can tell, has a price."""
+    if match(pool.prices, model) is not None:
+        return True
+    if model.endswith("*"):
+        return not catalogue.empty
+    return catalogue.price(pool.provider, model) is not None
+
+
+def _money_limit(pool: PoolConfig, model: str) -> str | None:
+    """A limit on money that calls of *model* may meet."""
+    sections: list[Limited] = [pool, pool.models[model]]
+    for tenant in pool.tenants.values():
+        on_model: Limited | None = match(tenant.models, model)
+        sections += [tenant] if on_model is None else [tenant, on_model]
+    for section in sections:
+        for limit in section.limits:
+            if limit.meter is Meter.COST_USD:
+                return limit.name or long_name(limit)
+    return None
+
+
 def _check_breaker(path: str, breaker: BreakerConfig, problems: list[ConfigProblem]) -> None:
     if seconds(breaker.max_open) < seconds(breaker.open):
         _note(problems, f"{path}.max_open", f"{breaker.max_open!r} is shorter than `open`")
@@ -535,8 +595,16 @@ def _check_limit(path: str, limit: LimitConfig, problems: list[ConfigProblem]) -
             _note(problems, f"{path}.per", str(error))
     if limit.burst is not None and limit.window not in {None, "bucket"}:
         _note(problems, f"{path}.burst", f"only a bucket has a burst, not window: {limit.window}")
-    if limit.reserve is not None and limit.meter in {Meter.REQUESTS, Meter.COST_USD}:
+    if limit.adaptive_burst and (
+        limit.meter is not Meter.REQUESTS or limit.window not in {None, "bucket"}
+    ):
+        # A request of many tokens might never fit again.
+        _note(problems, f"{path}.adaptive_burst", "is for buckets of the meter requests")
+    if limit.reserve is not None and limit.meter is Meter.REQUESTS:
         _note(problems, f"{path}.reserve", f"does not apply to the meter {limit.meter}")
+    if limit.meter is Meter.COST_USD and limit.reserve not in {None, *RESERVES_OF_MONEY}:
+        allowed = ", ".join(f"`{each}`" for each in RESERVES_OF_MONEY)
+        _note(problems, f"{path}.reserve", f"{limit.reserve!r}: money is held by {allowed}")
 
 
 def _check_calendar(path: str, limit: LimitConfig, problems: list[ConfigProblem]) -> None:

@@ -1,8 +1,7 @@
 """What a pools file says that is allowed and probably not meant, or not in force yet."""
 
-from limiter_service.config import Config, PoolConfig, given_limits, limits_of, match
+from limiter_service.config import Config, PoolConfig, given_limits
 from limiter_service.presets import preset_limits
-from limiter_wire import Meter
 
 NOT_IN_FORCE = {
     "on_store_loss": "without its store the service answers 503, as with `closed`",
@@ -19,7 +18,7 @@ def advice(config: Config) -> list[str]:
         found += [f"{path}.{key}: {text}" for key, text in _not_in_force(pool)]
         if not pool.models:
             found.append(f"{path}: no models, so every acquire is refused")
-        found += [f"{path}.{text}" for text in (*_unpriced(pool), *_without_preset(pool))]
+        found += [f"{path}.{text}" for text in _without_preset(pool)]
     return found
 
 
@@ -30,17 +29,6 @@ def _not_in_force(pool: PoolConfig) -> list[tuple[str, str]]:
         for key, text in NOT_IN_FORCE.items()
         if getattr(pool, key) != getattr(default, key)
     ]
-
-
-def _unpriced(pool: PoolConfig) -> list[str]:
-    found = []
-    for model, section in pool.models.items():
-        limits = [*limits_of(pool), *limits_of(section)]
-        costs = [limit.name for limit in limits if limit.meter is Meter.COST_USD]
-        if costs and match(pool.prices, model) is None:
-            text = f"{costs[0]} counts money, and there is no price: callers must send cost_usd"
-            found.append(f"models.{model}: {text}")
-    return found
 
 
 def _without_preset(pool: PoolConfig) -> list[str]:

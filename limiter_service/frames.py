@@ -17,6 +17,9 @@ from limiter_wire import BatchResult, Operation, Wire
 MOST_FRAMES = 256
 """Frames in one message: as many as operations in a batch."""
 
+NEWS = 102
+"""The status of a frame that says where a caller stands: its answer is still to come."""
+
 _TEXT, _BINARY = Media(JSON, JSON), Media(MSGPACK, MSGPACK)
 _MSGPACK_ARRAYS = frozenset((*range(0x90, 0xA0), 0xDC, 0xDD))
 _MOST_OF_A_REASON = 123  # bytes: what a close frame has room for
@@ -53,6 +56,7 @@ class Verb(StrEnum):
     SETTLE = Operation.SETTLE.value
     RENEW = Operation.RENEW.value
     CHECK = Operation.CHECK.value
+    OBSERVE = Operation.OBSERVE.value
     CANCEL = "cancel"
 
 
@@ -66,7 +70,8 @@ class Style(msgspec.Struct, frozen=True):
 class Frame(msgspec.Struct, frozen=True):
     """One request: `body` is what the route of the operation takes, and more.
 
-    `waits` when it may take as long as its caller has patience.
+    `waits` when it may take as long as its caller has patience; `news` when the caller wants to
+    know meanwhile where it stands.
     """
 
     id: Id
@@ -74,6 +79,7 @@ class Frame(msgspec.Struct, frozen=True):
     body: msgspec.Raw
     style: Style
     waits: bool
+    news: bool
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -88,6 +94,7 @@ class _Head(Wire, frozen=True, kw_only=True):
     id: _Id
     op: Verb
     max_wait: Any = None
+    news: Any = None
 
 
 class _Named(Wire, frozen=True, kw_only=True):
@@ -140,7 +147,7 @@ def _frame(body: msgspec.Raw, style: Style) -> Frame | Answer:
         return Answer(_id(body, style), style, BatchResult(status=problem.status, body=problem))
     patience = head.max_wait if isinstance(head.max_wait, int | float) else 0
     waits = head.op is Verb.ACQUIRE and patience > 0
-    return Frame(head.id, head.op, body, style, waits)
+    return Frame(head.id, head.op, body, style, waits, waits and head.news is True)
 
 
 def _id(body: msgspec.Raw, style: Style) -> Id:
@@ -157,7 +164,10 @@ def _fields(answer: Answer) -> dict[str, object]:
     body = answer.result.body
     # A shallow copy is several times faster; only what omits fields needs the other.
     flat = msgspec.to_builtins if body.__struct_config__.omit_defaults else msgspec.structs.asdict
-    return {"id": answer.id, "status": answer.result.status, **flat(body)}
+    fields = {"id": answer.id, "status": answer.result.status, **flat(body)}
+    if msgspec.UNSET in fields.values():
+        return {name: value for name, value in fields.items() if value is not msgspec.UNSET}
+    return fields
 
 
 def _message(value: object, kind: Media) -> Message:

@@ -17,6 +17,10 @@ from limiter_wire import (
     Checked,
     Event,
     Granted,
+    LimitOverride,
+    LimitView,
+    Noticed,
+    Observe,
     Override,
     Problem,
     QueueView,
@@ -42,6 +46,7 @@ _HOT: dict[str, tuple[type, type, str, tuple[int, ...]]] = {
     "/v1/settle": (Settle, Settled, "Replace a reservation by what was used", (404, 410, 503)),
     "/v1/renew": (Renew, Renewed, "Keep a lease alive", (404, 410, 503)),
     "/v1/check": (Acquire, Checked, "What an acquire would answer; changes nothing", (404, 503)),
+    "/v1/observe": (Observe, Noticed, "What a provider said to a call without a lease", (404, 503)),
     "/v1/batch": (BatchRequest, BatchAnswer, "Operations side by side", ()),
 }
 _TITLES = {
@@ -112,7 +117,7 @@ def document(app: FastAPI) -> dict[str, Any]:
             openapi_version="3.1.0",
         )
         types: list[type] = [Problem, Health, ResourceList, ResourceView, QueueView, Stats, Waiting]
-        types += [BreakerList, BreakerView, Override, Event]
+        types += [BreakerList, BreakerView, Override, Event, LimitOverride, LimitView]
         types += [kind for request, answer, *_ in _HOT.values() for kind in (request, answer)]
         _, components = msgspec.json.schema_components(types, ref_template=_REFERENCE)
         whole.setdefault("components", {}).setdefault("schemas", {}).update(components)

@@ -7,7 +7,8 @@ from pathlib import Path
 import structlog
 from watchfiles import awatch
 
-from limiter_service.config import Config, ConfigError, load, parse
+from limiter_service.config import Config, ConfigError, catalogue_of, load, parse
+from limiter_service.prices import Catalogue, PriceFileError
 
 _log = structlog.get_logger()
 
@@ -26,8 +27,10 @@ class Pools:
     def __init__(self, path: Path | None) -> None:
         """Read *path*. Raises ConfigError with everything that is wrong in it."""
         self.path = path
-        self._seen = _text(path) if path else None
+        text = _text(path) if path else None  # before it is read: no change may be missed
         self.config: Config = load(path) if path else parse(EXAMPLE, ".yaml", "example")
+        self._seen = text, self._texts()[1]
+        self.catalogue = self._prices()
         self.problem: str | None = None
 
     def describe(self) -> str:
@@ -40,6 +43,7 @@ class Pools:
         assert self.path is not None
         try:
             self.config, self.problem = load(self.path), None
+            self.catalogue = self._prices()
         except ConfigError as error:
             self.problem = str(error)
             _log.error("configuration refused, the running one stays", problem=str(error))
@@ -64,11 +68,34 @@ class Pools:
             rust_timeout=1000,
             yield_on_timeout=True,
         ):
-            text = _text(self.path)
-            if text is not None and text != self._seen:
-                self._seen = text
+            texts = self._texts()
+            if texts[0] is not None and texts != self._seen:
+                self._seen = texts
                 if self.reload():
                     changed(self.config)
+
+    def _texts(self) -> tuple[bytes | None, tuple[int, ...]]:
+        """What the pools file says, and which price file that is: it may be large."""
+        prices = self.config.price_file
+        if self.path is None:
+            return None, ()
+        return _text(self.path), _stamp(self.path.parent / prices) if prices else ()
+
+    def _prices(self) -> Catalogue:
+        """The prices of the file in force; a file that has gone since is as one without prices."""
+        try:
+            return catalogue_of(self.config, self.path.parent if self.path else None).warm()
+        except PriceFileError as error:
+            _log.error("the price file cannot be read", problem=str(error))
+            return Catalogue()
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    try:
+        found = path.stat()
+    except OSError:
+        return ()
+    return found.st_mtime_ns, found.st_size, found.st_ino
 
 
 def _text(path: Path) -> bytes | None:

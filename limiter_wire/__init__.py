@@ -25,6 +25,8 @@ from limiter_wire.leases import (
     BatchAnswer,
     BatchRequest,
     BatchResult,
+    Calibration,
+    Cause,
     Checked,
     Granted,
     Operation,
@@ -33,11 +35,24 @@ from limiter_wire.leases import (
     Renewed,
     Settle,
     Settled,
+    TrialVerdict,
 )
-from limiter_wire.limits import LimitState, Meter, ResourceList, ResourceView
+from limiter_wire.limits import (
+    BudgetView,
+    LimitHeld,
+    LimitOverride,
+    LimitState,
+    LimitView,
+    Meter,
+    Noticed,
+    Observe,
+    ResourceList,
+    ResourceView,
+    SpentLimit,
+)
 from limiter_wire.problems import ErrorCode, Problem, problem, status_of, title_of
 from limiter_wire.queue import QueueLine, QueueState, QueueView, Waiting
-from limiter_wire.stats import Stats, WaitStats
+from limiter_wire.stats import CostStats, Stats, TrialStats, WaitStats
 from limiter_wire.usage import Provenance, Usage
 
 __all__ = [
@@ -54,12 +69,21 @@ __all__ = [
     "BreakerState",
     "BreakerView",
     "BreakerWindow",
+    "BudgetView",
+    "Calibration",
+    "Cause",
     "Checked",
+    "CostStats",
     "ErrorCode",
     "Event",
     "Granted",
+    "LimitHeld",
+    "LimitOverride",
     "LimitState",
+    "LimitView",
     "Meter",
+    "Noticed",
+    "Observe",
     "Operation",
     "Outcome",
     "Override",
@@ -77,7 +101,10 @@ __all__ = [
     "ResourceView",
     "Settle",
     "Settled",
+    "SpentLimit",
     "Stats",
+    "TrialStats",
+    "TrialVerdict",
     "Usage",
     "WaitStats",
     "Waiting",

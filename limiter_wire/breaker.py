@@ -90,17 +90,23 @@ class BreakerProbes(Wire, frozen=True, kw_only=True):
 
 
 class BreakerError(Wire, frozen=True, kw_only=True):
-    """One of the last failures."""
+    """One of the last failures. `status` and `digest` of its message are none where the report
+    did not say.
+    """
 
     outcome: str
     time: float
+    status: int | None = None
+    digest: str | None = None
 
 
 class BreakerView(Wire, frozen=True, kw_only=True):
     """One circuit at one moment.
 
     `effective` is what it does: its own state, or what an override makes of it. When calls
-    are refused, `reason` says why, and `retry_after` when to try (none: nobody knows).
+    are refused, `reason` says why, and `retry_after` when to try (none: nobody knows): also
+    what the pool is latched by, or cools down for. `latch` is what this model alone is latched
+    by, after `credentials_refused` in a row or at once.
     `ramp` is the share of their rate at which the model's buckets refill.
     """
 
@@ -115,6 +121,8 @@ class BreakerView(Wire, frozen=True, kw_only=True):
     rates: BreakerRates
     consecutive: int
     probes: BreakerProbes
+    latch: str | None = None
+    credentials_refused: int = 0
     open_count: int
     next_open_duration: float
     cooldown_until: float | None = None

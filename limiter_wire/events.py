@@ -9,7 +9,9 @@ class Event(Wire, frozen=True, kw_only=True, omit_defaults=True):
     """One thing that happened, at `time` (seconds since 1970).
 
     `type` is `breaker` (a circuit went `from` one state `to` another), `override`, `reset`,
-    `probe_lost`, `would_open`, `cooldown` or `latch`. `lasts` is in seconds.
+    `probe_lost`, `would_open`, `cooldown`, `latch`; or, of the limit that `limit` names,
+    `limit_lowered` and `limit_learned` (the provider states another than before) and
+    `limit_override`. `lasts` is in seconds.
     """
 
     time: float
@@ -22,3 +24,4 @@ class Event(Wire, frozen=True, kw_only=True, omit_defaults=True):
     generation: int | None = None
     lasts: float | None = None
     count: int | None = None
+    limit: str | None = None

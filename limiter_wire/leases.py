@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from limiter_wire._base import (
+    MAX_AMOUNT,
     LeaseId,
     Money,
     Name,
@@ -15,7 +16,7 @@ from limiter_wire._base import (
     Tokens,
     Wire,
 )
-from limiter_wire.limits import LimitState
+from limiter_wire.limits import LimitState, SpentLimit
 from limiter_wire.usage import Usage
 
 
@@ -43,6 +44,8 @@ class Outcome(StrEnum):
 class Acquire(Wire, frozen=True, kw_only=True):
     """Ask for budget: one of `tokens`, or `input_tokens` with `max_output_tokens`.
 
+    `cache_read_tokens` and `cache_write_tokens` are the parts of `input_tokens` that the
+    provider's cache is known to serve or to take up.
     `max_wait`, `hold` and `ttl` are seconds. A request that waits is answered 202 after
     `hold` (default and at most: the service's hold limit). `request_id` is the idempotency
     key: the same id of the same tenant charges once. `route` labels the kind of call, for
@@ -53,6 +56,8 @@ class Acquire(Wire, frozen=True, kw_only=True):
     tokens: PositiveTokens | None = None
     input_tokens: PositiveTokens | None = None
     max_output_tokens: Tokens | None = None
+    cache_read_tokens: Tokens | None = None
+    cache_write_tokens: Tokens | None = None
     cost_usd: Money | None = None
     tenant: Name = "default"
     priority: Annotated[int, msgspec.Meta(ge=0, le=9)] = 5
@@ -65,10 +70,25 @@ class Acquire(Wire, frozen=True, kw_only=True):
     ttl: Annotated[float, msgspec.Meta(ge=1, le=86_400)] | None = None
 
 
+class Calibration(Wire, frozen=True, kw_only=True):
+    """How estimated inputs compare with real ones, in all of the fleet.
+
+    `ratio` is the mean of actual over estimated tokens, `spread` the mean error that remains
+    after that correction. Without `of_route` it is that of the whole model, and rough.
+    """
+
+    ratio: float
+    spread: float
+    samples: int
+    of_route: bool = True
+
+
 class Granted(Wire, frozen=True, kw_only=True):
     """The budget is reserved until `lease` is settled or `expires_in` seconds are over.
 
     `charged` is by meter; where several limits count one meter, the largest charge.
+    `suggested_max_tokens` is a bound for the answer that about one answer in a hundred of this
+    model and route would exceed, which then is cut off; None while too few were seen.
     """
 
     granted: bool = True
@@ -84,8 +104,21 @@ class Granted(Wire, frozen=True, kw_only=True):
     settled: bool = False
 
 
+class TrialVerdict(Wire, frozen=True, kw_only=True):
+    """What the policy on trial would answer: the enforced one with each shadow limit in the
+    place of the enforced limits on its meter in its scope. `limit` is a shadow that decides.
+    """
+
+    would_grant: bool
+    limit: str | None = None
+
+
 class Checked(Wire, frozen=True, kw_only=True):
-    """What an acquire would answer now."""
+    """What an acquire would answer now.
+
+    The last three are left out where nothing is known: `trial` without shadow limits, the others
+    while too few calls were seen.
+    """
 
     would_grant: bool
     retry_after: float = 0.0
@@ -95,13 +128,35 @@ class Checked(Wire, frozen=True, kw_only=True):
     limits: list[LimitState]
     breaker: str = "closed"
     degraded: bool = False
+    suggested_max_tokens: int | msgspec.UnsetType = msgspec.UNSET
+    calibration: Calibration | msgspec.UnsetType = msgspec.UNSET
+    trial: TrialVerdict | msgspec.UnsetType = msgspec.UNSET
+
+
+class Cause(Wire, frozen=True, kw_only=True):
+    """What is known of a failure beyond its outcome; what is left out follows from the outcome.
+
+    `reach` is what an exhausted quota or refused credentials hold shut: the `model`, or the
+    whole `pool`. `refund` is what comes back when no usage is known: `all` is the request,
+    too, which never reached the provider or is not counted there; `tokens` what was reserved of
+    tokens and money; `none` nothing. `status` is the HTTP status, `digest` 32 bits of one of the
+    provider's message: they tell failures apart for operators, and no text is sent.
+    """
+
+    reach: Literal["model", "pool"] | None = None
+    refund: Literal["all", "tokens", "none"] | None = None
+    status: Annotated[int, msgspec.Meta(ge=100, le=999)] | None = None
+    digest: Annotated[int, msgspec.Meta(ge=0, le=4_294_967_295)] | None = None
 
 
 class Settle(Wire, frozen=True, kw_only=True):
     """Report what a lease really used and how the call ended. Times are seconds.
 
-    `phase: first_token` reports early that the provider answers; the lease stays open and
-    nothing moves.
+    `headers` are those of the provider's answer that speak of limits, and `spent` the limit
+    that its refusal named. `phase: first_token` reports early that the provider answers; the
+    lease stays open and nothing of it moves. `estimated_input_tokens` is what the caller's
+    estimate said before any correction: compared with the usage, it calibrates the estimates
+    of all callers.
     """
 
     lease: LeaseId
@@ -112,17 +167,25 @@ class Settle(Wire, frozen=True, kw_only=True):
     ttft: Seconds | None = None
     retry_after: Seconds | None = None
     headers: dict[str, str] | None = None
+    spent: SpentLimit | None = None
+    estimated_input_tokens: Annotated[float, msgspec.Meta(gt=0, le=MAX_AMOUNT)] | None = None
     phase: Literal["first_token"] | None = None
+    cause: Cause | None = None
 
 
 class Settled(Wire, frozen=True, kw_only=True):
-    """What moved, by meter; the same answer again, with `already_settled`, to a repeat."""
+    """What moved, by meter; the same answer again, with `already_settled`, to a repeat.
+
+    `calibration` is for a report with an estimate: how those of this kind of call compare with
+    reality.
+    """
 
     settled: bool = True
     already_settled: bool = False
     refunded: dict[str, float] = {}
     debited: dict[str, float] = {}
     breaker: str = "closed"
+    calibration: Calibration | msgspec.UnsetType = msgspec.UNSET
 
 
 class Renew(Wire, frozen=True, kw_only=True):
@@ -151,6 +214,7 @@ class Operation(StrEnum):
     SETTLE = "settle"
     RENEW = "renew"
     CHECK = "check"
+    OBSERVE = "observe"
 
 
 class BatchRequest(Wire, frozen=True, kw_only=True):

@@ -21,6 +21,8 @@
 -- @include lib/sliding
 -- @include lib/calendar
 -- @include lib/concurrency
+-- @include lib/windows
+-- @include lib/learned
 -- @include lib/scope
 -- @include lib/limits
 -- @include lib/lease

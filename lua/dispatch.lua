@@ -16,7 +16,8 @@
 --         time. After G and E: the time until the next pass (-1 not known), whether more can
 --         be granted at once, waiters, grants of this pass, grants not fetched; the digests
 --         that callers of this replica ask again for, in a row; the names of chains that
---         are needed; the digests and names of grants that nobody has fetched
+--         are needed; the digests and names of grants that nobody has fetched; models whose
+--         circuits are waited for and how long, in a row
 
 -- @include lib/clock
 -- @include lib/layout
@@ -24,6 +25,8 @@
 -- @include lib/sliding
 -- @include lib/calendar
 -- @include lib/concurrency
+-- @include lib/windows
+-- @include lib/learned
 -- @include lib/scope
 -- @include lib/limits
 -- @include lib/lease
@@ -47,7 +50,7 @@ local tag, circuits = string.sub(ARGV[#ARGV - 3], 1, 8), head[8]
 local scopes, pin_at = #ARGV - 4 - circuits, #KEYS - 8
 
 if redis.call("EXISTS", queue) == 0 then
-  return { tag .. "E", struct.pack("<ddddd", -1, 0, 0, 0, 0), "", {}, {} }
+  return { tag .. "E", struct.pack("<ddddd", -1, 0, 0, 0, 0), "", {}, {}, "" }
 end
 local texts = redis.call("MGET", unpack(KEYS, 1, pin_at))
 local gates, breaker = {}, breaker_of()
@@ -114,4 +117,4 @@ breaker.close_pin(gates[1])
 close_queue(pass.q, head[6])
 local more, unfetched = pass.more and 1 or 0, redis.call("ZCARD", grants)
 local figures = struct.pack("<ddddd", pass.due, more, pass.q[WAITERS], pass.granted, unfetched)
-return { tag .. "G", figures, table.concat(mine), pass.missing, overdue }
+return { tag .. "G", figures, table.concat(mine), pass.missing, overdue, pass.paused }

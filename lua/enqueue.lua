@@ -7,7 +7,8 @@
 --         terms: longest wait, replica, step, cost, class, share, period, shape of the
 --         chain, most waiters, time to keep the queue in milliseconds, number of scopes
 --         before the model's, whether the model has one, then for each limit the need
---         ahead that can be served within the longest wait (-1: not known); last, the
+--         ahead that can be served within the longest wait (-1: not known), and the part of
+--         their share that lines which wait now are expected to go on using; last, the
 --         names: digest of the request, id of the line, resource and tenant
 -- returns the nonce, a letter, a body:
 --         G granted, R repeated or fetched: the lease (lib/lease)
@@ -16,7 +17,8 @@
 --         D denied, L would wait too long, F the queue is full, W waits, T has waited its
 --           time: number of the binding limit, time
 --           to wait for it (-1 never), place in line, waiters, when it began, until when it
---           may wait, the need ahead for each limit, the states
+--           may wait, the need ahead for each limit, the states, the need for each limit
+--           if the lines that wait now go on using their share
 --         B boundaries stale: the server's time
 
 -- @include lib/clock
@@ -25,6 +27,8 @@
 -- @include lib/sliding
 -- @include lib/calendar
 -- @include lib/concurrency
+-- @include lib/windows
+-- @include lib/learned
 -- @include lib/scope
 -- @include lib/limits
 -- @include lib/lease
@@ -105,12 +109,16 @@ for scope = 1, terms[11] + terms[12] do
   pool = scope <= terms[11] and shared or pool
 end
 
-local function answer(letter, place, since, deadline, needs)
+local function answer(letter, place, since, deadline, needs, more)
   local head = { worst, wait, place, q[WAITERS], since, deadline }
   for i = 1, ask[LIMITS] do
     head[#head + 1] = needs[i]
   end
-  return tag .. letter .. text_of(head, 1, #head) .. texts_of_states()
+  local figures = text_of(head, 1, #head) .. texts_of_states()
+  for i = 1, ask[LIMITS] do
+    figures = figures .. struct.pack("<d", more[i])
+  end
+  return tag .. letter .. figures
 end
 
 if t and t[STATE] == 2 then
@@ -118,17 +126,17 @@ if t and t[STATE] == 2 then
   redis.call("ZREM", grants, digest .. struct.pack("<d", t[HOLDER]))
   close_queue(q, keep)
   local nothing = setmetatable({}, { __index = function() return 0 end })
-  return answer("T", 0, t[BEGAN], t[DEADLINE], nothing)
+  return answer("T", 0, t[BEGAN], t[DEADLINE], nothing, nothing)
 elseif t then
   local line = open_line(its_id)
   local member = place_of(its_id, t, digest)
   local place = redis.call("ZLEXCOUNT", order, "[" .. its_id, "(" .. member)
   t[DEADLINE] = math.min(t[DEADLINE], wall + max_wait)
-  local needs = ahead(its_id, line, place, t[STEP], ask[LIMITS], pool, shared, q, m)
+  local needs, _, more = ahead(its_id, line, place, t[STEP], ask[LIMITS], pool, shared, q, m)
   if wall >= t[DEADLINE] then
     leave(its_id, digest, t, text, q, open_model(string.sub(its_id, 1, 8), q), wall)
     close_queue(q, keep)
-    return answer("T", place, t[BEGAN], t[DEADLINE], needs)
+    return answer("T", place, t[BEGAN], t[DEADLINE], needs, more)
   end
   t[SEEN], t[HOLDER] = wall, replica
   if t[SHAPE] ~= terms[8] then
@@ -139,7 +147,7 @@ elseif t then
     save_line(its_id, line)
   end
   save_ticket(digest, t, text, its_id, its_names)
-  return answer("W", place, t[BEGAN], t[DEADLINE], needs)
+  return answer("W", place, t[BEGAN], t[DEADLINE], needs, more)
 end
 
 local new = { 0, wall, wall + max_wait, wall, replica, 0 }
@@ -149,11 +157,11 @@ end
 new[PATIENT], new[SHAPE], new[NEEDS] = 0, terms[8], ask[LIMITS]
 
 local line = open_line(id)
-local needs, turn = ahead(
+local needs, turn, more = ahead(
   id, line, line and line[LINE_COUNT] or 0, terms[3], ask[LIMITS], pool, shared, q, m
 )
 if wait == NEVER then
-  return answer("D", 0, wall, wall, needs)
+  return answer("D", 0, wall, wall, needs, more)
 end
 
 -- Nobody barges: who needs what an earlier waiter is short of stands behind it.
@@ -196,21 +204,52 @@ end
 
 local place = line and line[LINE_COUNT] or 0
 if max_wait <= 0 then
-  return answer("D", place, wall, wall, needs)
+  return answer("D", place, wall, wall, needs, more)
 elseif q[WAITERS] >= most then
-  return answer("F", place, wall, wall, needs)
+  return answer("F", place, wall, wall, needs, more)
 end
 local rooms = {}
 for scope = 1, scopes do
   add_rooms(scope, rooms)
 end
+local going_on = terms[13 + ask[LIMITS]]
 for i = 1, ask[LIMITS] do
   local allowed = terms[12 + i]
-  if allowed >= 0 and needs[i] + ask[CHARGES + i] > rooms[i] + allowed then
-    return answer("L", place, wall, wall, needs)
+  local need = needs[i] + going_on * (more[i] - needs[i]) + ask[CHARGES + i]
+  if allowed >= 0 and need > rooms[i] + allowed then
+    return answer("L", place, wall, wall, needs, more)
   end
 end
-join(id, digest, new, request, string.sub(names, DIGEST + ID + 1), q, m, wall)
+
+-- The first of a line closes what it is short of, as a pass would: whoever comes before the
+-- next pass stands behind it. Short of a limit of its tenant it closes nothing for others.
+local function close_behind_it()
+  line = open_line(id)
+  turn = line[LINE_RANK] == 0 and -1 or line[LINE_TAG] + m[BEHIND_POOL]
+  local i, first_of_tenant = CHARGES + ask[LIMITS], terms[11] + terms[12] + 1
+  for scope = scopes, 1, -1 do
+    i = i - policies[scope][COUNT]
+    local short = shortage(scope, ask, i, wall, refused or {})
+    if scope >= first_of_tenant and short then
+      return
+    elseif scope < first_of_tenant then
+      local closed, from = m, MODEL_CLOSED
+      if scope <= terms[11] then
+        closed, from = q, POOL_CLOSED
+      end
+      local blocked = needs_closed(scope, ask, i, closed, from, math.huge)
+      close_short(short or {}, closed, from, turn)
+      if short or blocked then
+        return
+      end
+    end
+  end
+end
+
+local name = string.sub(names, DIGEST + ID + 1)
+if join(id, digest, new, request, name, q, m, wall) and why == PASS and worst > 0 then
+  close_behind_it()
+end
 save_model(model, m)
 close_queue(q, keep)
-return answer("W", place, wall, new[DEADLINE], needs)
+return answer("W", place, wall, new[DEADLINE], needs, more)

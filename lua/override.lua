@@ -4,7 +4,8 @@
 --         a string; the events of the pool, a stream
 -- ARGV    the breaker's policy; the order: tag, override (0 none, 1 open, 2 closed,
 --         3 observe, -1 reset), for how long (-1: until cleared), the generation that is
---         expected (-1: any); the note; who orders it, and why
+--         expected (-1: any), whether messages are sharded; the note; who orders it, and
+--         why; the channel of the pool's queue
 -- returns the tag, a letter: G done, C the generation is another; the generation
 
 -- @include lib/clock
@@ -14,7 +15,7 @@
 -- @include lib/events
 
 local circuit, pin, note, stream = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local tag, mode, life, expected = struct.unpack("<dddd", ARGV[2])
+local tag, mode, life, expected, sharded = struct.unpack("<ddddd", ARGV[2])
 local q, wall, events = breaker_policy(ARGV[1]), now_us(), {}
 local model, actor, why = string.sub(ARGV[1], 8 * Q_NUMBERS + 1), ARGV[4], ARGV[5]
 local c, now = open_circuit(redis.call("GET", circuit), q, wall)
@@ -73,4 +74,7 @@ elseif mode > 0 then
 else
   redis.call("UNLINK", note)
 end
+-- Whoever waits for this circuit may have a turn: a hint for the replicas that hold them.
+local command = sharded == 1 and "SPUBLISH" or "PUBLISH"
+redis.pcall(command, ARGV[6], struct.pack("<d", -2))
 return answer("G")

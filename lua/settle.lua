@@ -2,9 +2,10 @@
 --
 -- KEYS    as for acquire
 -- ARGV    the policy of each scope as it is now; that of the breaker; last, the report:
---         tag, nonce of the lease, 1 for a first token (nothing moves) or 0, class of the
---         outcome (lib/breaker), its kind, whether it was slow, Retry-After or 0, the
---         amount used for each limit of the policy (-1: as reserved)
+--         tag, nonce of the lease, 1 for a first token (nothing moves) or 0 and 2 more where
+--         readings follow, class of the outcome (lib/breaker), its kind, whether it was slow,
+--         Retry-After or 0, the amount used for each limit of the policy (-1: as reserved);
+--         then readings (lib/learning)
 -- returns the tag, a letter, a body:
 --         G settled or noted, g the same while somebody waits in this pool, A already settled:
 --           the lease (lib/lease)
@@ -17,6 +18,8 @@
 -- @include lib/sliding
 -- @include lib/calendar
 -- @include lib/concurrency
+-- @include lib/windows
+-- @include lib/learned
 -- @include lib/scope
 -- @include lib/limits
 -- @include lib/lease
@@ -31,10 +34,16 @@ local function breaker_of()
 -- @include lib/admission
 end
 
+local function learning_of()
+-- @include lib/events
+-- @include lib/learning
+end
+
 local texts = redis.call("MGET", unpack(KEYS))
 local report, scopes, wall = numbers(ARGV[#ARGV]), #ARGV - 2, now_us()
 local tag, place = string.sub(ARGV[#ARGV], 1, 8), #KEYS - 4
-local first_token, class, pause = report[3] == 1, report[4], report[7]
+local first_token, told_limits = report[3] % 2 == 1, report[3] >= 2
+local class, pause = report[4], report[7]
 local lease, why, nth, held = open_lease(texts[#KEYS - 1], report[2], wall)
 if not lease and not (why == "X" and class == THROTTLE and pause > 0) then
   return tag .. why
@@ -59,12 +68,12 @@ local function tell(generation)
   if counted then
     redis.call("SET", KEYS[place], counted, "PX", math.ceil(life / 1000))
   elseif g then
-    breaker.tell(g, {
+    local taken = breaker.tell(g, {
       class = class, generation = generation, token = report[2], worker = marks % 32,
       slow = report[6] == 1, retry_after = pause, kind = report[5],
       early = math.floor(marks / 64) % 2 == 1,
     }, report[2] / 2 ^ 52, wall)
-    marks = breaker.marks_with_state(g, marks)
+    marks = breaker.marks_with_report(g, marks, taken)
   end
 end
 
@@ -74,17 +83,34 @@ if not lease then
   return tag .. why
 end
 
+if told_limits or not first_token then
+  if survey(texts, scopes, report, 7, wall) == STALE then
+    return tag .. "B" .. struct.pack("<d", wall)
+  elseif told_limits then
+    local before = 7
+    for scope = 1, #states do
+      before = before + policies[scope][COUNT]
+    end
+    local learning = learning_of()
+    local readings, model = learning.readings(report, before + 1, ARGV[#ARGV])
+    local events = learning.learn(readings, lease, why, nth, held, function(n, i)
+      local used = report[7 + i]
+      return class == THROTTLE and used >= 0 and lease[CHARGES + n] - used or 0
+    end)
+    learning.publish(events, KEYS[#KEYS - 2], model, wall)
+  end
+end
+
 if first_token then
+  if told_limits then
+    save_all("", wall)
+  end
   if math.floor(marks / 64) % 2 == 0 then
     tell(lease[EPOCH])
     lease[MARKS] = marks + 64
     redis.call("SET", KEYS[#KEYS - 1], text_of(lease, 1, #lease), "KEEPTTL")
   end
   return tag .. "G" .. text_of(lease, 1, #lease)
-end
-
-if survey(texts, scopes, report, 7, wall) == STALE then
-  return tag .. "B" .. struct.pack("<d", wall)
 end
 
 settle_lease(lease, nth, held, report, 7)

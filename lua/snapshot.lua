@@ -3,7 +3,8 @@
 -- KEYS    the scopes, the slots and the breaker's, as for acquire; no lease
 -- ARGV    the policy of each scope; that of the breaker; last, a tag
 -- returns the tag, a letter, a body:
---         G the server's time, state of the circuit, the states
+--         G the server's time, state of the circuit, the states; for each scope how many
+--           numbers stand behind its state, and these
 --         B boundaries stale: the server's time
 
 -- @include lib/clock
@@ -12,6 +13,8 @@
 -- @include lib/sliding
 -- @include lib/calendar
 -- @include lib/concurrency
+-- @include lib/windows
+-- @include lib/learned
 -- @include lib/scope
 -- @include lib/limits
 -- @include lib/answer
@@ -37,4 +40,9 @@ end
 if survey(texts, scopes, nothing, 0, wall) == STALE then
   return tag .. "B" .. time
 end
-return tag .. "G" .. time .. struct.pack("<d", breaker.state(g)) .. texts_of_states()
+local rest = ""
+for scope = 1, #states do
+  local aside = asides[scope] or ""
+  rest = rest .. struct.pack("<d", #aside / 8) .. aside
+end
+return tag .. "G" .. time .. struct.pack("<d", breaker.state(g)) .. texts_of_states() .. rest

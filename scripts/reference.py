@@ -23,7 +23,7 @@ import provider_tables
 import typer
 from msgspec import inspect as mi
 
-from limiter_service import config
+from limiter_service import config, prices
 from limiter_service.app import create_app
 from limiter_service.cli import app as command_line
 from limiter_service.engine.charging import NOT_SERVED
@@ -46,7 +46,8 @@ SECTIONS: dict[type[msgspec.Struct], str] = {
     config.TenantConfig: "Tenant",
     config.Limited: "Limits of a section",
     config.LimitConfig: "Limit",
-    config.PriceConfig: "Price",
+    prices.PriceConfig: "Price",
+    prices.LongPrice: "Price of long requests",
     config.QueueConfig: "Queue",
     config.BreakerConfig: "Breaker",
 }

@@ -1,14 +1,26 @@
 """A granted lease: what was reserved, and how to say what was used."""
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from types import TracebackType
 from typing import Self
 
 from client_sdk._shell_async import shielded
+from client_sdk.calibration import Estimate
 from client_sdk.errors import SluicegateError
-from client_sdk.outcomes import report_of
-from limiter_wire import Granted, LimitState, Outcome, Provenance, Renewed, Settle, Settled, Usage
+from client_sdk.outcomes import cause_of, limits_told, report_of, telling
+from limiter_wire import (
+    Cause,
+    Granted,
+    LimitState,
+    Outcome,
+    Provenance,
+    Renewed,
+    Settle,
+    Settled,
+    SpentLimit,
+    Usage,
+)
 
 _log = logging.getLogger("sluicegate")
 
@@ -27,15 +39,20 @@ class Lease:
         request_id: str,
         settle: Callable[[Settle], Awaitable[Settled]],
         renew: Callable[[str, float | None, Usage | None], Awaitable[Renewed]],
+        estimate: Estimate | None = None,
     ) -> None:
         self.granted, self.resource, self.request_id = granted, resource, request_id
         self._settle, self._renew = settle, renew
+        # An exact count teaches nothing about estimates.
+        self._estimated = estimate.raw if estimate and not estimate.exact else None
         self._usage: Usage | None = None
         self._cost_usd: float | None = None
         self._retry_after: float | None = None
+        self._cause: Cause | None = None
         self._latency: float | None = None
         self._ttft: float | None = None
         self._headers: dict[str, str] | None = None
+        self._spent: SpentLimit | None = None
         self.settled: Settled | None = None
 
     @property
@@ -47,6 +64,13 @@ class Lease:
     def charged(self) -> dict[str, float]:
         """What is reserved, by meter."""
         return self.granted.charged
+
+    @property
+    def suggested_max_tokens(self) -> int | None:
+        """A bound that about one answer in a hundred of this kind would exceed, and then be cut
+        off at; None while the service has seen too few.
+        """
+        return self.granted.suggested_max_tokens
 
     @property
     def limits(self) -> list[LimitState]:
@@ -84,23 +108,32 @@ class Lease:
         )
         self._cost_usd = cost_usd
 
-    def account(self, usage: Usage) -> None:
-        """Remember *usage* as it is, as `used` does."""
-        self._usage = usage
+    def account(self, usage: Usage | None) -> None:
+        """Remember *usage* as it is, as `used` does; None says nothing."""
+        if usage is not None:
+            self._usage = usage
 
     def observed(
         self,
+        headers: Mapping[str, str] | None = None,
         *,
         latency: float | None = None,
         ttft: float | None = None,
         retry_after: float | None = None,
-        headers: dict[str, str] | None = None,
+        cause: Cause | None = None,
+        spent: SpentLimit | None = None,
     ) -> None:
-        """Remember how the call went, for the settle: the seconds that it took and those to its
-        first token, what the provider asked to wait, and its headers about limits.
+        """Remember how the call went, for the settle: the headers of the provider's answer (what
+        they say about limits is sent, so that the fleet obeys it), the seconds that the call took
+        and those to its first token, what the provider asked to wait, what is known of a
+        failure, and which limit it says is spent. What is None stays as it was.
         """
-        self._latency, self._ttft = latency, ttft
-        self._retry_after, self._headers = retry_after, headers
+        self._headers = telling(headers or {}) or self._headers
+        self._latency = self._latency if latency is None else latency
+        self._ttft = self._ttft if ttft is None else ttft
+        self._retry_after = self._retry_after if retry_after is None else retry_after
+        self._cause = self._cause if cause is None else cause
+        self._spent = self._spent if spent is None else spent
 
     async def answering(self, ttft: float | None = None) -> Settled:
         """Say that the provider answers, before the call is over; the lease stays open."""
@@ -121,16 +154,22 @@ class Lease:
             latency=self._latency,
             ttft=self._ttft,
             retry_after=self._retry_after,
+            cause=self._cause,
             headers=self._headers,
+            spent=self._spent,
+            estimated_input_tokens=self._estimated or None,
         )
         self.settled = await self._settle(report)
         return self.settled
 
-    async def renew(self, ttl: float | None = None) -> Renewed:
-        """Live for another *ttl* seconds (default: the pool's), charging what `used` was told
-        beyond the reservation. Raises LeaseExpired, UnknownLease, ServiceUnavailable.
+    async def renew(self, ttl: float | None = None, *, usage: Usage | None = None) -> Renewed:
+        """Live for another *ttl* seconds (default: the pool's), and be charged for *usage* so
+        far (default: what `used` was told) where it is more than is charged already.
+
+        Saying the same twice charges once, and nothing goes back before the settle. Raises
+        LeaseExpired, UnknownLease, ServiceUnavailable.
         """
-        return await self._renew(self.id, ttl, self._usage)
+        return await self._renew(self.id, ttl, self._usage if usage is None else usage)
 
     async def __aenter__(self) -> Self:
         return self
@@ -143,7 +182,10 @@ class Lease:
     ) -> None:
         if self.settled is None:
             outcome, asked = report_of(error)
-            self._retry_after = self._retry_after if asked is None else asked
+            self.observed(retry_after=asked, cause=cause_of(error))
+            if error is not None:
+                headers, spent = limits_told(error)
+                self.observed(headers, spent=spent)
             await shielded(self._settle_at_exit(outcome))
 
     async def _settle_at_exit(self, outcome: Outcome) -> Settled | None:

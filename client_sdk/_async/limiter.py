@@ -1,11 +1,13 @@
-"""The limiter: acquire, check, settle and renew."""
+"""The limiter: acquire, check, settle and renew; calls that are limited; a look at the service."""
 
 import random
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial, wraps
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
+from urllib.parse import quote
 
 import stamina
 from msgspec.structs import replace
@@ -13,22 +15,40 @@ from msgspec.structs import replace
 from client_sdk import _codec
 from client_sdk._async.lease import Lease
 from client_sdk._shell_async import Acquisition, Exchange, abandonable, acquisition, sleep
-from client_sdk.errors import ServiceUnavailable, SluicegateError
+from client_sdk.calibration import DEFAULT, Adopts, Estimate, label_of
+from client_sdk.denials import Denials
+from client_sdk.errors import Refused, ServiceUnavailable, SluicegateError
 from client_sdk.options import LimiterOptions
+from client_sdk.outcomes import telling
 from client_sdk.progress import LONGEST_PAUSE, Progress, pause_before_asking, progress_of
+from client_sdk.repeats import PATIENCE, id_of, pause_before
 from client_sdk.retry import again
+from client_sdk.usages import refuse_stream, usage_of
+from client_sdk.worker import worker_name
 from limiter_wire import (
     Acquire,
+    BreakerView,
     Checked,
     Granted,
+    Noticed,
+    Observe,
     Operation,
     Outcome,
     Renew,
     Renewed,
     Settle,
     Settled,
+    Stats,
     Usage,
+    Waiting,
 )
+
+if TYPE_CHECKING:
+    from client_sdk._async.wrapped import WrappedStream
+    from client_sdk.streaming import StreamTimeouts
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 LONGEST_LOSS = 10.0
 """Seconds that a caller who may wait goes on asking while the service cannot be reached."""
@@ -55,6 +75,7 @@ class Limiter:
         """
         self._options = options or LimiterOptions()
         self._tenant = tenant
+        self._denials = Denials() if self._options.remember_refusals else None
         self._random = random.Random()  # noqa: S311  # spreads waits, keeps no secret
         self._exchange = Exchange(url.rstrip("/"), api_key, self._options, http_transport)
 
@@ -91,32 +112,45 @@ class Limiter:
         attempt: int = 1,
         route: str | None = None,
         ttl: float | None = None,
+        cache_read_tokens: int | None = None,
+        cache_write_tokens: int | None = None,
+        estimate: Estimate | None = None,
         on_wait: Callable[[Progress], None] | None = None,
     ) -> Acquisition:
         """Reserve budget: `async with` settles on exit, `await` leaves that to you.
 
-        Give `tokens`, or `input_tokens` with `max_output_tokens`. `max_wait` and `ttl` are
-        seconds. While the request waits its turn, `on_wait` is told where it stands, every 2
-        seconds. Raises RateLimited when there is no room and `max_wait` is 0, WaitTooLong
-        when the predicted wait is longer than `max_wait`, WaitTimeout when it was, QueueFull,
-        NeverFits, UnknownResource, InvalidRequest, RequestConflict, ServiceUnavailable.
+        Give `tokens`, or `input_tokens` (of which `cache_read_tokens` and `cache_write_tokens`
+        are parts) with `max_output_tokens`. An `estimate` stands for `input_tokens` and `route`,
+        and what the call really used calibrates everybody's estimates. `max_wait` and `ttl` are
+        seconds. While the request waits its turn, `on_wait` is told where it stands: at once, and
+        when that has changed, each second at most. Raises RateLimited when there is no room and
+        `max_wait` is 0, WaitTooLong when the predicted wait is longer than `max_wait`,
+        WaitTimeout when it was, QueueFull, BreakerOpen when the resource is down for longer than
+        `max_wait`, NeverFits, UnknownResource, InvalidRequest, RequestConflict,
+        ServiceUnavailable.
         """
+        if estimate is not None:
+            if tokens is None and input_tokens is None:
+                input_tokens = max(1, estimate.tokens)
+            route = route or label_of(estimate.route)
         request = Acquire(
             resource=resource,
             tokens=tokens,
             input_tokens=input_tokens,
             max_output_tokens=max_output_tokens,
+            cache_read_tokens=cache_read_tokens,
+            cache_write_tokens=cache_write_tokens,
             cost_usd=cost_usd,
             tenant=tenant or self._tenant,
             priority=priority,
             max_wait=max_wait,
             request_id=request_id or uuid.uuid4().hex,
-            worker=worker,
+            worker=worker or self._options.worker or worker_name(),
             attempt=attempt,
             route=route,
             ttl=ttl,
         )
-        return acquisition(self._acquire(request, on_wait))
+        return acquisition(self._acquire(request, on_wait, estimate))
 
     async def check(
         self,
@@ -127,6 +161,7 @@ class Limiter:
         max_output_tokens: int | None = None,
         cost_usd: float | None = None,
         tenant: str | None = None,
+        route: str | None = None,
     ) -> Checked:
         """What an acquire would answer now; changes nothing."""
         request = Acquire(
@@ -136,14 +171,103 @@ class Limiter:
             max_output_tokens=max_output_tokens,
             cost_usd=cost_usd,
             tenant=tenant or self._tenant,
+            route=route,
         )
         checked: Checked = await self._send(Operation.CHECK, request)
         return checked
+
+    async def calibrate(
+        self, estimator: Adopts, resource: str, *, model: str | None = None, route: str = DEFAULT
+    ) -> bool:
+        """Let *estimator* begin with what the fleet has learned of *route*; whether there was
+        anything. *model* is the name that the estimator knows it by (default: the resource's).
+        """
+        checked = await self.check(resource, tokens=1, route=label_of(route))
+        if not checked.calibration:
+            return False
+        estimator.adopt(model or resource.partition("/")[2], route, checked.calibration)
+        return True
+
+    def transport(
+        self,
+        inner: Any,
+        *,
+        pool: str | None = None,
+        resource: str | Callable[[Any], str | None] | None = None,
+        tenant: str | None = None,
+        max_wait: float | None = None,
+    ) -> Any:
+        """*inner*, a transport or a client of httpx or httpx2, with its calls of models limited.
+
+        Each attempt takes a lease before it is sent, and settles it when its answer is over;
+        what a lease cannot be had for is answered here, with 429 or 503. The resource is the
+        pool (default: the provider) and the request's model, or *resource*: a name, or a
+        function of the request, None letting it pass. `max_wait` is in seconds, and 0 by
+        default. A client is changed in place.
+        """
+        from client_sdk._async.transport import limited  # noqa: PLC0415  # only who needs it
+
+        return limited(self, inner, pool=pool, resource=resource, tenant=tenant, max_wait=max_wait)
+
+    def wrap_stream(
+        self,
+        chunks: Any,
+        *,
+        lease: Lease | None = None,
+        resource: str | None = None,
+        tokens: int | None = None,
+        input_tokens: int | None = None,
+        max_output_tokens: int | None = None,
+        tenant: str | None = None,
+        max_wait: float = 0.0,
+        dialect: str | None = None,
+        timeouts: "StreamTimeouts | None" = None,
+    ) -> "WrappedStream":
+        """*chunks* of whatever SDK, handed on as they are, under a lease that settles when they
+        end: with the usage that they carry, and how they ended.
+
+        *chunks* may be what opens the stream: a function, called when the lease is there. The
+        lease is *lease*, or is taken of *resource* when iteration begins. *dialect* is found by
+        the first chunk. When *timeouts* are over, StreamStalled is raised; bytes that bring no
+        chunk (pings) are not seen. Who may leave it in the middle enters it, as a context.
+        """
+        from client_sdk._async.wrapped import WrappedStream  # noqa: PLC0415  # only who needs it
+
+        acquire = None
+        if lease is None and resource is not None:
+            name = resource
+
+            def acquire() -> Any:
+                return self.acquire(
+                    name,
+                    tokens=tokens,
+                    input_tokens=input_tokens,
+                    max_output_tokens=max_output_tokens,
+                    tenant=tenant,
+                    max_wait=max_wait,
+                )
+
+        return WrappedStream(
+            chunks,
+            acquire,
+            lease=lease,
+            dialect=dialect,
+            timeouts=timeouts,
+            input_tokens=input_tokens,
+        )
 
     async def settle(self, report: Settle) -> Settled:
         """Settle a lease by its id, from whatever process."""
         settled: Settled = await self._send(Operation.SETTLE, report)
         return settled
+
+    async def observe(
+        self, resource: str, headers: Mapping[str, str], status: int = 200
+    ) -> Noticed:
+        """Tell the fleet what a provider said to a call that had no lease."""
+        request = Observe(resource=resource, headers=telling(headers), status=status)
+        noticed: Noticed = await self._send(Operation.OBSERVE, request)
+        return noticed
 
     async def renew(
         self, lease: str, ttl: float | None = None, usage: Usage | None = None
@@ -153,23 +277,165 @@ class Limiter:
         renewed: Renewed = await self._send(Operation.RENEW, request)
         return renewed
 
-    async def _acquire(self, request: Acquire, on_wait: Callable[[Progress], None] | None) -> Lease:
+    async def call(
+        self,
+        func: Callable[..., Awaitable[T]],
+        *args: Any,
+        resource: str,
+        tokens: int | None = None,
+        input_tokens: int | None = None,
+        max_output_tokens: int | None = None,
+        cost_usd: float | None = None,
+        tenant: str | None = None,
+        priority: int = 5,
+        max_wait: float = 0.0,
+        request_id: str | None = None,
+        route: str | None = None,
+        ttl: float | None = None,
+        attempts: int = 1,
+        usage: Callable[[T], Usage | None] = usage_of,
+        **kwargs: Any,
+    ) -> T:
+        """Call `func(*args, **kwargs)` under a lease, and report how it ended and what it used.
+
+        *usage* says what the result has used; without it the results of the usual clients are
+        understood. With *attempts* above 1 a failure that may pass is tried again, after the
+        time that the provider asked for, as far as the shared retry budget allows; else the
+        failure is raised as it came. Raises what *func* raises, and what `acquire` raises.
+        """
+        failed: Exception | None = None
+        for attempt in range(1, max(1, attempts) + 1):
+            try:
+                lease = await self.acquire(
+                    resource,
+                    tokens=tokens,
+                    input_tokens=input_tokens,
+                    max_output_tokens=max_output_tokens,
+                    cost_usd=cost_usd,
+                    tenant=tenant,
+                    priority=priority,
+                    max_wait=max_wait if failed is None else max(max_wait, PATIENCE),
+                    request_id=id_of(request_id, attempt),
+                    attempt=attempt,
+                    route=route,
+                    ttl=ttl,
+                )
+            except SluicegateError as refusal:
+                if failed is None:
+                    raise
+                failed.add_note(f"it was not tried again: {refusal}")
+                raise failed from failed.__cause__
+            try:
+                async with lease:
+                    result: T = await func(*args, **kwargs)
+                    refuse_stream(result)
+                    lease.account(usage(result))
+            except Exception as error:
+                pause = pause_before(error, attempt, self._random)
+                if pause is None or attempt >= attempts:
+                    raise
+                failed = error
+                await sleep(pause)
+            else:
+                return result
+        raise AssertionError("unreachable")
+
+    def limited(
+        self,
+        resource: str,
+        *,
+        tokens: int | Callable[P, int] | None = None,
+        input_tokens: int | Callable[P, int] | None = None,
+        max_output_tokens: int | None = None,
+        tenant: str | None = None,
+        priority: int = 5,
+        max_wait: float = 0.0,
+        route: str | None = None,
+        attempts: int = 1,
+        usage: Callable[[Any], Usage | None] = usage_of,
+    ) -> Callable[[Callable[P, Awaitable[T]]], Callable[P, Awaitable[T]]]:
+        """Decorate a function: every call of it goes through `call`.
+
+        `tokens` and `input_tokens` may be functions of its arguments.
+        """
+
+        def decorate(func: Callable[P, Awaitable[T]]) -> Callable[P, Awaitable[T]]:
+            @wraps(func)
+            async def limited_func(*args: P.args, **kwargs: P.kwargs) -> T:
+                result: T = await self.call(
+                    partial(func, *args, **kwargs),
+                    resource=resource,
+                    tokens=tokens(*args, **kwargs) if callable(tokens) else tokens,
+                    input_tokens=(
+                        input_tokens(*args, **kwargs) if callable(input_tokens) else input_tokens
+                    ),
+                    max_output_tokens=max_output_tokens,
+                    tenant=tenant,
+                    priority=priority,
+                    max_wait=max_wait,
+                    route=route,
+                    attempts=attempts,
+                    usage=usage,
+                )
+                return result
+
+            return limited_func
+
+        return decorate
+
+    async def breaker(self, resource: str) -> BreakerView:
+        """The circuit of a resource: its state, and when it refuses why and for how long."""
+        answer = await self._exchange.look(f"/v1/breakers/{quote(resource)}")
+        return _codec.view(BreakerView, *answer)
+
+    async def stats(self) -> Stats:
+        """What the replica that answers has seen since it started."""
+        answer = await self._exchange.look("/v1/stats")
+        return _codec.view(Stats, *answer)
+
+    async def _acquire(
+        self,
+        request: Acquire,
+        on_wait: Callable[[Progress], None] | None,
+        estimate: Estimate | None = None,
+    ) -> Lease:
         granted = await abandonable(self._granted(request, on_wait), lambda: self._abandon(request))
         assert request.request_id is not None
-        return Lease(granted, request.resource, request.request_id, self.settle, self.renew)
+        settle = partial(self._settle, request.resource)
+        resource, request_id = request.resource, request.request_id
+        return Lease(granted, resource, request_id, settle, self.renew, estimate)
+
+    async def _settle(self, resource: str, report: Settle) -> Settled:
+        """Settle, and hear what it says of the circuit."""
+        settled = await self.settle(report)
+        if self._denials is not None and settled.breaker == "closed":
+            self._denials.closed(resource)
+        return settled
+
+    def _refuse_known(self, request: Acquire) -> None:
+        """Raise what the service has said a moment ago and would say again."""
+        if self._denials is None:
+            return
+        refusal = self._denials.refusal(
+            request.resource, request.max_wait, request.request_id, time.monotonic()
+        )
+        if refusal is not None:
+            raise refusal
 
     async def _granted(
         self, request: Acquire, on_wait: Callable[[Progress], None] | None
     ) -> Granted:
         """Ask until there is a grant: the queue keeps the place between two questions."""
+        self._refuse_known(request)
         deadline = time.monotonic() + request.max_wait
-        hold = None if on_wait is None else 0.0
+        hold = None if on_wait is None else 0.0  # over HTTP; a channel brings news meanwhile
+        news = None if on_wait is None else lambda waiting: on_wait(progress_of(waiting))
         asked = request if hold is None else replace(request, hold=hold)
         lost_since: float | None = None
         while True:
             began = time.monotonic()
             try:
-                answer = await self._send(Operation.ACQUIRE, asked, asked.max_wait)
+                answer = await self._send(Operation.ACQUIRE, asked, asked.max_wait, news)
             except ServiceUnavailable:
                 lost_since = lost_since or began
                 left = deadline - time.monotonic()
@@ -177,7 +443,13 @@ class Limiter:
                     raise
                 await sleep(min(left, self._options.max_backoff))
                 continue
+            except Refused as refusal:
+                if self._denials is not None:
+                    self._denials.heard(request.resource, refusal, began)
+                raise
             if isinstance(answer, Granted):
+                if self._denials is not None:
+                    self._denials.forget(request.resource)
                 return answer
             lost_since = None
             if on_wait is not None:
@@ -197,8 +469,15 @@ class Limiter:
         except SluicegateError:
             return  # it was not waiting any more, or its place and its lease end by themselves
 
-    async def _send(self, operation: Operation, request: _codec.Request, waits: float = 0.0) -> Any:
+    async def _send(
+        self,
+        operation: Operation,
+        request: _codec.Request,
+        waits: float = 0.0,
+        news: Callable[[Waiting], None] | None = None,
+    ) -> Any:
         op = _codec.op(operation, request, waits)
+        op.news = news
         try:
             return await self._exchange.send(op)
         except ServiceUnavailable as error:

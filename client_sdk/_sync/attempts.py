@@ -26,15 +26,15 @@ from typing import TYPE_CHECKING, Any, Self
 from client_sdk._sync.lease import SyncLease
 from client_sdk._shell_sync import Aside, shielded
 from client_sdk.errors import CallFailed, SluicegateError
+from client_sdk.outcomes import Headers, telling
 from client_sdk.reports import (
-    Headers,
     Report,
     broken,
     ended,
     judge,
     report,
     request_id_in,
-    telling,
+    unserved,
     usage_to_report,
 )
 from client_sdk.streaming import ProviderFault, StreamAccumulator, StreamChunk, StreamOutcome
@@ -249,13 +249,15 @@ class Attempt:
         return None if failure is None else failure.retry_after
 
     def report(self) -> Report:
-        """What the settle says."""
+        """What the settle says: no tokens of a call that its provider did not serve."""
+        free = unserved(self._failure) and not self.committed
         return report(
             self.outcome,
-            self.usage,
+            Usage() if free else self.usage,
             self.stream.statistics,
             retry_after=self.retry_after,
             headers=self.headers,
+            failure=self.failure,
         )
 
     def error(self) -> CallFailed | None:
@@ -304,13 +306,14 @@ class Attempt:
 
     def _settle(self, lease: SyncLease, told: Report) -> Settled | None:
         lease.observed(
+            told.headers,
             latency=told.latency,
             ttft=told.ttft,
             retry_after=told.retry_after,
-            headers=told.headers,
+            cause=told.cause,
+            spent=told.spent,
         )
-        if told.usage is not None:
-            lease.account(told.usage)
+        lease.account(told.usage)
         settled: Settled | None = self._quietly(lambda: lease.settle(told.outcome))
         return settled
 

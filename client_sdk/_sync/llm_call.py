@@ -170,7 +170,7 @@ class Call:
             self._lease = self._watch.run(
                 lambda: limiter.acquire(
                     target.resource,
-                    input_tokens=max(1, guess.tokens),
+                    estimate=guess,
                     max_output_tokens=_most(target, self._plan),
                     tenant=how.tenant,
                     priority=how.priority,
@@ -459,7 +459,9 @@ class Call:
             shielded(ticket.settle(Outcome.CANCELLED))
             return False
         told = failed.report()
-        ticket.observed(latency=told.latency, retry_after=told.retry_after, headers=told.headers)
+        ticket.observed(
+            told.headers, latency=told.latency, retry_after=told.retry_after, cause=told.cause
+        )
         settled = shielded(ticket.settle(told.outcome))
         return bool(settled.breaker != "open")
 

@@ -28,7 +28,7 @@ from client_sdk.errors import (
 )
 from client_sdk.streaming.answer import Answer, Choice, Clock
 from client_sdk.streaming.chunks import StreamChunk, ToolCall
-from client_sdk.streaming.dialects import DIALECTS
+from client_sdk.streaming.dialects import DIALECTS, Dialect
 from client_sdk.streaming.faults import Classify, ProviderFault, category_of, fault_of
 from client_sdk.streaming.liveness import Liveness, Stall, StreamTimeouts
 from client_sdk.streaming.payload import BadPayload, loads
@@ -67,14 +67,15 @@ _TRY_AGAIN = frozenset(
 class StreamAccumulator:
     """Takes the bytes of one streamed answer, and says what they mean.
 
-    `clock` is what `now` is read from; with it, chunks carry their processing latency.
+    `dialect` is a name, or a Dialect that is not among the named ones. `clock` is what `now` is
+    read from; with it, chunks carry their processing latency.
     `classify` decides the category of a provider's error. A frame that is no JSON ends the
     stream as a protocol error, unless `skip_bad_frames`.
     """
 
     def __init__(
         self,
-        dialect: str,
+        dialect: str | type[Dialect],
         *,
         max_event_bytes: int | None = None,
         timeouts: StreamTimeouts = StreamTimeouts(),  # noqa: B008  # frozen
@@ -82,11 +83,14 @@ class StreamAccumulator:
         classify: Classify = category_of,
         skip_bad_frames: bool = False,
     ) -> None:
-        if dialect not in DIALECTS:
-            raise ValueError(f"dialect {dialect!r}: allowed are {', '.join(sorted(DIALECTS))}")
-        self.dialect = dialect
+        if isinstance(dialect, str):
+            if dialect not in DIALECTS:
+                raise ValueError(f"dialect {dialect!r}: allowed are {', '.join(sorted(DIALECTS))}")
+            kind, self.dialect = DIALECTS[dialect], dialect
+        else:
+            kind, self.dialect = dialect, dialect.__name__
         self._answer = Answer(clock)
-        self._dialect = DIALECTS[dialect](self._answer)
+        self._dialect = kind(self._answer)
         self._read = self._dialect.read
         self._max_event_bytes = max_event_bytes
         self._decoder = self._dialect.framing(max_event_bytes)
@@ -151,6 +155,11 @@ class StreamAccumulator:
             self._gaps.fold()
             self._latency.fold()
         return chunks
+
+    def skip(self, pieces: int) -> None:
+        """So many pieces of content went by unread, between two frames."""
+        if self._outcome is None:
+            self._answer.content_events += pieces
 
     def pause(self, now: float) -> None:
         """The consumer holds a chunk: from now only `total` runs."""

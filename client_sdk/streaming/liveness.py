@@ -36,6 +36,12 @@ class StreamTimeouts(msgspec.Struct, frozen=True, kw_only=True):
                 )
 
 
+NO_TIMEOUTS = StreamTimeouts(
+    connect=None, first_byte=None, first_token=None, idle_bytes=None, idle_content=None
+)
+"""For who has clocks of its own."""
+
+
 class Stall(msgspec.Struct, frozen=True):
     """A limit that is over: which, when it was over, and what that means for the stream."""
 

@@ -202,6 +202,14 @@ def _show(view: dict[str, Any], output: Output) -> None:
         against = "never opens it" if most is None else f"opens it at {most:.0%}"
         lines.append((f"{name} rate", f"{share['rate']:.0%}, {against}"))
     lines.append(("in a row", f"{view['consecutive']} failed"))
+    if view["latch"]:
+        lines.append(("latched", view["latch"]))
+    elif view["credentials_refused"]:
+        lines.append(("credentials", f"refused {view['credentials_refused']} times in a row"))
+    if view["cooldown_until"]:
+        lines.append(("cools down", f"until {_clock(view['cooldown_until'])}"))
+    if view["ramp"] < 1:
+        lines.append(("ramp", f"buckets refill at {view['ramp']:.0%} of their rate"))
     under_way = f"{probes['held']} of {probes['limit']} under way"
     passed = f"{probes['ok']} of {probes['needed']} passed"
     lines.append(("probes", f"{under_way}, {passed}, {probes['lost']} lost"))
@@ -211,9 +219,16 @@ def _show(view: dict[str, Any], output: Output) -> None:
         until = f"until {_clock(held['until'])}" if held["until"] else "until cleared"
         lines.append(("held", f"{held['mode']} by {held['actor']}, {until}: {held['reason']}"))
     lines += [
-        ("failed", f"{each['outcome']}, {_clock(each['time'])}") for each in view["last_errors"]
+        ("failed", f"{each['outcome']}{_details(each)}, {_clock(each['time'])}")
+        for each in view["last_errors"]
     ]
     typer.echo("\n".join(f"{name:14}{text}" for name, text in lines))
+
+
+def _details(error: dict[str, Any]) -> str:
+    parts = [f"status {error['status']}"] if error["status"] else []
+    parts += [f"message {error['digest']}"] if error["digest"] else []
+    return f" ({', '.join(parts)})" if parts else ""
 
 
 def _duration(wait: float | None) -> str:

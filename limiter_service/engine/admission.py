@@ -4,8 +4,11 @@ import asyncio
 import uuid
 from collections.abc import Callable
 
+from msgspec import UNSET
+from msgspec.structs import replace
+
 from limiter_service.config import seconds
-from limiter_service.engine import breaking, charging, ids
+from limiter_service.engine import breaking, charging, ids, learning
 from limiter_service.engine.answers import (
     charged_by_meter,
     charges_of,
@@ -13,24 +16,28 @@ from limiter_service.engine.answers import (
     denied,
     granted,
     lease_history,
+    marks_of,
     paused,
     scopes_of,
     settled,
     verdict_of,
     would_fit,
 )
+from limiter_service.engine.books import Books, verdict
 from limiter_service.engine.calls import Calls
 from limiter_service.engine.charging import PriceMissing
-from limiter_service.engine.expectation import Expectation
+from limiter_service.engine.expectation import Expectations
 from limiter_service.engine.forecast import Forecast
 from limiter_service.engine.ids import LeaseRef
-from limiter_service.engine.levels import read, states
+from limiter_service.engine.learning import Learning
+from limiter_service.engine.levels import read
 from limiter_service.engine.lines import Lines
 from limiter_service.engine.passes import Passes
 from limiter_service.engine.policy import Policies, Policy, UnknownResource
-from limiter_service.engine.queueing import Queue
-from limiter_service.engine.refusals import refuse
+from limiter_service.engine.queueing import Queue, Tell
+from limiter_service.engine.refusals import Refusal, refuse
 from limiter_service.engine.statistics import Observer
+from limiter_service.engine.tally import Tally
 from limiter_service.store.commands import NEVER, Claim, Commands, Reply, Report, Verdict
 from limiter_service.store.hints import Hints
 from limiter_service.store.keys import Keys
@@ -40,6 +47,7 @@ from limiter_wire import (
     ErrorCode,
     Granted,
     Outcome,
+    Provenance,
     Renew,
     Renewed,
     ResourceList,
@@ -72,11 +80,15 @@ class Engine:
         hold_limit: float = 25.0,
     ) -> None:
         self._commands, self._prefix = commands, prefix
-        self.policies = policies
-        self._expectation = Expectation()
+        self.policies, self.tally = policies, Tally()
+        self.expectations = Expectations(commands, prefix)
+        self.books = Books()
         self._forecast = Forecast()
         self._calls = Calls(wall_us)
         self.passes = Passes(commands, self._calls, hints, self._compiled, prefix)
+        self.learning = Learning(
+            commands, self._calls, self.passes, self._policy, self.books.budgets
+        )
         self.lines = Lines(commands, self._calls, self._forecast, self._compiled, prefix)
         self._queue = Queue(
             commands,
@@ -88,14 +100,31 @@ class Engine:
             hold_limit=hold_limit,
         )
 
-    async def acquire(self, request: Acquire, hold: float | None = None) -> Granted | Waiting:
+    async def acquire(
+        self, request: Acquire, hold: float | None = None, tell: Tell | None = None
+    ) -> Granted | Waiting:
         """Reserve budget on every limit of the chain, wait for it, or refuse.
 
         A request that may wait is held for *hold* seconds (default: the hold limit), then it
-        is told that it waits. When the task that holds it is cancelled, the place stays for 5 s.
+        is told that it waits; meanwhile *tell* hears where it stands. When the task that holds it
+        is cancelled, the place stays for 5 s.
         """
+        try:
+            answer = await self._acquire(request, hold, tell)
+        except Refusal as refusal:
+            self.tally.refused(refusal.problem)
+            raise
+        if isinstance(answer, Granted):
+            self.tally.granted(request.resource)
+        return answer
+
+    async def _acquire(
+        self, request: Acquire, hold: float | None, tell: Tell | None
+    ) -> Granted | Waiting:
         policy = self._policy(request.resource, request.tenant)
         request_id = request.request_id or uuid.uuid4().hex
+        if policy.expects:
+            await self.expectations.ready(policy.pool, policy.model, request.route)
         ttl = policy.lease_ttl if request.ttl is None else request.ttl
         claim = Claim(
             nonce=ids.new_nonce(),
@@ -108,13 +137,26 @@ class Engine:
         if not self.passes.busy(policy.pool):
             answer = await self._take(policy, request, request_id, claim)
             if answer is not None:
-                return answer
+                return self._advised(policy, request, answer)
 
         def current() -> tuple[Policy, list[float]]:
             policy = self._policy(request.resource, request.tenant)
             return policy, self._amounts(policy, request)
 
-        return await self._queue.take(policy, request, request_id, claim, hold, current)
+        found = await self._queue.take(policy, request, request_id, claim, hold, current, tell)
+        if not isinstance(found, Granted):
+            return found
+        self.books.granted(policy, found)
+        return self._advised(policy, request, found)
+
+    def _advised(self, policy: Policy, request: Acquire, answer: Granted) -> Granted:
+        suggested = self._suggested(policy, request)
+        return answer if suggested is None else replace(answer, suggested_max_tokens=suggested)
+
+    def _suggested(self, policy: Policy, request: Acquire) -> int | None:
+        return self.expectations.suggested_max_tokens(
+            policy.pool, policy.model, request.route, request.max_output_tokens
+        )
 
     async def _take(
         self, policy: Policy, request: Acquire, request_id: str, claim: Claim
@@ -127,7 +169,10 @@ class Engine:
         )
         match reply.verdict:
             case Verdict.DONE | Verdict.REPEATED:
-                return granted(policy, request_id, reply.numbers)
+                answer = granted(policy, request_id, reply.numbers, request.route)
+                if reply.verdict is Verdict.DONE:
+                    self.books.taken(policy, reply.numbers, answer)
+                return answer
             case Verdict.CONFLICT:
                 raise conflict(policy, request_id)
             case Verdict.QUEUED:
@@ -138,6 +183,7 @@ class Engine:
                 raise paused(policy, reply.numbers)
             case _:
                 limit, wait, levels, _ = verdict_of(policy, reply.numbers)
+                self.books.denied(policy, claim.amounts, levels)
                 if request.max_wait > 0 and wait != NEVER:
                     return None
                 raise denied(policy, claim.amounts, limit, wait, levels)
@@ -153,6 +199,7 @@ class Engine:
     async def check(self, request: Acquire) -> Checked:
         """Say what acquire would answer; change nothing."""
         policy = self._policy(request.resource, request.tenant)
+        await self.expectations.ready(policy.pool, policy.model, request.route)
         amounts = self._amounts(policy, request)
         tag = ids.new_nonce()
         reply = await self._calls.run(
@@ -168,24 +215,34 @@ class Engine:
             would_fit=would_fit(policy, amounts, levels),
             never_fits=wait == NEVER,
             limits=seen,
+            suggested_max_tokens=self._suggested(policy, request) or UNSET,
+            calibration=self.expectations.calibration(policy.pool, policy.model, request.route)
+            or UNSET,
+            trial=verdict(policy, amounts, levels, passes=why == 0) or UNSET,
         )
 
     async def settle(self, report: Settle) -> Settled:
         """Replace what the lease reserved by what was used; the same answer to a repeat."""
         ref, policy = self._lease(report.lease)
-        told = told_by(policy, report)
+        told = told_by(policy, report, self._calls.now_us() / _MICRO)
         tag = ids.new_nonce()
         keys = Keys(ref.pool, self._prefix)
         key, queue = keys.lease(ref.tenant, ref.request_id), keys.queue()
         reply = await self._calls.run(
             policy, lambda chain: self._commands.settle(chain, key, queue, tag, ref.nonce, told)
         )
+        if reply.verdict is Verdict.EXPIRED and not told.first_token:
+            self.books.settled(policy, report)  # nothing moves, and the call has cost what it did
         _refuse_dead_lease(reply, policy)
-        if reply.verdict is not Verdict.ALREADY and not told.first_token:
-            self._learn(policy, report, reply)
+        if reply.verdict is not Verdict.ALREADY:
+            self._note(policy, report, told, ref.route, reply)
         if reply.verdict is Verdict.DONE_WHILE_OTHERS_WAIT:
             self.passes.room_again(policy)
-        return settled(policy, reply)
+        answer = settled(policy, reply)
+        if report.estimated_input_tokens is None:
+            return answer
+        known = self.expectations.calibration(policy.pool, policy.model, ref.route)
+        return answer if known is None else replace(answer, calibration=known)
 
     async def renew(self, report: Renew) -> Renewed:
         """Let the lease live on, and charge what it has used beyond its reservation."""
@@ -211,22 +268,7 @@ class Engine:
 
     async def view(self, resource: str, tenant: str) -> ResourceView:
         """The live state of every limit that *resource* meets for *tenant*."""
-        policy = self._policy(resource, tenant)
-        tag = ids.new_nonce()
-        reply = await self._calls.run(policy, lambda chain: self._commands.snapshot(chain, tag))
-        levels, _ = read(reply.numbers, 2, len(policy.limits))
-        slots = [
-            int(level.cell[0])
-            for level, limit in zip(levels, policy.limits, strict=True)
-            if limit.window == "concurrency"
-        ]
-        return ResourceView(
-            resource=policy.resource,
-            tenant=tenant,
-            limits=states(policy, levels, frozenset()),
-            in_flight=max(slots) if slots else None,
-            breaker=breaking.state_of(reply.numbers[1]),
-        )
+        return await self.learning.view(resource, tenant)
 
     async def views(self, tenant: str) -> ResourceList:
         """The live state of every resource that is configured or was asked for."""
@@ -235,9 +277,32 @@ class Engine:
             resources=list(await asyncio.gather(*(self.view(name, tenant) for name in names)))
         )
 
-    def _learn(self, policy: Policy, report: Settle, reply: Reply) -> None:
-        if report.usage and report.outcome is Outcome.SUCCESS:
-            self._expectation.learn(policy.resource, report.usage.output_tokens)
+    def _note(
+        self, policy: Policy, report: Settle, told: Report, route: str | None, reply: Reply
+    ) -> None:
+        self.tally.reported(
+            policy.resource,
+            report.outcome,
+            breaking.Class(told.outcome_class),
+            marks_of(reply.numbers),
+            slow=told.slow,
+            early=told.first_token,
+        )
+        if not told.first_token:
+            self._learn(policy, report, route, reply)
+
+    def _learn(self, policy: Policy, report: Settle, route: str | None, reply: Reply) -> None:
+        usage = report.usage
+        self.books.settled(policy, report)
+        if usage and report.outcome is Outcome.SUCCESS and usage.provenance is Provenance.FINAL:
+            self.expectations.learn(
+                policy.pool,
+                policy.model,
+                route,
+                output=usage.output_tokens,
+                estimated=report.estimated_input_tokens,
+                actual=usage.input_tokens,
+            )
         levels, moved, held = lease_history(reply.numbers)
         self._forecast.learn_settle(policy, levels, charges_of(reply.numbers), moved, held)
 
@@ -272,27 +337,45 @@ class Engine:
                 "`max_output_tokens` goes with `input_tokens`, not with `tokens`",
                 resource=request.resource,
             )
-        expected = self._expectation.expected(policy.resource)
+        cached = (request.cache_read_tokens or 0) + (request.cache_write_tokens or 0)
+        if cached > (request.input_tokens or 0):
+            raise refuse(
+                ErrorCode.INVALID,
+                "`cache_read_tokens` and `cache_write_tokens` are parts of `input_tokens`",
+                resource=request.resource,
+            )
+        expected = None
+        if policy.expects:
+            expected = self.expectations.expected_output(policy.pool, policy.model, request.route)
         try:
             return charging.reserve(policy, request, expected)
         except PriceMissing as error:
             raise refuse(ErrorCode.INVALID, str(error), resource=policy.resource) from error
 
 
-def told_by(policy: Policy, report: Settle) -> Report:
-    """What a settle says to the scripts."""
+def told_by(policy: Policy, report: Settle, now: float) -> Report:
+    """What a settle says to the scripts; *now* is in Unix seconds."""
+    said, pause = learning.told_by(policy, report, now)
     slow_after = seconds(policy.config.breaker.slow_ttft)
     return Report(
         first_token=report.phase == "first_token",
-        outcome_class=breaking.CLASSES[report.outcome],
-        kind=breaking.KINDS.index(report.outcome),
+        outcome_class=breaking.class_of(report),
+        kind=breaking.error_number(report),
         slow=report.ttft is not None and report.ttft >= slow_after,
-        retry_after=int((report.retry_after or 0.0) * _MICRO),
-        used=charging.used(policy, report.usage, report.cost_usd, report.outcome),
+        retry_after=int(pause * _MICRO),
+        readings=said,
+        used=charging.used(
+            policy,
+            report.usage,
+            report.cost_usd,
+            report.outcome,
+            None if report.cause is None else report.cause.refund,
+        ),
     )
 
 
 def _fingerprint(request: Acquire) -> int:
+    cached = (request.cache_read_tokens, request.cache_write_tokens)
     return ids.fingerprint(
         request.resource,
         request.tokens,
@@ -300,6 +383,9 @@ def _fingerprint(request: Acquire) -> int:
         request.max_output_tokens,
         request.cost_usd,
         request.ttl,
+        *(
+            cached if any(each is not None for each in cached) else ()
+        ),  # other replicas may not know them yet
     )
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import msgspec
 
 from limiter_service.config import seconds
-from limiter_service.engine import breaking, charging, ids
+from limiter_service.engine import breaking, charging, costs, ids
 from limiter_service.engine.ids import LeaseRef
 from limiter_service.engine.levels import Level, amount, left, read, states, whole
 from limiter_service.engine.policy import Limit, Policy
@@ -34,12 +34,14 @@ def charges_of(lease: Sequence[float]) -> Sequence[float]:
     return lease[_CHARGES : _CHARGES + int(lease[_LIMITS])]
 
 
-def granted(policy: Policy, request_id: str, lease: Sequence[float]) -> Granted:
-    """The answer to an acquire that has a lease."""
+def granted(
+    policy: Policy, request_id: str, lease: Sequence[float], route: str | None = None
+) -> Granted:
+    """The answer to an acquire that has a lease; its id remembers the *route* for the settle."""
     levels, _ = read(lease, *scopes_of(lease))
     charges = charges_of(lease)
     refused = frozenset(i for i, charge in enumerate(charges) if charge == _REFUSED)
-    ref = LeaseRef(policy.pool, policy.model, policy.tenant, request_id, int(lease[_NONCE]))
+    ref = LeaseRef(policy.pool, policy.model, policy.tenant, request_id, int(lease[_NONCE]), route)
     return Granted(
         lease=ids.encode(ref),
         waited=lease[_WAITED] / _MICRO,
@@ -50,6 +52,11 @@ def granted(policy: Policy, request_id: str, lease: Sequence[float]) -> Granted:
         probe=breaking.is_probe(lease[_MARKS]),
         settled=lease[_SETTLED] > 0,
     )
+
+
+def marks_of(lease: Sequence[float]) -> float:
+    """What a lease remembers of the breaker (lua/lib/lease)."""
+    return lease[_MARKS]
 
 
 def charged_by_meter(
@@ -118,14 +125,16 @@ def paused(policy: Policy, numbers: Sequence[float]) -> Refusal:
     config = policy.config.breaker
     # Nobody knows when an operator lets go: asking as seldom as after the longest opening.
     pause = seconds(config.max_open) if wait < 0 else wait / _MICRO
-    told = breaking.told(why, latch, policy.pool, wait / _MICRO)
+    told = breaking.told(why, latch, policy.resource, wait / _MICRO)
     return refuse(
         told.code, told.detail, resource=policy.resource, retry_after=pause, reason=told.reason
     )
 
 
 class Standing(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a request stands in the queue, or would stand; times in microseconds."""
+    """Where a request stands in the queue, or would stand; times in microseconds. `most` is the
+    need before it when the lines that wait now go on using their share.
+    """
 
     limit: Limit | None
     wait: float
@@ -133,13 +142,14 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     waiters: int
     began: float
     needs: Sequence[float]
+    most: Sequence[float]
     levels: Sequence[Level]
 
 
 def standing(policy: Policy, numbers: Sequence[float]) -> Standing:
     """What enqueue says beside its verdict."""
     count = len(policy.limits)
-    levels, _ = read(numbers, _NEEDS + count, count)
+    levels, end = read(numbers, _NEEDS + count, count)
     worst = int(numbers[0])
     return Standing(
         limit=policy.limits[worst - 1] if worst else None,
@@ -148,6 +158,7 @@ def standing(policy: Policy, numbers: Sequence[float]) -> Standing:
         waiters=int(numbers[_WAITERS]),
         began=numbers[_BEGAN],
         needs=numbers[_NEEDS : _NEEDS + count],
+        most=numbers[end : end + count],
         levels=levels,
     )
 
@@ -161,6 +172,9 @@ def not_now(
     queue: QueueState,
 ) -> Refusal:
     """The refusal of a request that could have waited."""
+    if at.limit is not None and costs.is_budget(at.limit):
+        i = policy.limits.index(at.limit)
+        detail = f"{detail}; {costs.spent_budget(policy, at.limit, amounts[i], at.levels[i])}"
     return refuse(
         code,
         detail,
@@ -184,27 +198,33 @@ def denied(
     seen = states(policy, levels, frozenset())
     assert limit is not None
     i = policy.limits.index(limit)
-    asked = whole(amounts[i] / limit.unit)
     if wait == NEVER:
-        capacity = whole(limit.capacity / limit.unit)
         return refuse(
             ErrorCode.NEVER_FITS,
-            f"{asked:g} {limit.meter} can never fit: {limit.name} holds at most {capacity:g}",
+            costs.never(limit, amounts[i], levels[i]),
             resource=policy.resource,
             limit=limit.name,
             would_fit=would_fit(policy, amounts, levels),
             limits=seen,
         )
-    room = amount(limit, left(limit, levels[i]))
     return refuse(
         ErrorCode.RATE_LIMITED,
-        f"{limit.name} has {room:g} {limit.meter} left and {asked:g} are asked for; "
-        f"it fits in {wait / _MICRO:.3f} s",
+        _shortage(policy, limit, amounts[i], levels[i], wait),
         resource=policy.resource,
         retry_after=wait / _MICRO,
         limit=limit.name,
         would_fit=would_fit(policy, amounts, levels),
         limits=seen,
+    )
+
+
+def _shortage(policy: Policy, limit: Limit, asked: float, level: Level, wait: float) -> str:
+    if costs.is_budget(limit):
+        return costs.spent_budget(policy, limit, asked, level)
+    room, wanted = amount(limit, left(limit, level)), whole(asked / limit.unit)
+    return (
+        f"{limit.name} has {room:g} {limit.meter} left and {wanted:g} are asked for; "
+        f"it fits in {wait / _MICRO:.3f} s"
     )
 
 

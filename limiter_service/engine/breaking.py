@@ -17,15 +17,17 @@ from limiter_wire import (
     BreakerState,
     BreakerView,
     BreakerWindow,
+    Cause,
     ErrorCode,
     Outcome,
     OverrideMode,
     OverrideView,
     ProviderView,
+    Settle,
 )
 
 _MICRO = 1_000_000
-_BUCKETS, _FIELDS, _WINDOW, _PROBES = 12, 6, 28, 100
+_BUCKETS, _FIELDS, _WINDOW, _PROBES = 12, 6, 30, 102
 _WORKERS = 32
 _DAY = 86_400.0
 _BURST = 0.25  # failures within this time are one event, unless it hits several workers
@@ -43,6 +45,8 @@ class Class(IntEnum):
     NEUTRAL = 4
     QUOTA = 5
     REFUSED = 6
+    QUOTA_OF_MODEL = 7
+    REFUSED_OF_MODEL = 8
 
 
 CLASSES: dict[Outcome, Class] = {
@@ -67,12 +71,45 @@ CLASSES: dict[Outcome, Class] = {
 """What each outcome does: only failures speak against a provider."""
 
 KINDS = tuple(Outcome)
-"""Outcomes by the number that a circuit keeps of its last errors."""
+"""Outcomes by their number in what a circuit keeps of its last errors."""
+
+_KINDS, _STATUSES = 64, 1024  # an error as a number: outcome, status, digest plus one
+
+
+def class_of(report: Settle) -> Class:
+    """What a report is to a circuit: quota and credentials may be one model's."""
+    found = CLASSES[report.outcome]
+    if report.cause is not None and report.cause.reach == "model":
+        return _OF_MODEL.get(found, found)
+    return found
+
+
+_OF_MODEL = {Class.QUOTA: Class.QUOTA_OF_MODEL, Class.REFUSED: Class.REFUSED_OF_MODEL}
+
+
+def error_number(report: Settle) -> int:
+    """What a circuit keeps of a failure, in one number."""
+    cause = report.cause or Cause()
+    digest = 0 if cause.digest is None else cause.digest + 1
+    return KINDS.index(report.outcome) + _KINDS * ((cause.status or 0) + _STATUSES * digest)
+
+
+def _error(number: int, time: float) -> BreakerError:
+    rest, kind = divmod(number, _KINDS)
+    digest, status = divmod(rest, _STATUSES)
+    return BreakerError(
+        outcome=KINDS[kind],
+        time=time,
+        status=status or None,
+        digest=f"{digest - 1:08x}" if digest else None,
+    )
+
 
 REASONS = (None, "open", "probing", "cooldown", "forced_open", "latched", "retry_budget")
 """Why the gate refuses, by its number."""
 
-_PROBE, _STATE, _RETRY = 32, 128, 512  # marks of a lease (lua/lib/lease)
+_PROBE, _EARLY, _STATE, _RETRY, _TAKEN = 32, 64, 128, 512, 1024  # marks of a lease (lua/lib/lease)
+_TAKEN_FOR = ("counted", "counted", "voted", "stale", "late", "ignored")
 
 _STATES = (BreakerState.CLOSED, BreakerState.OPEN, BreakerState.HALF_OPEN)
 _MODES = (None, OverrideMode.OPEN, OverrideMode.CLOSED, OverrideMode.OBSERVE)
@@ -144,6 +181,18 @@ def state_of(number: float) -> str:
     return _STATES[int(number)]
 
 
+def taken_for(marks: float) -> str:
+    """What a report was taken for: `counted`, `voted` (a probe's), `stale`, `late` (of a probe
+    whose time was over), or `ignored`.
+    """
+    return _TAKEN_FOR[int(marks) // _TAKEN % 8]
+
+
+def is_early(marks: float) -> bool:
+    """Whether the first token of the call was reported."""
+    return bool(int(marks) & _EARLY)
+
+
 def is_probe(marks: float) -> bool:
     """Whether a lease is a probe."""
     return bool(int(marks) & _PROBE)
@@ -157,7 +206,7 @@ class Told(msgspec.Struct, frozen=True):
     detail: str
 
 
-def told(why: int, latch: int, pool: str, wait: float) -> Told:
+def told(why: int, latch: int, resource: str, wait: float) -> Told:
     """The words for a refusal of the gate; *wait* is in seconds, negative when nobody knows."""
     reason = REASONS[why]
     match reason:
@@ -174,7 +223,8 @@ def told(why: int, latch: int, pool: str, wait: float) -> Told:
             detail = f"the provider asked for a pause; it ends in {wait:.3f} s"
             return Told(ErrorCode.COOLDOWN, reason, detail)
         case "latched":
-            what = _LATCH_TEXTS[latch].format(pool=pool)
+            pool, _, model = resource.partition("/")
+            what = _LATCH_TEXTS[latch].format(pool=pool, model=model)
             detail = f"{what}; one call may try again in {wait:.3f} s, or after a reset"
             return Told(ErrorCode.LATCHED, reason, detail)
         case _:
@@ -186,6 +236,8 @@ _LATCH_TEXTS = (
     "pool {pool} is latched",
     "the provider says that the quota of pool {pool} is exhausted",
     "the provider refuses the credentials of pool {pool}",
+    "the provider says that the quota of model {model} is exhausted",
+    "the provider refuses the credentials of pool {pool} for model {model}",
 )
 
 
@@ -213,6 +265,8 @@ class Circuit(msgspec.Struct, frozen=True, kw_only=True):
     lost: int = 0
     run: int = 0
     newest: float = 0.0
+    latch: int = 0
+    refusals: int = 0
     errors: tuple[tuple[int, float], ...] = ()
     window: tuple[float, ...] = (0.0,) * (_BUCKETS * _FIELDS)
     probes: tuple[tuple[float, float], ...] = ()
@@ -240,9 +294,47 @@ def decode(numbers: Sequence[float] | None) -> Circuit:
         passed=int(n[16]),
         lost=int(n[17]),
         run=int(n[18]),
+        latch=int(n[28]),
+        refusals=int(n[29]),
         errors=tuple((int(n[i]), n[i + 1]) for i in (21, 23, 25) if n[i + 1] > 0),
         window=tuple(n[_WINDOW:_PROBES]),
         probes=tuple((n[i], n[i + 1]) for i in range(_PROBES, len(n), 2)),
+    )
+
+
+class Pin(msgspec.Struct, frozen=True, kw_only=True):
+    """A stored pin (lua/lib/pin), decoded; times in its own microseconds."""
+
+    skew: float = 0.0
+    seen: float = 0.0
+    balance: float = math.inf
+    latch: int = 0
+    until: float = 0.0
+    since: float = 0.0
+    trial_until: float = 0.0
+    refused: int = 0
+    cool: float = 0.0
+
+    def now(self, wall: float) -> float:
+        """The pin's own time at *wall*."""
+        return max(wall + self.skew, self.seen)
+
+
+def decode_pin(numbers: Sequence[float] | None) -> Pin:
+    """The pin behind its numbers; None is one that nobody has written."""
+    if not numbers:
+        return Pin()
+    n = numbers
+    return Pin(
+        skew=n[1],
+        seen=n[2],
+        balance=n[3],
+        latch=int(n[4]),
+        until=n[5],
+        since=n[6],
+        trial_until=n[8],
+        refused=int(n[9]),
+        cool=n[10],
     )
 
 
@@ -257,6 +349,7 @@ def view(
     resource: str,
     config: BreakerConfig,
     circuit: Circuit,
+    pin: Pin,
     note: Note | None,
     wall: float,
 ) -> BreakerView:
@@ -269,6 +362,9 @@ def view(
     state = _STATES[circuit.state]
     live = [until for _, until in circuit.probes if until > now]
     reason, wait = _refusal(config, circuit, held, live, now)
+    pinned, longer = (None, 0.0) if held else _pinned(pin, wall)
+    if pinned is not None and (reason is None or (wait is not None and longer > wait)):
+        reason, wait = pinned, longer
     opened, longest = circuit.opened, seconds(config.max_open)
     if circuit.state == 0:
         opened = max(0, opened - int((now - circuit.closed_at) // _us(config.decay)))
@@ -295,6 +391,8 @@ def view(
             ok=circuit.passed,
             lost=circuit.lost,
         ),
+        latch=_LATCHES[circuit.latch],
+        credentials_refused=circuit.refusals,
         open_count=circuit.opened,
         next_open_duration=min(longest, seconds(config.open) * 2.0 ** min(opened, 60)),
         cooldown_until=time(circuit.cool) if circuit.cool > now else None,
@@ -307,9 +405,7 @@ def view(
             actor=note.actor if note else "",
             reason=note.reason if note else "",
         ),
-        last_errors=[
-            BreakerError(outcome=KINDS[kind], time=time(at) or 0.0) for kind, at in circuit.errors
-        ],
+        last_errors=[_error(number, time(at) or 0.0) for number, at in circuit.errors],
     )
 
 
@@ -333,13 +429,24 @@ def _refusal(
     if held:
         return None, None
     if circuit.state == 1 and now < circuit.open_until:
-        return "open", (max(circuit.open_until, circuit.cool) - now) / _MICRO
+        why = "latched" if circuit.latch else "open"
+        return why, (max(circuit.open_until, circuit.cool) - now) / _MICRO
     if circuit.cool > now:
         return "cooldown", (circuit.cool - now) / _MICRO
     busy = len(live) >= config.probes or len(live) + circuit.passed >= config.successes
     if circuit.state == 2 and live and busy:  # noqa: PLR2004  # half-open
         return "probing", min(1.0, (min(live) - now) / _MICRO)
     return None, None
+
+
+def _pinned(pin: Pin, wall: float) -> tuple[str | None, float]:
+    """The same for what the whole pool is held by; as `pin_gate` in lua/lib/pin."""
+    now = pin.now(wall)
+    if pin.latch and now < pin.until:
+        return "latched", (pin.until - now) / _MICRO
+    if pin.latch and now < pin.trial_until:
+        return "latched", min(1.0, (pin.trial_until - now) / _MICRO)
+    return ("cooldown", (pin.cool - now) / _MICRO) if now < pin.cool else (None, 0.0)
 
 
 def _live(circuit: Circuit, now: float) -> list[tuple[float, ...]]:
@@ -397,7 +504,7 @@ def _ramp(config: BreakerConfig, circuit: Circuit, now: float) -> float:
 def provider(
     pool: str,
     config: BreakerConfig,
-    numbers: Sequence[float] | None,
+    pin: Pin,
     breakers: Sequence[BreakerView],
     wall: float,
 ) -> ProviderView:
@@ -407,19 +514,18 @@ def provider(
         for each in breakers
         if each.state is not BreakerState.CLOSED
     ]
-    _, skew, seen, balance, latch, until, since, _, _, refused, cool = numbers or [0.0] * 11
-    now = max(wall + skew, seen)
+    now, skew, latch = pin.now(wall), pin.skew, pin.latch
     verdict = "down" if latch or len(broken) >= _SEVERAL else "degraded" if broken else "up"
     return ProviderView(
         pool=pool,
         verdict=verdict,
         open_models=broken,
-        latch=_LATCHES[int(latch)],
-        latched_since=(since - skew) / _MICRO if latch else None,
-        latched_until=(until - skew) / _MICRO if latch else None,
-        cooldown_until=(cool - skew) / _MICRO if cool > now else None,
-        credentials_refused=int(refused),
-        retries_left=_retries(config, balance if numbers else math.inf, now - seen),
+        latch=_LATCHES[latch],
+        latched_since=(pin.since - skew) / _MICRO if latch else None,
+        latched_until=(pin.until - skew) / _MICRO if latch else None,
+        cooldown_until=(pin.cool - skew) / _MICRO if pin.cool > now else None,
+        credentials_refused=pin.refused,
+        retries_left=_retries(config, pin.balance, now - pin.seen),
     )
 
 

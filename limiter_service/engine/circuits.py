@@ -116,19 +116,20 @@ class Circuits:
             raw = await self._commands.circuits(keys, models, ids.new_nonce())
         except StoreError as error:
             raise _unavailable(error, f"{pool}/{models[0]}") from error
-        views = []
+        views, pin = [], breaking.decode_pin(raw.pin)
         for policy, (numbers, note) in zip(policies, raw.circuits, strict=True):
             views.append(
                 breaking.view(
                     policy.resource,
                     policy.config.breaker,
                     breaking.decode(numbers),
+                    pin,
                     _note_decoder.decode(note) if note else None,
                     raw.wall,
                 )
             )
         config = policies[0].config.breaker
-        return views, breaking.provider(pool, config, raw.pin, views, raw.wall)
+        return views, breaking.provider(pool, config, pin, views, raw.wall)
 
     def _policy(self, resource: str) -> Policy:
         try:

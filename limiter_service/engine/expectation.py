@@ -1,27 +1,144 @@
-"""Learned size of an answer: what `reserve: input + expected_output` adds to the input."""
+"""Learned sizes of calls, shared by all replicas through the store.
 
-_WEIGHT = 0.1
-_LEAST_SEEN = 5
+What settles report is told to the store shortly after, several calls in one; the answer is
+what all replicas know. Losing a report costs accuracy, never a limit.
+"""
+
+import asyncio
+from collections.abc import Sequence
+
+from limiter_service.engine import ids, sizes
+from limiter_service.engine.sizes import Sizes, sizes_of
+from limiter_service.store.commands import Commands
+from limiter_service.store.errors import StoreError
+from limiter_service.store.keys import Key, Keys
+from limiter_wire import Calibration
+
+_FRESH = 5.0
+_PAUSE = 0.25
+_MOST_PENDING = 100
+_KEPT_MS = 7 * 86_400_000
 
 
-class Expectation:
-    """A moving average of settled output tokens by resource, in this replica.
+class _Kind:
+    """One kind of calls: what is known of it, and what the store has not been told."""
 
-    The average follows a change within some twenty calls; below five nothing is known.
-    """
+    __slots__ = ("asked", "asking", "heard", "key", "known", "news", "timer")
 
-    def __init__(self, most: int = 10_000) -> None:
-        self._most = most
-        self._seen: dict[str, tuple[int, float]] = {}
+    def __init__(self, key: Key) -> None:
+        self.key = key
+        self.known, self.asked, self.heard = Sizes(), -_FRESH * 2, False
+        self.news: list[tuple[float, float, float]] = []
+        self.asking: asyncio.Task[None] | None = None
+        self.timer: asyncio.TimerHandle | None = None
 
-    def learn(self, resource: str, output_tokens: int) -> None:
-        """Take in one answer's size."""
-        count, average = self._seen.pop(resource, (0, float(output_tokens)))
-        if len(self._seen) >= self._most:  # callers choose models: bounded, oldest first out
-            del self._seen[next(iter(self._seen))]
-        self._seen[resource] = (count + 1, average + _WEIGHT * (output_tokens - average))
 
-    def expected(self, resource: str) -> float | None:
-        """The size to expect, None while too little was seen."""
-        count, average = self._seen.get(resource, (0, 0.0))
-        return average if count >= _LEAST_SEEN else None
+class Expectations:
+    """Sizes by model and route, at most some seconds old; the least used are forgotten first."""
+
+    def __init__(self, commands: Commands, prefix: str, most: int = 10_000) -> None:
+        self._commands, self._prefix, self._most = commands, prefix, most
+        self._kinds: dict[tuple[str, str, str], _Kind] = {}
+        self._under_way: set[asyncio.Task[None]] = set()
+
+    def learn(
+        self,
+        pool: str,
+        model: str,
+        route: str | None,
+        *,
+        output: int | None = None,
+        estimated: float | None = None,
+        actual: int | None = None,
+    ) -> None:
+        """Take in one call: its output, and how its input was estimated."""
+        compared = (estimated, float(actual)) if estimated and actual else (0.0, 0.0)
+        if output is None and compared[0] == 0:
+            return
+        news = (-1.0 if output is None else float(output), *compared)
+        for name in {route or "", ""}:
+            self._note(self._kind(pool, model, name), news)
+
+    async def ready(self, pool: str, model: str, route: str | None) -> None:
+        """Return when something was heard of this kind of call, or cannot be."""
+        kinds = [self._kind(pool, model, name) for name in {route or "", ""}]
+        tasks = [self._ask(kind) for kind in kinds if not kind.heard]
+        if tasks:
+            await asyncio.gather(*map(asyncio.shield, tasks))
+
+    def expected_output(self, pool: str, model: str, route: str | None) -> float | None:
+        """Tokens of an answer to hold; None while too little was seen."""
+        return sizes.expected_output(*self._known(pool, model, route))
+
+    def suggested_max_tokens(
+        self, pool: str, model: str, route: str | None, asked: int | None
+    ) -> int | None:
+        """A bound that one answer in a hundred exceeds; None while too little was seen."""
+        return sizes.suggested_max_tokens(*self._known(pool, model, route), asked)
+
+    def calibration(self, pool: str, model: str, route: str | None) -> Calibration | None:
+        """How estimated inputs compare with real ones; None while nothing is known."""
+        return sizes.calibration(*self._known(pool, model, route))
+
+    async def aclose(self) -> None:
+        """Tell the store what it has not heard."""
+        for kind in [*self._kinds.values()]:
+            if kind.news:
+                self._ask(kind)
+        if self._under_way:
+            await asyncio.wait(set(self._under_way))
+
+    def _known(self, pool: str, model: str, route: str | None) -> tuple[Sizes, Sizes]:
+        of_model = self._current(self._kind(pool, model, ""))
+        return (self._current(self._kind(pool, model, route)) if route else of_model), of_model
+
+    def _current(self, kind: _Kind) -> Sizes:
+        if asyncio.get_running_loop().time() - kind.asked > _FRESH:
+            self._ask(kind)  # the next call has the answer
+        return kind.known
+
+    def _kind(self, pool: str, model: str, route: str) -> _Kind:
+        name = pool, model, route
+        kind = self._kinds.pop(name, None)
+        if kind is None:
+            kind = _Kind(Keys(pool, self._prefix).sizes(model, route))
+            if len(self._kinds) >= self._most:  # callers choose models and routes: bounded
+                del self._kinds[next(iter(self._kinds))]
+        self._kinds[name] = kind
+        return kind
+
+    def _note(self, kind: _Kind, news: tuple[float, float, float]) -> None:
+        kind.news.append(news)
+        if len(kind.news) >= _MOST_PENDING:
+            self._ask(kind)
+        elif kind.timer is None and kind.asking is None:
+            kind.timer = asyncio.get_running_loop().call_later(_PAUSE, self._ask, kind)
+
+    def _ask(self, kind: _Kind) -> asyncio.Task[None]:
+        if kind.timer is not None:
+            kind.timer.cancel()
+            kind.timer = None
+        if kind.asking is None:
+            kind.asking = asyncio.get_running_loop().create_task(self._exchange(kind))
+            self._under_way.add(kind.asking)
+            kind.asking.add_done_callback(self._under_way.discard)
+        return kind.asking
+
+    async def _exchange(self, kind: _Kind) -> None:
+        kind.asked = asyncio.get_running_loop().time()
+        try:
+            while True:
+                news, kind.news = kind.news, []
+                kind.known = await self._told(kind.key, news)
+                if len(kind.news) < _MOST_PENDING:
+                    break
+        except StoreError:
+            pass  # what was known stays; it is asked again when it is old
+        finally:
+            kind.asking, kind.heard = None, True
+            if kind.news and kind.timer is None:
+                kind.timer = asyncio.get_running_loop().call_later(_PAUSE, self._ask, kind)
+
+    async def _told(self, key: Key, news: Sequence[tuple[float, float, float]]) -> Sizes:
+        reply = await self._commands.learn(key, ids.new_nonce(), _KEPT_MS, news)
+        return sizes_of(reply.numbers)

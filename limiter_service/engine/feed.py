@@ -148,4 +148,5 @@ def _event(pool: str, fields: dict[str, str]) -> Event:
         generation=number("generation"),
         lasts=None if lasts is None else lasts / _MICRO,
         count=number("count"),
+        limit=fields.get("limit"),
     )

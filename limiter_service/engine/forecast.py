@@ -3,20 +3,30 @@
 A limit serves its rate, and what settles refund on top: when calls use a part r of what they
 reserve, it grants rate / r. So n units of need above the room that there is take n * r / rate. A
 concurrency limit of c slots, each held for h, serves c / h. The raw forecast is the longest over
-all limits; the ratio of actual to raw waits is kept by how far the forecast looked, and
-its median and 90th percentile turn the raw forecast into `p50` and `p90`.
+all limits.
+
+It does not know who comes later and is served before. Lines that wait now go on asking: at
+most they use their whole share until the waiter's turn. So there are rival raw forecasts, from
+the need that stands before the waiter now, from the most that it can become, and from between.
+The truth may be beyond (a tenant whose line is empty may come), but while traffic is steady it
+is near one of them, stretched by one factor: the pace of a line, the median of actual over raw
+waits, of the line or, while it is new, of the resource. Whichever raw forecast has the
+steadiest ratio for a line is used; at its pace it is `p50`.
+
+How far waits stray from that depends on how far the forecast looks: `p90` is a percentile by
+horizon, which each line moves until one wait in ten is longer.
 
 What is learned is this replica's own: losing it costs accuracy, never a limit.
 """
 
 import bisect
 import math
-from collections import deque
 from collections.abc import Sequence
 
 import msgspec
 
 from limiter_service.engine.levels import Level, left
+from limiter_service.engine.paces import Bound, Known, Paces, Recent
 from limiter_service.engine.policy import Limit, Policy
 
 _MICRO = 1_000_000
@@ -25,28 +35,41 @@ _MONTH = 31 * _DAY
 _DECAY = 0.99
 _SMOOTHING = 0.1
 _LEAST_RATIO, _MOST_RATIO = 0.02, 5.0
-_KEPT = 256
-_PRIOR = (0.6, 0.8, 0.9, 1.0, 1.0, 1.0, 1.1, 1.2, 1.3, 1.6)
+_PACE_OF, _SPREAD_OF = 128, 512
+"""Waits that are remembered: of a line, and of a horizon."""
+_FEW = 8
+_MOST_LINES = 2000
+_PRIOR_PACE = (1.0, 1.0, 1.0)
+_PRIOR_SPREAD = (0.6, 0.8, 0.9, 1.0, 1.0, 1.0, 1.1, 1.2, 1.3, 1.6)
+_BLENDS = (0.0, 0.25, 0.5, 0.75, 1.0)
+"""Of the need now and the most that it can become."""
+_LEAST_PACE = _SHORTEST = 1e-3
 _HORIZONS = (0.2, 1.0, 4.0, 16.0, 64.0)
 UNKNOWN = -1.0
 
 
 class Prediction(msgspec.Struct, frozen=True):
-    """Seconds: the raw forecast, its median and its 90th percentile after correction."""
+    """Seconds: the raw forecasts, from the need now to the most that it can become; the median
+    and the 90th percentile after correction. `judged` is how many bounds of the line had been.
+    """
 
-    raw: float
+    raws: tuple[float, ...]
     p50: float
     p90: float
+    judged: int
 
 
 class Forecast:
-    """What one replica has learned about waits. Keys are bounded, the oldest go first."""
+    """What one replica has learned about waits."""
 
     def __init__(self, most: int = 10_000) -> None:
         self._most = most
         self._ratios: dict[tuple[str, int], tuple[float, float]] = {}
         self._held: dict[str, float] = {}
-        self._errors: dict[tuple[str, int], deque[float]] = {}
+        self._paces = Known(most, lambda: Paces(len(_BLENDS), _PACE_OF, _PRIOR_PACE))
+        self._line_paces = Known(min(most, _MOST_LINES), lambda: Paces(len(_BLENDS), _PACE_OF))
+        self._bounds = Known(min(most, _MOST_LINES), Bound)
+        self._spreads = Known(most, lambda: Recent(_SPREAD_OF, _PRIOR_SPREAD))
 
     def learn_settle(
         self,
@@ -62,33 +85,74 @@ class Forecast:
                 key = policy.resource, int(level.limit_id)
                 reserved, used = self._ratios.pop(key, (0.0, 0.0))
                 reserved, used = reserved * _DECAY + charge, used * _DECAY + charge + change
-                self._bound(self._ratios)
+                _bound(self._ratios, self._most)
                 self._ratios[key] = reserved, used
         before = self._held.pop(policy.resource, held_us)
-        self._bound(self._held)
+        _bound(self._held, self._most)
         self._held[policy.resource] = before + _SMOOTHING * (held_us - before)
 
-    def learn_wait(self, resource: str, predicted: Prediction, actual: float) -> None:
-        """Take in how long somebody really waited."""
-        if predicted.raw > 0:
-            self._recent(resource, predicted.raw).append(actual / predicted.raw)
+    def learn_wait(
+        self,
+        policy: Policy,
+        priority: int,
+        predicted: Prediction,
+        actual: float,
+        *,
+        over: bool = True,
+    ) -> None:
+        """Take in how long somebody really waited; without *over*, has waited in vain: that
+        says something only when it was longer than predicted.
+        """
+        if predicted.p50 <= 0 or not (over or actual > predicted.p50):
+            return
+        ratios = [actual / max(raw, _SHORTEST) for raw in predicted.raws]
+        self._paces.at(policy.resource).add(ratios)
+        self._line_paces.at((policy.resource, policy.tenant, priority)).add(ratios)
+        spread = self._spreads.at((policy.resource, _horizon(predicted.p50)))
+        spread.add(actual / max(predicted.p50, _SHORTEST))
+        bound = self._bounds.at((policy.resource, policy.tenant, priority))
+        bound.learn(predicted.judged, held=actual <= predicted.p90)
 
-    def allowed(self, policy: Policy, max_wait: float, wall: float) -> list[float]:
-        """For each limit the need above its room that is served within *max_wait* seconds."""
-        stretch = self._quantile(policy.resource, max_wait, 0.5)
-        return [self._allowed(policy, limit, max_wait / stretch, wall) for limit in policy.limits]
+    def allowed(
+        self, policy: Policy, priority: int, max_wait: float, wall: float
+    ) -> tuple[list[float], float]:
+        """For each limit the need above its room that is served within *max_wait* seconds; and
+        which need that is, from 0, the one now, to 1, the most that it can become.
+        """
+        paces = self._paces_of(policy, priority)
+        most = max_wait / max(_LEAST_PACE, paces.pace())
+        allowed = [self._allowed(policy, limit, most, wall) for limit in policy.limits]
+        return allowed, _BLENDS[paces.best]
 
     def predict(
+        self,
+        policy: Policy,
+        priority: int,
+        needs: tuple[Sequence[float], Sequence[float]],
+        amounts: Sequence[float],
+        levels: Sequence[Level],
+        wait_us: float,
+    ) -> Prediction:
+        """The wait of a request for *amounts* that has *needs* ahead of it, now and at most;
+        *wait_us* is what the limits themselves say, for limits whose speed nobody knows.
+        """
+        raws = tuple(
+            self._raw(policy, _between(needs, blend), amounts, levels, wait_us) for blend in _BLENDS
+        )
+        paces = self._paces_of(policy, priority)
+        p50 = raws[paces.best] * max(_LEAST_PACE, paces.pace())
+        spread = self._spreads.of((policy.resource, _horizon(p50)))
+        bound = self._bounds.of((policy.resource, policy.tenant, priority))
+        return Prediction(raws, p50, p50 * max(1.0, bound.of(spread)), bound.judged)
+
+    def _raw(
         self,
         policy: Policy,
         needs: Sequence[float],
         amounts: Sequence[float],
         levels: Sequence[Level],
         wait_us: float,
-    ) -> Prediction:
-        """The wait of a request for *amounts* that has *needs* ahead of it; *wait_us* is
-        what the limits themselves say, for limits whose speed nobody knows.
-        """
+    ) -> float:
         raw, known = 0.0, True
         parts = zip(policy.limits, needs, amounts, levels, strict=True)
         for limit, need, amount, level in parts:
@@ -100,13 +164,11 @@ class Forecast:
                 known = False
             else:
                 raw = max(raw, wait)
-        if not known:
-            raw = max(raw, wait_us / _MICRO)
-        return Prediction(
-            raw,
-            raw * self._quantile(policy.resource, raw, 0.5),
-            raw * self._quantile(policy.resource, raw, 0.9),
-        )
+        return raw if known else max(raw, wait_us / _MICRO)
+
+    def _paces_of(self, policy: Policy, priority: int) -> Paces:
+        of_line = self._line_paces.of((policy.resource, policy.tenant, priority))
+        return of_line if len(of_line) >= _FEW else self._paces.of(policy.resource)
 
     def _ratio(self, policy: Policy, limit: Limit) -> float:
         reserved, used = self._ratios.get((policy.resource, limit.id), (1.0, 1.0))
@@ -140,18 +202,15 @@ class Forecast:
         speed = self._speed(policy, limit)
         return UNKNOWN if speed is None else speed * max_wait * _MICRO
 
-    def _recent(self, resource: str, raw: float) -> deque[float]:
-        key = resource, bisect.bisect(_HORIZONS, raw)
-        known = self._errors.get(key)
-        if known is None:
-            self._bound(self._errors)
-            known = self._errors[key] = deque(_PRIOR, maxlen=_KEPT)
-        return known
 
-    def _quantile(self, resource: str, raw: float, q: float) -> float:
-        known = sorted(self._errors.get((resource, bisect.bisect(_HORIZONS, raw)), _PRIOR))
-        return max(known[min(len(known) - 1, int(q * len(known)))], 1e-3)
+def _between(needs: tuple[Sequence[float], Sequence[float]], blend: float) -> list[float]:
+    return [now + blend * (most - now) for now, most in zip(*needs, strict=True)]
 
-    def _bound(self, learned: dict) -> None:  # type: ignore[type-arg]  # of any key
-        if len(learned) >= self._most:
-            del learned[next(iter(learned))]
+
+def _horizon(wait: float) -> int:
+    return bisect.bisect(_HORIZONS, wait)
+
+
+def _bound(learned: dict, most: int) -> None:  # type: ignore[type-arg]  # of any key
+    if len(learned) >= most:
+        del learned[next(iter(learned))]

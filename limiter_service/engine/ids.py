@@ -24,6 +24,7 @@ class LeaseRef(msgspec.Struct, frozen=True, array_like=True):
     tenant: str
     request_id: str
     nonce: int
+    route: str | None = None
 
 
 _encoder = msgspec.msgpack.Encoder()

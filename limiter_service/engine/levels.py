@@ -4,23 +4,30 @@ import math
 from collections.abc import Iterator, Sequence
 
 import msgspec
+from msgspec.structs import replace
 
 from limiter_service.engine.policy import SLOTS_OF_A_WINDOW, Limit, Policy, slot_width
 from limiter_wire import LimitState
 
 _MICRO = 1_000_000
 _COUNT, _TIME, _SKEW, _CELLS = 1, 2, 3, 5
+_LEARNED, _TERMS = 27, 2  # numbers of a record, and before the terms (lua/lib/learned)
 _SIZES = (1, SLOTS_OF_A_WINDOW + 3, 2, 1)  # of a cell, by kind
 _RING = SLOTS_OF_A_WINDOW + 1
 
 
 class Level(msgspec.Struct, frozen=True, kw_only=True):
-    """The cell of one limit, as it stood at `now` in its scope and `wall` on the server."""
+    """The cell of one limit, as it stood at `now` in its scope and `wall` on the server.
+
+    `capacity` and `rate` are those in force where they are not the policy's.
+    """
 
     limit_id: float
     cell: Sequence[float]
     now: float
     wall: float
+    capacity: float | None = None
+    rate: float | None = None
 
 
 def read(numbers: Sequence[float], start: int, limits: int) -> tuple[list[Level], int]:
@@ -35,9 +42,77 @@ def read(numbers: Sequence[float], start: int, limits: int) -> tuple[list[Level]
             cell = numbers[at + 1 : at + 1 + size]
             levels.append(Level(limit_id=limit_id, cell=cell, now=now, wall=wall))
             at += 1 + size
+        if numbers[start] < 0:
+            terms = numbers[at + _TERMS : at + _TERMS + 2 * count]
+            levels[len(levels) - count :] = _under(terms, levels[len(levels) - count :])
+            at += _TERMS + 2 * count
         start = at
         if len(levels) >= limits:
             return levels, start
+
+
+def _under(terms: Sequence[float], levels: Sequence[Level]) -> Iterator[Level]:
+    """*levels* with the capacities and rates that are in force."""
+    for level, capacity, rate in zip(levels, terms[::2], terms[1::2], strict=True):
+        yield replace(level, capacity=capacity, rate=rate)
+
+
+def capacity_of(limit: Limit, level: Level) -> float:
+    """The capacity in force, in the scripts' units."""
+    return limit.capacity if level.capacity is None else level.capacity
+
+
+def limit_of(limit: Limit, level: Level) -> float:
+    """The limit in force, in its own meter."""
+    if level.capacity is None or level.rate is None:
+        return whole(limit.limit)
+    if limit.window == "bucket":
+        return whole(round(limit.limit * level.rate / limit.rate, 6))
+    return whole(round(level.capacity / limit.unit, 6))
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of a limit beside its policy (lua/lib/learned); times in Unix µs."""
+
+    stated: float
+    stated_until: float
+    held: float
+    held_until: float
+    burst: float
+    burst_at: float
+    corrected: float
+
+
+def records(
+    numbers: Sequence[float], start: int, levels: Sequence[Level], scopes: int
+) -> dict[float, Record]:
+    """What is learned, by limit id, from what stands behind the states of a chain."""
+    found: dict[float, Record] = {}
+    skews = {level.limit_id: level.now - level.wall for level in levels}
+    for _ in range(scopes):
+        at, end = start + 1, start + 1 + int(numbers[start])
+        while at < end:
+            limit_id = numbers[at]
+            if limit_id < 0:
+                known = numbers[at + 1 : at + 1 + _LEARNED]
+                found[-limit_id] = _record(known, skews.get(-limit_id, 0.0))
+                at += 1 + _LEARNED
+            else:
+                at += 2 + _SIZES[int(limit_id) % len(_SIZES)]
+        start = end
+    return found
+
+
+def _record(known: Sequence[float], skew: float) -> Record:
+    return Record(
+        stated=known[0],
+        stated_until=known[3] - skew,
+        held=known[8],
+        held_until=known[11] if known[11] < 0 else known[11] - skew,
+        burst=known[13],
+        burst_at=known[14] - skew,
+        corrected=known[15] - skew if known[15] > 0 else 0.0,
+    )
 
 
 def left(limit: Limit, level: Level) -> float:
@@ -46,16 +121,16 @@ def left(limit: Limit, level: Level) -> float:
         case "bucket":
             return level.cell[0]
         case "sliding" | "calendar":
-            return limit.capacity - level.cell[1]
+            return capacity_of(limit, level) - level.cell[1]
         case _:
-            return limit.capacity - level.cell[0]
+            return capacity_of(limit, level) - level.cell[0]
 
 
 def reset(policy: Policy, limit: Limit, level: Level) -> float:
     """Microseconds until a limit is as good as new when nothing else comes."""
     match limit.window:
         case "bucket":
-            after = (limit.capacity - level.cell[0]) / limit.rate
+            after = (capacity_of(limit, level) - level.cell[0]) / (level.rate or limit.rate)
         case "sliding":
             after = _ring_reset(level.cell, slot_width(limit), level.now)
         case "calendar":
@@ -88,7 +163,7 @@ def _states(
         yield LimitState(
             name=limit.name,
             meter=limit.meter,
-            limit=whole(limit.limit),
+            limit=limit_of(limit, level),
             remaining=amount(limit, left(limit, level)),
             reset_after=math.ceil(reset(policy, limit, level)) / _MICRO,
             per=limit.per,

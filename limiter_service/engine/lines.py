@@ -77,7 +77,7 @@ class Lines:
         needs = line.record[_LINE_SUMS : _LINE_SUMS + count]
         share = [need / line.record[_LINE_COUNT] for need in needs]
         levels = await self._levels(policy)
-        return self._forecast.predict(policy, needs, share, levels, 0.0)
+        return self._forecast.predict(policy, line.id[-1], (needs, needs), share, levels, 0.0)
 
     async def _levels(self, policy: Policy) -> list[Level]:
         tag = ids.new_nonce()

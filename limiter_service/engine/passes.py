@@ -1,9 +1,12 @@
 """Passes over the queues of pools: who is next is decided in the store (lua/lib/serving).
 
-While this replica holds callers of a pool it makes a pass at the predicted time of the next
-fit, when a settle has made room, and at least every BEAT, which also says that the replica
-lives. A pass of any replica serves everybody; whom it served is published as a hint, and found
-again by the next pass of the replica that holds the caller.
+While this replica knows that somebody waits in a pool it makes a pass at the predicted time of
+the next fit, when a settle has made room, and at least every BEAT, which also says that the
+replica lives. A pass of any replica serves everybody; whom it served is published as a hint, and
+found again by the next pass of the replica that holds the caller.
+
+A pass removes callers out of sight when their turn comes. Those behind are swept, a part of the
+queue with each beat, and at once as long as there are more.
 """
 
 import asyncio
@@ -19,10 +22,24 @@ from limiter_service.engine import ids
 from limiter_service.engine.calls import Calls
 from limiter_service.engine.policy import Policy, UnknownResource
 from limiter_service.engine.refusals import Refusal
-from limiter_service.store.commands import Chain, Commands, QueueKeys, Served, ServeTerms
+from limiter_service.store.commands import (
+    Chain,
+    Commands,
+    QueueKeys,
+    Served,
+    ServeTerms,
+    SweepTerms,
+)
 from limiter_service.store.errors import StoreError
 from limiter_service.store.hints import Hints
-from limiter_service.store.keys import Key, Keys, chain_id, request_digest, tenant_id
+from limiter_service.store.keys import (
+    Key,
+    Keys,
+    chain_id,
+    model_id,
+    request_digest,
+    tenant_id,
+)
 
 GRACE = 5.0
 """Seconds that a place is kept for a caller out of sight, and a grant for one that does not ask."""
@@ -34,6 +51,8 @@ _AFTER_A_FAILURE = 0.2
 _BUSY = 1.0
 _MOST_GRANTS = 64
 _MOST_CHAINS = 64
+_LOOK_NOW = -2.0  # an operator has changed a circuit (lua/override)
+_LOOK_AT, _MOST_SWEPT = 1000, 100
 _BACKUP = 0.03  # another replica has made a pass and will make the next one
 _KEPT_LONGER = 60.0
 _KEEP_UNKNOWN = 180_000
@@ -50,17 +69,26 @@ def keep_ms(policy: Policy) -> int:
     return int((seconds(policy.config.queue.max_wait) + _KEPT_LONGER) * 1000)
 
 
+class Place:
+    """A caller that this replica holds. `deadline` is in loop time."""
+
+    def __init__(self, model: bytes, deadline: float) -> None:
+        self.model, self.deadline = model, deadline
+        self.told = asyncio.Event()
+
+
 class Pool:
     """What this replica knows of one pool's queue."""
 
     def __init__(self, name: str, prefix: str) -> None:
         self.name, self.keys = name, QueueKeys.of(Keys(name, prefix))
-        self.places: dict[bytes, set[asyncio.Event]] = {}
+        self.places: dict[bytes, set[Place]] = {}
         self.chains: dict[bytes, tuple[str, str]] = {}
         self.room: set[bytes] = set()
         self.wake = asyncio.Event()
         self.due: float | None = None
-        self.busy_until = 0.0
+        self.busy_until = self.sweep_at = 0.0
+        self.swept_to, self.keep = b"", _KEEP_UNKNOWN
         self.unfinished = False
         self.task: asyncio.Task[None] | None = None
 
@@ -74,21 +102,28 @@ class Pool:
         self.chains[name] = resource, tenant
 
     @contextlib.contextmanager
-    def place(self, digest: bytes) -> Iterator[asyncio.Event]:
+    def place(self, digest: bytes, model: str, deadline: float) -> Iterator[asyncio.Event]:
         """An event that is set when the callers behind a request should ask again."""
-        told = asyncio.Event()
-        self.places.setdefault(digest, set()).add(told)
+        place = Place(model_id(model), deadline)
+        self.places.setdefault(digest, set()).add(place)
         try:
-            yield told
+            yield place.told
         finally:
-            self.places[digest].discard(told)
+            self.places[digest].discard(place)
             if not self.places[digest]:
                 del self.places[digest]
 
     def tell(self, digest: bytes) -> None:
         """Let the callers behind a request ask again."""
-        for event in self.places.get(digest, ()):
-            event.set()
+        for place in self.places.get(digest, ()):
+            place.told.set()
+
+    def tell_impatient(self, model: bytes, until: float) -> None:
+        """The same for those of a model who may not wait *until* then."""
+        for places in self.places.values():
+            for place in places:
+                if place.model == model and place.deadline < until:
+                    place.told.set()
 
 
 class Passes:
@@ -120,6 +155,7 @@ class Passes:
         """Somebody waits for *policy*: bring its limits along in the next passes."""
         pool = self.pool(policy.pool)
         pool.busy_until = asyncio.get_running_loop().time() + _BUSY
+        pool.unfinished = True
         pool.know(policy.resource, policy.tenant)
         return pool
 
@@ -183,7 +219,7 @@ class Passes:
             pool.task = asyncio.get_running_loop().create_task(self._look_after(pool))
 
     async def _look_after(self, pool: Pool) -> None:
-        """Make passes while this replica holds callers, or has been told of room."""
+        """Make passes while somebody waits, or when this replica has been told of room."""
         loop = asyncio.get_running_loop()
         listening = False
         try:
@@ -195,6 +231,7 @@ class Passes:
                 pool.due = None
                 try:
                     again = await self._pass(pool)
+                    again |= await self._sweep(pool)
                 except StoreError as error:
                     _log.debug("the queue was not served", pool=pool.name, problem=str(error))
                     await asyncio.sleep(_AFTER_A_FAILURE)
@@ -237,6 +274,8 @@ class Passes:
                 pool.tell(digest)
         for digest in served.again:
             pool.tell(digest)
+        for model, pause in served.paused:
+            pool.tell_impatient(model, now + pause / _MICRO)
         for names in served.missing:
             resource, _, tenant = names.decode().partition("\0")
             pool.know(resource, tenant)
@@ -256,13 +295,14 @@ class Passes:
                 continue
             chains[name] = policy.chain(now)
             keep = max(keep, keep_ms(policy))
+        pool.keep = keep or _KEEP_UNKNOWN
         room, pool.room = pool.room, set()
         terms = ServeTerms(
             replica=self.replica,
             most=_MOST_GRANTS,
             grace=GRACE * _MICRO,
             patience=GRACE * _MICRO,
-            keep=keep or _KEEP_UNKNOWN,
+            keep=pool.keep,
             room_again=b"".join(room),
         )
         served = await self._commands.dispatch(chains, pool.keys, ids.new_nonce(), terms)
@@ -271,6 +311,18 @@ class Passes:
             pool.room |= room
             return None
         return served
+
+    async def _sweep(self, pool: Pool) -> bool:
+        """Remove callers out of sight from a part of the queue. True when there were many."""
+        now = asyncio.get_running_loop().time()
+        if now < pool.sweep_at:
+            return False
+        terms = SweepTerms(grace=GRACE * _MICRO, look_at=_LOOK_AT, most=_MOST_SWEPT, keep=pool.keep)
+        removed, pool.swept_to = await self._commands.sweep(
+            pool.keys, ids.new_nonce(), terms, pool.swept_to
+        )
+        pool.sweep_at = now + (0.0 if removed == _MOST_SWEPT else BEAT)
+        return removed == _MOST_SWEPT
 
     async def _take_back(self, pool: Pool, digest: bytes, names: bytes) -> None:
         """Return a grant that nobody has fetched: its caller or its replica is gone."""
@@ -308,6 +360,9 @@ class Passes:
     def _hear(self, pool: Pool, message: bytes) -> None:
         """Another replica (or this one) has made a pass: who is served, when the next is due."""
         (due,) = struct.unpack_from("<d", message)
+        if due == _LOOK_NOW:
+            self.kick(pool)
+            return
         for at in range(8, len(message), 24):
             (holder,) = struct.unpack_from("<d", message, at)
             if holder == self.replica:

@@ -13,10 +13,10 @@ import msgspec
 
 from limiter_service.config import (
     Config,
+    Learn,
     LimitConfig,
     Limited,
     PoolConfig,
-    PriceConfig,
     match,
     period,
     seconds,
@@ -24,6 +24,7 @@ from limiter_service.config import (
 from limiter_service.engine import breaking
 from limiter_service.engine.calendar import Span, boundaries
 from limiter_service.presets import limits_in_force
+from limiter_service.prices import Catalogue, PriceConfig
 from limiter_service.store.commands import Chain, pack
 from limiter_service.store.keys import Key, Keys
 from limiter_wire import Meter
@@ -33,6 +34,8 @@ SLOTS_OF_A_WINDOW = 30
 
 _KINDS = {"bucket": 1, "sliding": 2, "calendar": 3, "concurrency": 4}
 _SHADOW = 4
+_LEARN = {"down": 0, "both": 1, "never": 2}
+_MOST_THAT_LEARN = 26  # two bits each of a whole number in a double (lua/lib/learned)
 _MICRO = 1_000_000
 _LEAST_KEPT = 60 * _MICRO
 _KEPT_FOR_COLD_START = 86_400 * _MICRO
@@ -56,6 +59,7 @@ class Limit(msgspec.Struct, frozen=True, kw_only=True):
     per: float | None
     rate: float
     config: LimitConfig
+    learn: Learn = "never"
 
     @property
     def shadow(self) -> bool:
@@ -81,7 +85,15 @@ _LEVELS = {"pool": 1, "model": 2, "tenant": 3, "tenant_model": 3}
 class Policy:
     """The chain of one resource for one tenant."""
 
-    def __init__(self, config: PoolConfig, pool: str, model: str, tenant: str, keys: Keys) -> None:
+    def __init__(
+        self,
+        config: PoolConfig,
+        pool: str,
+        model: str,
+        tenant: str,
+        keys: Keys,
+        catalogue: Catalogue | None = None,
+    ) -> None:
         self.pool, self.model, self.tenant = pool, model, tenant
         self.resource = f"{pool}/{model}"
         self.config = config
@@ -89,7 +101,12 @@ class Policy:
         self.remember = seconds(config.remember)
         self.weight = _weight(config, tenant)
         self.price: PriceConfig | None = match(config.prices, model)
+        if self.price is None and catalogue is not None:
+            self.price = catalogue.price(config.provider, model)
         self._scopes = _chain(config, pool, model, tenant, keys)
+        self.notices = tuple(
+            keys.notice(scope.key, limit.id) for scope in self._scopes for limit in scope.limits
+        )
         self.limits = tuple(limit for scope in self._scopes for limit in scope.limits)
         self.by_id = {float(limit.id): limit for limit in self.limits}
         self._slots = tuple(
@@ -102,11 +119,24 @@ class Policy:
         )
         self.breaker = breaking.policy(config.breaker, model, _place_of_model(self._scopes))
         self._breaker_keys = (keys.circuit(model), keys.pin(), keys.events())
+        self.shadows = tuple(limit for limit in self.limits if limit.shadow)
+        self.expects = any(_expects(limit) for limit in self.limits)
         self._shape = _version([limit.id for limit in self.limits])
-        self._has_calendar = any(limit.kind == _KINDS["calendar"] for limit in self.limits)
+        self.has_budgets = self._has_calendar = any(
+            limit.kind == _KINDS["calendar"] for limit in self.limits
+        )
         self._edges: dict[int, tuple[int, int, int]] = {}
         self._chain: Chain | None = None
         self._valid = (0, 0)
+
+    @property
+    def scopes(self) -> int:
+        """How many scopes the chain has."""
+        return len(self._scopes)
+
+    def place(self, limit_id: float) -> int:
+        """Where the limit of that id stands in `limits`."""
+        return self.limits.index(self.by_id[limit_id])
 
     def chain(self, now_us: float) -> Chain:
         """Keys and policies for a call at about *now_us* (boundaries of calendars)."""
@@ -149,7 +179,10 @@ class Policy:
                         slot += 1
                         records.append(slot)
             head = [len(scope.limits), kept, self.config.cold_start]
-            policies.append(pack([_version(head + records), *head, before, *records]))
+            modes = enumerate(scope.limits[:_MOST_THAT_LEARN])
+            learn = sum(_LEARN[limit.learn] * 4.0**nth for nth, limit in modes)
+            version = _version([*head, learn, *records])
+            policies.append(pack([version, *head, before, learn, *records]))
             before += len(slots)
         spans = list(self._edges.values())
         valid = (max(e[0] for e in spans), min(e[1] for e in spans)) if spans else (0, 0)
@@ -172,6 +205,11 @@ class Policy:
         return self._edges[limit.id]
 
 
+def _expects(limit: Limit) -> bool:
+    """Whether what *limit* holds may depend on learned sizes."""
+    return limit.meter is Meter.COST_USD or "expected" in (limit.config.reserve or "")
+
+
 def slot_width(limit: Limit) -> int:
     """Microseconds of one slot of a sliding window: whole, and never too narrow."""
     assert limit.per is not None
@@ -190,8 +228,16 @@ class UnknownResource(LookupError):  # the name of the answer
 class Policies:
     """Every policy of a configuration, compiled when first asked for."""
 
-    def __init__(self, config: Config, prefix: str, most: int = 50_000) -> None:
-        self.config = config
+    def __init__(
+        self,
+        config: Config,
+        prefix: str,
+        most: int = 50_000,
+        *,
+        catalogue: Catalogue | None = None,
+    ) -> None:
+        """*catalogue* has the prices of models for which the file has none."""
+        self.config, self._catalogue = config, catalogue
         self._prefix, self._most = prefix, most
         self._known: dict[tuple[str, str], Policy] = {}
 
@@ -229,7 +275,8 @@ class Policies:
             raise UnknownResource(
                 f"no model {model!r} in pool {pool!r}; configured models: {known}"
             )
-        return Policy(config, pool, model, tenant, Keys(pool, self._prefix))
+        keys = Keys(pool, self._prefix)
+        return Policy(config, pool, model, tenant, keys, self._catalogue)
 
 
 def _chain(
@@ -245,7 +292,11 @@ def _chain(
         ("tenant_model", f"{tenant}.{model}", keys.tenant_model_scope(tenant, model), on_both),
     ]
     scopes = [
-        _Scope(key, tuple(_limit(scope, label, limit) for limit in limits), _LEVELS[scope])
+        _Scope(
+            key,
+            tuple(_limit(scope, label, limit, _learn(config, scope, limit)) for limit in limits),
+            _LEVELS[scope],
+        )
         for scope, label, key, section in candidates
         if section is not None and (limits := limits_in_force(config, scope, model, section))
     ]
@@ -264,7 +315,14 @@ def _weight(config: PoolConfig, tenant: str) -> float:
     return section.weight if section else 1.0
 
 
-def _limit(scope: str, label: str, config: LimitConfig) -> Limit:
+def _learn(pool: PoolConfig, scope: str, limit: LimitConfig) -> Learn:
+    """What a limit learns: headers are about a model, and tenants are nobody's but ours."""
+    if scope == "model":
+        return limit.learn or pool.learn
+    return limit.learn or "never" if scope == "pool" else "never"
+
+
+def _limit(scope: str, label: str, config: LimitConfig, learn: Learn) -> Limit:
     per = period(config) if config.meter is not Meter.CONCURRENCY else None
     unit = _MICRO if config.meter is Meter.COST_USD else 1
     window = _window(config)
@@ -286,6 +344,7 @@ def _limit(scope: str, label: str, config: LimitConfig) -> Limit:
         per=per,
         rate=rate,
         config=config,
+        learn=learn,
     )
 
 

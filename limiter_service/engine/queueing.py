@@ -34,13 +34,21 @@ from limiter_service.store.commands import NEVER, Claim, Commands, Reply, Terms,
 from limiter_service.store.keys import Keys, line_id, request_digest, tenant_id
 from limiter_wire import Acquire, ErrorCode, Granted, QueueState, Waiting
 
+NEWS = 1.0
+"""Seconds between two news of where a caller stands, at least."""
+
 _ASK_AGAIN = 10.0  # a message may be lost, and the store may lose the queue
+_MOST_ASKING = 100.0  # callers in a second: it costs them a script call each
 _AFTER_A_FAILURE = 0.2
+_MOST_PROMISES = 100_000
 _MICRO = 1_000_000
 
 
 Current = Callable[[], tuple[Policy, list[float]]]
 """The policy in force for a request, and its amounts. Raises Refusal."""
+
+Tell = Callable[[Waiting], None]
+"""Hears where a caller stands while it is held."""
 
 
 class _Wish(msgspec.Struct, frozen=True):
@@ -53,6 +61,14 @@ class _Wish(msgspec.Struct, frozen=True):
     deadline: float
     held_until: float
     held: bool
+
+
+class _Promise(msgspec.Struct, frozen=True):
+    """What a waiter was told, when it had waited for *elapsed*; microseconds of the store."""
+
+    forecast: Prediction
+    elapsed: float
+    at: float
 
 
 class Queue:
@@ -72,6 +88,8 @@ class Queue:
         self._commands, self._calls, self._forecast = commands, calls, forecast
         self._passes, self._observe = passes, observe
         self._prefix, self._hold_limit = prefix, hold_limit
+        # Many ask several times until they are served. Forecasts are judged by the first.
+        self._promised: dict[bytes, _Promise] = {}
 
     async def take(
         self,
@@ -81,9 +99,11 @@ class Queue:
         claim: Claim,
         hold: float | None,
         current: Current,
+        tell: Tell | None = None,
     ) -> Granted | Waiting:
         """Take, or wait: until the grant, for *hold* seconds, or until `max_wait` is over. By
-        the policy that *current* gives, which may change meanwhile.
+        the policy that *current* gives, which may change meanwhile. *tell* hears where the
+        request stands: at first, and when that has changed, each NEWS at most.
 
         Raises Refusal. When cancelled, the caller has hung up: its place stays for GRACE.
         """
@@ -92,9 +112,11 @@ class Queue:
         held_for = min(self._hold_limit, math.inf if hold is None else hold)
         held = held_for > 0 and patience > 0
         wish = _Wish(policy, request, request_id, claim, now + patience, now + held_for, held)
-        with self._passes.pool(policy.pool).place(request_digest(policy.tenant, request_id)) as at:
+        digest = request_digest(policy.tenant, request_id)
+        pool = self._passes.pool(policy.pool)
+        with pool.place(digest, policy.model, wish.deadline) as at:
             try:
-                return await self._wait(wish, at, current)
+                return await self._wait(wish, at, current, tell)
             except asyncio.CancelledError:
                 self._passes.let_go(policy, request_id)
                 raise
@@ -103,43 +125,50 @@ class Queue:
         """Remove a waiter whose caller has gone; what it was granted comes back. Raises
         Refusal.
         """
+        self._promised.pop(request_digest(policy.tenant, request_id), None)
         await self._commands.quiet()  # its last question may be on its way
         await self._passes.cancel(policy, request_id, let_go=False)
         self._passes.room_again(policy)
 
-    async def _wait(self, wish: _Wish, told: asyncio.Event, current: Current) -> Granted | Waiting:
-        loop, first = asyncio.get_running_loop(), None
+    async def _wait(
+        self, wish: _Wish, told: asyncio.Event, current: Current, tell: Tell | None
+    ) -> Granted | Waiting:
+        loop, first = asyncio.get_running_loop(), True
+        news: QueueState | None = None
         while True:
             told.clear()
-            if first is not None:
+            if not first:
                 wish = await self._by_policy_in_force(wish, current)
             try:
                 reply = await self._ask(wish, max(0.0, wish.deadline - loop.time()))
             except Refusal as refusal:
                 lost = refusal.problem.code is ErrorCode.STORE_UNAVAILABLE
                 over = min(wish.deadline, wish.held_until) <= loop.time()
-                if first is None or over or not lost:
+                if first or over or not lost:
                     raise
                 await asyncio.sleep(_AFTER_A_FAILURE)
                 continue
             answer = self._answer(wish, reply)
             if isinstance(answer, Granted):
-                self._note(wish.policy, first, answer.waited)
+                self._served(wish, answer.waited)
                 return answer
             at, forecast = answer
             pool = self._passes.note_waiter(wish.policy)
-            if first is None:
-                first = forecast
+            if first:
+                first = False
                 self._begin(pool, wish, at)
             if self._passes.closing:
                 await self._hang_up(wish)
                 raise _closing(wish.policy)
+            self._passes.tend(pool)
             if loop.time() >= wish.held_until:
                 if wish.held:
                     await self._hang_up(wish)
                 return self._waiting(wish.request_id, at, forecast)
-            self._passes.tend(pool)
-            until = min(wish.held_until, wish.deadline, loop.time() + _ASK_AGAIN)
+            if tell is not None and news != (news := _state(at, forecast)):
+                tell(self._waiting(wish.request_id, at, forecast))
+            pause = max(_ASK_AGAIN if tell is None else NEWS, len(pool.places) / _MOST_ASKING)
+            until = min(wish.held_until, wish.deadline, loop.time() + pause)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout_at(until):
                     await told.wait()
@@ -176,6 +205,7 @@ class Queue:
         weight = weigh(policy, claim.amounts, wish.request.priority)
         now = self._calls.now_us()
         policy.chain(now)
+        allowed, going_on = self._forecast.allowed(policy, wish.request.priority, left, now)
         terms = Terms(
             max_wait=int(left * _MICRO),
             replica=self._passes.replica if wish.held and not self._passes.closing else 0.0,
@@ -186,7 +216,8 @@ class Queue:
             period=weight.period,
             most_waiters=policy.config.queue.max_waiters,
             keep=keep_ms(policy),
-            allowed=self._forecast.allowed(policy, left, now),
+            allowed=allowed,
+            going_on=going_on,
         )
         waiter = Waiter(
             digest=request_digest(policy.tenant, wish.request_id),
@@ -202,7 +233,7 @@ class Queue:
         """The grant, or where the request stands. Raises Refusal."""
         policy, claim = wish.policy, wish.claim
         if reply.verdict in {Verdict.DONE, Verdict.REPEATED}:
-            return granted(policy, wish.request_id, reply.numbers)
+            return granted(policy, wish.request_id, reply.numbers, wish.request.route)
         if reply.verdict is Verdict.CONFLICT:
             raise conflict(policy, wish.request_id)
         if reply.verdict is Verdict.PAUSED:
@@ -210,9 +241,18 @@ class Queue:
         at = standing(policy, reply.numbers)
         if at.wait == NEVER:
             raise denied(policy, claim.amounts, at.limit, at.wait, at.levels)
-        forecast = self._forecast.predict(policy, at.needs, claim.amounts, at.levels, at.wait)
+        forecast = self._forecast.predict(
+            policy,
+            wish.request.priority,
+            (at.needs, at.most),
+            claim.amounts,
+            at.levels,
+            at.wait,
+        )
         if reply.verdict is Verdict.WAITS:
+            self._promise(wish, at, forecast)
             return at, forecast
+        self._in_vain(wish, at)
         if reply.verdict is Verdict.TIMED_OUT:
             self._passes.room_again(policy)  # for those behind
         elif at.waiters > 0 or reply.verdict is Verdict.DENIED:
@@ -239,10 +279,33 @@ class Queue:
             queue=_state(at, forecast),
         )
 
-    def _note(self, policy: Policy, predicted: Prediction | None, waited: float) -> None:
-        if predicted is not None:
-            self._forecast.learn_wait(policy.resource, predicted, waited)
-            self._observe(Wait(policy.resource, waited, predicted))
+    def _time_of(self, at: Standing) -> float:
+        """The store's time; who waits for a circuit alone has no limit that tells it."""
+        return at.levels[0].wall if at.levels else self._calls.now_us()
+
+    def _promise(self, wish: _Wish, at: Standing, forecast: Prediction) -> None:
+        name = request_digest(wish.policy.tenant, wish.request_id)
+        if name not in self._promised:
+            if len(self._promised) >= _MOST_PROMISES:  # those who never came back
+                del self._promised[next(iter(self._promised))]
+            now = self._time_of(at)
+            self._promised[name] = _Promise(forecast, now - at.began, now)
+
+    def _served(self, wish: _Wish, waited: float) -> None:
+        policy = wish.policy
+        promise = self._promised.pop(request_digest(policy.tenant, wish.request_id), None)
+        if promise is not None:
+            rest = max(0.0, waited - promise.elapsed / _MICRO)
+            self._forecast.learn_wait(policy, wish.request.priority, promise.forecast, rest)
+            self._observe(Wait(policy.resource, rest, promise.forecast))
+
+    def _in_vain(self, wish: _Wish, at: Standing) -> None:
+        policy = wish.policy
+        promise = self._promised.pop(request_digest(policy.tenant, wish.request_id), None)
+        if promise is not None:
+            rest = (self._time_of(at) - promise.at) / _MICRO
+            forecast = promise.forecast
+            self._forecast.learn_wait(policy, wish.request.priority, forecast, rest, over=False)
 
 
 def _closing(policy: Policy) -> Refusal:

@@ -58,7 +58,7 @@ class Wire:
             raise DroppedError("the provider closed the connection")
         while transport.get_write_buffer_size():  # noqa: ASYNC110 - nobody tells
             await asyncio.sleep(_FLUSH)
-        if reset:
+        if reset and not transport.is_closing():  # the caller may have been faster
             connection = transport.get_extra_info("socket")
             connection.setsockopt(SOL_SOCKET, SO_LINGER, _AT_ONCE)
             transport.abort()

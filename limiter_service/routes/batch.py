@@ -12,6 +12,7 @@ from limiter_service.engine.refusals import Refusal, refuse
 from limiter_service.http import Media, Reader, Scope, status_of_answer
 from limiter_service.routes.acquire import acquire_in_batch
 from limiter_service.routes.check import check
+from limiter_service.routes.observe import observe
 from limiter_service.routes.renew import renew
 from limiter_service.routes.settle import settle
 from limiter_wire import BatchAnswer, BatchResult, ErrorCode, Operation, Wire
@@ -22,6 +23,7 @@ _RUN: dict[Operation, Callable[..., Awaitable[Wire]]] = {
     Operation.SETTLE: settle,
     Operation.RENEW: renew,
     Operation.CHECK: check,
+    Operation.OBSERVE: observe,
 }
 _log = structlog.get_logger()
 

@@ -13,13 +13,14 @@ import structlog
 
 from limiter_service.engine.admission import Engine
 from limiter_service.engine.refusals import Refusal, refuse
-from limiter_service.frames import Answer, Closed, Closing, Frame, Id, Verb, read, write
+from limiter_service.frames import NEWS, Answer, Closed, Closing, Frame, Id, Verb, read, write
 from limiter_service.http import Message, Reader, Receive, Scope, Send
 from limiter_service.routes.batch import result_of
 from limiter_service.routes.check import check
+from limiter_service.routes.observe import observe
 from limiter_service.routes.renew import renew
 from limiter_service.routes.settle import settle
-from limiter_wire import Acquire, BatchResult, ErrorCode, Wire
+from limiter_wire import Acquire, BatchResult, ErrorCode, Waiting, Wire
 
 MOST_AT_ONCE = 512
 """Operations that end soon, and answers not yet sent, before a message is left unread."""
@@ -38,6 +39,7 @@ _RUN: dict[Verb, Callable[..., Awaitable[Wire]]] = {
     Verb.SETTLE: settle,
     Verb.RENEW: renew,
     Verb.CHECK: check,
+    Verb.OBSERVE: observe,
 }
 _HUNG_UP = {Verb.ACQUIRE, Verb.CHECK}  # a report is worth finishing when nobody listens
 
@@ -163,7 +165,12 @@ class _Channel:
         if request.request_id is None:  # a name, to be called off by
             request = msgspec.structs.replace(request, request_id=uuid.uuid4().hex)
         self._asked[frame.id] = request
-        return await self._engine.acquire(request, request.hold)
+
+        def tell(waiting: Waiting) -> None:
+            if len(self._outbox) < MOST_AT_ONCE:  # else it reads too slowly to be up to date
+                self._say(Answer(frame.id, frame.style, BatchResult(status=NEWS, body=waiting)))
+
+        return await self._engine.acquire(request, request.hold, tell if frame.news else None)
 
     # What goes out
 

@@ -58,8 +58,10 @@ class BreakerCommands:
         one, and which it is now.
         """
         names = [keys.circuit(model), keys.pin(), keys.note(model), keys.events()]
-        numbers = pack([tag, order.mode, order.life, order.expected])
-        texts = [policy, numbers, order.note, order.actor.encode(), order.reason.encode()]
+        sharded = 1 if self._client.sharded else 0
+        numbers = pack([tag, order.mode, order.life, order.expected, sharded])
+        who, why = order.actor.encode(), order.reason.encode()
+        texts: list[str | bytes] = [policy, numbers, order.note, who, why, keys.channel()]
         answer = await self._client.run(self._override, names, texts)
         body = _checked(answer, numbers[:8], "override")
         return answer[8:9] == b"G", int(_numbers(body)[0])

@@ -1,5 +1,6 @@
 """One typed method per script: values in, an answer out."""
 
+import struct
 import sys
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
@@ -82,7 +83,9 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """What a settle tells (lua/settle); `retry_after` in microseconds."""
+    """What a settle tells (lua/settle); `retry_after` in microseconds, `readings` as
+    lua/lib/learning has them.
+    """
 
     first_token: bool
     outcome_class: int
@@ -90,6 +93,21 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     slow: bool
     retry_after: float
     used: Sequence[float]
+    readings: bytes = b""
+
+
+class LimitOrder(msgspec.Struct, frozen=True, kw_only=True):
+    """What an operator does to the *nth* limit of a chain (lua/limit). `limit` 0 lets go;
+    `life` in microseconds, -1: until it is cleared.
+    """
+
+    nth: int
+    limit: float = 0.0
+    capacity: float = 0.0
+    rate: float = 0.0
+    life: float = -1.0
+    names: bytes
+    notice: bytes = b""
 
 
 class QueueKeys(msgspec.Struct, frozen=True):
@@ -114,7 +132,8 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
 
     `step` is its cost over its weight. A class of priorities with a `share` of a limit per
     `period` has a number; without one `share` is 0. `allowed` is for each limit the need
-    ahead that can be served within `max_wait`, -1 where nobody knows.
+    ahead that can be served within `max_wait`, -1 where nobody knows. `going_on` is the part of
+    their share that lines which wait now are expected to go on using.
     """
 
     max_wait: float
@@ -127,6 +146,7 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
     most_waiters: int
     keep: int
     allowed: Sequence[float]
+    going_on: float = 0.0
 
 
 class Waiter(msgspec.Struct, frozen=True, kw_only=True):
@@ -148,8 +168,19 @@ class ServeTerms(msgspec.Struct, frozen=True, kw_only=True):
     room_again: bytes
 
 
+class SweepTerms(msgspec.Struct, frozen=True, kw_only=True):
+    """How much of the queue is swept at once; times as in ServeTerms."""
+
+    grace: float
+    look_at: int
+    most: int
+    keep: int
+
+
 class Served(msgspec.Struct, frozen=True, kw_only=True):
-    """What a pass did. `due` is the time until the next one makes sense, None if unknown."""
+    """What a pass did. `due` is the time until the next one makes sense, None if unknown;
+    `paused` are models whose circuits are waited for, and how long.
+    """
 
     due: float | None
     more: bool
@@ -159,6 +190,7 @@ class Served(msgspec.Struct, frozen=True, kw_only=True):
     again: Sequence[bytes]
     missing: Sequence[bytes]
     overdue: Sequence[tuple[bytes, bytes]]
+    paused: Sequence[tuple[bytes, float]]
 
 
 class Line(msgspec.Struct, frozen=True, kw_only=True):
@@ -171,6 +203,7 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _DIGEST = 16
+_MODEL_AND_TIME = struct.Struct("<8sd")
 
 
 class Commands:
@@ -191,14 +224,14 @@ class Commands:
         numbers = _pack(
             tag,
             nonce,
-            report.first_token,
+            report.first_token + (2 if report.readings else 0),
             report.outcome_class,
             report.kind,
             report.slow,
             report.retry_after,
             *report.used,
         )
-        return await self._run("settle", chain, (lease, queue), numbers)
+        return await self._run("settle", chain, (lease, queue), numbers + report.readings)
 
     async def renew(
         self,
@@ -222,6 +255,23 @@ class Commands:
     async def snapshot(self, chain: Chain, tag: float) -> Reply:
         """Read every limit of the chain as it is now; change nothing."""
         return await self._run("snapshot", chain, (), _pack(tag))
+
+    async def observe(
+        self, chain: Chain, tag: float, outcome_class: int, pause: float, readings: bytes
+    ) -> Reply:
+        """Take in what a provider said to a call without a lease."""
+        numbers = _pack(tag, outcome_class, pause)
+        return await self._run("observe", chain, (), numbers + (readings or _pack(0)))
+
+    async def hold_limit(self, chain: Chain, notice: Key, tag: float, order: LimitOrder) -> Reply:
+        """Hold a limit by hand, or let go of it."""
+        numbers = _pack(tag, order.nth, order.limit, order.capacity, order.rate, order.life)
+        return await self._run("limit", chain, (notice,), numbers, order.names, order.notice)
+
+    async def notices(self, names: Sequence[Key], tag: float) -> list[bytes]:
+        """Who holds limits, and why; empty where nobody does."""
+        answer: list[bytes] = await self._call("notices", names, (_pack(tag),), tag)
+        return answer[1:]
 
     async def enqueue(
         self,
@@ -249,6 +299,7 @@ class Commands:
             before_model,
             of_model,
             *terms.allowed,
+            terms.going_on,
         )
         names = waiter.digest + waiter.line + waiter.names
         keys = (lease, *queue.keys)
@@ -270,6 +321,14 @@ class Commands:
         """
         report = _pack(tag, 0 if let_go_of is None else 1, let_go_of or 0.0, keep)
         return await self._run("cancel", chain, (lease, *queue.keys), report, digest)
+
+    async def learn(
+        self, sizes: Key, tag: float, keep: float, news: Sequence[tuple[float, float, float]]
+    ) -> Reply:
+        """Take in the sizes of calls (lua/learn), *keep* in milliseconds; what is known then."""
+        report = _pack(tag, keep, *(number for each in news for number in each))
+        answer = await self._client.run(self._scripts["learn"], (sizes,), (report,))
+        return _reply("learn", report, answer)
 
     async def quiet(self) -> None:
         """Return when what is under way now is done, also for callers that have gone."""
@@ -318,7 +377,16 @@ class Commands:
             again=_digests(answer[2]),
             missing=answer[3],
             overdue=[(item[:_DIGEST], item[_DIGEST:]) for item in answer[4]],
+            paused=list(_MODEL_AND_TIME.iter_unpack(answer[5])),
         )
+
+    async def sweep(
+        self, queue: QueueKeys, tag: float, terms: SweepTerms, place: bytes
+    ) -> tuple[int, bytes]:
+        """Remove waiters out of sight from *place* on; how many, and where to go on."""
+        head = _pack(tag, terms.grace, terms.look_at, terms.most, terms.keep)
+        answer = await self._call("sweep", queue.keys, (head, place), tag)
+        return int(_numbers(answer[1])[0]), answer[2]
 
     async def waiters(self, queue: QueueKeys, tag: float) -> tuple[float, int, list[Line]]:
         """The server's time, how many wait, and every line; changes nothing."""
@@ -336,9 +404,7 @@ class Commands:
         keys = chain.keys + more
         arguments = (*chain.policies, chain.breaker, request, *rest)
         answer = await self._client.run(self._scripts[name], keys, arguments)
-        if answer[:8] != request[:8]:
-            raise StoreProtocol(f"the answer to {name} belongs to another call")
-        return Reply(Verdict(chr(answer[8])), _numbers(answer[9:]))
+        return _reply(name, request, answer)
 
     async def _call(
         self, name: str, keys: Sequence[Key], arguments: Sequence[str | bytes], tag: float
@@ -347,6 +413,12 @@ class Commands:
         if answer[0][:8] != _pack(tag):
             raise StoreProtocol(f"the answer to {name} belongs to another call")
         return answer
+
+
+def _reply(name: str, request: bytes, answer: bytes) -> Reply:
+    if answer[:8] != request[:8]:
+        raise StoreProtocol(f"the answer to {name} belongs to another call")
+    return Reply(Verdict(chr(answer[8])), _numbers(answer[9:]))
 
 
 def _request(claim: Claim) -> bytes:

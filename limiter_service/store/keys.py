@@ -41,6 +41,10 @@ class Keys:
         """Live leases of one concurrency limit: sorted set, nonce -> deadline."""
         return Key(f"{self._base}c:{scope.removeprefix(self._base)}:{limit_id:x}")
 
+    def notice(self, scope: Key, limit_id: int) -> Key:
+        """Who holds a limit by hand, and why: string."""
+        return Key(f"{self._base}o:{scope.removeprefix(self._base)}:{limit_id:x}")
+
     def lease(self, tenant: str, request_id: str) -> Key:
         """One lease and its answers: string. A digest, so that long ids cost no memory."""
         return Key(f"{self._base}l:{request_digest(tenant, request_id).hex()}")
@@ -89,6 +93,13 @@ class Keys:
         """Who holds a model's breaker by hand, and why: string."""
         return Key(f"{self._base}n:{model}")
 
+    def sizes(self, model: str, route: str) -> Key:
+        """Learned sizes of calls of one model and route; an empty route is all of them: string.
+
+        The length keeps a slash or colon of the model apart from the route.
+        """
+        return Key(f"{self._base}z:{len(model)}:{model}:{route}")
+
     def events(self) -> Key:
         """What has happened in the pool: stream."""
         return Key(f"{self._base}e")
@@ -101,7 +112,12 @@ def line_id(model: str, tenant: str, priority: int) -> bytes:
 
 def chain_id(model: str, tenant: str) -> bytes:
     """The part of a line's id that its limits depend on."""
-    return _short(model) + tenant_id(tenant)
+    return model_id(model) + tenant_id(tenant)
+
+
+def model_id(model: str) -> bytes:
+    """A model in the queue."""
+    return _short(model)
 
 
 def tenant_id(tenant: str) -> bytes:

@@ -24,6 +24,9 @@ NAMES = (
     "renew",
     "check",
     "snapshot",
+    "observe",
+    "limit",
+    "notices",
     "enqueue",
     "dispatch",
     "cancel",
@@ -31,6 +34,8 @@ NAMES = (
     "override",
     "circuits",
     "events",
+    "sweep",
+    "learn",
 )
 
 

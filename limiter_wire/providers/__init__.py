@@ -5,6 +5,7 @@ headers tell, and `PROFILES` how each provider counts. Nothing here does I/O, re
 or raises over what a provider sent.
 """
 
+from limiter_wire.limits import SpentLimit
 from limiter_wire.providers.classifying import classify, classify_local, lowered
 from limiter_wire.providers.detection import Detected, by_host, detect
 from limiter_wire.providers.failures import (
@@ -16,7 +17,6 @@ from limiter_wire.providers.failures import (
     Refund,
     Retry,
     Scope,
-    SpentLimit,
 )
 from limiter_wire.providers.profiles import (
     AS_OF,

@@ -4,6 +4,7 @@ from enum import StrEnum
 
 from limiter_wire._base import Wire
 from limiter_wire.leases import Outcome
+from limiter_wire.limits import SpentLimit
 
 
 class Retry(StrEnum):
@@ -107,17 +108,6 @@ class ContextTokens(Wire, frozen=True, kw_only=True):
     max_tokens: int | None = None
     requested: int | None = None
     excess: int | None = None
-
-
-class SpentLimit(Wire, frozen=True, kw_only=True):
-    """The limit that a 429 names in its text: exact figures from the provider."""
-
-    meter: str
-    per: float
-    limit: float
-    used: float | None = None
-    requested: float | None = None
-    model: str | None = None
 
 
 class Failure(Wire, frozen=True, kw_only=True):

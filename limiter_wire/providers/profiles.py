@@ -158,7 +158,12 @@ _PROFILES = (
             "*.openai.azure.us",
         ),
         header_marks=("apim-request-id", "x-ms-region", "x-ms-deployment-name"),
-        charges=(Charge(meter=_T, reserve="sum(input, max_output)", settle="none"),),
+        charges=(
+            Charge(meter=_T, reserve="sum(input, max_output)", settle="none"),
+            # Claude in Foundry: uncached input, and output as it is generated.
+            Charge(meter=_IN, reserve="input", weights=_CACHED_FREE),
+            Charge(meter=_OUT, reserve="expected_output"),
+        ),
         shapes=(
             _SECOND_OF_REQUESTS,
             Shape(meters=_ALL_TOKENS, periods=("minute",), window="sliding"),
@@ -229,7 +234,12 @@ _PROFILES = (
         parent="google",
         stream="gemini",
         hosts=("aiplatform.googleapis.com", "*-aiplatform.googleapis.com"),
-        charges=(Charge(meter=_T, reserve="input + expected_output"),),
+        charges=(
+            Charge(meter=_T, reserve="input + expected_output"),
+            # Claude on Vertex has both.
+            Charge(meter=_IN, reserve="input", confidence="assumed"),
+            Charge(meter=_OUT, reserve="expected_output", confidence="assumed"),
+        ),
         shapes=(Shape(meters=(_R,), periods=("minute",), burst_seconds=10),),
         body_first=True,
         cancel_stops_billing=False,
@@ -262,6 +272,9 @@ _PROFILES = (
                 weights=_CACHED_FREE,
                 weights_by_model=_BURNDOWN,
             ),
+            # The endpoint that counts input and output apart: admission looks at both.
+            Charge(meter=_IN, reserve="sum(input, max_output)", weights=_CACHED_FREE),
+            Charge(meter=_OUT, reserve="expected_output"),
         ),
         shapes=(_ASSUMED_SECOND,),
         retry_after=False,
@@ -299,7 +312,10 @@ _PROFILES = (
         hosts=("api.groq.com",),
         header_marks=("x-groq-*",),
         models=("groq/*",),
-        charges=(Charge(meter=_T, reserve="sum(input, max_output)", weights=_CACHED_FREE),),
+        charges=(
+            Charge(meter=_T, reserve="sum(input, max_output)", weights=_CACHED_FREE),
+            Charge(meter=_IN, reserve="input", weights=_CACHED_FREE),
+        ),
         shapes=(_ASSUMED_SECOND,),
         convention=Convention(periods={"requests": "day"}),
         headers=f"{_X_RATELIMIT}; requests are those of a day",

@@ -6,7 +6,8 @@ level to set a bucket to.
 
 from collections.abc import Mapping
 
-from limiter_wire.providers.failures import ContextTokens, SpentLimit
+from limiter_wire.limits import SpentLimit
+from limiter_wire.providers.failures import ContextTokens
 from limiter_wire.providers.rules import compiled
 
 _N = r"(\d[\d,_]{0,14})"

@@ -4,7 +4,7 @@
 -- A script includes this and the libraries above within a function, `breaker_of`, and calls
 -- that only where lib/calm cannot answer: building some forty functions costs as much as a
 -- decision over two limits.
-local pin, pin_time, pin_place
+local pin, pin_time, pin_place, latched_by
 local state_of_override = { OPEN, CLOSED, CLOSED }
 
 -- The gate of the circuit at a place in KEYS, decoded where it is not calm, or `whole`.
@@ -47,9 +47,11 @@ local function ask_gate(g, attempt, luck)
     g.generation = g.c[C_GENERATION]
   end
   g.probe, g.trial = false, false
+  latched_by = g.c and g.c[C_LATCH] > 0 and 2 + g.c[C_LATCH] or 0
   if not g.c or g.c[C_OVERRIDE] == 0 then
     local pinned, longer, trial = pin_gate(pin, pin_time)
     if pinned ~= PASS and (why == PASS or longer > wait) then
+      latched_by = pin[P_LATCH]
       return pinned, longer
     elseif why == PASS then
       g.probe, g.trial = probe, trial
@@ -112,8 +114,10 @@ local function marks_of(g, marks)
   return worker + (g.probe and 32 or 0) + 128 * gate_state(g) + 512 * retry
 end
 
-local function marks_with_state(g, marks)
-  return marks + 128 * (gate_state(g) - math.floor(marks / 128) % 4)
+-- What a lease remembers of its report: the state then, and what the report was taken for.
+local taken_for = { counted = 1, voted = 2, stale = 3, nolease = 4, ignored = 5 }
+local function marks_with_report(g, marks, taken)
+  return marks % 128 + 128 * gate_state(g) + marks % 1024 - marks % 512 + 1024 * taken_for[taken]
 end
 
 -- Take in how a call ended (lib/report), and write what that has changed.
@@ -135,12 +139,12 @@ return {
   close_pin = close_pin,
   slowed = slowed,
   marks = marks_of,
-  marks_with_state = marks_with_state,
+  marks_with_report = marks_with_report,
   state = gate_state,
   lift = lift_override,
   renew_probe = renew_probe,
   tell = tell_gate,
   latch = function()
-    return pin[P_LATCH]
+    return latched_by
   end,
 }

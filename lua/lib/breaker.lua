@@ -17,9 +17,10 @@
 --           times opened, closed at, cooling until, override (0 none, 1 open, 2 closed,
 --           3 observe), override until (-1: until cleared), silent about would_open until,
 --           probes passed, probes lost, failures in a row, their workers, time of the
---           first, the last three errors (kind, time), the last order of an operator; 12
---           buckets (ok, failed, slow, throttled, workers that failed, all workers); then
---           per probe under way its token and its deadline
+--           first, the last three errors (kind, time), the last order of an operator, what
+--           the model is latched by (0 nothing, 1 quota, 2 credentials), refused credentials
+--           in a row; 12 buckets (ok, failed, slow, throttled, workers that failed, all
+--           workers); then per probe under way its token and its deadline
 --
 -- Workers are sets of 32 bits. A circuit that nobody has written is closed, generation 1.
 -- Every transition makes a new generation, and reports of an older one do not count.
@@ -35,7 +36,7 @@ local C_CALM, C_GENERATION, C_SHIFT, C_SEEN, C_SPAN, C_SPOTLESS, C_NEWEST = 1, 2
 local C_STATE, C_SINCE, C_OPEN_UNTIL, C_OPENED, C_CLOSED_AT, C_COOL = 8, 9, 10, 11, 12, 13
 local C_OVERRIDE, C_OVERRIDE_UNTIL, C_SILENT, C_PASSED, C_LOST = 14, 15, 16, 17, 18
 local C_RUN, C_RUN_WORKERS, C_RUN_SINCE, C_ERRORS, C_ORDER = 19, 20, 21, 22, 28
-local C_WINDOW, C_PROBES = 29, 101
+local C_LATCH, C_REFUSALS, C_WINDOW, C_PROBES = 29, 30, 31, 103
 local BUCKETS, FIELDS = 12, 6
 
 local CLOSED, OPEN, HALF = 0, 1, 2
@@ -47,9 +48,11 @@ local PASS, NOT_OPEN_YET, PROBING, COOLING, HELD_OPEN, LATCHED, RETRIES = 0, 1, 
 
 -- What became of a call.
 local SUCCESS, FAILURE, THROTTLE, NEUTRAL, QUOTA, REFUSED = 1, 2, 3, 4, 5, 6
+local QUOTA_OF_MODEL, REFUSED_OF_MODEL = 7, 8
 
 local state_names = { "closed", "open", "half_open" }
 local override_names = { "none", "open", "closed", "observe" }
+local latch_names = { "quota_exhausted", "credentials_refused" }
 
 local function breaker_policy(text)
   return { struct.unpack(string.rep("<d", Q_NUMBERS), text) }
@@ -126,24 +129,44 @@ local function enter(c, state, now, why, events)
   local from = c[C_STATE]
   c[C_STATE], c[C_SINCE], c[C_GENERATION], c.changed = state, now, c[C_GENERATION] + 1, true
   c[C_PASSED], c[C_LOST], c[C_RUN], c[C_RUN_WORKERS], c[C_RUN_SINCE] = 0, 0, 0, 0, 0
+  c[C_REFUSALS], c[C_LATCH] = 0, state == HALF and c[C_LATCH] or 0
   clear_window(c)
   void_probes(c)
   note_change(events, from, state, why, c)
 end
 
--- Open, longer each time: twice as long as the last time, less what a healthy time since
--- has earned back. `asked` is the provider's Retry-After, `luck` in [0, 1) spreads.
-local function trip(c, q, now, asked, luck, why, events)
+-- What a healthy time has earned back of the times that the circuit has opened.
+local function earn_back(c, q, now)
   if c[C_STATE] == CLOSED then
     c[C_OPENED] = math.max(0, c[C_OPENED] - math.floor((now - c[C_CLOSED_AT]) / q[Q_DECAY]))
   end
+end
+
+local function open_until(c, till, now, why, events)
+  c[C_OPEN_UNTIL] = till
+  enter(c, OPEN, now, why, events)
+  local event = events[#events]
+  event[#event + 1], event[#event + 2] = "lasts", string.format("%.0f", till - now)
+end
+
+-- Open, longer each time: twice as long as the last time, less what a healthy time since
+-- has earned back. `asked` is the provider's Retry-After, `luck` in [0, 1) spreads.
+local function trip(c, q, now, asked, luck, why, events)
+  earn_back(c, q, now)
   c[C_OPENED] = c[C_OPENED] + 1
   local open = math.min(q[Q_LONGEST], q[Q_OPEN] * 2 ^ (c[C_OPENED] - 1))
   open = math.floor(open * (1 + q[Q_JITTER] * (2 * luck - 1)))
-  c[C_OPEN_UNTIL] = now + math.max(open, math.min(asked, q[Q_LONGEST]))
-  enter(c, OPEN, now, why, events)
-  local event = events[#events]
-  event[#event + 1], event[#event + 2] = "lasts", string.format("%.0f", c[C_OPEN_UNTIL] - now)
+  open_until(c, now + math.max(open, math.min(asked, q[Q_LONGEST])), now, why, events)
+end
+
+-- Latch the model alone: its quota is used up, or its credentials are refused. That is an
+-- opening of a length of its own, after which probes find out as ever; one that is refused
+-- again latches it again.
+local function latch_model(c, q, now, kind, asked, events)
+  earn_back(c, q, now)
+  local life = kind == 1 and math.max(q[Q_QUOTA], asked) or q[Q_CREDENTIAL]
+  open_until(c, now + life, now, latch_names[kind], events)
+  c[C_LATCH] = kind
 end
 
 -- Hold the circuit by hand, or let go of it (mode 0): calls under way no longer count.
@@ -201,7 +224,8 @@ local function gate(c, q, now, luck, events)
     end
   end
   if state == OPEN and now < c[C_OPEN_UNTIL] then
-    return NOT_OPEN_YET, math.max(c[C_OPEN_UNTIL], cool) - now
+    local why = c[C_LATCH] > 0 and LATCHED or NOT_OPEN_YET
+    return why, math.max(c[C_OPEN_UNTIL], cool) - now
   elseif cool > now then
     return COOLING, cool - now
   elseif state == HALF then

@@ -8,5 +8,7 @@
 --   each limit
 --
 -- Marks are the worker's bit (0 to 31), 32 for a probe, 64 once its first token was
--- reported, 128 times the state of the circuit, 512 for a retry.
+-- reported, 128 times the state of the circuit, 512 for a retry, 1024 times what the report
+-- was taken for: 1 counted, 2 the vote of a probe, 3 stale, 4 of a probe whose time was over,
+-- 5 ignored.
 local TTL, REMEMBER, WAITED, SETTLED, EPOCH, MARKS, LIMITS, CHARGES = 3, 4, 5, 6, 7, 8, 9, 9

@@ -37,11 +37,11 @@ local function survey(texts, scopes, amounts, offset, wall)
   local worst, longest, i, refused = 0, 0, offset, nil
   for scope = 1, scopes do
     local q, share = numbers(ARGV[scope]), slow[scope]
+    local text = texts[scope]
+    local s, now, elapsed, moved, aside = open_scope(text, q, wall)
     if share then
       slow_down(q, share)
     end
-    local text = texts[scope]
-    local s, now, elapsed, moved, aside = open_scope(text, q, wall)
     policies[scope], states[scope] = q, s
     local p, at = RECORDS, CELLS + 1
     for _ = 1, q[COUNT] do
@@ -81,11 +81,15 @@ local function survey(texts, scopes, amounts, offset, wall)
         end
       end
     end
-    ends[scope] = at - 2
+    local last = at - 2
+    if s[VERSION] < 0 then
+      last = last + TERMS + 2 * q[COUNT]
+    end
+    ends[scope] = last
     if moved then
       asides[scope] = aside
-    elseif #text > 8 * (at - 2) then
-      asides[scope] = string.sub(text, 8 * (at - 2) + 1)
+    elseif #text > 8 * last then
+      asides[scope] = string.sub(text, 8 * last + 1)
     end
   end
   return worst, longest, refused
@@ -120,6 +124,10 @@ local function save(scope, wall)
     if keep > needed then
       needed = keep
     end
+  end
+  if s[VERSION] < 0 then -- terms are kept as long as they hold
+    local lasts = s[at] - s[TIME]
+    needed = lasts > needed and lasts or needed
   end
   local expires = s[KEPT] - wall < needed
   if expires then

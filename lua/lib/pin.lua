@@ -10,8 +10,6 @@ local P_CALM, P_SHIFT, P_SEEN, P_BALANCE, P_LATCH, P_UNTIL = 1, 2, 3, 4, 5, 6
 local P_SINCE, P_TRIAL, P_TRIAL_UNTIL, P_REFUSED, P_COOL = 7, 8, 9, 10, 11
 local P_NUMBERS = 11
 
-local latch_names = { "quota_exhausted", "credentials_refused" }
-
 local function open_pin(text, q, wall)
   local p = text and { struct.unpack(string.rep("<d", P_NUMBERS), text) }
     or { 0, 0, wall, q[Q_FLOOR] * q[Q_MEMORY], 0, 0, 0, 0, 0, 0, 0 }

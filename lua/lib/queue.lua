@@ -153,16 +153,18 @@ local MOST_LINES = 64
 -- What is needed before the turn of a waiter, per limit of its chain: by `place` of
 -- `count` of its own line, and by the others until virtual time comes to its tag. The
 -- first `pool` limits are shared with the other models, the first `shared` with the other
--- tenants. Second, its tag, counted as the pool does.
+-- tenants. Second, its tag, counted as the pool does. Third, what will be needed at most when
+-- the others that wait now go on asking: their whole share until then.
 local function ahead(id, line, place, step, limits, pool, shared, q, m)
-  local needs, turn = {}, m[MODEL_VIRTUAL] + step
+  local needs, most, turn = {}, {}, m[MODEL_VIRTUAL] + step
   for i = 1, limits do
-    needs[i] = 0
+    needs[i], most[i] = 0, 0
   end
   if line then
     local part = place / math.max(line[LINE_COUNT], 1)
     for i = 1, limits do
       needs[i] = part * (line[LINE_LIMITS + i] or 0)
+      most[i] = needs[i]
     end
     local behind = line[LINE_COUNT] > 1 and (place - 1) / (line[LINE_COUNT] - 1) or 0
     turn = line[LINE_TAG] + (place > 0 and math.min(1, behind) * line[LINE_STEPS] + step or 0)
@@ -177,7 +179,8 @@ local function ahead(id, line, place, step, limits, pool, shared, q, m)
       models[model] = models[model] or open_model(model, q)
       local it = open_line(other)
       local starts = models[model][BEHIND_POOL] + tag - it[LINE_STEP]
-      local part = math.min(1, (turn - starts) / (it[LINE_STEP] + it[LINE_STEPS]))
+      local share = (turn - starts) / (it[LINE_STEP] + it[LINE_STEPS])
+      local part = math.min(1, share)
       if rank == 0 then
         part = math.max(part, 1 / it[LINE_COUNT])
       end
@@ -185,9 +188,10 @@ local function ahead(id, line, place, step, limits, pool, shared, q, m)
         local common = model == string.sub(id, 1, 8) and shared or pool
         for i = 1, math.min(common, it[LINE_LIMITS]) do
           needs[i] = needs[i] + scale * part * it[LINE_LIMITS + i]
+          most[i] = most[i] + scale * math.max(part, share) * it[LINE_LIMITS + i]
         end
       end
     end
   end
-  return needs, turn
+  return needs, turn, most
 end

@@ -52,7 +52,7 @@ local function verdict_of(c, q, now)
     failing, active = bit.bor(failing, c[at + 4]), bit.bor(active, c[at + 5])
   end
   local calls, least = ok + failed, q[Q_LEAST]
-  c[C_SPOTLESS] = failed + late + throttled + c[C_RUN] == 0 and 1 or 0
+  c[C_SPOTLESS] = failed + late + throttled + c[C_RUN] + c[C_REFUSALS] == 0 and 1 or 0
   local wanted = math.min(q[Q_WORKERS], count_bits(active % 4294967296))
   if q[Q_RUN] > 0 and c[C_RUN] >= q[Q_RUN] then
     local workers = count_bits(c[C_RUN_WORKERS])
@@ -75,9 +75,31 @@ local function verdict_of(c, q, now)
   end
 end
 
+-- Whether a report latches the model: which latch, or nil. Credentials are believed to be
+-- refused when that was said several times in a row, or again after a latch.
+local function latch_of(c, q, r)
+  if r.class == QUOTA_OF_MODEL then
+    return 1
+  elseif r.class == REFUSED_OF_MODEL then
+    c[C_REFUSALS], c[C_SPOTLESS], c.changed = c[C_REFUSALS] + 1, 0, true
+    return (c[C_REFUSALS] >= q[Q_REFUSED] or c[C_LATCH] == 2) and 2 or nil
+  end
+end
+
 -- Count an outcome in a closed circuit, and open it where the window says so.
 local function count_outcome(c, q, now, r, luck, events)
-  local class, at = r.class, roll_window(c, now)
+  local class = r.class
+  if class == QUOTA_OF_MODEL or class == REFUSED_OF_MODEL then
+    local kind = latch_of(c, q, r)
+    if kind and c[C_OVERRIDE] == 0 then
+      latch_model(c, q, now, kind, r.retry_after, events)
+    elseif kind and c[C_OVERRIDE] == OBSERVED and now >= c[C_SILENT] then
+      c[C_SILENT], c.changed = now + q[Q_OPEN], true
+      events[#events + 1] = { "type", "would_open", "reason", latch_names[kind] }
+    end
+    return
+  end
+  local at = roll_window(c, now)
   if class == NEUTRAL or (class == SUCCESS and r.early) then
     return
   end
@@ -86,7 +108,7 @@ local function count_outcome(c, q, now, r, luck, events)
   if class == SUCCESS then
     c[at] = c[at] + 1
     c[at + 2] = c[at + 2] + (r.slow and 1 or 0)
-    c[C_RUN], c[C_RUN_WORKERS], c[C_RUN_SINCE] = 0, 0, 0
+    c[C_RUN], c[C_RUN_WORKERS], c[C_RUN_SINCE], c[C_REFUSALS] = 0, 0, 0, 0
   elseif class == THROTTLE then
     c[at + 3] = c[at + 3] + 1
   else
@@ -124,6 +146,11 @@ local function vote(c, q, now, r, luck, events)
   c.changed = true
   if r.class == FAILURE or (r.class == SUCCESS and r.slow) then
     trip(c, q, now, r.retry_after, luck, "probe_failed", events)
+  elseif r.class == QUOTA_OF_MODEL or r.class == REFUSED_OF_MODEL then
+    local kind = latch_of(c, q, r)
+    if kind then
+      latch_model(c, q, now, kind, r.retry_after, events)
+    end
   elseif r.class == SUCCESS then
     c[C_PASSED], c[C_LOST] = c[C_PASSED] + 1, 0
     if c[C_PASSED] >= q[Q_NEEDED] then

@@ -3,18 +3,6 @@
 -- A bound for what nobody asks for: numbers, and microseconds.
 local MOST_ASIDE, LONGEST_ASIDE = 400, 86400000000
 
--- Windows are built when first needed: who meets only buckets pays for no other.
-local windows = {}
-local function window_of(kind)
-  local window = windows[kind]
-  if not window then
-    local makers = { bucket_window, sliding_window, calendar_window, concurrency_window }
-    window = makers[(kind - 1) % SHADOW + 1]()
-    windows[kind] = window
-  end
-  return window
-end
-
 -- Note in `cells` where each cell of a state stands, by limit id; `base` is what stands
 -- before it in `s`. Returns where the state ends.
 local function note_cells(s, base, cells)
@@ -23,6 +11,9 @@ local function note_cells(s, base, cells)
     local id = s[at]
     cells[id] = at + 1
     at = at + 1 + window_of(id % SHADOW + 1).cell
+  end
+  if s[base + VERSION] < 0 then
+    at = at + TERMS + 2 * s[base + COUNT]
   end
   return at - 1
 end
@@ -48,16 +39,19 @@ end
 -- `old` whose limits are still there. Second, the text of what is set aside, or nil.
 local function reshape(q, old, wall)
   local s, cells, times, kept = { q[VERSION], q[COUNT], wall, 0, 0 }, {}, {}, {}
+  local records, terms
   if old then
     local at = note_cells(old, 0, cells) + 1
-    while at < #old do
-      local id = old[at]
-      times[id], cells[id] = old[at + 1], at + 2
-      at = at + 2 + window_of(id % SHADOW + 1).cell
+    if at < #old then
+      records = learned().note_rest(old, at, cells, times)
     end
     s[TIME], s[SKEW] = old[TIME], old[SKEW]
   end
   local p, at, now = RECORDS, CELLS, math.max(wall + s[SKEW], s[TIME])
+  if records then
+    terms = learned().terms(q, records, now)
+    in_terms().apply(q, terms)
+  end
   for _ = 1, q[COUNT] do
     local window, id = window_of(q[p]), q[p + 1]
     s[at], kept[id] = id, true
@@ -65,7 +59,15 @@ local function reshape(q, old, wall)
     window.start(q, p, s, at + 1, now, cells[id] and old, cells[id], since)
     p, at = p + window.record, at + 1 + window.cell
   end
-  return s, old and set_aside(old, cells, times, kept)
+  if terms then
+    learned().append(s, at - 1, terms)
+    s[VERSION] = -q[VERSION]
+  end
+  local aside = old and set_aside(old, cells, times, kept)
+  if records then
+    aside = (aside or "") .. learned().text(records, now)
+  end
+  return s, aside ~= "" and aside or nil
 end
 
 -- Decode a state and bring its clock to now. Returns it, its time, what has elapsed since
@@ -77,7 +79,9 @@ end
 local function open_scope(text, q, wall)
   local s, moved, aside = text and numbers(text), false, nil
   if not s or s[VERSION] ~= q[VERSION] then
-    moved, s, aside = true, reshape(q, s, wall)
+    if not s or s[VERSION] ~= -q[VERSION] or not in_terms().keep(q, s, wall) then
+      moved, s, aside = true, reshape(q, s, wall)
+    end
   end
   local now = wall + s[SKEW]
   local elapsed = now - s[TIME]

@@ -10,8 +10,10 @@
 local MOST_VISITS, MOST_MISSING, MOST_WOKEN = 512, 32, 128
 
 local function serve(breaker, q, chains, wall, most, grace, patience, room_again)
-  local pass = { q = q, granted = 0, due = -1, more = false, missing = {}, again = {}, said = "" }
-  local models, fronts, closed, touched, beats, skipped = {}, {}, {}, {}, {}, {}
+  local pass = { q = q, granted = 0, due = -1, more = false, missing = {}, again = {} }
+  pass.said, pass.paused = "", ""
+  local models, fronts, closed, touched, skipped = {}, {}, {}, {}, {}
+  local in_sight = sight(wall, grace)
 
   local function model_of(id)
     local model = string.sub(id, 1, 8)
@@ -62,20 +64,6 @@ local function serve(breaker, q, chains, wall, most, grace, patience, room_again
     return best
   end
 
-  local function in_sight(t)
-    if wall - t[SEEN] <= grace then
-      return true
-    elseif t[HOLDER] == 0 then
-      return false
-    end
-    local name = struct.pack("<d", t[HOLDER])
-    if beats[name] == nil then
-      local text = redis.call("HGET", book, "r" .. name)
-      beats[name] = text and wall - struct.unpack("<d", text) <= grace or false
-    end
-    return beats[name]
-  end
-
   local function close(scope, id, turn)
     closed[scope] = closed[scope] or {}
     table.insert(closed[scope], id)
@@ -102,7 +90,7 @@ local function serve(breaker, q, chains, wall, most, grace, patience, room_again
       local behind = shut and needs_closed(scope, ask, from[k], shut, 1, math.huge)
       if short then
         for _, id in ipairs(short) do
-          close(scope, id, c.turn)
+          close(scope, id, c.rank == 0 and -1 or c.turn)
         end
       end
       if level == 3 then
@@ -206,6 +194,7 @@ local function serve(breaker, q, chains, wall, most, grace, patience, room_again
         return look_again(c.model)
       end
       sooner(pause)
+      pass.paused = pass.paused .. c.model .. struct.pack("<d", pause)
       fronts[c.model] = nil
       return true
     end

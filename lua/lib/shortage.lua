@@ -55,6 +55,20 @@ local function needs_closed(scope, ask, i, closed, from, turn)
   return false
 end
 
+-- Add what is in short supply to the pairs of `closed`, unless it is closed already for
+-- whoever comes at `turn` or later.
+local function close_short(short, closed, from, turn)
+  for _, id in ipairs(short) do
+    local known = false
+    for c = from, #closed, 2 do
+      known = known or closed[c] == id and closed[c + 1] <= turn
+    end
+    if not known then
+      closed[#closed + 1], closed[#closed + 2] = id, turn
+    end
+  end
+end
+
 -- Room of every limit of a scope, after `rooms`.
 local function add_rooms(scope, rooms)
   local q, s, p, at = policies[scope], states[scope], RECORDS, CELLS + 1

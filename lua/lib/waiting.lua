@@ -128,3 +128,22 @@ local function next_seat(model, after)
   local from = after and "(" .. after or "[" .. model
   return redis.call("ZRANGEBYLEX", front, from, "(" .. model .. top, "LIMIT", 0, 1)[1]
 end
+
+-- Whether the caller behind a ticket is in sight: it, or the replica that holds it, was heard
+-- of within `grace`.
+local function sight(wall, grace)
+  local beats = {}
+  return function(t)
+    if wall - t[SEEN] <= grace then
+      return true
+    elseif t[HOLDER] == 0 then
+      return false
+    end
+    local name = struct.pack("<d", t[HOLDER])
+    if beats[name] == nil then
+      local text = redis.call("HGET", book, "r" .. name)
+      beats[name] = text and wall - struct.unpack("<d", text) <= grace or false
+    end
+    return beats[name]
+  end
+end

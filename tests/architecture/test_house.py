@@ -208,7 +208,12 @@ def test_no_test_sleeps():
         for path, text in sources("tests")
         if path != HERE and pause.search(text)
     ]
-    assert found == ["tests/lua/test_queue_simulation.py", "tests/tests_support/waiting.py"]
+    assert found == [
+        "tests/lua/test_queue_news.py",
+        "tests/lua/test_queue_simulation.py",
+        "tests/tests_support/replica.py",
+        "tests/tests_support/waiting.py",
+    ]
 
 
 def test_sync_twins_are_current():

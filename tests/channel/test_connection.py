@@ -164,6 +164,22 @@ async def test_what_waits_does_not_hold_up_what_comes_after(talk: Talk, service:
     assert answers[2]["granted"]
 
 
+async def test_who_asks_for_news_hears_where_it_stands(talk: Talk):
+    """Under its id, with a status that is no answer, before the grant."""
+    lease = (await talk.ask("acquire", resource="p/one", tokens=1))["lease"]
+    await talk.say(take(2, resource="p/one", max_wait=60, news=True))
+    told = await talk.hear()
+    assert (told["id"], told["status"], told["waiting"]) == (2, 102, True)
+    assert told["queue"]["position"] == 0
+    await talk.say({"id": 3, "op": "settle", "lease": lease})
+    answers: dict[int, Any] = {}
+    while len(answers) < 2:
+        heard = await talk.hear()
+        if heard["status"] != 102:
+            answers[heard["id"]] = heard
+    assert answers[2]["granted"]
+
+
 async def test_a_cancelled_acquire_is_answered_and_takes_nothing(
     talk: Talk, service: ServiceThread
 ):

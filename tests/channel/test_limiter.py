@@ -1,6 +1,7 @@
 """The limiter over the channel: waiting, losing the connection, going another way, closing."""
 
 import asyncio
+import functools
 import signal
 import socket
 import subprocess
@@ -20,6 +21,7 @@ from client_sdk import (
     Lease,
     Limiter,
     LimiterOptions,
+    Progress,
     RateLimited,
     ServiceUnavailable,
     SluicegateError,
@@ -78,6 +80,47 @@ async def test_waiting_callers_share_one_connection(service: ServiceThread):
                 assert len(done) == 1
                 lease, callers = done.pop().result(), list(rest)
         assert (relay.handshakes, relay.requests) == (1, 0)
+
+
+async def test_progress_is_pushed_to_one_who_has_asked_once(
+    limiter: Limiter, service: ServiceThread
+):
+    """Whenever somebody before it is served, and nobody asks again."""
+    lease = await limiter.acquire("p/one", tokens=1)
+    others = [asyncio.create_task(wait_for_slot(limiter)) for _ in "ab"]
+    await until(holds(lambda: service.engine.waiting == 2), "they do not wait")
+    seen: list[int] = []
+
+    def note(progress: Progress) -> None:
+        seen.append(progress.position)
+
+    last = asyncio.create_task(wait_for_slot(limiter, on_wait=note))
+    await until(holds(lambda: seen), "it is not told at first")
+    for place in (1, 0):
+        await lease.settle()
+        done, rest = await asyncio.wait(others, return_when=asyncio.FIRST_COMPLETED)
+        lease, others = done.pop().result(), list(rest)
+        await until(holds(functools.partial(_is_last, seen, place)), "its place is not told")
+    await lease.settle()
+    await (await last).settle()
+    assert seen == sorted(seen, reverse=True)
+    assert len(service.engine.asked) == 4
+
+
+def _is_last(seen: list[int], place: int) -> bool:
+    return seen[-1] == place
+
+
+async def test_a_listener_that_fails_gives_its_place_up(limiter: Limiter, service: ServiceThread):
+    """Its fault is its caller's, and nobody waits behind it."""
+
+    def fail(_: Progress) -> None:
+        raise LookupError("of the caller's own")
+
+    async with limiter.acquire("p/one", tokens=1):
+        with pytest.raises(LookupError):
+            await wait_for_slot(limiter, on_wait=fail)
+        await until(holds(lambda: service.engine.called_off == 1), "it is not called off")
 
 
 async def test_a_cancelled_caller_is_called_off(limiter: Limiter, service: ServiceThread):

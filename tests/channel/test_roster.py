@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from client_sdk import RateLimited, ServiceUnavailable, SluicegateError, WaitTimeout
 from client_sdk._codec import Op
-from client_sdk._roster import NoChannel, Roster, late
+from client_sdk._roster import News, NoChannel, Roster, last_word, late
 from limiter_wire import ErrorCode, Granted, Operation, Waiting, problem
 
 GRANT = {"granted": True, "lease": "L", "expires_in": 600.0, "charged": {}, "limits": []}
@@ -91,6 +91,51 @@ def test_one_that_is_told_to_wait_asks_again():
     told = {"waiting": True, "request_id": "r", "waited": 1.0, "predicted_wait": 2.0}
     roster.hear(answer({"id": name, "status": 202, **told, "queue": queue}))
     assert isinstance(caller.result(0), Waiting)
+
+
+def news(name: int, position: int) -> dict[str, Any]:
+    """A frame that says where a caller stands."""
+    queue = {"depth": 3, "position": position, "predicted_wait": 2.0, "predicted_wait_p90": 4.0}
+    told = {"waiting": True, "request_id": "r", "waited": 1.0, "predicted_wait": 2.0}
+    return {"id": name, "status": 102, **told, "queue": queue}
+
+
+def test_news_come_before_the_answer():
+    """Each in turn, however late its caller listens; the last word is the answer."""
+    roster, caller = Roster(), Future[Any]()
+    name = roster.add(acquire(waits=9), caller)
+    assert last_word(caller) is None
+    roster.hear(answer(news(name, 2), news(name, 1), {"id": name, "status": 200, **GRANT}))
+    heard, waiter = [], caller
+    while isinstance(told := waiter.result(0), News):
+        heard.append(told.waiting.queue.position)
+        waiter = told.rest
+    assert heard == [2, 1]
+    assert isinstance(told, Granted)
+    assert last_word(caller) is told
+    assert roster.idle
+
+
+def test_news_for_one_that_is_gone_are_no_answer():
+    """What comes after them may be a grant, which is given back."""
+    roster = Roster()
+    name = roster.add(acquire(waits=9), Future())
+    said(roster)
+    roster.cancel(name)
+    said(roster)
+    roster.hear(answer(news(name, 1), {"id": name, "status": 200, **GRANT}))
+    ((frame,),) = said(roster)
+    assert (frame["op"], frame["lease"]) == ("settle", "L")
+
+
+def test_an_operation_with_a_listener_asks_for_news_instead_of_being_held_shortly():
+    """Over HTTP the same operation is asked again and again."""
+    op = acquire(waits=9, hold=0.0)
+    op.news = lambda _waiting: None
+    frame = msgspec.msgpack.decode(op.frame(1))
+    assert frame["news"]
+    assert "hold" not in frame
+    assert msgspec.msgpack.decode(op.body)["hold"] == 0.0
 
 
 def test_one_that_waits_does_not_hear_that_a_replica_shuts_down():
@@ -258,6 +303,17 @@ class Traffic(RuleBasedStateMachine):
             name = data.draw(st.sampled_from(here))
             self.gone.add(name)
             self.roster.cancel(name)
+
+    @rule(data=st.data())
+    def inform(self, data: st.DataObject) -> None:
+        """The service says where one stands; who is here listens on."""
+        if not self.server:
+            return
+        name = data.draw(st.sampled_from(sorted(self.server)))
+        self._tell(news(name, 1))
+        told = self.callers[name]
+        if name not in self.gone and isinstance(told.result(0), News):
+            self.callers[name] = told.result(0).rest
 
     @rule()
     def lose(self) -> None:

@@ -12,6 +12,7 @@ from tests_support.waiting import wait_until
 
 from client_sdk import (
     LimiterOptions,
+    Progress,
     ServiceUnavailable,
     SluicegateError,
     SyncLease,
@@ -30,9 +31,11 @@ def threads() -> Iterator[ThreadPoolExecutor]:
         yield pool
 
 
-def wait_for_slot(limiter: SyncLimiter) -> SyncLease:
+def wait_for_slot(
+    limiter: SyncLimiter, on_wait: Callable[[Progress], None] | None = None
+) -> SyncLease:
     """Wait for the one slot of p/one."""
-    return limiter.acquire("p/one", tokens=1, max_wait=60)
+    return limiter.acquire("p/one", tokens=1, max_wait=60, on_wait=on_wait)
 
 
 def serve_in_turn(lease: SyncLease, callers: list[Future[SyncLease]]) -> None:
@@ -56,6 +59,36 @@ def test_a_hundred_waiting_threads_share_one_connection(
             wait_until(lambda: service.engine.waiting == 100, "they do not wait")
             serve_in_turn(lease, callers)
         assert (relay.handshakes, relay.requests) == (1, 0)
+
+
+def test_progress_comes_in_the_thread_that_waits(
+    service: ServiceThread, threads: ThreadPoolExecutor
+):
+    """It may use the limiter meanwhile; what it raises is raised there, and ends the wait."""
+    with SyncLimiter(service.url, options=ONLY) as limiter:
+        seen: list[tuple[int, int]] = []
+
+        def note(progress: Progress) -> None:
+            assert limiter.check("p/m", tokens=1).would_grant
+            seen.append((threading.get_ident(), progress.position))
+
+        def wait_here() -> int:
+            wait_for_slot(limiter, note).settle()
+            return threading.get_ident()
+
+        def fail(_: Progress) -> None:
+            raise LookupError("of the caller's own")
+
+        lease = limiter.acquire("p/one", tokens=1)
+        waiting = threads.submit(wait_here)
+        wait_until(lambda: seen, "nobody is told")
+        with pytest.raises(LookupError):
+            wait_for_slot(limiter, fail)
+        wait_until(lambda: service.engine.called_off == 1, "it is not called off")
+        lease.settle()
+        thread = waiting.result(20)
+    assert seen[0] == (thread, 0)
+    assert {ident for ident, _ in seen} == {thread}
 
 
 def test_threads_that_wait_find_their_way_to_the_next_replica(

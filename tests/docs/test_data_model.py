@@ -57,6 +57,8 @@ def test_patterns_are_what_keys_are_called() -> None:
         "pin": keys.pin(),
         "note": keys.note("MODEL"),
         "events": keys.events(),
+        "notice": keys.notice(scope, 10).replace("s:model:MODEL:a", "SCOPE:ID"),
+        "sizes": keys.sizes("MODEL", "ROUTE").replace(":5:", ":LENGTH:"),
         "lease": re.sub(r"[0-9a-f]{32}$", "DIGEST", keys.lease("t", "r")),
     } | {name: getattr(keys, name)() for name in QUEUE}
     assert {row[1].strip("`"): row[0].strip("`") for row in rows("Key |")} == real
@@ -114,6 +116,20 @@ def test_a_scope_is_laid_out_as_layout_says(word: str, following: str) -> None:
     text = head("lib/layout")
     listed = text[: text.index(following)].rpartition(f" {word} ")[2]
     (row,) = [row for row in rows("Part |") if row[0] == word]
+    assert row[1] == listed.strip()
+
+
+@pytest.mark.parametrize(
+    ("word", "row_name", "following"),
+    [("terms", "terms", " record the"), ("record", "record of what is learned", " An operator's")],
+)
+def test_what_is_learned_is_laid_out_as_its_head_says(
+    word: str, row_name: str, following: str
+) -> None:
+    """Terms and records, word by word."""
+    text = head("lib/learned")
+    listed = text[: text.index(following)].rpartition(f" {word} ")[2]
+    (row,) = [row for row in rows("Part |") if row[0] == row_name]
     assert row[1] == listed.strip()
 
 

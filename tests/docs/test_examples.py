@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 from tests_support.service import ServiceProcess
 
+from limiter_service.config import load
+from limiter_service.config_advice import advice
+
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 
@@ -27,3 +30,9 @@ def test_the_example_runs(example: Path, url: str) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     assert "calls" in done.stdout.splitlines()[-1]
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "examples").glob("*.yaml")), ids=lambda p: p.stem)
+def test_the_configuration_is_good(file: Path) -> None:
+    """And nothing in it is probably not meant."""
+    assert advice(load(file)) == []

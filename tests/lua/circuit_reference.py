@@ -88,6 +88,7 @@ class Circuit:
         self.passed = self.lost = 0
         self.marks: list[Mark] = []
         self.row: list[tuple[int, int]] = []
+        self.latch, self.refusals = "none", 0
         self.probes: dict[int, int] = {}
         self.told: list[tuple[str, ...]] = []
         self.dirty = False
@@ -98,13 +99,24 @@ class Circuit:
         self.told.append(("breaker", self.state, state, why))
         self.state, self.generation = state, self.generation + 1
         self.marks, self.row, self.probes = [], [], {}
-        self.passed = self.lost = 0
+        self.passed = self.lost = self.refusals = 0
+        if state != "half_open":
+            self.latch = "none"
         self.dirty = True
+
+    def _latch(self, kind: str, until: int, now: int) -> None:
+        self._earn_back(now)
+        self.open_until = until
+        self._enter("open", kind)
+        self.latch = kind
+
+    def _earn_back(self, now: int) -> None:
+        if self.state == "closed":
+            self.opened = max(0, self.opened - (now - self.closed_at) // self.rules.decay)
 
     def _open(self, now: int, asked: int, luck: float, why: str) -> None:
         rules = self.rules
-        if self.state == "closed":
-            self.opened = max(0, self.opened - (now - self.closed_at) // rules.decay)
+        self._earn_back(now)
         self.opened += 1
         base = min(float(rules.longest), rules.open * 2.0 ** (self.opened - 1))
         length = math.floor(base * (1 + rules.jitter * (2 * luck - 1)))
@@ -158,7 +170,8 @@ class Circuit:
                 if self.lost >= self.rules.lost:
                     self._open(now, 0, luck, "probes_lost")
         if self.state == "open" and now < self.open_until:
-            return "open", max(self.open_until, self.cool) - now, False
+            why = "open" if self.latch == "none" else "latched"
+            return why, max(self.open_until, self.cool) - now, False
         if self.cool > now:
             return "cooldown", self.cool - now, False
         if self.state == "half_open":
@@ -205,6 +218,8 @@ class Circuit:
         self.dirty = True
         if what == "failure" or (what == "success" and r.slow):
             self._open(now, r.asked, r.luck, "probe_failed")
+        elif what in {"model_quota", "model_refused"}:
+            self._refuse(now, r)
         elif what == "success":
             self.passed, self.lost = self.passed + 1, 0
             if self.passed >= self.rules.needed:
@@ -212,8 +227,25 @@ class Circuit:
                 self._enter("closed", "recovered")
         return "voted"
 
+    def _refuse(self, now: int, r: "Report") -> None:
+        """The provider says that the model's quota is used up, or refuses its credentials."""
+        kind, until = "quota_exhausted", now + max(self.rules.quota, r.asked)
+        if r.what == "model_refused":
+            self.refusals, self.dirty = self.refusals + 1, True
+            kind, until = "credentials_refused", now + self.rules.credential
+            if self.refusals < self.rules.refused and self.latch != kind:
+                return
+        if self.override == "none":
+            self._latch(kind, until, now)
+        elif self.override == "observe" and now >= self.silent:
+            self.silent, self.dirty = now + self.rules.open, True
+            self.told.append(("would_open", "", "", kind))
+
     def _count(self, now: int, r: "Report", what: str) -> None:
         if what == "neutral" or (what == "success" and r.early):
+            return
+        if what in {"model_quota", "model_refused"}:
+            self._refuse(now, r)
             return
         self.dirty = True
         slot = now // self.rules.span
@@ -229,7 +261,7 @@ class Circuit:
                 self.marks.append(Mark(slot, "ok", r.worker))
                 if r.slow:
                     self.marks.append(Mark(slot, "slow", r.worker))
-                self.row = []
+                self.row, self.refusals = [], 0
             case "throttle":
                 self.marks.append(Mark(slot, "throttled", r.worker))
             case _:

@@ -25,8 +25,9 @@ STATES = ["closed", "open", "half_open"]
 MODES = ["none", "open", "closed", "observe"]
 LATCHES = ["none", "quota_exhausted", "credentials_refused"]
 CLASSES = {"success": 1, "failure": 2, "throttle": 3, "neutral": 4, "quota": 5, "refused": 6}
+CLASSES |= {"model_quota": 7, "model_refused": 8}
 OUTCOMES = [*["success"] * 4, *["failure"] * 5, *["throttle"] * 2, *["neutral"] * 3]
-OUTCOMES += ["quota", "refused", "refused"]
+OUTCOMES += ["quota", "refused", "refused", "model_quota", "model_refused", "model_refused"]
 
 done: Counter[str] = Counter()
 """What all machines of this process have compared."""
@@ -246,7 +247,7 @@ class Circuits(RuleBasedStateMachine):
     @rule(
         acts=st.lists(
             st.sampled_from(
-                [*["success"] * 4, "slow", "neutral", "failure", "pause", "lose", "lose"]
+                [*["success"] * 4, "slow", "neutral", "failure", "pause", "lose", "lose", "late"]
             ),
             min_size=2,
             max_size=6,
@@ -266,8 +267,11 @@ class Circuits(RuleBasedStateMachine):
             if not self.circuit.probes:
                 return
             token = next(iter(self.circuit.probes))
-            if act == "lose":
+            if act in {"lose", "late"}:
                 self.until(self.circuit.probes[token])
+                if act == "late":
+                    generation = self.circuit.generation
+                    self.settle(Report(what="success", generation=generation, token=token))
             elif act == "pause":
                 asked = Report(
                     what="throttle", generation=self.circuit.generation, token=token, asked=2 * US
@@ -390,11 +394,30 @@ class Circuits(RuleBasedStateMachine):
             self.settle(Report(what=what, generation=call.generation, token=call.token))
             self.ask(room=True, attempt=1, luck=0.5)
 
-    @rule(outcomes=st.lists(st.sampled_from(["success", "success", "refused"]), min_size=3,
-          max_size=8))  # fmt: skip
+    @rule(first=st.sampled_from(["model_quota", "model_refused"]),
+          acts=st.lists(st.sampled_from(["success", "success", "model_quota", "model_refused",
+          "failure", "neutral"]), min_size=1, max_size=4),
+          off=st.sampled_from([-1, 0, 0]), asked=_asked)  # fmt: skip
+    def model_latched(self, first: str, acts: list[str], off: int, asked: int) -> None:
+        """One model is latched, its time ends, and probes find out."""
+        for _ in range(3):
+            if not self.ask(room=True, attempt=1, luck=0.5):
+                break
+            call = self.calls.pop()
+            generation, token = call.generation, call.token
+            self.settle(Report(what=first, generation=generation, token=token, asked=asked))
+        if self.circuit.state == "open" and self.circuit.override == "none":
+            self.until(self.circuit.open_until, off)
+        for what in acts:
+            if self.ask(room=True, attempt=1, luck=0.5):
+                call = self.calls.pop()
+                self.settle(Report(what=what, generation=call.generation, token=call.token))
+
+    @rule(outcomes=st.lists(st.sampled_from(["success", "success", "refused", "model_refused"]),
+          min_size=3, max_size=8))  # fmt: skip
     def credentials(self, outcomes: list[str]) -> None:
-        """Credentials are refused now and then."""
-        for what in outcomes:
+        """Credentials are refused now and then; a success of the same moment forgives."""
+        for what in [*outcomes, "success", "model_refused", "success"]:
             self.run_of(what, 1, 0, 1, slow=False, gap=0)
 
     @rule(mode=st.sampled_from(["closed", "observe", "observe", "open"]),
@@ -468,9 +491,9 @@ class Circuits(RuleBasedStateMachine):
 
     def _order(self, mode: int, life: int, expected: int) -> str:
         self.token += 1
-        order = struct.pack("<4d", self.token, mode, life, expected)
+        order = struct.pack("<5d", self.token, mode, life, expected, 0)
         keys = [*self.keys[:2], self.note, self.keys[2]]
-        arguments = [self.policy, order, b"note", b"actor", b"why"]
+        arguments = [self.policy, order, b"note", b"actor", b"why", b"channel"]
         answer = self._call(self.loaded.override, keys, arguments)
         published = self._published()
         if answer[8:9] == b"G":
@@ -527,6 +550,8 @@ class Circuits(RuleBasedStateMachine):
             "lost": mine.lost,
             "run": len(mine.row),
             "closed_at": mine.closed_at,
+            "latch": LATCHES.index(mine.latch),
+            "refusals": mine.refusals,
         }
         found = {name: getattr(stored, name) for name in expected}
         assert found == expected, f"{found} instead of {expected}"

@@ -123,7 +123,7 @@ class Run:
         self.bench = Bench(client, dict(loaded))
         self.reference = Reference()
         self.used: dict[str, tuple[str, str]] = {}
-        self.policies: list[Policies] = [_policies(i) for i in range(len(CONFIGS))]
+        self.policies: list[Policies] = [policies_of(text) for text in CONFIGS]
         self.config = first
         self.nonce = 1000
         self.stepped_back = False
@@ -335,8 +335,9 @@ def run(
     return one
 
 
-def _policies(config: int) -> Policies:
-    text = f"pools:\n  {POOL}:\n" + "\n".join("  " + line for line in CONFIGS[config].splitlines())
+def policies_of(pool: str) -> Policies:
+    """The policies of one pool, as the file has it."""
+    text = f"pools:\n  {POOL}:\n" + "\n".join("  " + line for line in pool.splitlines())
     return Policies(parse(text, ".yaml"), "sg:")
 
 

@@ -22,6 +22,7 @@ from limiter_service.store.commands import (
     Report,
     Served,
     ServeTerms,
+    SweepTerms,
     Terms,
     Verdict,
 )
@@ -69,7 +70,7 @@ class Step(msgspec.Struct, frozen=True):
 
 _KINDS = (
     ["acquire"] * 8 + ["ask", "ask", "serve", "serve", "serve", "tick", "tick", "settle", "settle"]
-    + ["cancel", "let_go", "reload"]
+    + ["cancel", "let_go", "reload", "sweep"]
 )  # fmt: skip
 _TIMES = [(1, 300_000), (300_000, 2 * US)]
 _LEAPS = [2 * US, 6 * US]
@@ -210,6 +211,8 @@ class Run:
         else:
             place = len(self.reference.members(line))
             self.reference.join(new, self.now)
+            if worst:
+                self.reference.shut(policy, new, self.now)
             assert reply.verdict is Verdict.WAITS, f"{reply.verdict}: it has to wait"
             assert reply.numbers[2:4] == store._numbers(
                 store.pack([place, len(self.reference.waiters)])
@@ -363,6 +366,26 @@ class Run:
         reply = self._cancel(waiter, waiter.holder)
         assert reply.verdict is Verdict.DONE
         waiter.holder, waiter.seen = 0.0, self.now
+
+    def sweep(self, step: Step) -> None:
+        """Callers out of sight lose their places, wherever they stand, part by part."""
+        gone = [w for w in self.reference.waiters.values() if not self._in_sight(w)]
+        terms = SweepTerms(
+            grace=GRACE, look_at=1 + step.amount % 8, most=1 + step.who % 3, keep=600_000
+        )
+        removed, place = 0, b""
+        while True:
+            count, place = done(self.commands.sweep(self.queue, 4.0, terms, place))
+            removed += count
+            if not place:
+                break
+        assert removed == len(gone), "who is out of sight goes, and nobody else"
+        for waiter in sorted(gone, key=lambda w: w.place):
+            self.reference.leave(waiter, self.now, noted=False)
+        self.reference.tidy()
+
+    def _in_sight(self, waiter: Waiter) -> bool:
+        return self.reference._in_sight(waiter, self.now)
 
     def finish(self) -> None:
         """Everybody is served, or gives up, and then nothing of the queue is left."""

@@ -134,6 +134,25 @@ class QueueReference:
         if len(self.members(new.line)) == 1:
             self._seat(new.line, 0.0, wall)
 
+    def shut(self, policy: Policy, first: Waiter, wall: int) -> None:
+        """The first of a line closes what it is short of to whoever comes after it."""
+        if len(self.members(first.line)) > 1:
+            return
+        model, seat = first.line[0], self.seats[first.line]
+        turn = -1.0 if seat.rank == 0 else seat.tag + self.behind[model]
+        for level, found in reversed(self._by_scope(policy, first, wall).values()):
+            short = [limit.id for limit, _, wait in found if wait != 0 and not limit.shadow]
+            if level == 3:
+                if short:
+                    return
+                continue
+            closed = self.closed.setdefault((1, "") if level == 1 else (2, model), [])
+            needed = {limit.id for limit, amount, _ in found if amount > 0 and not limit.shadow}
+            behind = any(i in needed for i, _ in closed)
+            closed.extend((i, turn) for i in short)
+            if short or behind:
+                return
+
     def leave(self, waiter: Waiter, wall: int, *, served: bool = False, noted: bool = True) -> None:
         """Take a waiter out of its line. What its model is behind is *noted*; not within a pass,
         which has noted it at its beginning, nor when its caller is told that its time is over.
@@ -220,7 +239,8 @@ class QueueReference:
                 skipped.add(line)
                 continue
             policy = policies[line[0], line[1]]
-            verdict, wait = self._consider(policy, head, turn, closed, wall)
+            closes = -1.0 if rank == 0 else turn
+            verdict, wait = self._consider(policy, head, closes, closed, wall)
             if verdict == "fits":
                 self._grant(policy, head, rank, turn, wall)
                 granted.append(head.name)
@@ -256,29 +276,34 @@ class QueueReference:
         beat = self.beats.get(w.holder)
         return w.holder != 0 and beat is not None and wall - beat <= self.grace
 
+    def _by_scope(
+        self, policy: Policy, w: Waiter, wall: int
+    ) -> dict[str, tuple[int, list[tuple[Limit, int, int]]]]:
+        """By key of the scope: its level, and of each limit the amount and how long until it fits."""
+        scopes: dict[str, tuple[int, list[tuple[Limit, int, int]]]] = {}
+        opened = self.limits.open(policy, wall)
+        for (key, limit, window, now), amount in zip(opened, w.amounts, strict=True):
+            _, found = scopes.setdefault(key, (LEVELS[limit.scope], []))
+            found.append((limit, amount, window.wait(amount, now, wall)))
+        return scopes
+
     def _consider(
         self, policy: Policy, w: Waiter, turn: float,
         closed: dict[tuple[str, str], list[tuple[int, float]]], wall: int,
     ) -> tuple[str, int | None]:  # fmt: skip
-        opened = self.limits.open(policy, wall)
-        scopes: dict[str, list[tuple[Limit, int, int, int]]] = {}
-        for (key, limit, window, now), amount in zip(opened, w.amounts, strict=True):
-            wait = window.wait(amount, now, wall)
-            scopes.setdefault(key, []).append((limit, amount, wait, LEVELS[limit.scope]))
         due: int | None = None
         private = False
-        order = list(scopes.items())
+        order = list(self._by_scope(policy, w, wall).items())
         for k in range(len(order) - 1, -1, -1):
-            key, found = order[k]
-            level = found[0][3]
+            key, (level, found) = order[k]
             if level < 3 and due is not None:
                 break
-            short = [(li.id, wait) for li, _, wait, _ in found if wait != 0 and not li.shadow]
+            short = [(li.id, wait) for li, _, wait in found if wait != 0 and not li.shadow]
             if any(wait == NEVER for _, wait in short):
                 return "never", None
             behind = any(
                 amount > 0 and not limit.shadow and any(i == limit.id for i, _ in closed.get((key, ""), []))
-                for limit, amount, _, _ in found
+                for limit, amount, _ in found
             )  # fmt: skip
             closed.setdefault((key, ""), []).extend((i, turn) for i, _ in short)
             if level == 3:
@@ -287,8 +312,8 @@ class QueueReference:
                 private = private or behind
             elif short or behind:
                 if w.patient:
-                    for later, their in order[k + 1 :]:
-                        if their[0][3] == 3:
+                    for later, (their_level, their) in order[k + 1 :]:
+                        if their_level == 3:
                             closed.setdefault((later, ""), []).extend(
                                 (li.id, turn) for li, *_ in their
                             )

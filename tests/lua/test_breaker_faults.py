@@ -39,7 +39,7 @@ FAULTS = {
     "the open time does not grow": ("lib/breaker", "2 ^ (c[C_OPENED] - 1)", "1"),
     "the jitter is one-sided": ("lib/breaker", "(2 * luck - 1)", "luck"),
     "a burst that hits one worker opens": ("lib/report", "if workers >= wanted and spread then", "if workers >= wanted then"),
-    "a success does not end a run": ("lib/report", "    c[C_RUN], c[C_RUN_WORKERS], c[C_RUN_SINCE] = 0, 0, 0\n", ""),
+    "a success does not end a run": ("lib/report", "    c[C_RUN], c[C_RUN_WORKERS], c[C_RUN_SINCE], c[C_REFUSALS] = 0, 0, 0, 0\n", "    c[C_REFUSALS] = 0\n"),
     "the cooldown does not hold while half-open": ("lib/breaker", "elseif cool > now then", "elseif cool > now and state ~= HALF then"),
     "an override never ends": ("lib/breaker", "if c[C_OVERRIDE] > 0 and till >= 0 and now >= till then", "if false then"),
     "an override leaves the probes their votes": ("lib/breaker", "if c[C_STATE] == HALF then\n    c[C_OPEN_UNTIL] = now", "if false then\n    c[C_OPEN_UNTIL] = now"),
@@ -67,6 +67,13 @@ FAULTS = {
     "a success is counted in a bucket that is over": ("lib/calm", "if math.floor(now / span) ~= newest or span ~= width then", "if span ~= width then"),
     "a success does not end a row of refused credentials": ("lib/calm", "if wall + pin_shift < holds or wall + pin_shift < pin_seen then", "if wall + pin_shift < pin_seen then"),
     "a success counts for the wrong worker": ("lib/calm", 'struct.unpack("<d", circuit, at + 41)', 'struct.unpack("<d", circuit, at + 33)'),
+    "a model's quota latches nothing": ("lib/report", "if r.class == QUOTA_OF_MODEL then", "if false then"),
+    "a model's latch is over as soon as an opening": ("lib/breaker", "local life = kind == 1 and math.max(q[Q_QUOTA], asked) or q[Q_CREDENTIAL]", "local life = q[Q_OPEN]"),
+    "one refusal of credentials latches a model": ("lib/report", "(c[C_REFUSALS] >= q[Q_REFUSED] or c[C_LATCH] == 2)", "true"),
+    "a model whose trial is refused again goes on": ("lib/report", "(c[C_REFUSALS] >= q[Q_REFUSED] or c[C_LATCH] == 2)", "c[C_REFUSALS] >= q[Q_REFUSED]"),
+    "a success does not forgive a model's refusals": ("lib/report", "c[C_RUN_SINCE], c[C_REFUSALS] = 0, 0, 0, 0\n  elseif", "c[C_RUN_SINCE] = 0, 0, 0\n  elseif"),
+    "a calm success does not see a model's refusals": ("lib/report", "c[C_REFUSALS] + 1, 0, true", "c[C_REFUSALS] + 1, c[C_SPOTLESS], true"),
+    "a latch of a model is told as an opening": ("lib/breaker", "c[C_LATCH] > 0 and LATCHED or NOT_OPEN_YET", "NOT_OPEN_YET"),
     "the ramp begins at nothing": ("lib/breaker", "return 0.1 + 0.9 *", "return 0.9 *"),
 }  # fmt: skip
 

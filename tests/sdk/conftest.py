@@ -9,21 +9,35 @@ import redis
 from tests_support.provider import ProviderThread
 from tests_support.servers import Server, valkey_binary
 from tests_support.service import ServiceProcess
+from tests_support.simulator import simulator_thread
+
+from limiter_service.provider_sim import SimOptions
 
 CONFIG = """
 pools:
   p:
+    cost_in_requests: true
     models:
       m:
         limits:
           - {name: budget, meter: tokens, limit: 1000, per: 366d}
           - {name: calls, meter: requests, limit: 1000, per: 366d}
           - {name: slots, meter: concurrency, limit: 50}
-      quick: {limits: [{meter: requests, limit: 20, per: second, burst: 1}]}
+      quick: {limits: [{meter: requests, limit: 3, per: second, burst: 1}]}
       "slot-*": {limits: [{name: slot, meter: concurrency, limit: 1}]}
+      told: {tpd: 60000}
       dear: {limits: [{name: spend, meter: cost_usd, limit: 10, per: 366d}]}
     tenants:
       team: {limits: [{name: own, meter: tokens, limit: 500, per: 366d}]}
+  frail:
+    models: {m: {}, n: {}, o: {}}
+    breaker: {min_calls: 2, consecutive: 0, open: 300ms, jitter: 0, successes: 1, retry_floor: 1}
+  frugal:
+    models: {m: {}}
+    breaker: {retry_ratio: 0, retry_floor: 0}
+  unforgiving:
+    models: {m: {}}
+    breaker: {min_calls: 1, consecutive: 0, open: 60s, max_open: 60s, jitter: 0}
   nobody-waits:
     models: {m: {limits: [{meter: concurrency, limit: 1}]}}
     queue: {max_waiters: 0}
@@ -59,7 +73,7 @@ def left(url: str) -> Callable[..., float]:
     """What remains of a limit, as the service says."""
 
     def ask(limit: str = "m.budget", tenant: str = "default") -> float:
-        resource = "dear" if limit.startswith("dear") else "m"
+        resource = limit.partition(".")[0]
         answer = httpx.get(f"{url}/v1/resources/p/{resource}", params={"tenant": tenant})
         levels = {each["name"]: each["remaining"] for each in answer.json()["limits"]}
         remaining: float = levels[limit]
@@ -76,7 +90,17 @@ def simulated() -> Iterator[ProviderThread]:
 
 
 @pytest.fixture
-def provider(simulated: ProviderThread) -> ProviderThread:
+def simulator(simulated: ProviderThread) -> ProviderThread:
     """The provider, without faults and with its counts at zero."""
     simulated.reset()
     return simulated
+
+
+@pytest.fixture(scope="session")
+def provider() -> Iterator[str]:
+    """The URL of a simulated provider that answers at once and limits nobody."""
+    plenty = SimOptions(
+        latency=0, tokens_per_second=1e9, rpm=10**9, tpm=10**12, itpm=10**12, otpm=10**12
+    )
+    with simulator_thread(plenty) as address:
+        yield address

@@ -19,9 +19,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from client_sdk import exact
-from client_sdk.estimate import Estimator, Ratio, estimate_text, family_of
+from client_sdk.estimate import Estimator, Ratio, _runs, estimate_text, family_of
 from client_sdk.pictures import UNKNOWN, picture_tokens, size_of
 from client_sdk.token_weights import FAMILIES, WEIGHTS
+from limiter_wire import Calibration
 
 HERE = Path(__file__).parent / "fixtures"
 SENTENCES = tomllib.loads((HERE / "sentences.toml").read_text("utf-8"))
@@ -56,10 +57,11 @@ def learned_error(name: str, vocabulary: str) -> float:
 
 @pytest.mark.parametrize("vocabulary", MODELS)
 def test_ten_samples_bring_estimates_within_seven_percent(vocabulary: str):
-    """On average over all classes of text; keys and hashes are the worst, and still within 12."""
+    """On average over all classes of text; code in TypeScript is the worst, and still within 9."""
     errors = {name: learned_error(name, vocabulary) for name in COUNTS}
     assert mean(errors.values()) <= 0.07, errors
-    assert max(errors.values()) <= 0.12, errors
+    assert max(errors.values()) <= 0.09, errors
+    assert errors["encoded"] <= 0.06, errors
     assert mean(errors[name] for name in ("en", "de", "zh", "ar", "json", "python")) <= 0.06
 
 
@@ -331,3 +333,49 @@ def test_the_client_loads_no_weights_before_they_are_needed():
     """`import client_sdk` stays cheap."""
     probe = "import sys, client_sdk; sys.exit('client_sdk.token_weights' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", probe], check=False).returncode == 0
+
+
+def test_an_estimator_adopts_what_others_learned():
+    """Unless it knows more itself; what holds for the whole model weighs little."""
+    estimator = Estimator()
+    estimator.adopt("m", "r", Calibration(ratio=1.5, spread=0.02, samples=40))
+    assert estimator.ratios["m", "r"] == Ratio(samples=40, ratio=1.5, spread=0.02)
+    estimator.adopt("m", "r", Calibration(ratio=9.0, spread=0.5, samples=40))
+    assert estimator.ratios["m", "r"].ratio == 1.5
+    estimator.adopt("m", "new", Calibration(ratio=1.2, spread=0.1, samples=900, of_route=False))
+    assert estimator.ratios["m", "new"].samples == 2
+    estimator.learn(estimator.text("word " * 50, "m", route="new"), 500)
+    estimator.adopt("m", "new", Calibration(ratio=1.2, spread=0.1, samples=900, of_route=False))
+    assert estimator.ratios["m", "new"].samples == 3
+
+
+def test_what_is_adopted_is_bounded_too():
+    """As what is learned: the oldest go first."""
+    estimator = Estimator(most=2)
+    for route in "abc":
+        estimator.adopt("m", route, Calibration(ratio=2.0, spread=0.0, samples=1))
+    assert [route for _, route in estimator.ratios] == ["b", "c"]
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens"),
+    [  # as o200k counts them
+        ("9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08", 43),
+        ("dGhlIHF1aWNrIGJyb3duIGZveCBqdW1wcw", 23),
+        ("QW5kIHRoZSByaXZlciBmbG9vZGVkIHRoZSByb2FkIHRvIHRoZSBtaWxsLg==", 42),
+        ("sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b85", 37),
+    ],
+)
+def test_keys_and_digests_are_told_from_words(text: str, tokens: int):
+    """Letters and digits in one run are no words: a few characters make a token."""
+    assert estimate_text(text) == pytest.approx(tokens, rel=0.16)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["internationalization", "getUserByIdFromDatabase", "1234567890123456", "deadbeef", "FACADE",
+     "the 2nd of 12 rivers", "x86_64", "/usr/lib/python3/dist", "3.14159265", "utf8mb4"],
+)  # fmt: skip
+def test_words_numbers_and_paths_are_no_keys(text: str):
+    """Nothing of them is counted as a key."""
+    assert {run.lastgroup for run in _runs().finditer(text)}.isdisjoint({"hex", "code"})

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from client_sdk import Lease, LimiterOptions, Outcome
-from client_sdk.outcomes import failure_of, outcome_of
+from client_sdk.outcomes import cause_of, failure_of, outcome_of
 from limiter_wire import Granted, Renewed, Settle, Settled
 
 
@@ -199,3 +199,50 @@ def test_options_that_cannot_be_are_refused(name: str, values: list[float]):
     for value in values:
         with pytest.raises(ValueError, match=f"{name}=.*allowed is"):
             LimiterOptions(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("error", "reach", "refund", "status"),
+    [
+        (failed(500), None, "tokens", 500),
+        (failed(504), None, "none", 504),
+        (failed(401), "pool", "all", 401),
+        (refused(429, {"error": {"code": "insufficient_quota"}}), "pool", "all", 429),
+        (
+            refused(
+                429,
+                {"error": {"code": "insufficient_quota"}},
+                "https://x.openai.azure.com/openai/deployments/d/chat/completions",
+            ),
+            "model",
+            "all",
+            429,
+        ),
+        (httpx.ConnectError("refused"), None, "all", None),
+        (httpx.ReadTimeout(""), None, "none", None),
+    ],
+    ids=repr,
+)
+def test_the_cause_says_how_far_it_reaches_and_what_comes_back(
+    error: BaseException, reach: str | None, refund: str, status: int | None
+):
+    """From the provider's words, where the outcome alone would have to guess."""
+    cause = cause_of(error)
+    assert cause is not None
+    assert (cause.reach, cause.refund, cause.status) == (reach, refund, status)
+
+
+def test_the_cause_tells_messages_apart_and_shows_none():
+    """The same message has the same digest."""
+    digests = [
+        cause.digest
+        for text in ("one", "two", "one")
+        if (cause := cause_of(refused(500, {"error": {"message": text}})))
+    ]
+    assert digests[0] == digests[2] != digests[1]
+
+
+@pytest.mark.parametrize("error", [None, ValueError("of our own"), asyncio.CancelledError()])
+def test_what_is_no_failure_of_the_provider_has_no_cause(error: BaseException | None):
+    """Then the outcome is all there is to say."""
+    assert cause_of(error) is None

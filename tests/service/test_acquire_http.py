@@ -465,7 +465,7 @@ async def test_a_money_limit_needs_a_price_or_a_cost(serve: Any):
     limit = "{limits: [{name: spend, meter: cost_usd, limit: 1, per: 366d}]}"
     client = await serve(
         f"pools: {{p: {{models: {{m: {limit}, free: {limit}}},"
-        " prices: {m: {input: 2, output: 10}}}}"
+        " cost_in_requests: true, prices: {m: {input: 2, output: 10}}}}"
     )
     answer = await ask(client, "acquire", resource="p/m", input_tokens=1000, max_output_tokens=100)
     assert answer["charged"] == {"cost_usd": 0.003}

@@ -27,6 +27,8 @@ ACQUIRE: dict[str, list[Any]] = {
     "tokens": [*NOT_A_COUNT, 0],
     "input_tokens": [*NOT_A_COUNT, 0],
     "max_output_tokens": NOT_A_COUNT,
+    "cache_read_tokens": NOT_A_COUNT,
+    "cache_write_tokens": NOT_A_COUNT,
     "cost_usd": [*NOT_A_NUMBER, 1e7],
     "tenant": [*NOT_A_NAME, None],
     "priority": [*NOT_A_COUNT, 10, None],
@@ -60,6 +62,7 @@ SETTLE: dict[str, list[Any]] = {
     "latency": [*NOT_A_NUMBER, 1e10],
     "ttft": [*NOT_A_NUMBER, 1e10],
     "retry_after": [*NOT_A_NUMBER, 1e10],
+    "estimated_input_tokens": [*NOT_A_NUMBER, 0, 2e12],
     "headers": [7, "x", ["x"], {"x": 7}, {"x": None}],
     "phase": NOT_TEXT,
 }
@@ -75,7 +78,7 @@ HOT = list(FIELDS)
 NUMBERS = {
     "acquire": ["tokens", "cost_usd", "max_wait", "ttl", "priority"],
     "check": ["tokens", "cost_usd", "max_wait", "ttl", "priority"],
-    "settle": ["cost_usd", "latency", "ttft", "retry_after"],
+    "settle": ["cost_usd", "latency", "ttft", "retry_after", "estimated_input_tokens"],
     "renew": ["ttl"],
 }
 
@@ -284,6 +287,9 @@ async def test_a_hot_route_takes_post_only(untouched: httpx.AsyncClient, route: 
         {"max_output_tokens": 5},
         {"tokens": 1, "max_output_tokens": 5},
         {"tokens": None, "input_tokens": None},
+        {"tokens": 9, "cache_read_tokens": 1},
+        {"input_tokens": 9, "cache_read_tokens": 10},
+        {"input_tokens": 9, "cache_read_tokens": 5, "cache_write_tokens": 5},
     ],
 )
 @pytest.mark.parametrize("route", ["acquire", "check"])

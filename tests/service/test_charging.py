@@ -1,20 +1,23 @@
 """What a call costs each limit: reserved when it asks, corrected when it settles."""
 
+from decimal import Decimal
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from limiter_service.config import PriceConfig, parse
+from limiter_service.config import parse
 from limiter_service.engine.charging import (
     NOT_SERVED,
     PriceMissing,
     components,
     cost,
+    micro_dollars,
     reserve,
     used,
 )
-from limiter_service.engine.expectation import Expectation
 from limiter_service.engine.policy import Policies, Policy
+from limiter_service.prices import LongPrice, PriceConfig
 from limiter_service.store.commands import KEEP
 from limiter_wire import Acquire, Outcome, Provenance, Usage
 
@@ -23,7 +26,8 @@ COUNTS = st.integers(0, 10**9)
 
 def policy(limits: str, prices: str = "{}") -> Policy:
     """The chain of p/m with these limits on the model."""
-    config = parse(f"pools: {{p: {{models: {{m: {{{limits}}}}}, prices: {prices}}}}}", ".yaml")
+    pool = f"{{models: {{m: {{{limits}}}}}, prices: {prices}, cost_in_requests: true}}"
+    config = parse(f"pools: {{p: {pool}}}", ".yaml")
     return Policies(config, "x:").policy("p/m", "t")
 
 
@@ -67,6 +71,39 @@ def test_nothing_learned_means_the_most_is_expected():
     assert reserve(chain, request, expected_output=None) == [70]
 
 
+@pytest.mark.parametrize(
+    ("rule", "meter", "fields", "held"),
+    [
+        ("weights: {cache_read: 0}", "input_tokens", {"cache_read_tokens": 600}, 400),
+        (
+            "weights: {cache_read: 0.5, cache_write: 2}",
+            "input_tokens",
+            {"cache_read_tokens": 600, "cache_write_tokens": 100},
+            800,
+        ),
+        ("weights: {cache_read: 0}", "tokens", {"cache_read_tokens": 600}, 440),
+        ('reserve: "unweighted(input, max_output)", weights: {cache_read: 0}', "tokens",
+         {"cache_read_tokens": 600}, 1040),
+        ("weights: {output: 1, reasoning: 3}", "tokens", {}, 1120),
+        ("weights: {output: 0, reasoning: 0}", "tokens", {}, 1000),
+    ],
+)  # fmt: skip
+def test_a_reservation_weighs_what_is_known_of_the_input(
+    rule: str, meter: str, fields: dict[str, int], held: int
+):
+    """Cached parts by their weights; an answer may be all reasoning."""
+    request = asked(input_tokens=1000, max_output_tokens=40, **fields)
+    assert reserve(policy(limit(rule, meter)), request, None) == [held]
+
+
+def test_without_a_bound_an_answer_is_expected_to_be_as_usual():
+    """Only rules that go by what is expected know better than nothing."""
+    request = asked(input_tokens=30)
+    for rule, held in (("input + expected_output", 42), ("sum(input, max_output)", 30)):
+        assert reserve(policy(limit(f'reserve: "{rule}"')), request, 12) == [held]
+    assert reserve(policy(limit("reserve: expected_output")), request, 12) == [12]
+
+
 def test_each_meter_holds_its_own_part():
     """Requests and slots are one each, whatever the size."""
     chain = policy("rpm: 9, tpm: 99, input_tpm: 99, output_tpm: 99, concurrency: 9")
@@ -91,6 +128,52 @@ def test_money_is_held_by_price():
     assert reserve(chain, asked(input_tokens=1000, max_output_tokens=100), None) == [3000]
     assert reserve(chain, asked(tokens=1000), None) == [10_000]
     assert reserve(chain, asked(tokens=1000, cost_usd=0.5), None) == [500_000]
+
+
+@pytest.mark.parametrize(
+    ("rule", "fields", "held"),
+    [
+        ("", {"max_output_tokens": 100}, 3000),
+        ("", {}, 2000 + 70),  # no bound: the usual size
+        ('reserve: "input + expected_output"', {"max_output_tokens": 100}, 2000 + 70),
+        ("reserve: input", {"max_output_tokens": 100}, 2000),
+        ("", {"max_output_tokens": 0, "cache_read_tokens": 800}, 400 + 400),
+    ],
+)
+def test_money_is_held_by_the_rule_of_its_limit(rule: str, fields: dict[str, int], held: int):
+    """By default what the call may cost at most, as far as it is bounded."""
+    request = asked(input_tokens=1000, **fields)
+    assert reserve(policy(limit(rule, "cost_usd"), PRICE), request, 7) == [held]
+
+
+def test_reasoning_may_have_a_price_of_its_own():
+    """Without one it costs as output, whatever else is in it."""
+    usage = Usage(output_tokens=100, reasoning_tokens=60)
+    assert micro_dollars(PriceConfig(input=0, output=10), usage) == 1000
+    assert micro_dollars(PriceConfig(input=0, output=10, reasoning=2), usage) == 400 + 120
+
+
+def test_long_inputs_have_prices_of_their_own():
+    """All of the request then costs so much, from the first token above the bound."""
+    dear = PriceConfig(input=2, output=10, long=LongPrice(above=1000, input=4, output=15))
+    for tokens, price in ((1000, 2000 + 100), (1001, 4004 + 150)):
+        usage = Usage(input_tokens=tokens, output_tokens=10)
+        assert micro_dollars(dear, usage) == price
+
+
+@given(*[COUNTS] * 3, *[st.decimals(0, 1000, places=4)] * 3)
+def test_money_is_whole_millionths_of_a_dollar(
+    given_in: int, read: int, given_out: int, of_input: Decimal, of_read: Decimal, of_out: Decimal
+):
+    """Never less than the exact sum, and less than two millionths more (of large sums, what
+    a double holds).
+    """
+    price = PriceConfig(input=float(of_input), output=float(of_out), cache_read=float(of_read))
+    usage = Usage(input_tokens=given_in + read, cache_read_tokens=read, output_tokens=given_out)
+    exact = given_in * of_input + read * of_read + given_out * of_out
+    found = micro_dollars(price, usage)
+    assert exact * (1 - Decimal("1e-14")) - Decimal("1e-6") <= found
+    assert found <= exact * (1 + Decimal("1e-14")) + 2
 
 
 def test_money_without_a_price_needs_a_cost():
@@ -199,21 +282,3 @@ def test_a_reported_cost_beats_the_price():
     assert used(policy(MONEY), USAGE, None, Outcome.SUCCESS) == [KEEP]
     priced = used(policy(MONEY, PRICE), USAGE, None, Outcome.SUCCESS)
     assert priced == [50 * 2 + 40 * 0.5 + 10 * 2 + 30 * 10]
-
-
-def test_an_expectation_follows_what_is_settled():
-    """Nothing is known below five answers; later ones move it, old resources are forgotten."""
-    expectation = Expectation(most=2)
-    for _ in range(4):
-        expectation.learn("p/m", 100)
-        assert expectation.expected("p/m") is None
-    expectation.learn("p/m", 100)
-    assert expectation.expected("p/m") == 100
-    for _ in range(40):
-        expectation.learn("p/m", 500)
-    settled = expectation.expected("p/m")
-    assert settled is not None
-    assert 490 < settled <= 500
-    expectation.learn("p/a", 1)
-    expectation.learn("p/b", 1)
-    assert expectation.expected("p/m") is None

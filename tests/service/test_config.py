@@ -536,17 +536,17 @@ def test_check_config_says_that_a_file_is_good(write_config: Callable[[str], Pat
 
 
 def test_check_config_notes_what_is_probably_not_meant(write_config: Callable[[str], Path]):
-    """A pool without models, and money without a price."""
+    """A pool without models, and sections that this version does not act on."""
     done = check(
         write_config("""
 pools:
   empty: {}
-  p: {models: {m: {limits: [{meter: cost_usd, limit: 1, per: day}]}}}
+  p: {on_store_loss: open, models: {m: {}}}
 """)
     )
     assert done.returncode == 0
     assert "note: pools.empty: no models" in done.stdout
-    assert "note: pools.p.models.m: cost_usd-per-day counts money" in done.stdout
+    assert "note: pools.p.on_store_loss: without its store" in done.stdout
 
 
 def test_check_config_lists_what_is_wrong(write_config: Callable[[str], Path]):

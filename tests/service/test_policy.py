@@ -122,7 +122,9 @@ def test_a_bucket_has_its_burst_and_its_rate():
     text = LIMIT.format("tokens, limit: 600, per: minute, burst: 20")
     (limit,) = chain("p/m", "a", text).limits
     assert (limit.capacity, limit.limit, limit.rate) == (20, 600, 10 / 1e6)
-    (money,) = chain("p/m", "a", LIMIT.format("cost_usd, limit: 60, per: minute")).limits
+    dollars = LIMIT.format("cost_usd, limit: 60, per: minute")
+    priced = dollars.replace("{models", "{cost_in_requests: true, models")
+    (money,) = chain("p/m", "a", priced).limits
     assert (money.capacity, money.unit, money.rate) == (60e6, 1_000_000, 1.0)
 
 

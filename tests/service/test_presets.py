@@ -28,27 +28,46 @@ def limits(pool: str, model: str = "m", tenant: str = "t") -> dict[str, Limit]:
     return {limit.name: limit for limit in chain(pool, model, tenant).limits}
 
 
-@pytest.mark.parametrize(
-    ("provider", "model", "limit", "held", "counted"),
-    [
-        ("generic", "m", "tpm", 5000, 1200),
-        ("openai", "m", "tpm", 4000, KEEP),  # the larger of both, and nothing comes back
-        ("azure", "m", "tpm", 5000, KEEP),
-        ("anthropic", "m", "input_tpm", 1000, 600),  # cache hits are free
-        ("anthropic", "claude-3-5-haiku-x", "input_tpm", 1000, 1000),
-        ("anthropic", "m", "output_tpm", 300, 200),  # as learned: 300
-        ("google", "m", "tpm", 1000, 1000),  # input only
-        ("vertex", "m", "tpm", 1300, 1200),
-        ("bedrock", "m", "tpm", 5000, 800),  # held as it is; output weighs later
-        ("bedrock", "us.anthropic.claude-sonnet-4-5-v1", "tpm", 5000, 600 + 200 * 5),
-        ("bedrock", "anthropic.claude-opus-4-8", "tpm", 5000, 600 + 200 * 15),
-        ("bedrock", "anthropic.claude-opus-5", "tpm", 5000, 600 + 200 * 10),
-        ("mistral", "m", "tpm", 5000, KEEP),
-        ("groq", "m", "tpm", 5000, 800),
-        ("cerebras", "m", "tpm", 5000, KEEP),
-        ("xai", "m", "tpm", 5000, 1200),
-    ],
-)
+# Provider, model, limit; what a call holds at first, and what it has cost in the end.
+COUNTED = [
+    ("generic", "m", "tpm", 5000, 1200),
+    ("openai", "m", "tpm", 4000, KEEP),  # the larger of both, and nothing comes back
+    ("azure", "m", "tpm", 5000, KEEP),
+    ("anthropic", "m", "input_tpm", 1000, 600),  # cache hits are free
+    ("anthropic", "claude-3-5-haiku-x", "input_tpm", 1000, 1000),
+    ("anthropic", "m", "output_tpm", 300, 200),  # as learned: 300
+    ("google", "m", "tpm", 1000, 1000),  # input only
+    ("vertex", "m", "tpm", 1300, 1200),
+    ("bedrock", "m", "tpm", 5000, 800),  # held as it is; output weighs later
+    ("bedrock", "us.anthropic.claude-sonnet-4-5-v1", "tpm", 5000, 600 + 200 * 5),
+    ("bedrock", "anthropic.claude-opus-4-8", "tpm", 5000, 600 + 200 * 15),
+    ("bedrock", "anthropic.claude-opus-5", "tpm", 5000, 600 + 200 * 10),
+    ("mistral", "m", "tpm", 5000, KEEP),
+    ("groq", "m", "tpm", 5000, 800),
+    ("cerebras", "m", "tpm", 5000, KEEP),
+    ("xai", "m", "tpm", 5000, 1200),
+    ("azure", "claude-sonnet-4-5", "input_tpm", 1000, 600),  # Claude in Foundry: uncached input
+    ("azure", "claude-sonnet-4-5", "output_tpm", 300, 200),
+    ("vertex", "claude-sonnet-4-5", "input_tpm", 1000, 1000),
+    ("vertex", "claude-sonnet-4-5", "output_tpm", 300, 200),
+    ("bedrock", "m", "input_tpm", 5000, 600),  # its endpoint for separate limits
+    ("bedrock", "m", "output_tpm", 300, 200),
+    ("groq", "m", "input_tpm", 1000, 600),
+    ("fireworks", "m", "input_tpm", 1000, 1000),
+    ("fireworks", "m", "output_tpm", 300, 200),
+    # Those that count calls, or calls at once, whatever their size.
+    ("deepseek", "m", "concurrency", 1, KEEP),
+    ("cohere", "m", "rpm", 1, KEEP),
+    ("together", "m", "rpm", 1, KEEP),
+    ("openrouter", "m", "rpd", 1, KEEP),
+    ("ollama", "m", "concurrency", 1, KEEP),
+    ("llamacpp", "m", "concurrency", 1, KEEP),
+    ("vllm", "m", "concurrency", 1, KEEP),
+    ("sglang", "m", "concurrency", 1, KEEP),
+]
+
+
+@pytest.mark.parametrize(("provider", "model", "limit", "held", "counted"), COUNTED)
 def test_a_limit_counts_as_its_provider_does(
     provider: str, model: str, limit: str, held: int, counted: float
 ):
@@ -56,6 +75,16 @@ def test_a_limit_counts_as_its_provider_does(
     policy = chain(f'provider: {provider}, models: {{"*": {{{limit}: 100000}}}}', model)
     assert reserve(policy, ASKED, expected_output=300) == [held]
     assert used(policy, SPENT, None, Outcome.SUCCESS) == [counted]
+
+
+def test_every_provider_and_every_charge_has_a_row():
+    """Whoever adds a rule says what it holds and counts."""
+    assert {row[0] for row in COUNTED} == set(PROFILES)
+    meters = {"tpm": "tokens", "input_tpm": "input_tokens", "output_tpm": "output_tokens"}
+    rules = {(name, charge.meter) for name, each in PROFILES.items() for charge in each.charges} - {
+        ("google", "input_tokens")
+    }  # the same as its tokens
+    assert {(row[0], meters.get(row[2])) for row in COUNTED} >= rules
 
 
 @pytest.mark.parametrize(

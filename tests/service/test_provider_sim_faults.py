@@ -5,7 +5,7 @@ import gzip
 import json
 import random
 import zlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, MutableMapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from tests_support.spoken import PROVIDERS, Provider
 from limiter_service.provider_sim import InvalidOptionError, SimOptions, create_sim_app
 from limiter_service.provider_sim.faults.notation import FaultError, parse, parse_rule
 from limiter_service.provider_sim.faults.outages import Outage, Outages, Sight
+from limiter_service.provider_sim.wire import TRANSPORT, Wire
 
 FAST = SimOptions(rpm=1_000_000, tpm=1_000_000_000, latency=0, tokens_per_second=1e9)
 ROOT = Path(__file__).parents[2]
@@ -53,6 +54,28 @@ def size_of_chunks(body: bytes, count: int) -> int:
     """The bytes of the opening and of so many chunks of output."""
     frames = body.split(b"\n\n")
     return len(b"\n\n".join(frames[: count + 1])) + 2
+
+
+async def test_a_reset_that_comes_after_the_callers_own_end_is_none():
+    """The caller may be faster than the fault that is about to hit it."""
+    accepted: asyncio.Future[asyncio.StreamWriter] = asyncio.get_running_loop().create_future()
+    server = await asyncio.start_server(lambda _, w: accepted.set_result(w), "127.0.0.1", 0)
+    async with server:
+        _, mine = await asyncio.open_connection(*server.sockets[0].getsockname())
+        theirs = await accepted
+        theirs.close()
+        await theirs.wait_closed()
+
+        async def nothing() -> MutableMapping[str, Any]:
+            return {"type": "http.disconnect"}
+
+        async def nowhere(_: MutableMapping[str, Any]) -> None:
+            pass
+
+        wire = Wire({"state": {TRANSPORT: theirs.transport}}, nothing, nowhere)
+        await wire.drop(reset=True)
+        mine.close()
+        await mine.wait_closed()
 
 
 class TestDrops:

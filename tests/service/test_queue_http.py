@@ -328,7 +328,7 @@ async def test_after_the_hold_a_place_is_kept_for_any_replica(serve: Serve, call
     assert answer.status_code == 202
     waiting = answer.json()
     assert (waiting["waiting"], waiting["request_id"]) == (True, "first")
-    assert waiting["waited"] >= 0.05
+    assert waiting["waited"] > 0
     assert waiting["queue"]["predicted_wait"] == waiting["predicted_wait"]
     assert (waiting["queue"]["depth"], waiting["queue"]["position"]) == (1, 0)
     await callers.stand(one, "second")

@@ -84,3 +84,49 @@ async def test_an_expired_lease_cannot_be_renewed(serve: Any):
 async def test_an_unknown_lease_cannot_be_renewed(client: httpx.AsyncClient):
     """404, as for settle."""
     await refused(client, "renew", 404, "unknown_lease", lease="nobody")
+
+
+PROVIDERS = """
+pools:
+  actual:
+    provider: anthropic
+    models: {m: {output_tpm: 100000}}
+  beforehand:
+    provider: openai
+    models: {m: {tpm: 100000}}
+  money:
+    prices: {m: {input: 1, output: 10}}
+    models: {m: {limits: [{name: month, meter: cost_usd, limit: 9, per: month, window: calendar}]}}
+"""
+
+
+async def charged(client: httpx.AsyncClient, pool: str, *outputs: int) -> list[dict[str, float]]:
+    """What a lease of 100 in and 50 out holds after each report of usage so far."""
+    asked = {"resource": f"{pool}/m", "input_tokens": 100, "max_output_tokens": 50}
+    lease = (await ask(client, "acquire", **asked))["lease"]
+    found = []
+    for output in outputs:
+        usage = {"input_tokens": 100, "output_tokens": output, "provenance": "partial"}
+        found.append((await ask(client, "renew", lease=lease, usage=usage))["charged"])
+    await ask(client, "settle", lease=lease, usage={"input_tokens": 100, "output_tokens": 70})
+    return found
+
+
+async def test_a_stream_is_charged_as_its_provider_counts(serve: Any):
+    """Where actual output counts, beyond what is held; not where all is charged beforehand."""
+    client = await serve(PROVIDERS)
+    seen = [each["output_tokens"] for each in await charged(client, "actual", 20, 80, 60, 80)]
+    assert seen == [50, 80, 80, 80]
+    assert [each["tokens"] for each in await charged(client, "beforehand", 20, 900)] == [100, 100]
+    dollars = [each["cost_usd"] for each in await charged(client, "money", 20, 80, 80)]
+    assert dollars == [0.0006, 0.0009, 0.0009]
+    assert await left(client, "m.month", "money/m") == 9 - 0.0008  # as settled, not as it grew
+
+
+async def test_unknown_usage_charges_nothing_so_far(serve: Any):
+    """What nobody counted is no usage."""
+    client = await serve(PROVIDERS)
+    lease = (await ask(client, "acquire", resource="actual/m", tokens=10))["lease"]
+    usage = {"output_tokens": 900, "provenance": "unknown"}
+    renewed = await ask(client, "renew", lease=lease, usage=usage)
+    assert renewed["charged"] == {"output_tokens": 10}

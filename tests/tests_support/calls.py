@@ -28,7 +28,7 @@ def body_of(response: httpx.Response) -> Any:
     return response.json()
 
 
-async def ask(client: httpx.AsyncClient, route: str, **fields: object) -> dict[str, Any]:
+async def ask(client: httpx.AsyncClient, route: str, /, **fields: object) -> dict[str, Any]:
     """Post *fields* to a hot route; the answer, which must be a 200."""
     response = await client.post(f"/v1/{route}", json=fields)
     assert response.status_code == 200, response.text
@@ -37,7 +37,7 @@ async def ask(client: httpx.AsyncClient, route: str, **fields: object) -> dict[s
 
 
 async def refused(
-    client: httpx.AsyncClient, route: str, status: int, code: str, **fields: object
+    client: httpx.AsyncClient, route: str, status: int, code: str, /, **fields: object
 ) -> dict[str, Any]:
     """Post *fields* to a hot route; the problem, which must have *status* and *code*."""
     return problem(await client.post(f"/v1/{route}", json=fields), status, code)

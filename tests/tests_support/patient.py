@@ -12,6 +12,7 @@ import uvicorn
 from limiter_service import serving
 from limiter_service.app import create_app
 from limiter_service.engine.admission import Engine
+from limiter_service.engine.queueing import Tell
 from limiter_service.pools import Pools
 from limiter_service.settings import Settings
 from limiter_wire import Acquire, Settle
@@ -34,15 +35,17 @@ class Patience:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._engine, name)
 
-    async def acquire(self, request: Acquire, hold: float | None = None) -> Any:
+    async def acquire(
+        self, request: Acquire, hold: float | None = None, tell: Tell | None = None
+    ) -> Any:
         """Acquire; count it while it may wait."""
         self.loop = asyncio.get_running_loop()
         self.asked.append(request.request_id)
         if not request.max_wait:
-            return await self._engine.acquire(request, hold)
+            return await self._engine.acquire(request, hold, tell)
         self.waiting += 1
         try:
-            return await self._engine.acquire(request, hold)
+            return await self._engine.acquire(request, hold, tell)
         except asyncio.CancelledError:
             self.called_off += 1
             raise

@@ -22,6 +22,8 @@ class Relay:
         self._pairs: set[asyncio.StreamWriter] = set()
         self._flowing = asyncio.Event()
         self._flowing.set()
+        self._answering = asyncio.Event()
+        self._answering.set()
         self._loop = asyncio.new_event_loop()
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -40,9 +42,14 @@ class Relay:
         """Keep every connection, and let nothing through."""
         self._loop.call_soon_threadsafe(self._flowing.clear)
 
+    def keep_answers(self) -> None:
+        """Let through what is asked, and not what is answered."""
+        self._loop.call_soon_threadsafe(self._answering.clear)
+
     def flow(self) -> None:
         """Let everything through again."""
         self._loop.call_soon_threadsafe(self._flowing.set)
+        self._loop.call_soon_threadsafe(self._answering.set)
 
     def __enter__(self) -> "Relay":
         self._thread.start()
@@ -71,6 +78,7 @@ class Relay:
         server.close()
         self._cut()
         self._flowing.set()
+        self._answering.set()
 
     def _cut(self) -> None:
         for writer in self._pairs:
@@ -102,8 +110,8 @@ class Relay:
         self._pairs.add(inner)
         try:
             inner.write(head)
-            one = asyncio.create_task(self._pump(reader, inner))
-            other = asyncio.create_task(self._pump(inner_reader, writer))
+            one = asyncio.create_task(self._pump(reader, inner, self._flowing))
+            other = asyncio.create_task(self._pump(inner_reader, writer, self._answering))
             await asyncio.wait({one, other}, return_when=asyncio.FIRST_COMPLETED)
             for task in (one, other):
                 task.cancel()
@@ -120,8 +128,11 @@ class Relay:
             await writer.drain()
         await reader.read()  # until the client has had enough
 
-    async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+    async def _pump(
+        self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, may: asyncio.Event
+    ) -> None:
         while data := await source.read(65_536):
             await self._flowing.wait()
+            await may.wait()
             sink.write(data)
             await sink.drain()

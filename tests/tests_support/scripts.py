@@ -2,6 +2,7 @@
 
 import struct
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import msgspec
 import redis
@@ -42,7 +43,7 @@ class Bench:
     def __init__(self, client: redis.Redis, loaded: dict[str, Script]) -> None:
         self._client, self._scripts = client, loaded
         self.keys = Keys(POOL)
-        self.now = START
+        self.now, self._orders = START, 0
 
     def acquire(
         self,
@@ -73,6 +74,41 @@ class Bench:
         """Run check.lua."""
         return self._run("check", policy, [9, 1, *amounts], None)
 
+    def report(
+        self,
+        policy: Policy,
+        request_id: str,
+        nonce: int,
+        used: Sequence[float],
+        readings: Sequence[Any],
+        *,
+        refused: bool,
+    ) -> Answer:
+        """Run settle.lua with what a provider said."""
+        values = [7, nonce, 2, 3 if refused else 4, 0, 0, 0, *used]
+        text = _readings(policy, readings)
+        return self._run("settle", policy, values, request_id, text)
+
+    def observe(self, policy: Policy, readings: Sequence[Any]) -> Answer:
+        """Run observe.lua."""
+        text = _readings(policy, readings)
+        return self._run("observe", policy, [11, 0, 0], None, text)
+
+    def hold(self, policy: Policy, place: int, told: Any) -> Answer:
+        """Run limit.lua; *told* None lets go."""
+        self._orders += 1
+        values = [self._orders, place + 1, 0, 0, 0, -1]
+        if told is not None:
+            values[2:] = [told.value, told.capacity, told.rate, told.until]
+        limit = policy.limits[place]
+        names = f"{policy.model}\n{limit.name}\nsomebody\na reason".encode()
+        notice = policy.notices[place]
+        return self._run("limit", policy, values, None, rest=(names, b"note"), more=(notice,))
+
+    def events(self) -> list[dict[bytes, bytes]]:
+        """What has happened in the pool."""
+        return [fields for _, fields in self._client.xrange(self.keys.events())]
+
     def snapshot(self, policy: Policy) -> list[Level]:
         """Run snapshot.lua and read its levels."""
         answer = self._run("snapshot", policy, [10], None)
@@ -89,22 +125,40 @@ class Bench:
         return self._client.pttl(key) * 1000
 
     def _run(
-        self, name: str, policy: Policy, values: Sequence[float], request_id: str | None
+        self,
+        name: str,
+        policy: Policy,
+        values: Sequence[float],
+        request_id: str | None,
+        text: bytes = b"",
+        rest: Sequence[bytes] = (),
+        more: Sequence[str] = (),
     ) -> Answer:
         script, chain = self._scripts[name], policy.chain(self.now)
-        keys: list[str] = list(chain.keys)
+        keys: list[str] = [*chain.keys, *more]
         if request_id is not None:
             keys += [self.keys.lease(policy.tenant, request_id), self.keys.queue()]
-        request = struct.pack(f"<{len(values)}d", *values)
+        request = struct.pack(f"<{len(values)}d", *values) + text
+        arguments = (*chain.policies, chain.breaker, request, *rest)
         pipeline = self._client.pipeline(transaction=False)
         pipeline.set(CLOCK, self.now, ex=3600)
-        pipeline.evalsha(script.sha, len(keys), *keys, *chain.policies, chain.breaker, request)
+        pipeline.evalsha(script.sha, len(keys), *keys, *arguments)
         try:
             answer = pipeline.execute()[1]
         except redis.exceptions.NoScriptError:
-            answer = self._client.eval(
-                script.text, len(keys), *keys, *chain.policies, chain.breaker, request
-            )
+            answer = self._client.eval(script.text, len(keys), *keys, *arguments)
         assert answer[:8] == request[:8], "the tag of the answer"
         numbers = struct.unpack(f"<{(len(answer) - 9) // 8}d", answer[9:])
         return Answer(Verdict(chr(answer[8])), numbers)
+
+
+def _readings(policy: Policy, readings: Sequence[Any]) -> bytes:
+    """Readings of limits, counted from 0, as lua/lib/learning has them."""
+    numbers: list[float] = [len(readings)]
+    names = [policy.model]
+    for each in readings:
+        limit = policy.limits[each.place]
+        told = (each.stated, each.capacity, each.rate, each.remaining)
+        numbers += [each.place + 1, *told, each.refused, limit.limit, each.life]
+        names.append(limit.name)
+    return struct.pack(f"<{len(numbers)}d", *numbers) + "\n".join(names).encode()

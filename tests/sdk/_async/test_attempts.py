@@ -66,7 +66,7 @@ async def test_a_caller_that_leaves_settles_as_cancelled(limiter: Limiter, left:
 
 
 async def test_a_broken_connection_before_content_may_be_tried_again(limiter: Limiter, left: Left):
-    """Nothing was heard: the outcome is the connection's, and the reservation stays spent."""
+    """Nothing was heard: the outcome is the connection's, and the tokens go back."""
     attempt = await attempt_under(limiter)
     with pytest.raises(httpx.ConnectError):
         async with attempt:
@@ -79,7 +79,7 @@ async def test_a_broken_connection_before_content_may_be_tried_again(limiter: Li
         "pre_content",
     )
     assert attempt.usage.provenance is Provenance.UNKNOWN
-    assert (left(), left("m.slots")) == (900, 50)
+    assert (left(), left("m.slots")) == (1000, 50)
 
 
 async def test_a_broken_connection_behind_content_keeps_what_came(limiter: Limiter):

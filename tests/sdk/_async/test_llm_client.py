@@ -54,17 +54,17 @@ SHAPES: dict[str, dict[str, Any]] = {
 }
 
 
-def client(provider: ProviderThread, shape: str = "openai", **given: Any) -> LLMClient:
+def client(simulator: ProviderThread, shape: str = "openai", **given: Any) -> LLMClient:
     """A client of the simulator."""
     options = dict(SHAPES[shape])
-    base_url = provider.url + options.pop("path")
+    base_url = simulator.url + options.pop("path")
     return LLMClient(base_url=base_url, **{"retry": FAST, "api_key": "k", **options, **given})
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-async def test_a_whole_answer(provider: ProviderThread, shape: str):
+async def test_a_whole_answer(simulator: ProviderThread, shape: str):
     """Text, usage and the provider's finish reason; the outcome is never made up."""
-    async with client(provider, shape) as llm:
+    async with client(simulator, shape) as llm:
         answer = await llm.get_response_with_tools(ASKED, extra_headers=FOUR)
     assert (answer.text, answer.outcome) == (TEXT, StreamOutcome.COMPLETED)
     assert (answer.usage.output_tokens, answer.usage.provenance) == (4, Provenance.FINAL)
@@ -75,10 +75,10 @@ async def test_a_whole_answer(provider: ProviderThread, shape: str):
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-async def test_a_streamed_answer(provider: ProviderThread, shape: str):
+async def test_a_streamed_answer(simulator: ProviderThread, shape: str):
     """Chunks add up to the result; only the last has usage, reason and outcome together."""
     async with (
-        client(provider, shape) as llm,
+        client(simulator, shape) as llm,
         llm.get_streaming_response_with_tools(ASKED, extra_headers=FOUR) as stream,
     ):
         chunks = [chunk async for chunk in stream]
@@ -93,10 +93,10 @@ async def test_a_streamed_answer(provider: ProviderThread, shape: str):
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("streamed", [False, True])
 async def test_a_tool_is_called_and_its_result_is_given_back(
-    provider: ProviderThread, shape: str, streamed: bool
+    simulator: ProviderThread, shape: str, streamed: bool
 ):
     """One neutral shape of tools, calls and results, whoever the provider is."""
-    async with client(provider, shape) as llm:
+    async with client(simulator, shape) as llm:
 
         async def ask(messages: list[Any]) -> Any:
             if not streamed:
@@ -115,9 +115,9 @@ async def test_a_tool_is_called_and_its_result_is_given_back(
     assert second.tool_calls == ()
 
 
-async def test_calls_come_only_with_the_last_chunk(provider: ProviderThread):
+async def test_calls_come_only_with_the_last_chunk(simulator: ProviderThread):
     """Before the end there are deltas, and nothing to execute."""
-    async with client(provider) as llm:
+    async with client(simulator) as llm:
         stream = llm.get_streaming_response_with_tools(ASKED, [WEATHER])
         chunks = [chunk async for chunk in stream]
     assert any(chunk.tool_call_delta for chunk in chunks)
@@ -148,65 +148,67 @@ BEFORE_CONTENT = [
         ("anthropic", "error-after-chunks=0; kind=overloaded"),
     ],
 )
-async def test_a_fault_before_content_is_not_seen(provider: ProviderThread, shape: str, fault: str):
+async def test_a_fault_before_content_is_not_seen(
+    simulator: ProviderThread, shape: str, fault: str
+):
     """The request is sent again, and the consumer gets one answer."""
-    provider.hit(fault)
-    async with client(provider, shape) as llm:
+    simulator.hit(fault)
+    async with client(simulator, shape) as llm:
         stream = llm.get_streaming_response_with_tools(ASKED, extra_headers=FOUR)
         text = "".join([chunk.content async for chunk in stream])
         assert text == stream.result.text == TEXT
         assert stream.result.attempts == 2
         assert llm.get_statistics().retries == 1
-    assert provider.counts()["requests"] == 2
+    assert simulator.counts()["requests"] == 2
 
 
-async def test_a_whole_answer_is_tried_again_too(provider: ProviderThread):
+async def test_a_whole_answer_is_tried_again_too(simulator: ProviderThread):
     """Nothing of it has been delivered, however far it had come."""
-    provider.hit("html", "drop-after-bytes=100")
-    async with client(provider) as llm:
+    simulator.hit("html", "drop-after-bytes=100")
+    async with client(simulator) as llm:
         answer = await llm.get_response_with_tools(ASKED, extra_headers=FOUR)
     assert (answer.text, answer.attempts) == (TEXT, 3)
 
 
-async def test_what_cannot_succeed_is_not_tried_again(provider: ProviderThread):
+async def test_what_cannot_succeed_is_not_tried_again(simulator: ProviderThread):
     """A wrong key stays wrong."""
-    provider.hit("bad-key", count=9)
-    async with client(provider) as llm:
+    simulator.hit("bad-key", count=9)
+    async with client(simulator) as llm:
         with pytest.raises(ProviderError) as caught:
             await llm.get_response_with_tools(ASKED)
     assert (caught.value.status, caught.value.category) == (401, Outcome.AUTH)
-    assert provider.counts()["requests"] == 1
+    assert simulator.counts()["requests"] == 1
 
 
-async def test_attempts_end(provider: ProviderThread):
+async def test_attempts_end(simulator: ProviderThread):
     """The last failure is the caller's, with the number of requests."""
-    provider.hit("overloaded", count=9)
-    async with client(provider) as llm:
+    simulator.hit("overloaded", count=9)
+    async with client(simulator) as llm:
         with pytest.raises(ProviderError) as caught:
             await llm.get_response_with_tools(ASKED)
-    assert (caught.value.attempts, provider.counts()["requests"]) == (3, 3)
+    assert (caught.value.attempts, simulator.counts()["requests"]) == (3, 3)
     assert caught.value.category is Outcome.OVERLOADED
 
 
-async def test_a_long_wait_is_the_callers(provider: ProviderThread):
+async def test_a_long_wait_is_the_callers(simulator: ProviderThread):
     """More than the policy waits for is said at once."""
-    provider.hit("rate-limit; retry-after=600", count=9)
-    async with client(provider) as llm:
+    simulator.hit("rate-limit; retry-after=600", count=9)
+    async with client(simulator) as llm:
         with pytest.raises(ProviderError) as caught:
             await llm.get_response_with_tools(ASKED)
     assert (caught.value.retry_after, caught.value.attempts) == (600, 1)
 
 
-async def test_retries_have_a_budget(provider: ProviderThread):
+async def test_retries_have_a_budget(simulator: ProviderThread):
     """When everything fails, retries do not multiply the traffic."""
-    provider.hit("overloaded", count=999)
+    simulator.hit("overloaded", count=999)
     policy = RetryPolicy(backoff=0.0, budget=0.1, budget_floor=0.0)
-    async with client(provider, retry=policy) as llm:
+    async with client(simulator, retry=policy) as llm:
         for _ in range(20):
             with pytest.raises(ProviderError):
                 await llm.get_response_with_tools(ASKED)
         assert llm.get_statistics().retries <= 12
-    assert provider.counts()["requests"] <= 32
+    assert simulator.counts()["requests"] <= 32
 
 
 @pytest.mark.parametrize(
@@ -220,12 +222,16 @@ async def test_retries_have_a_budget(provider: ProviderThread):
 )
 @pytest.mark.parametrize("shape", ["openai", "anthropic"])
 async def test_a_fault_behind_content_is_an_error_with_what_came(
-    provider: ProviderThread, shape: str, fault: str, outcome: StreamOutcome, kind: type[CallFailed]
+    simulator: ProviderThread,
+    shape: str,
+    fault: str,
+    outcome: StreamOutcome,
+    kind: type[CallFailed],
 ):
     """What was delivered is in the error; nothing is sent again by itself."""
-    provider.hit(fault)
+    simulator.hit(fault)
     delivered = ""
-    async with client(provider, shape) as llm:
+    async with client(simulator, shape) as llm:
         stream = llm.get_streaming_response_with_tools(ASKED, extra_headers=FOUR)
         with pytest.raises(kind) as caught:  # noqa: PT012  # what is delivered comes before
             async for chunk in stream:
@@ -241,15 +247,15 @@ async def test_a_fault_behind_content_is_an_error_with_what_came(
     assert error.usage is not None
     assert error.chunks >= 1
     assert error.bytes > 0
-    assert provider.counts()["requests"] == 1
+    assert simulator.counts()["requests"] == 1
     with pytest.raises(RuntimeError, match="no result"):
         _ = stream.result
 
 
-async def test_restart_announces_itself(provider: ProviderThread):
+async def test_restart_announces_itself(simulator: ProviderThread):
     """What was delivered before the `Restarted` chunk counts no more."""
-    provider.hit("drop-after-chunks=2")
-    async with client(provider, recovery="restart") as llm:
+    simulator.hit("drop-after-chunks=2")
+    async with client(simulator, recovery="restart") as llm:
         stream = llm.get_streaming_response_with_tools(ASKED, extra_headers=FOUR)
         text, discarded = "", None
         async for chunk in stream:
@@ -276,11 +282,11 @@ async def test_what_was_delivered_is_kept_when_a_restart_fails(provider: Provide
 @pytest.mark.parametrize("shape", ["anthropic", "ollama", "mistral"])
 @pytest.mark.parametrize("fault", ["drop-after-chunks=2; reset", "truncate-after-chunks=3"])
 async def test_continue_goes_on_where_the_text_broke(
-    provider: ProviderThread, shape: str, fault: str
+    simulator: ProviderThread, shape: str, fault: str
 ):
     """The text so far is given back as the begin of the answer; the consumer sees one text."""
-    provider.hit(fault)
-    async with client(provider, shape, recovery="continue") as llm:
+    simulator.hit(fault)
+    async with client(simulator, shape, recovery="continue") as llm:
         stream = llm.get_streaming_response_with_tools(
             ASKED, extra_headers={"x-sim-output-tokens": "9"}
         )
@@ -290,10 +296,10 @@ async def test_continue_goes_on_where_the_text_broke(
 
 
 @pytest.mark.parametrize("fault", ["drop-after-chunks=5; reset", "drop-after-bytes=2500"])
-async def test_resume_reads_the_rest_of_a_kept_response(provider: ProviderThread, fault: str):
+async def test_resume_reads_the_rest_of_a_kept_response(simulator: ProviderThread, fault: str):
     """It is the same response, under the same reservation; only what is missing is sent."""
-    provider.hit(fault)
-    async with client(provider, "responses", recovery="resume") as llm:
+    simulator.hit(fault)
+    async with client(simulator, "responses", recovery="resume") as llm:
         stream = llm.get_streaming_response_with_tools(
             ASKED, extra_headers={"x-sim-output-tokens": "9"}
         )
@@ -304,20 +310,20 @@ async def test_resume_reads_the_rest_of_a_kept_response(provider: ProviderThread
     assert "reopened" in stream.result.statistics.flags
 
 
-async def test_what_cannot_be_resumed_begins_again(provider: ProviderThread):
+async def test_what_cannot_be_resumed_begins_again(simulator: ProviderThread):
     """Several ways of recovery are tried in their order."""
-    provider.hit("error-after-chunks=5; kind=overloaded")
-    async with client(provider, "responses", recovery=("resume", "restart")) as llm:
+    simulator.hit("error-after-chunks=5; kind=overloaded")
+    async with client(simulator, "responses", recovery=("resume", "restart")) as llm:
         stream = llm.get_streaming_response_with_tools(ASKED, extra_headers=FOUR)
         kinds = [chunk.type async for chunk in stream]
     assert "restarted" in kinds
     assert stream.result.text == TEXT
 
 
-async def test_resume_of_a_call_keeps_its_arguments_whole(provider: ProviderThread):
+async def test_resume_of_a_call_keeps_its_arguments_whole(simulator: ProviderThread):
     """A call that broke within its arguments is one call in the end."""
-    provider.hit("drop-after-chunks=6; reset")
-    async with client(provider, "responses", recovery="resume") as llm:
+    simulator.hit("drop-after-chunks=6; reset")
+    async with client(simulator, "responses", recovery="resume") as llm:
         answer = await llm.get_streaming_response_with_tools(ASKED, [WEATHER]).until_done()
     (call,) = answer.tool_calls
     assert (call.name, call.input) == ("weather", {"city": "a city at the gate"})
@@ -336,20 +342,20 @@ def test_what_a_provider_cannot_do_is_refused_at_once():
         LLMClient("m", provider="vllm")
 
 
-async def test_another_model_takes_over(provider: ProviderThread):
+async def test_another_model_takes_over(simulator: ProviderThread):
     """Nothing was delivered, and the first model does not come back."""
-    provider.hit("model-not-found")
-    async with client(provider, fallbacks=["gpt-4o-mini"]) as llm:
+    simulator.hit("model-not-found")
+    async with client(simulator, fallbacks=["gpt-4o-mini"]) as llm:
         answer = await llm.get_response_with_tools(ASKED, extra_headers=FOUR)
         assert llm.get_statistics().fallbacks == 1
     assert (answer.text, answer.model) == (TEXT, "gpt-4o-mini")
 
 
-async def test_another_client_takes_over(provider: ProviderThread):
+async def test_another_client_takes_over(simulator: ProviderThread):
     """A fallback may be at another provider."""
-    provider.hit("overloaded", count=3)
-    other = client(provider, "anthropic")
-    async with other, client(provider, fallbacks=[other]) as llm:
+    simulator.hit("overloaded", count=3)
+    other = client(simulator, "anthropic")
+    async with other, client(simulator, fallbacks=[other]) as llm:
         answer = await llm.get_streaming_response_with_tools(ASKED, extra_headers=FOUR).until_done()
     assert (answer.text, answer.resource) == (TEXT, "anthropic/claude-x")
 
@@ -365,22 +371,22 @@ async def test_another_client_takes_over(provider: ProviderThread):
     ],
 )
 async def test_a_stream_that_is_stuck_ends(
-    provider: ProviderThread, fault: str, timeouts: dict[str, float], outcome: StreamOutcome
+    simulator: ProviderThread, fault: str, timeouts: dict[str, float], outcome: StreamOutcome
 ):
     """Two clocks: pings keep the connection alive, and not the answer."""
-    provider.hit(fault)
+    simulator.hit(fault)
     limits = StreamTimeouts(**timeouts)
-    async with client(provider, retry=RetryPolicy(attempts=1), timeouts=limits) as llm:
+    async with client(simulator, retry=RetryPolicy(attempts=1), timeouts=limits) as llm:
         with pytest.raises((StreamStalled, StreamInterrupted)) as caught:
             await llm.get_streaming_response_with_tools(ASKED, extra_headers=FOUR).until_done()
     assert caught.value.outcome is outcome
-    provider.wait_until_quiet()
+    simulator.wait_until_quiet()
 
 
-async def test_errors_tell_everything_and_quote_nothing(provider: ProviderThread):
+async def test_errors_tell_everything_and_quote_nothing(simulator: ProviderThread):
     """Data of the error: who, what, when again. Its text has no word of the provider's."""
-    provider.hit("context-length")
-    async with client(provider, resource="team/gpt") as llm:
+    simulator.hit("context-length")
+    async with client(simulator, resource="team/gpt") as llm:
         with pytest.raises(ProviderError) as caught:
             await llm.get_response_with_tools(ASKED, request_id="mine")
     error = caught.value
@@ -395,45 +401,45 @@ async def test_errors_tell_everything_and_quote_nothing(provider: ProviderThread
     assert "reduce" not in repr(error)
 
 
-async def test_a_page_is_no_stream(provider: ProviderThread):
+async def test_a_page_is_no_stream(simulator: ProviderThread):
     """A proxy's page with status 200."""
-    provider.hit("html", count=9)
-    async with client(provider) as llm:
+    simulator.hit("html", count=9)
+    async with client(simulator) as llm:
         with pytest.raises(NotAnEventStream) as caught:
             await llm.get_streaming_response_with_tools(ASKED).until_done()
     assert "Bad gateway" in caught.value.excerpt
 
 
-async def test_an_empty_stream_is_no_answer(provider: ProviderThread):
+async def test_an_empty_stream_is_no_answer(simulator: ProviderThread):
     """Not a word, and no reason."""
-    provider.hit("truncate-after-chunks=0", count=9)
-    async with client(provider, "ollama") as llm:
+    simulator.hit("truncate-after-chunks=0", count=9)
+    async with client(simulator, "ollama") as llm:
         with pytest.raises(EmptyStream):
             await llm.get_streaming_response_with_tools(ASKED).until_done()
 
 
-async def test_a_stream_is_read_once(provider: ProviderThread):
+async def test_a_stream_is_read_once(simulator: ProviderThread):
     """Who wants another answer asks again."""
-    async with client(provider) as llm:
+    async with client(simulator) as llm:
         stream = llm.get_streaming_response_with_tools(ASKED, extra_headers=FOUR)
         await stream.until_done()
         with pytest.raises(RuntimeError, match="has been read"):
             await stream.until_done()
 
 
-async def test_length_is_an_outcome_and_no_error(provider: ProviderThread):
+async def test_length_is_an_outcome_and_no_error(simulator: ProviderThread):
     """Cut by max_tokens: whole as far as it was asked for."""
-    async with client(provider) as llm:
+    async with client(simulator) as llm:
         answer = await llm.get_response_with_tools(ASKED, max_tokens=2, extra_headers=FOUR)
         assert llm.get_statistics().outcomes == {"length": 1}
     assert (answer.text, answer.outcome) == ("The water", StreamOutcome.LENGTH)
 
 
 async def test_a_call_runs_under_a_reservation(
-    provider: ProviderThread, limiter: Limiter, left: Left
+    simulator: ProviderThread, limiter: Limiter, left: Left
 ):
     """Reserved before, settled with what the provider counted."""
-    async with client(provider, limiter=limiter, resource="p/m") as llm:
+    async with client(simulator, limiter=limiter, resource="p/m") as llm:
         seen = set()
         async with llm.get_streaming_response_with_tools(
             ASKED, extra_headers=FOUR, max_tokens=200
@@ -449,32 +455,32 @@ async def test_a_call_runs_under_a_reservation(
 
 
 async def test_a_retry_keeps_the_reservation_and_counts_a_request(
-    provider: ProviderThread, limiter: Limiter, left: Left
+    simulator: ProviderThread, limiter: Limiter, left: Left
 ):
     """The tokens are reserved once; the provider counts each request, and so does the limit."""
-    provider.hit("overloaded", count=2)
-    async with client(provider, limiter=limiter, resource="p/m") as llm:
+    simulator.hit("overloaded", count=2)
+    async with client(simulator, limiter=limiter, resource="p/m") as llm:
         answer = await llm.get_response_with_tools(ASKED, extra_headers=FOUR, max_tokens=200)
     assert answer.attempts == 3
     assert left() == 1000 - answer.usage.input_tokens - answer.usage.output_tokens
     assert (left("m.calls"), left("m.slots")) == (997, 50)
 
 
-async def test_the_last_slot_can_be_tried_again(provider: ProviderThread, limiter: Limiter):
+async def test_the_last_slot_can_be_tried_again(simulator: ProviderThread, limiter: Limiter):
     """The slot that a retry needs is the one that its call holds."""
-    provider.hit("overloaded")
-    async with client(provider, limiter=limiter, resource="p/slot-retry") as llm:
+    simulator.hit("overloaded")
+    async with client(simulator, limiter=limiter, resource="p/slot-retry") as llm:
         answer = await llm.get_response_with_tools(ASKED, extra_headers=FOUR, max_wait=0)
     assert (answer.text, answer.attempts) == (TEXT, 2)
 
 
-async def test_a_refusal_is_the_callers(provider: ProviderThread, limiter: Limiter):
+async def test_a_refusal_is_the_callers(simulator: ProviderThread, limiter: Limiter):
     """No budget: the provider is not asked."""
-    async with client(provider, limiter=limiter, resource="p/m") as llm:
+    async with client(simulator, limiter=limiter, resource="p/m") as llm:
         with pytest.raises(NeverFits):
             await llm.get_response_with_tools(ASKED, max_tokens=5000, max_wait=0)
         assert llm.get_statistics().outcomes == {"refused": 1}
-    assert provider.counts()["requests"] == 0
+    assert simulator.counts()["requests"] == 0
 
 
 async def test_an_unknown_resource_is_said(provider: ProviderThread, limiter: Limiter):
@@ -487,26 +493,26 @@ async def test_an_unknown_resource_is_said(provider: ProviderThread, limiter: Li
 
 
 async def test_a_refused_model_has_a_fallback(
-    provider: ProviderThread, limiter: Limiter, left: Left
+    simulator: ProviderThread, limiter: Limiter, left: Left
 ):
     """The budget of another model is asked."""
-    async with client(provider, limiter=limiter, resource="p/m", fallbacks=["slot-other"]) as llm:
+    async with client(simulator, limiter=limiter, resource="p/m", fallbacks=["slot-other"]) as llm:
         answer = await llm.get_response_with_tools(ASKED, max_tokens=5000, max_wait=0)
     assert answer.resource == "p/slot-other"
     assert left("m.slots") == 50
 
 
 async def test_who_stops_early_gives_everything_back(
-    provider: ProviderThread, limiter: Limiter, left: Left
+    simulator: ProviderThread, limiter: Limiter, left: Left
 ):
     """The connection ends at once, the lease is settled with an estimate."""
-    provider.hit("stall-after-chunks=2")
-    async with client(provider, limiter=limiter, resource="p/m") as llm:
+    simulator.hit("stall-after-chunks=2")
+    async with client(simulator, limiter=limiter, resource="p/m") as llm:
         async with llm.get_streaming_response_with_tools(ASKED, extra_headers=FOUR) as stream:
             async for chunk in stream:
                 if chunk.content:
                     break
-        provider.wait_until_quiet()
+        simulator.wait_until_quiet()
         assert left("m.slots") == 50
         assert 0 < 1000 - left() < 100
         assert llm.get_statistics().cancelled == 1

@@ -67,7 +67,7 @@ def test_a_caller_that_leaves_settles_as_cancelled(limiter: SyncLimiter, left: L
 
 
 def test_a_broken_connection_before_content_may_be_tried_again(limiter: SyncLimiter, left: Left):
-    """Nothing was heard: the outcome is the connection's, and the reservation stays spent."""
+    """Nothing was heard: the outcome is the connection's, and the tokens go back."""
     attempt = attempt_under(limiter)
     with pytest.raises(httpx.ConnectError):
         with attempt:
@@ -80,7 +80,7 @@ def test_a_broken_connection_before_content_may_be_tried_again(limiter: SyncLimi
         "pre_content",
     )
     assert attempt.usage.provenance is Provenance.UNKNOWN
-    assert (left(), left("m.slots")) == (900, 50)
+    assert (left(), left("m.slots")) == (1000, 50)
 
 
 def test_a_broken_connection_behind_content_keeps_what_came(limiter: SyncLimiter):

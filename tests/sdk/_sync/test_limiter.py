@@ -86,7 +86,9 @@ class ProviderSaysNo(Exception):
         self.status_code = status_code
 
 
-@pytest.mark.parametrize(("status", "expected"), [(429, 1000), (529, 1000), (500, 900)])
+@pytest.mark.parametrize(
+    ("status", "expected"), [(429, 1000), (529, 1000), (500, 1000), (504, 900)]
+)
 def test_the_status_of_a_provider_error_decides_the_refund(
     limiter: SyncLimiter, left: Left, status: int, expected: int
 ):

@@ -55,17 +55,17 @@ SHAPES: dict[str, dict[str, Any]] = {
 }
 
 
-def client(provider: ProviderThread, shape: str = "openai", **given: Any) -> SyncLLMClient:
+def client(simulator: ProviderThread, shape: str = "openai", **given: Any) -> SyncLLMClient:
     """A client of the simulator."""
     options = dict(SHAPES[shape])
-    base_url = provider.url + options.pop("path")
+    base_url = simulator.url + options.pop("path")
     return SyncLLMClient(base_url=base_url, **{"retry": FAST, "api_key": "k", **options, **given})
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_a_whole_answer(provider: ProviderThread, shape: str):
+def test_a_whole_answer(simulator: ProviderThread, shape: str):
     """Text, usage and the provider's finish reason; the outcome is never made up."""
-    with client(provider, shape) as llm:
+    with client(simulator, shape) as llm:
         answer = llm.get_response_with_tools(ASKED, extra_headers=FOUR)
     assert (answer.text, answer.outcome) == (TEXT, StreamOutcome.COMPLETED)
     assert (answer.usage.output_tokens, answer.usage.provenance) == (4, Provenance.FINAL)
@@ -76,10 +76,10 @@ def test_a_whole_answer(provider: ProviderThread, shape: str):
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_a_streamed_answer(provider: ProviderThread, shape: str):
+def test_a_streamed_answer(simulator: ProviderThread, shape: str):
     """Chunks add up to the result; only the last has usage, reason and outcome together."""
     with (
-        client(provider, shape) as llm,
+        client(simulator, shape) as llm,
         llm.get_streaming_response_with_tools(ASKED, extra_headers=FOUR) as stream,
     ):
         chunks = [chunk for chunk in stream]
@@ -94,10 +94,10 @@ def test_a_streamed_answer(provider: ProviderThread, shape: str):
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("streamed", [False, True])
 def test_a_tool_is_called_and_its_result_is_given_back(
-    provider: ProviderThread, shape: str, streamed: bool
+    simulator: ProviderThread, shape: str, streamed: bool
 ):
     """One neutral shape of tools, calls and results, whoever the provider is."""
-    with client(provider, shape) as llm:
+    with client(simulator, shape) as llm:
 
         def ask(messages: list[Any]) -> Any:
             if not streamed:
@@ -116,9 +116,9 @@ def test_a_tool_is_called_and_its_result_is_given_back(
     assert second.tool_calls == ()
 
 
-def test_calls_come_only_with_the_last_chunk(provider: ProviderThread):
+def test_calls_come_only_with_the_last_chunk(simulator: ProviderThread):
     """Before the end there are deltas, and nothing to execute."""
-    with client(provider) as llm:
+    with client(simulator) as llm:
         stream = llm.get_streaming_response_with_tools(ASKED, [WEATHER])
         chunks = [chunk for chunk in stream]
     assert any(chunk.tool_call_delta for chunk in chunks)
@@ -149,65 +149,67 @@ BEFORE_CONTENT = [
         ("anthropic", "error-after-chunks=0; kind=overloaded"),
     ],
 )
-def test_a_fault_before_content_is_not_seen(provider: ProviderThread, shape: str, fault: str):
+def test_a_fault_before_content_is_not_seen(
+    simulator: ProviderThread, shape: str, fault: str
+):
     """The request is sent again, and the consumer gets one answer."""
-    provider.hit(fault)
-    with client(provider, shape) as llm:
+    simulator.hit(fault)
+    with client(simulator, shape) as llm:
         stream = llm.get_streaming_response_with_tools(ASKED, extra_headers=FOUR)
         text = "".join([chunk.content for chunk in stream])
         assert text == stream.result.text == TEXT
         assert stream.result.attempts == 2
         assert llm.get_statistics().retries == 1
-    assert provider.counts()["requests"] == 2
+    assert simulator.counts()["requests"] == 2
 
 
-def test_a_whole_answer_is_tried_again_too(provider: ProviderThread):
+def test_a_whole_answer_is_tried_again_too(simulator: ProviderThread):
     """Nothing of it has been delivered, however far it had come."""
-    provider.hit("html", "drop-after-bytes=100")
-    with client(provider) as llm:
+    simulator.hit("html", "drop-after-bytes=100")
+    with client(simulator) as llm:
         answer = llm.get_response_with_tools(ASKED, extra_headers=FOUR)
     assert (answer.text, answer.attempts) == (TEXT, 3)
 
 
-def test_what_cannot_succeed_is_not_tried_again(provider: ProviderThread):
+def test_what_cannot_succeed_is_not_tried_again(simulator: ProviderThread):
     """A wrong key stays wrong."""
-    provider.hit("bad-key", count=9)
-    with client(provider) as llm:
+    simulator.hit("bad-key", count=9)
+    with client(simulator) as llm:
         with pytest.raises(ProviderError) as caught:
             llm.get_response_with_tools(ASKED)
     assert (caught.value.status, caught.value.category) == (401, Outcome.AUTH)
-    assert provider.counts()["requests"] == 1
+    assert simulator.counts()["requests"] == 1
 
 
-def test_attempts_end(provider: ProviderThread):
+def test_attempts_end(simulator: ProviderThread):
     """The last failure is the caller's, with the number of requests."""
-    provider.hit("overloaded", count=9)
-    with client(provider) as llm:
+    simulator.hit("overloaded", count=9)
+    with client(simulator) as llm:
         with pytest.raises(ProviderError) as caught:
             llm.get_response_with_tools(ASKED)
-    assert (caught.value.attempts, provider.counts()["requests"]) == (3, 3)
+    assert (caught.value.attempts, simulator.counts()["requests"]) == (3, 3)
     assert caught.value.category is Outcome.OVERLOADED
 
 
-def test_a_long_wait_is_the_callers(provider: ProviderThread):
+def test_a_long_wait_is_the_callers(simulator: ProviderThread):
     """More than the policy waits for is said at once."""
-    provider.hit("rate-limit; retry-after=600", count=9)
-    with client(provider) as llm:
+    simulator.hit("rate-limit; retry-after=600", count=9)
+    with client(simulator) as llm:
         with pytest.raises(ProviderError) as caught:
             llm.get_response_with_tools(ASKED)
     assert (caught.value.retry_after, caught.value.attempts) == (600, 1)
 
 
-def test_retries_have_a_budget(provider: ProviderThread):
+def test_retries_have_a_budget(simulator: ProviderThread):
     """When everything fails, retries do not multiply the traffic."""
-    provider.hit("overloaded", count=999)
+    simulator.hit("overloaded", count=999)
     policy = RetryPolicy(backoff=0.0, budget=0.1, budget_floor=0.0)
-    with client(provider, retry=policy) as llm:
+    with client(simulator, retry=policy) as llm:
         for _ in range(20):
             with pytest.raises(ProviderError):
                 llm.get_response_with_tools(ASKED)
         assert llm.get_statistics().retries <= 12
-    assert provider.counts()["requests"] <= 32
+    assert simulator.counts()["requests"] <= 32
 
 
 @pytest.mark.parametrize(
@@ -221,12 +223,16 @@ def test_retries_have_a_budget(provider: ProviderThread):
 )
 @pytest.mark.parametrize("shape", ["openai", "anthropic"])
 def test_a_fault_behind_content_is_an_error_with_what_came(
-    provider: ProviderThread, shape: str, fault: str, outcome: StreamOutcome, kind: type[CallFailed]
+    simulator: ProviderThread,
+    shape: str,
+    fault: str,
+    outcome: StreamOutcome,
+    kind: type[CallFailed],
 ):
     """What was delivered is in the error; nothing is sent again by itself."""
-    provider.hit(fault)
+    simulator.hit(fault)
     delivered = ""
-    with client(provider, shape) as llm:
+    with client(simulator, shape) as llm:
         stream = llm.get_streaming_response_with_tools(ASKED, extra_headers=FOUR)
         with pytest.raises(kind) as caught:  # noqa: PT012  # what is delivered comes before
             for chunk in stream:
@@ -242,15 +248,15 @@ def test_a_fault_behind_content_is_an_error_with_what_came(
     assert error.usage is not None
     assert error.chunks >= 1
     assert error.bytes > 0
-    assert provider.counts()["requests"] == 1
+    assert simulator.counts()["requests"] == 1
     with pytest.raises(RuntimeError, match="no result"):
         _ = stream.result
 
 
-def test_restart_announces_itself(provider: ProviderThread):
+def test_restart_announces_itself(simulator: ProviderThread):
     """What was delivered before the `Restarted` chunk counts no more."""
-    provider.hit("drop-after-chunks=2")
-    with client(provider, recovery="restart") as llm:
+    simulator.hit("drop-after-chunks=2")
+    with client(simulator, recovery="restart") as llm:
         stream = llm.get_streaming_response_with_tools(ASKED, extra_headers=FOUR)
         text, discarded = "", None
         for chunk in stream:
@@ -277,11 +283,11 @@ def test_what_was_delivered_is_kept_when_a_restart_fails(provider: ProviderThrea
 @pytest.mark.parametrize("shape", ["anthropic", "ollama", "mistral"])
 @pytest.mark.parametrize("fault", ["drop-after-chunks=2; reset", "truncate-after-chunks=3"])
 def test_continue_goes_on_where_the_text_broke(
-    provider: ProviderThread, shape: str, fault: str
+    simulator: ProviderThread, shape: str, fault: str
 ):
     """The text so far is given back as the begin of the answer; the consumer sees one text."""
-    provider.hit(fault)
-    with client(provider, shape, recovery="continue") as llm:
+    simulator.hit(fault)
+    with client(simulator, shape, recovery="continue") as llm:
         stream = llm.get_streaming_response_with_tools(
             ASKED, extra_headers={"x-sim-output-tokens": "9"}
         )
@@ -291,10 +297,10 @@ def test_continue_goes_on_where_the_text_broke(
 
 
 @pytest.mark.parametrize("fault", ["drop-after-chunks=5; reset", "drop-after-bytes=2500"])
-def test_resume_reads_the_rest_of_a_kept_response(provider: ProviderThread, fault: str):
+def test_resume_reads_the_rest_of_a_kept_response(simulator: ProviderThread, fault: str):
     """It is the same response, under the same reservation; only what is missing is sent."""
-    provider.hit(fault)
-    with client(provider, "responses", recovery="resume") as llm:
+    simulator.hit(fault)
+    with client(simulator, "responses", recovery="resume") as llm:
         stream = llm.get_streaming_response_with_tools(
             ASKED, extra_headers={"x-sim-output-tokens": "9"}
         )
@@ -305,20 +311,20 @@ def test_resume_reads_the_rest_of_a_kept_response(provider: ProviderThread, faul
     assert "reopened" in stream.result.statistics.flags
 
 
-def test_what_cannot_be_resumed_begins_again(provider: ProviderThread):
+def test_what_cannot_be_resumed_begins_again(simulator: ProviderThread):
     """Several ways of recovery are tried in their order."""
-    provider.hit("error-after-chunks=5; kind=overloaded")
-    with client(provider, "responses", recovery=("resume", "restart")) as llm:
+    simulator.hit("error-after-chunks=5; kind=overloaded")
+    with client(simulator, "responses", recovery=("resume", "restart")) as llm:
         stream = llm.get_streaming_response_with_tools(ASKED, extra_headers=FOUR)
         kinds = [chunk.type for chunk in stream]
     assert "restarted" in kinds
     assert stream.result.text == TEXT
 
 
-def test_resume_of_a_call_keeps_its_arguments_whole(provider: ProviderThread):
+def test_resume_of_a_call_keeps_its_arguments_whole(simulator: ProviderThread):
     """A call that broke within its arguments is one call in the end."""
-    provider.hit("drop-after-chunks=6; reset")
-    with client(provider, "responses", recovery="resume") as llm:
+    simulator.hit("drop-after-chunks=6; reset")
+    with client(simulator, "responses", recovery="resume") as llm:
         answer = llm.get_streaming_response_with_tools(ASKED, [WEATHER]).until_done()
     (call,) = answer.tool_calls
     assert (call.name, call.input) == ("weather", {"city": "a city at the gate"})
@@ -337,20 +343,20 @@ def test_what_a_provider_cannot_do_is_refused_at_once():
         SyncLLMClient("m", provider="vllm")
 
 
-def test_another_model_takes_over(provider: ProviderThread):
+def test_another_model_takes_over(simulator: ProviderThread):
     """Nothing was delivered, and the first model does not come back."""
-    provider.hit("model-not-found")
-    with client(provider, fallbacks=["gpt-4o-mini"]) as llm:
+    simulator.hit("model-not-found")
+    with client(simulator, fallbacks=["gpt-4o-mini"]) as llm:
         answer = llm.get_response_with_tools(ASKED, extra_headers=FOUR)
         assert llm.get_statistics().fallbacks == 1
     assert (answer.text, answer.model) == (TEXT, "gpt-4o-mini")
 
 
-def test_another_client_takes_over(provider: ProviderThread):
+def test_another_client_takes_over(simulator: ProviderThread):
     """A fallback may be at another provider."""
-    provider.hit("overloaded", count=3)
-    other = client(provider, "anthropic")
-    with other, client(provider, fallbacks=[other]) as llm:
+    simulator.hit("overloaded", count=3)
+    other = client(simulator, "anthropic")
+    with other, client(simulator, fallbacks=[other]) as llm:
         answer = llm.get_streaming_response_with_tools(ASKED, extra_headers=FOUR).until_done()
     assert (answer.text, answer.resource) == (TEXT, "anthropic/claude-x")
 
@@ -366,22 +372,22 @@ def test_another_client_takes_over(provider: ProviderThread):
     ],
 )
 def test_a_stream_that_is_stuck_ends(
-    provider: ProviderThread, fault: str, timeouts: dict[str, float], outcome: StreamOutcome
+    simulator: ProviderThread, fault: str, timeouts: dict[str, float], outcome: StreamOutcome
 ):
     """Two clocks: pings keep the connection alive, and not the answer."""
-    provider.hit(fault)
+    simulator.hit(fault)
     limits = StreamTimeouts(**timeouts)
-    with client(provider, retry=RetryPolicy(attempts=1), timeouts=limits) as llm:
+    with client(simulator, retry=RetryPolicy(attempts=1), timeouts=limits) as llm:
         with pytest.raises((StreamStalled, StreamInterrupted)) as caught:
             llm.get_streaming_response_with_tools(ASKED, extra_headers=FOUR).until_done()
     assert caught.value.outcome is outcome
-    provider.wait_until_quiet()
+    simulator.wait_until_quiet()
 
 
-def test_errors_tell_everything_and_quote_nothing(provider: ProviderThread):
+def test_errors_tell_everything_and_quote_nothing(simulator: ProviderThread):
     """Data of the error: who, what, when again. Its text has no word of the provider's."""
-    provider.hit("context-length")
-    with client(provider, resource="team/gpt") as llm:
+    simulator.hit("context-length")
+    with client(simulator, resource="team/gpt") as llm:
         with pytest.raises(ProviderError) as caught:
             llm.get_response_with_tools(ASKED, request_id="mine")
     error = caught.value
@@ -396,45 +402,45 @@ def test_errors_tell_everything_and_quote_nothing(provider: ProviderThread):
     assert "reduce" not in repr(error)
 
 
-def test_a_page_is_no_stream(provider: ProviderThread):
+def test_a_page_is_no_stream(simulator: ProviderThread):
     """A proxy's page with status 200."""
-    provider.hit("html", count=9)
-    with client(provider) as llm:
+    simulator.hit("html", count=9)
+    with client(simulator) as llm:
         with pytest.raises(NotAnEventStream) as caught:
             llm.get_streaming_response_with_tools(ASKED).until_done()
     assert "Bad gateway" in caught.value.excerpt
 
 
-def test_an_empty_stream_is_no_answer(provider: ProviderThread):
+def test_an_empty_stream_is_no_answer(simulator: ProviderThread):
     """Not a word, and no reason."""
-    provider.hit("truncate-after-chunks=0", count=9)
-    with client(provider, "ollama") as llm:
+    simulator.hit("truncate-after-chunks=0", count=9)
+    with client(simulator, "ollama") as llm:
         with pytest.raises(EmptyStream):
             llm.get_streaming_response_with_tools(ASKED).until_done()
 
 
-def test_a_stream_is_read_once(provider: ProviderThread):
+def test_a_stream_is_read_once(simulator: ProviderThread):
     """Who wants another answer asks again."""
-    with client(provider) as llm:
+    with client(simulator) as llm:
         stream = llm.get_streaming_response_with_tools(ASKED, extra_headers=FOUR)
         stream.until_done()
         with pytest.raises(RuntimeError, match="has been read"):
             stream.until_done()
 
 
-def test_length_is_an_outcome_and_no_error(provider: ProviderThread):
+def test_length_is_an_outcome_and_no_error(simulator: ProviderThread):
     """Cut by max_tokens: whole as far as it was asked for."""
-    with client(provider) as llm:
+    with client(simulator) as llm:
         answer = llm.get_response_with_tools(ASKED, max_tokens=2, extra_headers=FOUR)
         assert llm.get_statistics().outcomes == {"length": 1}
     assert (answer.text, answer.outcome) == ("The water", StreamOutcome.LENGTH)
 
 
 def test_a_call_runs_under_a_reservation(
-    provider: ProviderThread, limiter: SyncLimiter, left: Left
+    simulator: ProviderThread, limiter: SyncLimiter, left: Left
 ):
     """Reserved before, settled with what the provider counted."""
-    with client(provider, limiter=limiter, resource="p/m") as llm:
+    with client(simulator, limiter=limiter, resource="p/m") as llm:
         seen = set()
         with llm.get_streaming_response_with_tools(
             ASKED, extra_headers=FOUR, max_tokens=200
@@ -450,32 +456,32 @@ def test_a_call_runs_under_a_reservation(
 
 
 def test_a_retry_keeps_the_reservation_and_counts_a_request(
-    provider: ProviderThread, limiter: SyncLimiter, left: Left
+    simulator: ProviderThread, limiter: SyncLimiter, left: Left
 ):
     """The tokens are reserved once; the provider counts each request, and so does the limit."""
-    provider.hit("overloaded", count=2)
-    with client(provider, limiter=limiter, resource="p/m") as llm:
+    simulator.hit("overloaded", count=2)
+    with client(simulator, limiter=limiter, resource="p/m") as llm:
         answer = llm.get_response_with_tools(ASKED, extra_headers=FOUR, max_tokens=200)
     assert answer.attempts == 3
     assert left() == 1000 - answer.usage.input_tokens - answer.usage.output_tokens
     assert (left("m.calls"), left("m.slots")) == (997, 50)
 
 
-def test_the_last_slot_can_be_tried_again(provider: ProviderThread, limiter: SyncLimiter):
+def test_the_last_slot_can_be_tried_again(simulator: ProviderThread, limiter: SyncLimiter):
     """The slot that a retry needs is the one that its call holds."""
-    provider.hit("overloaded")
-    with client(provider, limiter=limiter, resource="p/slot-retry") as llm:
+    simulator.hit("overloaded")
+    with client(simulator, limiter=limiter, resource="p/slot-retry") as llm:
         answer = llm.get_response_with_tools(ASKED, extra_headers=FOUR, max_wait=0)
     assert (answer.text, answer.attempts) == (TEXT, 2)
 
 
-def test_a_refusal_is_the_callers(provider: ProviderThread, limiter: SyncLimiter):
+def test_a_refusal_is_the_callers(simulator: ProviderThread, limiter: SyncLimiter):
     """No budget: the provider is not asked."""
-    with client(provider, limiter=limiter, resource="p/m") as llm:
+    with client(simulator, limiter=limiter, resource="p/m") as llm:
         with pytest.raises(NeverFits):
             llm.get_response_with_tools(ASKED, max_tokens=5000, max_wait=0)
         assert llm.get_statistics().outcomes == {"refused": 1}
-    assert provider.counts()["requests"] == 0
+    assert simulator.counts()["requests"] == 0
 
 
 def test_an_unknown_resource_is_said(provider: ProviderThread, limiter: SyncLimiter):
@@ -488,26 +494,26 @@ def test_an_unknown_resource_is_said(provider: ProviderThread, limiter: SyncLimi
 
 
 def test_a_refused_model_has_a_fallback(
-    provider: ProviderThread, limiter: SyncLimiter, left: Left
+    simulator: ProviderThread, limiter: SyncLimiter, left: Left
 ):
     """The budget of another model is asked."""
-    with client(provider, limiter=limiter, resource="p/m", fallbacks=["slot-other"]) as llm:
+    with client(simulator, limiter=limiter, resource="p/m", fallbacks=["slot-other"]) as llm:
         answer = llm.get_response_with_tools(ASKED, max_tokens=5000, max_wait=0)
     assert answer.resource == "p/slot-other"
     assert left("m.slots") == 50
 
 
 def test_who_stops_early_gives_everything_back(
-    provider: ProviderThread, limiter: SyncLimiter, left: Left
+    simulator: ProviderThread, limiter: SyncLimiter, left: Left
 ):
     """The connection ends at once, the lease is settled with an estimate."""
-    provider.hit("stall-after-chunks=2")
-    with client(provider, limiter=limiter, resource="p/m") as llm:
+    simulator.hit("stall-after-chunks=2")
+    with client(simulator, limiter=limiter, resource="p/m") as llm:
         with llm.get_streaming_response_with_tools(ASKED, extra_headers=FOUR) as stream:
             for chunk in stream:
                 if chunk.content:
                     break
-        provider.wait_until_quiet()
+        simulator.wait_until_quiet()
         assert left("m.slots") == 50
         assert 0 < 1000 - left() < 100
         assert llm.get_statistics().cancelled == 1
