@@ -29,8 +29,8 @@ from limiter_service.store.commands import Chain, pack
 from limiter_service.store.keys import Key, Keys
 from limiter_wire import Meter
 
-SLOTS_OF_A_WINDOW = 30
-"""Slots of a sliding window: it is late by at most a thirtieth of its period."""
+SLOTS_OF_A_WINDOW = 90
+"""Slots of a sliding window: it is late by at most a ninetieth of its period."""
 
 _KINDS = {"bucket": 1, "sliding": 2, "calendar": 3, "concurrency": 4}
 _SHADOW = 4

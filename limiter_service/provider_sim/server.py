@@ -8,7 +8,7 @@ from itertools import islice
 import msgspec
 from starlette.requests import Request as HttpRequest
 
-from limiter_service.provider_sim.accounting import Stamp, accounting_of
+from limiter_service.provider_sim.accounting import Accounting, Stamp, accounting_of
 from limiter_service.provider_sim.arrivals import FAULT, ask_of, fault_of, key_of
 from limiter_service.provider_sim.dialects import Dialect, Request, openai_responses
 from limiter_service.provider_sim.dialects.reading import read_size
@@ -83,7 +83,7 @@ class Server:
             return self._runs(case, reply, headers)
         problem = self._refusal(case, reply.decision)
         if problem.retry_after is not None:
-            headers |= accounting.retry_headers(problem.retry_after)
+            headers |= _retry_headers(accounting, problem.retry_after, self._options.speed)
         case.visit.refused()
         return self._perform(case, error_script(dialect.error(problem), headers))
 
@@ -229,7 +229,7 @@ class Server:
             wait = _FAULT_WAIT
         answer = case.dialect.error(self._problem(case, fault.kind, wait))
         if wait is not None:
-            headers |= accounting.retry_headers(wait)
+            headers |= _retry_headers(accounting, wait, self._options.speed)
         headers |= {case.dialect.REQUEST_ID: "req_sim_fault", **answer.headers}
         return msgspec.structs.replace(answer, headers=headers)
 
@@ -242,3 +242,16 @@ class Server:
 
     def _stamp(self) -> Stamp:
         return Stamp(speed=self._options.speed, date=self._wall())
+
+
+def _retry_headers(accounting: Accounting, seconds: float, speed: float) -> dict[str, str]:
+    """When to come back, in the caller's seconds.
+
+    A provider that tells whole seconds rounds its own: rounded to the caller's, a second would
+    last `speed` times too long.
+    """
+    headers = accounting.retry_headers(seconds)
+    if speed != 1 and "retry-after" in headers:
+        whole = accounting.retry_headers(seconds * speed)["retry-after"]
+        headers["retry-after"] = f"{float(whole) / speed:g}"
+    return headers

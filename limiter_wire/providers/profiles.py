@@ -112,10 +112,24 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
 _R, _T = Meter.REQUESTS, Meter.TOKENS
 _IN, _OUT = Meter.INPUT_TOKENS, Meter.OUTPUT_TOKENS
 _ALL_TOKENS = (_T, _IN, _OUT)
-_SECOND_OF_REQUESTS = Shape(meters=(_R,), periods=MINUTE, burst_seconds=1)
+# Calls do not arrive as they were let go: one is overtaken, another took longer. So a bucket
+# holds less than the provider's, and what is missing costs no rate: half of a second where a
+# second is enforced, two seconds of a minute of tokens.
+_SECOND_OF_REQUESTS = Shape(meters=(_R,), periods=MINUTE, burst_seconds=0.5)
 # Where a window is not known, single seconds are the strictest that anybody enforces.
-_ASSUMED_SECOND = Shape(meters=(_R,), periods=MINUTE, burst_seconds=1, confidence="assumed")
-_REPORTED_SECOND = Shape(meters=(_R,), periods=MINUTE, burst_seconds=1, confidence="reported")
+_ASSUMED_SECOND = Shape(meters=(_R,), periods=MINUTE, burst_seconds=0.5, confidence="assumed")
+_REPORTED_SECOND = Shape(meters=(_R,), periods=MINUTE, burst_seconds=0.5, confidence="reported")
+# Of fixed seconds nobody outside sees the edge, and any burst could meet twice its size there.
+_ONE_BY_ONE = Shape(meters=(_R,), periods=MINUTE, burst_seconds=0)
+_MINUTE_OF_TOKENS = Shape(meters=_ALL_TOKENS, periods=("minute",), burst_seconds=58)
+# Output that is charged as it comes: a bucket that is full earns nothing, but one that holds
+# something for calls under way does, while they run. Six seconds of theirs are left out.
+_OUTPUT_AS_IT_COMES = Shape(meters=(_OUT,), periods=("minute",), burst_seconds=54)
+# Likewise of fixed minutes: the limit holds in every minute, wherever it begins.
+_ANY_MINUTE_OF_TOKENS = Shape(meters=_ALL_TOKENS, periods=("minute",), window="sliding")
+_ASSUMED_ANY_MINUTE = Shape(
+    meters=_ALL_TOKENS, periods=("minute",), window="sliding", confidence="assumed"
+)
 _UP_FRONT = Charge(meter=_T, reserve="sum(input, max_output)", settle="none", confidence="assumed")
 _CACHED_FREE: dict[Component, float] = {"cache_read": 0.0}
 _X_RATELIMIT = "x-ratelimit-{limit,remaining,reset}-{requests,tokens}"
@@ -141,7 +155,7 @@ _PROFILES = (
         charges=(
             Charge(meter=_T, reserve="max(input, max_output)", settle="none", confidence="assumed"),
         ),
-        shapes=(_REPORTED_SECOND,),
+        shapes=(_REPORTED_SECOND, _MINUTE_OF_TOKENS),
         headers=_X_RATELIMIT,
         resets="Go durations (6m0s)",
         limits_on="organization and project, per family of models",
@@ -164,10 +178,7 @@ _PROFILES = (
             Charge(meter=_IN, reserve="input", weights=_CACHED_FREE),
             Charge(meter=_OUT, reserve="expected_output"),
         ),
-        shapes=(
-            _SECOND_OF_REQUESTS,
-            Shape(meters=_ALL_TOKENS, periods=("minute",), window="sliding"),
-        ),
+        shapes=(_ONE_BY_ONE, _ANY_MINUTE_OF_TOKENS),
         headers=_X_RATELIMIT,
         resets="whole seconds; -1 is unknown",
         limits_on="deployment, from a quota per subscription, region and model",
@@ -189,7 +200,7 @@ _PROFILES = (
             ),
             Charge(meter=_OUT, reserve="expected_output"),
         ),
-        shapes=(_SECOND_OF_REQUESTS,),
+        shapes=(_SECOND_OF_REQUESTS, _OUTPUT_AS_IT_COMES, _MINUTE_OF_TOKENS),
         convention=Convention(
             rounded={
                 "tokens": 1000,
@@ -276,7 +287,7 @@ _PROFILES = (
             Charge(meter=_IN, reserve="sum(input, max_output)", weights=_CACHED_FREE),
             Charge(meter=_OUT, reserve="expected_output"),
         ),
-        shapes=(_ASSUMED_SECOND,),
+        shapes=(_ASSUMED_SECOND, _MINUTE_OF_TOKENS),
         retry_after=False,
         cancel_stops_billing=False,
         limits_on="account and region, per model",
@@ -299,7 +310,7 @@ _PROFILES = (
             "open-mi?tral-*",
         ),
         charges=(_UP_FRONT,),
-        shapes=(_SECOND_OF_REQUESTS,),
+        shapes=(_ONE_BY_ONE, _ASSUMED_ANY_MINUTE),
         headers="x-ratelimitbysize-*, ratelimitbysize-*",
         resets="whole seconds",
         cancel_stops_billing=False,
@@ -316,7 +327,7 @@ _PROFILES = (
             Charge(meter=_T, reserve="sum(input, max_output)", weights=_CACHED_FREE),
             Charge(meter=_IN, reserve="input", weights=_CACHED_FREE),
         ),
-        shapes=(_ASSUMED_SECOND,),
+        shapes=(_ASSUMED_SECOND, _MINUTE_OF_TOKENS),
         convention=Convention(periods={"requests": "day"}),
         headers=f"{_X_RATELIMIT}; requests are those of a day",
         resets="Go durations (2m59.56s)",
@@ -330,7 +341,7 @@ _PROFILES = (
         hosts=("api.cerebras.ai",),
         header_marks=("x-ratelimit-*-requests-day", "x-ratelimit-*-tokens-minute"),
         charges=(_UP_FRONT,),
-        shapes=(_SECOND_OF_REQUESTS,),
+        shapes=(_SECOND_OF_REQUESTS, _MINUTE_OF_TOKENS),
         headers="x-ratelimit-{limit,remaining,reset}-{requests-day,tokens-minute}",
         resets="seconds with a fraction (33011.38)",
         limits_on="organization, per model",
@@ -342,7 +353,7 @@ _PROFILES = (
         hosts=("api.x.ai", "*.api.x.ai"),
         models=("grok-*",),
         charges=(Charge(meter=_T, reserve="sum(input, max_output)", confidence="assumed"),),
-        shapes=(_SECOND_OF_REQUESTS,),
+        shapes=(_ONE_BY_ONE, _ASSUMED_ANY_MINUTE),
         limits_on="team, per model",
         notes="requests count by the second, without bursts; cached and reasoning tokens count",
     ),

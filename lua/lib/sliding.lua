@@ -1,12 +1,12 @@
 -- Sliding window: never more than `capacity` in any period, in a ring of slots.
 --
--- Slots are a thirtieth of the period wide and the 31 newest count, which covers every
+-- Slots are a ninetieth of the period wide and the 91 newest count, which covers every
 -- period that ends now: late by at most one slot, never early, O(1) in history.
 --
 -- record  kind 2, id, capacity, slot width
--- cell    number of the newest slot, sum over the ring, 31 slots
+-- cell    number of the newest slot, sum over the ring, 91 slots
 local function sliding_window()
-  local RING = 31
+  local RING = 91
 
   local function start(q, p, s, at, now, old, old_at)
     if old then

@@ -209,6 +209,7 @@ def test_no_test_sleeps():
         if path != HERE and pause.search(text)
     ]
     assert found == [
+        "tests/benchmarks/test_native_accounting.py",
         "tests/lua/test_queue_news.py",
         "tests/lua/test_queue_simulation.py",
         "tests/tests_support/replica.py",

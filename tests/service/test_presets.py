@@ -91,11 +91,16 @@ def test_every_provider_and_every_charge_has_a_row():
     ("provider", "limit", "window", "capacity"),
     [
         ("generic", "rpm: 600", "bucket", 600),
-        ("openai", "rpm: 600", "bucket", 10),  # a second of requests
+        ("openai", "rpm: 600", "bucket", 5),  # a second of requests, less half for their way
         ("openai", "rpm: 6", "bucket", 1),  # never less than one
         ("openai", "rpd: 600", "bucket", 600),
-        ("openai", "tpm: 6000", "bucket", 6000),  # tokens may come at once
-        ("azure", "rpm: 600", "bucket", 10),
+        ("openai", "tpm: 6000", "bucket", 5800),  # a minute of tokens, less two seconds
+        ("openai", "tpd: 6000", "bucket", 6000),
+        ("azure", "rpm: 600", "bucket", 1),  # fixed seconds, whose edge nobody sees
+        ("mistral", "rpm: 600", "bucket", 1),
+        ("mistral", "tpm: 6000", "sliding", 6000),
+        ("anthropic", "input_tpm: 6000", "bucket", 5800),
+        ("anthropic", "output_tpm: 6000", "bucket", 5400),  # less what calls under way will cost
         ("azure", "tpm: 6000", "sliding", 6000),  # fixed minutes, whose edge nobody sees
         ("google", "rpm: 600", "sliding", 600),
         ("google", "rpd: 600", "calendar", 600),

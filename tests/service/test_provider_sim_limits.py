@@ -354,6 +354,15 @@ class TestGemini:
 class TestOthers:
     """The accounting of the remaining dialects, in short."""
 
+    async def test_whole_seconds_are_compressed_too(self) -> None:
+        """At speed 20 a wait that is told as a whole second lasts a twentieth of one."""
+        call = Caller("mistral", replace(OPTIONS, speed=20))
+        await call(given=1000, limit=2000)
+        refused = await call()
+        assert refused.headers["retry-after"] == "0.05"
+        call.clock.now += 0.05
+        assert (await call()).status_code == 200
+
     async def test_mistral(self) -> None:
         """Requests by the second, prompt and limit by the minute, in headers of its own."""
         call = Caller("mistral")
