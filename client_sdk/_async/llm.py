@@ -10,7 +10,6 @@ from client_sdk._async.limiter import Limiter
 from client_sdk._async.llm_call import Call, Tools
 from client_sdk._async.llm_stream import ResponseStream
 from client_sdk._provider_http import async_client
-from client_sdk.estimate import Estimator
 from client_sdk.llm import recovering
 from client_sdk.llm.endpoints import Target, provider_in, target
 from client_sdk.llm.figures import ClientStatistics, Figures
@@ -64,8 +63,8 @@ class LLMClient:
         ]
         self._targets = (self._target, *others)
         self._limiter, self._timeouts, self._retry = limiter, timeouts, retry
-        self._given, self._own = http_client, None
-        self._figures, self._estimator = Figures(), Estimator()
+        self._given = http_client
+        self._figures = Figures()
         self._budget = RetryBudget(retry)
         self._turn = threading.Lock()
         self._shared: Tools | None = None
@@ -158,12 +157,12 @@ class LLMClient:
 
     def _tools(self) -> Tools:
         """What calls share; made with the first one, since a client may be made at import."""
+        from client_sdk.estimate import Estimator  # noqa: PLC0415  # its weights are for callers only
+
         with self._turn:
             if self._shared is None:
                 http = async_client() if self._given is None else self._given
-                self._shared = Tools(
-                    http, self._limiter, self._estimator, self._figures, self._budget
-                )
+                self._shared = Tools(http, self._limiter, Estimator(), self._figures, self._budget)
             return self._shared
 
     def _other(

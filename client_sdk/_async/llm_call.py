@@ -9,6 +9,7 @@ import random
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TYPE_CHECKING
 
 import httpx
 import msgspec
@@ -20,7 +21,6 @@ from client_sdk._provider_http import limits
 from client_sdk._shell_async import shielded, sleep
 from client_sdk._watch_async import Watch, Woken
 from client_sdk.errors import CallFailed, RateLimited, Refused, SluicegateError
-from client_sdk.estimate import Estimate, Estimator
 from client_sdk.llm import recovering, requests
 from client_sdk.llm.anthropic import DEFAULT_MAX_TOKENS
 from client_sdk.llm.endpoints import Target
@@ -37,6 +37,9 @@ from client_sdk.llm.retrying import (
 from client_sdk.streaming import StreamAccumulator, StreamChunk, StreamOutcome
 from limiter_wire import Meter, Outcome, Usage
 
+if TYPE_CHECKING:
+    from client_sdk.estimate import Estimate, Estimator
+
 _DRAIN = 0.1
 """Seconds for the end of a body behind the provider's last word, so that its connection can
 be used again."""
@@ -51,7 +54,7 @@ class Tools:
         self,
         http: httpx.AsyncClient,
         limiter: Limiter | None,
-        estimator: Estimator,
+        estimator: "Estimator",
         figures: Figures,
         budget: RetryBudget,
     ) -> None:

@@ -11,7 +11,6 @@ from client_sdk._sync.limiter import SyncLimiter
 from client_sdk._sync.llm_call import Call, Tools
 from client_sdk._sync.llm_stream import SyncResponseStream
 from client_sdk._provider_http import sync_client
-from client_sdk.estimate import Estimator
 from client_sdk.llm import recovering
 from client_sdk.llm.endpoints import Target, provider_in, target
 from client_sdk.llm.figures import ClientStatistics, Figures
@@ -65,8 +64,8 @@ class SyncLLMClient:
         ]
         self._targets = (self._target, *others)
         self._limiter, self._timeouts, self._retry = limiter, timeouts, retry
-        self._given, self._own = http_client, None
-        self._figures, self._estimator = Figures(), Estimator()
+        self._given = http_client
+        self._figures = Figures()
         self._budget = RetryBudget(retry)
         self._turn = threading.Lock()
         self._shared: Tools | None = None
@@ -159,12 +158,12 @@ class SyncLLMClient:
 
     def _tools(self) -> Tools:
         """What calls share; made with the first one, since a client may be made at import."""
+        from client_sdk.estimate import Estimator  # noqa: PLC0415  # its weights are for callers only
+
         with self._turn:
             if self._shared is None:
                 http = sync_client() if self._given is None else self._given
-                self._shared = Tools(
-                    http, self._limiter, self._estimator, self._figures, self._budget
-                )
+                self._shared = Tools(http, self._limiter, Estimator(), self._figures, self._budget)
             return self._shared
 
     def _other(

@@ -10,6 +10,7 @@ import random
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 import httpx
 import msgspec
@@ -21,7 +22,6 @@ from client_sdk._provider_http import limits
 from client_sdk._shell_sync import shielded, sleep
 from client_sdk._watch_sync import Watch, Woken
 from client_sdk.errors import CallFailed, RateLimited, Refused, SluicegateError
-from client_sdk.estimate import Estimate, Estimator
 from client_sdk.llm import recovering, requests
 from client_sdk.llm.anthropic import DEFAULT_MAX_TOKENS
 from client_sdk.llm.endpoints import Target
@@ -38,6 +38,9 @@ from client_sdk.llm.retrying import (
 from client_sdk.streaming import StreamAccumulator, StreamChunk, StreamOutcome
 from limiter_wire import Meter, Outcome, Usage
 
+if TYPE_CHECKING:
+    from client_sdk.estimate import Estimate, Estimator
+
 _DRAIN = 0.1
 """Seconds for the end of a body behind the provider's last word, so that its connection can
 be used again."""
@@ -52,7 +55,7 @@ class Tools:
         self,
         http: httpx.Client,
         limiter: SyncLimiter | None,
-        estimator: Estimator,
+        estimator: "Estimator",
         figures: Figures,
         budget: RetryBudget,
     ) -> None:

@@ -73,7 +73,8 @@ def left(url: str) -> Callable[..., float]:
     """What remains of a limit, as the service says."""
 
     def ask(limit: str = "m.budget", tenant: str = "default") -> float:
-        resource = limit.partition(".")[0]
+        model = limit.partition(".")[0]
+        resource = "m" if model == tenant else model  # a tenant's own limit meets every model
         answer = httpx.get(f"{url}/v1/resources/p/{resource}", params={"tenant": tenant})
         levels = {each["name"]: each["remaining"] for each in answer.json()["limits"]}
         remaining: float = levels[limit]

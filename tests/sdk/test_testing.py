@@ -50,7 +50,7 @@ def test_a_fake_limiter_refuses_as_it_is_told():
         with pytest.raises(BreakerOpen) as caught:
             limiter.acquire("openai/gpt-4o", tokens=1)
         assert caught.value.retry_after == 7
-        with limiter.acquire("openai/gpt-4o", tokens=1) as lease:
+        with limiter.acquire("openai/gpt-4o-mini", tokens=1) as lease:
             assert lease.id == "lease-1"
 
 

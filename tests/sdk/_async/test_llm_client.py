@@ -269,10 +269,10 @@ async def test_restart_announces_itself(simulator: ProviderThread):
     assert stream.result.attempts == 2
 
 
-async def test_what_was_delivered_is_kept_when_a_restart_fails(provider: ProviderThread):
+async def test_what_was_delivered_is_kept_when_a_restart_fails(simulator: ProviderThread):
     """The error has the text of the stream that had some, and says that it was delivered."""
-    provider.hit("drop-after-chunks=2", "bad-key")
-    async with client(provider, recovery="restart") as llm:
+    simulator.hit("drop-after-chunks=2", "bad-key")
+    async with client(simulator, recovery="restart") as llm:
         with pytest.raises(ProviderError) as caught:
             await llm.get_streaming_response_with_tools(ASKED, extra_headers=FOUR).until_done()
     assert (caught.value.partial, caught.value.phase) == ("The water", "mid_content")
@@ -483,13 +483,13 @@ async def test_a_refusal_is_the_callers(simulator: ProviderThread, limiter: Limi
     assert simulator.counts()["requests"] == 0
 
 
-async def test_an_unknown_resource_is_said(provider: ProviderThread, limiter: Limiter):
+async def test_an_unknown_resource_is_said(simulator: ProviderThread, limiter: Limiter):
     """The service does not know the model: nothing is sent, and no other model is asked."""
-    async with client(provider, limiter=limiter, resource="q/m", fallbacks=["x"]) as llm:
+    async with client(simulator, limiter=limiter, resource="q/m", fallbacks=["x"]) as llm:
         with pytest.raises(UnknownResource):
             await llm.get_response_with_tools(ASKED)
         assert llm.get_statistics().refused == 1
-    assert provider.counts()["requests"] == 0
+    assert simulator.counts()["requests"] == 0
 
 
 async def test_a_refused_model_has_a_fallback(
