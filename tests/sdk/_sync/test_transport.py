@@ -36,6 +36,13 @@ def http(limiter: SyncReporting, provider: str) -> Iterator[httpx.Client]:
         yield client
 
 
+def left_of_the_team(url: str) -> float:
+    """What remains of the limit of the tenant `team`."""
+    levels = httpx.get(f"{url}/v1/resources/p/m", params={"tenant": "team"}).json()["limits"]
+    found: dict[str, float] = {each["name"]: each["remaining"] for each in levels}
+    return found["team.own"]
+
+
 def test_a_whole_answer_settles_with_its_usage(
     http: httpx.Client, limiter: SyncReporting, left: Left
 ):
@@ -227,8 +234,7 @@ def test_a_tenant_has_its_own_budget(limiter: SyncReporting, provider: str, url:
     transport = limiter.transport(httpx.HTTPTransport(), pool="p", tenant="team")
     with httpx.Client(transport=transport, base_url=provider) as http:
         http.post(CHAT, json=BODY, headers=FIVE)
-    levels = httpx.get(f"{url}/v1/resources/p/m", params={"tenant": "team"}).json()["limits"]
-    assert {each["name"]: each["remaining"] for each in levels}["team.own"] == 475
+    assert left_of_the_team(url) == 475
 
 
 def test_a_client_is_limited_in_place(limiter: SyncReporting, provider: str, left: Left):
