@@ -23,6 +23,7 @@ RAW = BARE.compress(TEXT) + BARE.flush()
         ("deflate", RAW),
         ("deflate, gzip", gzip.compress(zlib.compress(TEXT))),
     ],
+    ids=["none", "identity", "gzip", "x-gzip", "zlib", "deflate", "both"],
 )
 @pytest.mark.parametrize("size", [1, 7, 100_000])
 def test_pieces_add_up(encoding: str, data: bytes, size: int):
