@@ -12,13 +12,14 @@ from collections.abc import Sequence
 import msgspec
 import pytest
 import redis
+import yaml
 from rate_errors.figures import Figures, figures, ideal_waits, misses, saturated
 from rate_errors.ideal import schedule
 from rate_errors.messages import Ending, Finished, Strategy
 from rate_errors.providers import ALL, PROVIDERS, Limits, Provider, most_output
+from tests_support.replica import Replica
 from tests_support.scripts import POOL
 from tests_support.virtual import run
-from tests_support.virtual_engine import engine
 
 from limiter_service.config import Config, ModelConfig, PoolConfig, QueueConfig
 from limiter_service.demo.workload import Call, generate
@@ -129,8 +130,10 @@ def replayed(
         pool = PoolConfig(models={"*": ModelConfig(limits=provider.naive(limits))})
     pool = msgspec.structs.replace(pool, queue=QueueConfig(max_wait=36_000))
 
+    config = yaml.safe_dump(msgspec.to_builtins(Config(pools={POOL: pool})))
+
     async def story() -> list[Finished]:
-        limiter = engine(client, Config(pools={POOL: pool}))
+        limiter = Replica(client, config).engine
         return await Replay(provider, limits, 5, way).replay(calls, limiter)
 
     finished = run(story())
