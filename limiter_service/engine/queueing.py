@@ -271,10 +271,9 @@ class Queue:
         )
 
     def _waiting(self, request_id: str, at: Standing, forecast: Prediction) -> Waiting:
-        waited = max(0.0, self._calls.now_us() - at.began) / _MICRO
         return Waiting(
             request_id=request_id,
-            waited=waited,
+            waited=(at.now - at.began) / _MICRO,
             predicted_wait=forecast.p50,
             queue=_state(at, forecast),
         )
@@ -284,8 +283,7 @@ class Queue:
         if name not in self._promised:
             if len(self._promised) >= _MOST_PROMISES:  # those who never came back
                 del self._promised[next(iter(self._promised))]
-            now = at.levels[0].wall
-            self._promised[name] = _Promise(forecast, now - at.began, now)
+            self._promised[name] = _Promise(forecast, at.now - at.began, at.now)
 
     def _served(self, wish: _Wish, waited: float) -> None:
         policy = wish.policy
@@ -299,7 +297,7 @@ class Queue:
         policy = wish.policy
         promise = self._promised.pop(request_digest(policy.tenant, wish.request_id), None)
         if promise is not None:
-            rest = (at.levels[0].wall - promise.at) / _MICRO
+            rest = (at.now - promise.at) / _MICRO
             forecast = promise.forecast
             self._forecast.learn_wait(policy, wish.request.priority, forecast, rest, over=False)
 
