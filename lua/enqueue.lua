@@ -218,7 +218,44 @@ for i = 1, ask[LIMITS] do
     return answer("L", place, wall, wall, needs, more)
   end
 end
-join(id, digest, new, request, string.sub(names, DIGEST + ID + 1), q, m, wall)
+
+-- What the head of a line is short of is closed now, as the next pass will: somebody may come
+-- before that.
+local function close_short_limits()
+  local i, tag_of_head = CHARGES + ask[LIMITS], m[MODEL_VIRTUAL] + terms[3] + m[BEHIND_POOL]
+  for scope = scopes, 1, -1 do
+    i = i - policies[scope][COUNT]
+    local short = shortage(scope, ask, i, wall, {})
+    if scope > terms[11] + terms[12] then
+      if short then
+        return
+      end
+    else
+      local into, from = m, MODEL_CLOSED
+      if scope <= terms[11] then
+        into, from = q, POOL_CLOSED
+      end
+      local shut = needs_closed(scope, ask, i, into, from, math.huge)
+      for _, limit in ipairs(short or {}) do
+        local there = false
+        for c = from, #into, 2 do
+          there = there or into[c] == limit and into[c + 1] <= tag_of_head
+        end
+        if not there then
+          into[#into + 1] = limit
+          into[#into + 1] = tag_of_head
+        end
+      end
+      if short or shut then
+        return
+      end
+    end
+  end
+end
+
+if join(id, digest, new, request, string.sub(names, DIGEST + ID + 1), q, m, wall) then
+  close_short_limits()
+end
 save_model(model, m)
 close_queue(q, keep)
 return answer("W", place, wall, new[DEADLINE], needs, more)

@@ -210,7 +210,7 @@ class Run:
             assert reply.verdict is Verdict.DENIED, f"{reply.verdict}: it may not wait"
         else:
             place = len(self.reference.members(line))
-            self.reference.join(new, self.now)
+            self.reference.join(policy, new, self.now)
             assert reply.verdict is Verdict.WAITS, f"{reply.verdict}: it has to wait"
             assert reply.numbers[2:4] == store._numbers(
                 store.pack([place, len(self.reference.waiters)])

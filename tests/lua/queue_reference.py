@@ -125,14 +125,38 @@ class QueueReference:
             if new.share > 0:
                 self.credit[model, 0] = self._credit(new, wall) - new.cost, wall
 
-    def join(self, new: Waiter, wall: int) -> None:
-        """Put *new* at the end of its line."""
+    def join(self, policy: Policy, new: Waiter, wall: int) -> None:
+        """Put *new* at the end of its line. A head closes what it is short of."""
         self._open(new.line[0])
         self.places += 1
         new.place = self.places
         self.waiters[new.name] = new
         if len(self.members(new.line)) == 1:
             self._seat(new.line, 0.0, wall)
+            self._close_short_limits(policy, new, wall)
+
+    def _close_short_limits(self, policy: Policy, new: Waiter, wall: int) -> None:
+        model = new.line[0]
+        turn = self.seats[new.line].tag + self.behind[model]
+        opened = self.limits.open(policy, wall)
+        scopes: dict[str, list[tuple[Limit, int, int]]] = {}
+        for (key, limit, window, now), amount in zip(opened, new.amounts, strict=True):
+            scopes.setdefault(key, []).append((limit, amount, window.wait(amount, now, wall)))
+        for found in reversed(scopes.values()):
+            level = LEVELS[found[0][0].scope]
+            short = [limit.id for limit, _, wait in found if wait != 0 and not limit.shadow]
+            if level == 3:
+                if short:
+                    return
+                continue
+            closed = self.closed.setdefault((1, "") if level == 1 else (2, model), [])
+            shut = any(
+                amount > 0 and not limit.shadow and any(i == limit.id for i, _ in closed)
+                for limit, amount, _ in found
+            )
+            closed.extend((i, turn) for i in short)
+            if short or shut:
+                return
 
     def leave(self, waiter: Waiter, wall: int, *, served: bool = False, noted: bool = True) -> None:
         """Take a waiter out of its line. What its model is behind is *noted*; not within a pass,

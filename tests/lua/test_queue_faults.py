@@ -13,6 +13,7 @@ _HISTORIES = 2000
 
 # What is broken: part, text, its replacement. One line each, as a slip of the pen would be.
 FAULTS = {
+    "a newcomer barges before the first pass": ("enqueue", "    local short = shortage(scope, ask, i, wall, {})\n", "    local short = nil\n"),
     "a newcomer barges": ("enqueue", "if worst == 0 and not behind then", "if worst == 0 then"),
     "who passes others has not had its turn": ("enqueue", "m[MODEL_VIRTUAL] = m[MODEL_VIRTUAL] + terms[3]", "m = m"),
     "a newcomer passes its own line": ("enqueue", "local behind = why ~= PASS or line and true", "local behind = why ~= PASS"),
