@@ -7,7 +7,7 @@ import msgspec
 from limiter_service.config import seconds
 from limiter_service.engine import breaking, charging, costs, ids
 from limiter_service.engine.ids import LeaseRef
-from limiter_service.engine.levels import Level, amount, left, read, states, whole
+from limiter_service.engine.levels import SKEW, TIME, Level, amount, left, read, states, whole
 from limiter_service.engine.policy import Limit, Policy
 from limiter_service.engine.refusals import Refusal, refuse
 from limiter_service.store.commands import NEVER, Reply, Verdict
@@ -140,6 +140,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     wait: float
     place: int
     waiters: int
+    now: float
     began: float
     needs: Sequence[float]
     most: Sequence[float]
@@ -150,12 +151,14 @@ def standing(policy: Policy, numbers: Sequence[float]) -> Standing:
     """What enqueue says beside its verdict."""
     count = len(policy.limits)
     levels, end = read(numbers, _NEEDS + count, count)
+    at = _NEEDS + count
     worst = int(numbers[0])
     return Standing(
         limit=policy.limits[worst - 1] if worst else None,
         wait=numbers[1],
         place=int(numbers[_PLACE]),
         waiters=int(numbers[_WAITERS]),
+        now=numbers[at + TIME] - numbers[at + SKEW],  # also of a chain without limits
         began=numbers[_BEGAN],
         needs=numbers[_NEEDS : _NEEDS + count],
         most=numbers[end : end + count],

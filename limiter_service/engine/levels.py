@@ -10,7 +10,7 @@ from limiter_service.engine.policy import SLOTS_OF_A_WINDOW, Limit, Policy, slot
 from limiter_wire import LimitState
 
 _MICRO = 1_000_000
-_COUNT, _TIME, _SKEW, _CELLS = 1, 2, 3, 5
+_COUNT, TIME, SKEW, _CELLS = 1, 2, 3, 5
 _LEARNED, _TERMS = 27, 2  # numbers of a record, and before the terms (lua/lib/learned)
 _SIZES = (1, SLOTS_OF_A_WINDOW + 3, 2, 1)  # of a cell, by kind
 _RING = SLOTS_OF_A_WINDOW + 1
@@ -34,8 +34,8 @@ def read(numbers: Sequence[float], start: int, limits: int) -> tuple[list[Level]
     """*limits* limits of the states in *numbers* from *start* on, and where they end."""
     levels: list[Level] = []
     while True:  # a chain without limits still has one scope
-        count, now = int(numbers[start + _COUNT]), numbers[start + _TIME]
-        wall, at = now - numbers[start + _SKEW], start + _CELLS
+        count, now = int(numbers[start + _COUNT]), numbers[start + TIME]
+        wall, at = now - numbers[start + SKEW], start + _CELLS
         for _ in range(count):
             limit_id = numbers[at]
             size = _SIZES[int(limit_id) % len(_SIZES)]

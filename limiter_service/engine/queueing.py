@@ -271,25 +271,19 @@ class Queue:
         )
 
     def _waiting(self, request_id: str, at: Standing, forecast: Prediction) -> Waiting:
-        waited = max(0.0, self._calls.now_us() - at.began) / _MICRO
         return Waiting(
             request_id=request_id,
-            waited=waited,
+            waited=(at.now - at.began) / _MICRO,
             predicted_wait=forecast.p50,
             queue=_state(at, forecast),
         )
-
-    def _time_of(self, at: Standing) -> float:
-        """The store's time; who waits for a circuit alone has no limit that tells it."""
-        return at.levels[0].wall if at.levels else self._calls.now_us()
 
     def _promise(self, wish: _Wish, at: Standing, forecast: Prediction) -> None:
         name = request_digest(wish.policy.tenant, wish.request_id)
         if name not in self._promised:
             if len(self._promised) >= _MOST_PROMISES:  # those who never came back
                 del self._promised[next(iter(self._promised))]
-            now = self._time_of(at)
-            self._promised[name] = _Promise(forecast, now - at.began, now)
+            self._promised[name] = _Promise(forecast, at.now - at.began, at.now)
 
     def _served(self, wish: _Wish, waited: float) -> None:
         policy = wish.policy
@@ -303,7 +297,7 @@ class Queue:
         policy = wish.policy
         promise = self._promised.pop(request_digest(policy.tenant, wish.request_id), None)
         if promise is not None:
-            rest = (self._time_of(at) - promise.at) / _MICRO
+            rest = (at.now - promise.at) / _MICRO
             forecast = promise.forecast
             self._forecast.learn_wait(policy, wish.request.priority, forecast, rest, over=False)
 

@@ -20,6 +20,7 @@ pools:
     models:
       slow: {{limits: [{{meter: tokens, limit: 2, per: second, burst: 2}}]}}
       taken: {{concurrency: 1}}
+      free: {{}}
     queue: {{max_wait: 1h}}
     breaker: {{}}
 """
@@ -130,5 +131,21 @@ def test_an_opening_is_told_to_all_who_cannot_wait_that_long(valkey_db: redis.Re
         await replica.engine.settle(Settle(lease=lease))
         await replica.circuits.release(f"{POOL}/taken", None, "operator")
         await ended(replica, patient.task)
+
+    run(story())
+
+
+def test_a_model_without_limits_can_be_waited_for(valkey_db: redis.Redis) -> None:
+    """While its circuit is open."""
+
+    async def story() -> None:
+        replica = Replica(valkey_db, CONFIG)
+        await replica.circuits.hold(f"{POOL}/free", Override(mode="open", ttl=5), "operator")
+        caller = Caller(replica, "free", 30, "r")
+        granted = await caller.task
+        assert isinstance(granted, Granted)
+        assert 4 < granted.waited < 6
+        assert caller.positions[0] == 0
+        await replica.engine.passes.aclose()
 
     run(story())
