@@ -6,8 +6,8 @@ async with Limiter("http://limiter:8080") as limiter:
         lease.used(input_tokens=800, output_tokens=350)
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+import importlib
+import typing
 
 from client_sdk._async.lease import Lease
 from client_sdk._async.limiter import Limiter
@@ -47,7 +47,7 @@ from client_sdk.progress import Progress
 from client_sdk.streaming import StreamChunk, StreamOutcome, StreamTimeouts
 from limiter_wire import Outcome, Provenance, Usage
 
-if TYPE_CHECKING:
+if typing.TYPE_CHECKING:
     from client_sdk._async.llm import LLMClient
     from client_sdk._async.llm_stream import ResponseStream
     from client_sdk._sync.llm import SyncLLMClient
@@ -112,7 +112,7 @@ _WHEN_NEEDED = {
 }
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> typing.Any:
     if name not in _WHEN_NEEDED:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_WHEN_NEEDED[name]), name)
+    return getattr(importlib.import_module(_WHEN_NEEDED[name]), name)

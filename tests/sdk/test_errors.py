@@ -126,6 +126,8 @@ def test_the_public_names_are_the_ones_listed():
         if not name.startswith("_") and not inspect.ismodule(value)
     }
     assert client_sdk.__all__ == sorted(client_sdk.__all__)
+    public |= set(client_sdk._WHEN_NEEDED)
+    assert all(hasattr(client_sdk, name) for name in public)
     assert set(client_sdk.__all__) == public
     tree = {
         name
