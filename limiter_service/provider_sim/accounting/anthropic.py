@@ -74,11 +74,13 @@ def _headers(name: str, quota: Quota, stamp: Stamp) -> dict[str, str]:
     left = quota.remaining
     if name != "requests":
         left = min(quota.limit, round(left / _GRAIN) * _GRAIN)
-    full = stamp.date + timedelta(seconds=whole_seconds(quota.reset_after / stamp.speed))
+    # Whole seconds of the provider: where they pass faster, a fraction of the caller's.
+    full = stamp.date + timedelta(seconds=whole_seconds(quota.reset_after) / stamp.speed)
+    written = full.isoformat(timespec="seconds" if stamp.speed == 1 else "milliseconds")
     return {
         f"{family}-limit": str(quota.limit),
         f"{family}-remaining": str(left),
-        f"{family}-reset": full.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        f"{family}-reset": written.replace("+00:00", "Z"),
     }
 
 
