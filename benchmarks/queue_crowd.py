@@ -250,7 +250,7 @@ class Crowd:
 
     async def sweep(self, place: bytes, count: int) -> int:
         """Look at so many from *place* on for those out of sight; how many were removed."""
-        terms = SweepTerms(grace=5e6, look_at=count, most=count, keep=7_200_000)
+        terms = SweepTerms(grace=HOUR, look_at=count, most=count, keep=7_200_000)
         removed, _ = await self._commands.sweep(self.keys, ids.new_nonce(), terms, place)
         return removed
 
