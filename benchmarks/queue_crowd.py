@@ -167,7 +167,7 @@ class Crowd:
 
     async def settle(self) -> str:
         """Give back all of a lease, which makes room for one; whose it was."""
-        tenant, number = self._held.pop()
+        tenant, number = self._held.pop(0)
         chain = self._policy(tenant).chain(0)
         keys = Keys("bench")
         unused = Report(
