@@ -5,7 +5,8 @@
 Scripts are called as the service calls them, pipelined, on one real server. CPU is the
 server's own (INFO cpu) per operation; read the last line of each block, which says how much
 more an operation costs with a hundred times as many waiters. Bar: log n, a factor of 1.67
-from 1,000 to 100,000. The shapes of the queue:
+from 1,000 to 100,000. Time also grows as memory misses the caches, and with what else the
+machine does: queue_instructions.py counts the work alone. The shapes of the queue:
 
 1 line             all waiters of one tenant
 100 tenants        a line for each

@@ -6,7 +6,7 @@ replica lives. A pass of any replica serves everybody; whom it served is publish
 found again by the next pass of the replica that holds the caller.
 
 A pass removes callers out of sight when their turn comes. Those behind are swept, a part of the
-queue with each beat, and at once as long as there are more.
+queue with each beat, and the next part at once where one had some.
 """
 
 import asyncio
@@ -52,7 +52,7 @@ _BUSY = 1.0
 _MOST_GRANTS = 64
 _MOST_CHAINS = 64
 _LOOK_NOW = -2.0  # an operator has changed a circuit (lua/override)
-_LOOK_AT, _MOST_SWEPT = 1000, 100
+_LOOK_AT, _MOST_SWEPT = 2000, 100
 _BACKUP = 0.03  # another replica has made a pass and will make the next one
 _KEPT_LONGER = 60.0
 _KEEP_UNKNOWN = 180_000
@@ -313,7 +313,9 @@ class Passes:
         return served
 
     async def _sweep(self, pool: Pool) -> bool:
-        """Remove callers out of sight from a part of the queue. True when there were many."""
+        """Remove callers out of sight from a part of the queue. True when there were some: who
+        dies leaves many.
+        """
         now = asyncio.get_running_loop().time()
         if now < pool.sweep_at:
             return False
@@ -321,8 +323,8 @@ class Passes:
         removed, pool.swept_to = await self._commands.sweep(
             pool.keys, ids.new_nonce(), terms, pool.swept_to
         )
-        pool.sweep_at = now + (0.0 if removed == _MOST_SWEPT else BEAT)
-        return removed == _MOST_SWEPT
+        pool.sweep_at = now + (0.0 if removed else BEAT)
+        return removed > 0
 
     async def _take_back(self, pool: Pool, digest: bytes, names: bytes) -> None:
         """Return a grant that nobody has fetched: its caller or its replica is gone."""
