@@ -137,11 +137,13 @@ class Store:
 
 
 @contextlib.contextmanager
-def store(binary: str | None) -> Iterator[Store]:
-    """A server on a private socket, without a disk; ended with the block."""
+def store(binary: str | None, *, under: Sequence[str] = ()) -> Iterator[Store]:
+    """A server on a private socket, without a disk, *under* another program where one is given;
+    ended with the block.
+    """
     with tempfile.TemporaryDirectory() as home:
         path = Path(home, "s")
-        command = [binary or str(_binary.get_binary_path()), "--port", "0", "--save", ""]
+        command = [*under, binary or str(_binary.get_binary_path()), "--port", "0", "--save", ""]
         command += ["--unixsocket", str(path), "--dir", home]
         with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
             try:
@@ -151,7 +153,7 @@ def store(binary: str | None) -> Iterator[Store]:
 
 
 def _connected(path: Path, pid: int) -> Store:
-    found, deadline = Store(path, pid), time.monotonic() + 10
+    found, deadline = Store(path, pid), time.monotonic() + 60
     while True:
         try:
             assert found.redis.info("server")["process_id"] == pid

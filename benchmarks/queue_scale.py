@@ -30,46 +30,20 @@ import contextlib
 import itertools
 import math
 import multiprocessing
-import random
 import struct
 import time
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from multiprocessing.connection import Connection
 from typing import Any, cast
 
-import msgspec
 from harness import Replica, Report, Store, Value, grants_heard, options, replicas, say, store
+from queue_crowd import AT_ONCE, SHAPES, TOKENS, Crowd, config
 
-from limiter_service.config import parse
-from limiter_service.engine import ids
-from limiter_service.engine.policy import Policies, Policy
-from limiter_service.store.commands import (
-    Claim,
-    QueueKeys,
-    Reply,
-    ServeTerms,
-    Terms,
-    Verdict,
-    Waiter,
-)
-from limiter_service.store.keys import (
-    DEFAULT_PREFIX,
-    Keys,
-    chain_id,
-    line_id,
-    request_digest,
-    tenant_id,
-)
+from limiter_service.store.keys import Keys, request_digest
 from limiter_wire import Acquire, Granted, Settle
 
-QUEUE = "queue: {max_waiters: 1000000, max_wait: 2h}"
 MICRO = 1_000_000
-HOUR = 3600.0 * MICRO
-TOKENS = 100.0
-SCARCE, PLENTY = 100, 10**12
-AT_ONCE = 500
 SAMPLE = 1000
-CHAINS = 64  # as engine/passes
 BARE = """
 local member = redis.call("ZRANDMEMBER", KEYS[1])
 local digest = string.sub(member, -16)
@@ -79,178 +53,6 @@ redis.call("HDEL", KEYS[2], digest)
 redis.call("ZADD", KEYS[1], 0, member)
 redis.call("HSET", KEYS[2], digest, ticket)
 """
-
-
-def config(shared: int, own: int | None) -> str:
-    """A pool with a shared limit of tokens, and where given one for each tenant."""
-    limit = "{{limits: [{{meter: tokens, limit: {0}, per: day, burst: {0}}}]}}"
-    tenants = "" if own is None else f"tenants: {{'*': {limit.format(own)}}}"
-    models = f"models: {{m: {limit.format(shared)}}}"
-    return f"pools: \n  bench:\n    {models}\n    {tenants}\n    {QUEUE}\n"
-
-
-class Shape(msgspec.Struct, frozen=True):
-    """How waiters are spread over tenants; 0: a tenant each."""
-
-    name: str
-    tenants: int
-    own: bool = False
-
-
-SHAPES = (
-    Shape("1 line", 1),
-    Shape("100 tenants", 100),
-    Shape("a tenant each", 0),
-    Shape("own limits", 100, own=True),
-)
-
-
-class Crowd:
-    """Waiters in the store, without callers. Nothing they need has room, until all has."""
-
-    def __init__(self, where: Store, replica: Replica, shape: Shape) -> None:
-        self._client, self._commands, self._shape = where.redis, replica.commands, shape
-        limits = (
-            [(PLENTY, SCARCE), (PLENTY, PLENTY)] if shape.own else [(SCARCE, None), (PLENTY, None)]
-        )
-        self._policies = [
-            Policies(parse(config(*pair), ".yaml"), DEFAULT_PREFIX, 200_000) for pair in limits
-        ]
-        self._keys = QueueKeys.of(Keys("bench"))
-        self._replica = replica.engine.passes.replica
-        self._chance = random.Random(1)
-        self._next = 0
-        self._known: dict[bytes, str] = {}
-        self.waiting: dict[bytes, int] = {}
-
-    def _tenant(self, number: int) -> str:
-        return f"t{number % self._shape.tenants if self._shape.tenants else number}"
-
-    def _policy(self, tenant: str, *, plenty: bool = False) -> Policy:
-        return self._policies[plenty].policy("bench/m", tenant)
-
-    async def drain(self) -> None:
-        """Take what room there is."""
-        many = self._shape.tenants if self._shape.own else 1
-        self._next = many
-        for verdict in await asyncio.gather(*map(self._ask, range(many))):
-            assert verdict is Verdict.DONE, verdict
-
-    async def join(self, count: int) -> None:
-        """So many more. Who finds room that an earlier plenty has left does not count."""
-        wanted = len(self.waiting) + count
-        while len(self.waiting) < wanted:
-            more = min(AT_ONCE, wanted - len(self.waiting))
-            numbers = range(self._next, self._next + more)
-            self._next = numbers.stop
-            for number, verdict in zip(
-                numbers, await asyncio.gather(*map(self._ask, numbers)), strict=True
-            ):
-                if verdict is Verdict.WAITS:
-                    self.waiting[self._digest(number)] = number
-                else:
-                    assert verdict is Verdict.DONE, verdict
-
-    def _digest(self, number: int) -> bytes:
-        return request_digest(self._tenant(number), str(number))
-
-    async def _ask(self, number: int) -> Verdict:
-        tenant = self._tenant(number)
-        policy = self._policy(tenant)
-        chain = policy.chain(0)
-        unknown = [-1.0] * len(policy.limits)
-        amounts = [TOKENS if limit.meter == "tokens" else 1.0 for limit in policy.limits]
-        claim = Claim(nonce=number + 1, fingerprint=1, ttl=60e6, remember=1e6, amounts=amounts)
-        terms = Terms(
-            max_wait=HOUR,
-            replica=self._replica,
-            step=1e-3,
-            cost=1e-3,
-            priority_class=0,
-            share=0.0,
-            period=60e6,
-            most_waiters=10**6,
-            keep=7_200_000,
-            allowed=unknown,
-            going_on=0.0,
-        )
-        waiter = Waiter(
-            digest=self._digest(number),
-            line=line_id("m", tenant, 5),
-            names=f"bench/m\0{tenant}".encode(),
-        )
-        lease = Keys("bench").lease(tenant, str(number))
-        answer = await self._commands.enqueue(chain, lease, self._keys, claim, terms, waiter)
-        return answer.verdict
-
-    async def serve(self, *, plenty: bool) -> list[bytes]:
-        """One pass, made again with the chains that it misses; who may fetch now."""
-        room: list[str] = []
-        if plenty and self._shape.own:  # what a settle of each of these would say
-            room = self._chance.sample([f"t{n}" for n in range(self._shape.tenants)], 16)
-        for tenant in room:
-            self._know(tenant)
-        terms = ServeTerms(
-            replica=self._replica,
-            most=64,
-            grace=5e6,
-            patience=HOUR,
-            keep=7_200_000,
-            room_again=b"".join(map(tenant_id, room)),
-        )
-        while True:
-            chains = {
-                name: self._policy(tenant, plenty=plenty).chain(0)
-                for name, tenant in self._known.items()
-            }
-            served = await self._commands.dispatch(chains, self._keys, ids.new_nonce(), terms)
-            assert not isinstance(served, float)
-            if served.granted:
-                return [name for name in set(served.again) if name in self.waiting]
-            if not served.missing:
-                return []
-            for names in served.missing:
-                self._know(names.decode().partition("\0")[2])
-
-    def _know(self, tenant: str) -> None:
-        self._known.pop(chain_id("m", tenant), None)
-        while len(self._known) >= CHAINS:
-            del self._known[next(iter(self._known))]
-        self._known[chain_id("m", tenant)] = tenant
-
-    async def fetch(self, names: Sequence[bytes]) -> None:
-        """Take these grants."""
-        numbers = [self.waiting.pop(name) for name in names]
-        for verdict in await asyncio.gather(*map(self._ask, numbers)):
-            assert verdict is Verdict.REPEATED, verdict
-
-    def touch(self, count: int) -> None:
-        """What no queue could avoid, so often."""
-        keys = Keys("bench")
-        pipeline = self._client.pipeline(transaction=False)
-        for _ in range(count):
-            pipeline.eval(BARE, 2, keys.order(), keys.tickets())
-        pipeline.execute()
-
-    async def leave(self, count: int) -> None:
-        """Cancel so many, from anywhere."""
-        gone = self._chance.sample(list(self.waiting), count)
-        for start in range(0, count, AT_ONCE):
-            part = gone[start : start + AT_ONCE]
-            for reply in await asyncio.gather(*map(self._cancel, part)):
-                assert reply.verdict is Verdict.DONE, reply.verdict
-
-    def _cancel(self, name: bytes) -> Coroutine[Any, Any, Reply]:
-        tenant = self._tenant(self.waiting.pop(name))
-        return self._commands.cancel(
-            self._policy(tenant).chain(0),
-            Keys("bench").lease(tenant, ""),
-            self._keys,
-            ids.new_nonce(),
-            name,
-            let_go_of=None,
-            keep=7_200_000,
-        )
 
 
 class Meter:
@@ -268,7 +70,16 @@ class Meter:
         self.found[name] = (self._where.cpu() - before) / max(1, count()) * MICRO
 
 
-async def checkpoint(crowd: Crowd, meter: Meter, size: int) -> None:
+def touch(where: Store, count: int) -> None:
+    """What no queue could avoid, so often."""
+    keys = Keys("bench")
+    pipeline = where.redis.pipeline(transaction=False)
+    for _ in range(count):
+        pipeline.eval(BARE, 2, keys.order(), keys.tickets())
+    pipeline.execute()
+
+
+async def checkpoint(where: Store, crowd: Crowd, meter: Meter, size: int) -> None:
     """Let the crowd grow to *size*, measuring the last joins; then the other operations."""
     sample = min(SAMPLE, size // 4)
     await crowd.join(size - len(crowd.waiting) - sample)
@@ -286,9 +97,9 @@ async def checkpoint(crowd: Crowd, meter: Meter, size: int) -> None:
         for _ in range(100):
             assert not await crowd.serve(plenty=False)
     with meter.of("leave", lambda: sample):
-        await crowd.leave(sample)
+        await crowd.leave(crowd.somebody(sample))
     with meter.of("bare", lambda: sample):
-        crowd.touch(sample)
+        touch(where, sample)
 
 
 async def costs(where: Store, report: Report, most: int) -> None:
@@ -297,13 +108,13 @@ async def costs(where: Store, report: Report, most: int) -> None:
     for shape in SHAPES:
         where.redis.execute_command("FLUSHALL", "SYNC")
         empty = where.memory()
-        async with replicas(where.url, config(SCARCE, None), 1) as (replica,):
+        async with replicas(where.url, config(TOKENS, None), 1) as (replica,):
             crowd, meter = Crowd(where, replica, shape), Meter(where)
             first: dict[str, float] = {}
             await crowd.drain()
             for size in (most // 1000, most // 100, most // 10, most):
                 meter.found = {}
-                await checkpoint(crowd, meter, size)
+                await checkpoint(where, crowd, meter, size)
                 memory = (where.memory() - empty) / len(crowd.waiting)
                 row: dict[str, Value] = {"": shape.name, "waiters": size}
                 row |= {f"{name} µs": value for name, value in meter.found.items()}

@@ -139,11 +139,11 @@ local function sight(wall, grace)
     elseif t[HOLDER] == 0 then
       return false
     end
-    local name = struct.pack("<d", t[HOLDER])
-    if beats[name] == nil then
-      local text = redis.call("HGET", book, "r" .. name)
-      beats[name] = text and wall - struct.unpack("<d", text) <= grace or false
+    local holder = t[HOLDER]
+    if beats[holder] == nil then
+      local text = redis.call("HGET", book, "r" .. struct.pack("<d", holder))
+      beats[holder] = text and wall - struct.unpack("<d", text) <= grace or false
     end
-    return beats[name]
+    return beats[holder]
   end
 end

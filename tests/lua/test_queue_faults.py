@@ -56,8 +56,8 @@ FAULTS = {
     "a waiter that can never fit stays": ("lib/serving", "if wait == NEVER then\n        return nil", "if wait == NEVER then\n        return false"),
     "waiters by another policy are served by it": ("lib/serving", "elseif chain.shape ~= t[SHAPE] then", "elseif false then"),
     "the time of the next pass is that of the last waiter": ("lib/serving", "if pass.due < 0 or due < pass.due then", "if due > pass.due then"),
-    "who is out of sight is not swept": ("sweep", "if not in_sight(t) then", "if false then"),
-    "a sweep ends with its first part": ("sweep", 'from = #places == head[3] and places[#places] or ""', 'from = ""'),
+    "who is out of sight is not swept": ("sweep", "if not in_sight(glance) then", "if false then"),
+    "a sweep ends with its first part": ("sweep", 'return #places == count and places[count] or ""', 'return ""'),
     "a swept caller costs those behind it its turn": ("sweep", "string.sub(id, 1, 8), q), wall)", "string.sub(id, 1, 8), q), wall, true)"),
     "an empty queue stays": ("lib/waiting", 'redis.call("UNLINK", queue, order, front, asleep, grants, book, tickets)', "keep = keep"),
 }  # fmt: skip
