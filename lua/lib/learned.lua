@@ -1,6 +1,7 @@
 -- What is known of a limit beside its policy: the limit that its provider states, the one
 -- that an operator holds it to, how much of its burst comes through, how its level was
--- corrected, and to what share its rate was cut. It stands behind the state of its scope (lib/layout):
+-- corrected, and to what share its rate was cut. It stands behind the state of its
+-- scope (lib/layout):
 --
 --   terms   when they are to be made anew, until when the last of them holds; then per limit
 --           the capacity and the rate that are in force

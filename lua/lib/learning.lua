@@ -3,7 +3,8 @@
 -- readings  how many; then for each the number of its limit in the chain, the limit that it
 --           states (0: none), the capacity and the rate that this would mean, what remains
 --           (-1: not known, or not to be relied on), marks (1: the provider refused the call,
---           2: the burst may shrink, 4: the rate is to be cut), the policy's limit in the unit of the stated one, how
+--           2: the burst may shrink, 4: the rate is to be cut), the policy's limit in
+--           the unit of the stated one, how
 --           long a stated limit holds; then as text the model and the names of the limits,
 --           a line each
 --
