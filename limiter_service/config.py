@@ -84,6 +84,9 @@ class LimitConfig(_Section, frozen=True, kw_only=True):
     adaptive_burst: bool = False
     """Halve the burst whenever the provider refuses a call although it says that requests
     remain, and let it grow back over ten minutes. For buckets of `requests`."""
+    aimd: bool = False
+    """Cut the rate to 0.7 of what it is whenever the provider refuses a call and says nothing
+    about this limit, and let it grow back: for accounts whose limit nobody knows. For buckets."""
 
 
 class Limited(_Section, frozen=True, kw_only=True):
@@ -600,6 +603,8 @@ def _check_limit(path: str, limit: LimitConfig, problems: list[ConfigProblem]) -
     ):
         # A request of many tokens might never fit again.
         _note(problems, f"{path}.adaptive_burst", "is for buckets of the meter requests")
+    if limit.aimd and limit.window not in {None, "bucket"}:
+        _note(problems, f"{path}.aimd", f"is for buckets, not window: {limit.window}")
     if limit.reserve is not None and limit.meter is Meter.REQUESTS:
         _note(problems, f"{path}.reserve", f"does not apply to the meter {limit.meter}")
     if limit.meter is Meter.COST_USD and limit.reserve not in {None, *RESERVES_OF_MONEY}:

@@ -90,8 +90,8 @@ class LimitView(LimitState, frozen=True, kw_only=True):
 
     `configured` is what the file says, `learned` what the provider has stated otherwise
     until `learned_until` (Unix seconds), `override` what an operator holds it to. `burst` is
-    the share of its capacity that is in force. `corrected` is the time at which the provider
-    last said that less was left than was known here.
+    the share of its capacity that is in force, `share` that of its rate. `corrected` is the time
+    at which the provider last said that less was left than was known here.
     """
 
     configured: float
@@ -100,6 +100,7 @@ class LimitView(LimitState, frozen=True, kw_only=True):
     learned_until: float | None = None
     override: LimitHeld | None = None
     burst: float = 1.0
+    share: float = 1.0
     corrected: float | None = None
 
 

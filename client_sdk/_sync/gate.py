@@ -25,6 +25,7 @@ from client_sdk.transports.requests import (
 from client_sdk.transports.warned import Unlimited
 from client_sdk.transports.whole import Whole
 from limiter_wire import Outcome
+from limiter_wire.providers import by_host
 
 if TYPE_CHECKING:
     from client_sdk._sync.limiter import SyncLimiter
@@ -112,7 +113,7 @@ class Gate:
             return self._resource(request)
         if self._resource is not None:
             return self._resource
-        pool = self._pool or call.provider
+        pool = self._pool or by_host(str(request.url))
         if pool is None:
             self._unlimited.say(request.url.host, "no provider is known by this host; set `pool`")
             return None

@@ -39,7 +39,7 @@ _PACE_OF, _SPREAD_OF = 128, 512
 """Waits that are remembered: of a line, and of a horizon."""
 _FEW = 8
 _MOST_LINES = 2000
-_PRIOR_PACE = (1.0, 1.0, 1.0)
+_PRIOR_PACE = (1.0,) * 9  # so that a few short waits say little about long ones
 _PRIOR_SPREAD = (0.6, 0.8, 0.9, 1.0, 1.0, 1.0, 1.1, 1.2, 1.3, 1.6)
 _BLENDS = (0.0, 0.25, 0.5, 0.75, 1.0)
 """Of the need now and the most that it can become."""

@@ -36,6 +36,7 @@ from limiter_wire.providers import classify
 
 _MICRO = 1_000_000
 _WHOLE_AGAIN = 600.0 * _MICRO  # a burst that shrank to nothing (lua/lib/learned)
+_PARTS, _REGAINED = 64, 10 * _MICRO  # a rate that was cut, and the time for a part of it
 _REFUSALS = 400
 
 _note_encoder = msgspec.msgpack.Encoder()
@@ -47,12 +48,12 @@ def told_by(policy: Policy, report: Settle, now: float) -> tuple[bytes, float]:
     *now* is in Unix seconds, and only reads the dates of headers.
     """
     pause = report.retry_after
-    if report.headers is None and report.spent is None:
+    refused = report.outcome is Outcome.RATE_LIMITED
+    if report.headers is None and report.spent is None and not refused:
         return b"", pause or 0.0
     if pause is None and report.outcome is not Outcome.SUCCESS:
         pause = readings.asked_pause(report.headers, now)
     found = readings.readings(policy, report.headers or {}, report.spent, now)
-    refused = report.outcome is Outcome.RATE_LIMITED
     return readings.packed(policy, found, refused=refused), pause or 0.0
 
 
@@ -199,6 +200,8 @@ def _view(
             fields["override"] = _held(known, notes.get(float(limit.id)))
         since = max(0.0, wall - known.burst_at)
         fields["burst"] = min(1.0, known.burst + since / _WHOLE_AGAIN)
+        parts = max(0.0, wall - known.cut_at) // _REGAINED
+        fields["share"] = min(1.0, known.share + parts / _PARTS)
         fields["corrected"] = known.corrected / _MICRO or None
     return LimitView(**fields)
 

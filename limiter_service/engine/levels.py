@@ -11,7 +11,7 @@ from limiter_wire import LimitState
 
 _MICRO = 1_000_000
 _COUNT, TIME, SKEW, _CELLS = 1, 2, 3, 5
-_LEARNED, _TERMS = 27, 2  # numbers of a record, and before the terms (lua/lib/learned)
+_LEARNED, _TERMS = 29, 2  # numbers of a record, and before the terms (lua/lib/learned)
 _SIZES = (1, SLOTS_OF_A_WINDOW + 3, 2, 1)  # of a cell, by kind
 _RING = SLOTS_OF_A_WINDOW + 1
 
@@ -81,6 +81,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     burst: float
     burst_at: float
     corrected: float
+    share: float
+    cut_at: float
 
 
 def records(
@@ -112,6 +114,8 @@ def _record(known: Sequence[float], skew: float) -> Record:
         burst=known[13],
         burst_at=known[14] - skew,
         corrected=known[15] - skew if known[15] > 0 else 0.0,
+        share=known[27],
+        cut_at=known[28] - skew,
     )
 
 

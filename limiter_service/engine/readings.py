@@ -18,7 +18,7 @@ KEPT = 3600.0
 
 _MICRO = 1_000_000
 _UNKNOWN = -1.0
-_REFUSED, _SHRINK = 1, 2
+_REFUSED, _SHRINK, _CUT = 1, 2, 4
 # Which of several limits these mean changes from answer to answer, or is another tariff's.
 _VARYING = {"anthropic": {"tokens"}}
 _HINTS = (("retry-after-ms", "ms"), ("retry-after", ""))
@@ -31,6 +31,7 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
     limit: Limit
     stated: float | None
     remaining: float | None
+    cut: bool = False
 
 
 def readings(
@@ -107,6 +108,8 @@ def bounds(limit: Limit, value: float) -> tuple[float, float]:
 
 def packed(policy: Policy, found: Sequence[Reading], *, refused: bool) -> bytes:
     """Readings as lua/lib/learning has them; nothing where there are none."""
+    if refused:
+        found = [*found, *_unspoken(policy, found)]
     if not found:
         return b""
     numbers: list[float] = [len(found)]
@@ -119,11 +122,21 @@ def packed(policy: Policy, found: Sequence[Reading], *, refused: bool) -> bytes:
             capacity,
             rate,
             _UNKNOWN if each.remaining is None else each.remaining * each.limit.unit,
-            (_REFUSED if refused else 0) + (_SHRINK if shrink else 0),
+            refused * _REFUSED + shrink * _SHRINK + each.cut * _CUT,
             each.limit.limit,
             KEPT * _MICRO,
         ]
     return pack(numbers) + names(policy, [each.limit.name for each in found])
+
+
+def _unspoken(policy: Policy, found: Sequence[Reading]) -> Iterator[Reading]:
+    """Limits whose rate is searched by trial, where the provider has refused a call and said
+    nothing about them: its words count before guesses.
+    """
+    spoken = {each.nth for each in found}
+    for nth, limit in enumerate(policy.limits, start=1):
+        if limit.config.aimd and nth not in spoken:
+            yield Reading(nth=nth, limit=limit, stated=None, remaining=None, cut=True)
 
 
 def names(policy: Policy, lines: Iterable[str]) -> bytes:

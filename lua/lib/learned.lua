@@ -1,6 +1,7 @@
 -- What is known of a limit beside its policy: the limit that its provider states, the one
--- that an operator holds it to, how much of its burst comes through, and how its level was
--- corrected. It stands behind the state of its scope (lib/layout):
+-- that an operator holds it to, how much of its burst comes through, how its level was
+-- corrected, and to what share its rate was cut. It stands behind the state of its
+-- scope (lib/layout):
 --
 --   terms   when they are to be made anew, until when the last of them holds; then per limit
 --           the capacity and the rate that are in force
@@ -9,14 +10,15 @@
 --           (0: none), how often, when first; when the stated limit changed last; the limit
 --           of an operator (0: none), its capacity, its rate, until when that holds (-1:
 --           until it is cleared), the operator's last order; the share of the burst, when
---           it shrank; six corrections of the level, the newest first: time, amount
+--           it shrank; six corrections of the level, the newest first: time, amount; the
+--           share of the rate, when it was cut
 --
 -- An operator's limit counts before a stated one, and a stated one where it is lower than
 -- the policy's, or where the policy says that limits may grow. Times are the scope's.
-local TERMS, LEARNED = 2, 27
+local TERMS, LEARNED = 2, 29
 local L_LIMIT, L_CAPACITY, L_RATE, L_UNTIL, L_OTHER, L_SEEN, L_FIRST = 1, 2, 3, 4, 5, 6, 7
 local L_SINCE, L_HELD, L_HELD_CAPACITY, L_HELD_RATE, L_HELD_UNTIL = 8, 9, 10, 11, 12
-local L_ORDER, L_BURST, L_SHRUNK, L_FIXES = 13, 14, 15, 16
+local L_ORDER, L_BURST, L_SHRUNK, L_FIXES, L_SHARE, L_CUT = 13, 14, 15, 16, 28, 29
 local FOREVER, FORGOTTEN = 1000000000000000000, 3600000000
 
 -- How a limit learns, two bits of the policy's number for each.
@@ -24,6 +26,10 @@ local DOWN, BOTH = 0, 1
 
 -- A burst is whole again ten minutes after it was nothing, in steps.
 local WHOLE_AGAIN, STEP = 600000000, 15000000
+
+-- A rate that was cut regains a 64th of itself every ten seconds. Shares are whole 64ths, so
+-- that levels stay exact where rates are.
+local PARTS, REGAINED = 64, 10000000
 
 -- Both sets of functions are built when first needed: most scopes know nothing but their
 -- policies, and where terms are in force they are all that a decision needs.
@@ -88,6 +94,11 @@ local function learned()
     return math.min(1, k[L_BURST] + math.max(0, now - k[L_SHRUNK]) / WHOLE_AGAIN)
   end
 
+  -- The share of a rate that was cut some time ago.
+  local function share_of(k, now)
+    return math.min(1, k[L_SHARE] + math.floor(math.max(0, now - k[L_CUT]) / REGAINED) / PARTS)
+  end
+
   local function is_held(k, now)
     return k[L_HELD] > 0 and (k[L_HELD_UNTIL] < 0 or now < k[L_HELD_UNTIL])
   end
@@ -109,11 +120,16 @@ local function learned()
       end
       look, lasts = k[L_UNTIL], k[L_UNTIL]
     end
-    local share = burst_of(k, now)
-    if share < 1 then
-      capacity = math.max(math.min(1, capacity), capacity * share)
+    local burst, share = burst_of(k, now), share_of(k, now)
+    if burst < 1 then
+      capacity = math.max(math.min(1, capacity), capacity * burst)
       look = math.min(look, now + STEP)
       lasts = math.max(lasts, k[L_SHRUNK] + WHOLE_AGAIN)
+    end
+    if share < 1 and not is_held(k, now) then
+      rate = rate * share
+      look = math.min(look, now + REGAINED - math.max(0, now - k[L_CUT]) % REGAINED)
+      lasts = math.max(lasts, k[L_CUT] + (1 - k[L_SHARE]) * PARTS * REGAINED)
     end
     return capacity, rate, look, lasts
   end
@@ -149,7 +165,7 @@ local function learned()
         or k[L_OTHER] > 0 and now < k[L_FIRST] + FORGOTTEN
         or is_held(k, now)
         or burst_of(k, now) < 1
-        or now < math.max(k[L_FIXES], k[L_SINCE]) + FORGOTTEN
+        or now < math.max(k[L_FIXES], k[L_SINCE], k[L_CUT]) + FORGOTTEN
       then
         list[#list + 1] = -id
         for i = 1, LEARNED do
@@ -165,7 +181,7 @@ local function learned()
     for i = 1, LEARNED do
       k[i] = 0
     end
-    k[L_BURST] = 1
+    k[L_BURST], k[L_SHARE] = 1, 1
     return k
   end
 
@@ -202,6 +218,7 @@ local function learned()
     new = nothing_known,
     is_held = is_held,
     burst = burst_of,
+    share = share_of,
   }
   return learned_functions
 end

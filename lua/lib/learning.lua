@@ -3,13 +3,17 @@
 -- readings  how many; then for each the number of its limit in the chain, the limit that it
 --           states (0: none), the capacity and the rate that this would mean, what remains
 --           (-1: not known, or not to be relied on), marks (1: the provider refused the call,
---           2: the burst may shrink), the policy's limit in the unit of the stated one, how
+--           2: the burst may shrink, 4: the rate is to be cut), the policy's limit in
+--           the unit of the stated one, how
 --           long a stated limit holds; then as text the model and the names of the limits,
 --           a line each
 --
 -- A stated limit counts once it was stated three times in a row by different answers; one
 -- that grows, when they came over ten seconds; one that is lower, at once with a refusal.
 local READING, SIGHTINGS, SPREAD, FIXES, TOGETHER = 8, 3, 10000000, 6, 250000
+
+-- A rate is cut to so much of itself, and to no less than so many parts of the whole.
+local CUT, LEAST = 0.7, 8
 
 local function same(a, b)
   return math.abs(a - b) <= 1e-9 * math.max(a, b)
@@ -155,6 +159,17 @@ local function shrink_burst(k, q, p, granted, now)
   end
 end
 
+-- The rate of a limit is cut when the provider refuses and says nothing about it; what is left
+-- of the level is not believed either, or the burst would be refused call by call. Calls that
+-- were granted before the last cut were not yet slower for it, and cut no further.
+local function cut_rate(k, s, at, granted, now)
+  if granted > k[L_CUT] and not learned().is_held(k, now) then
+    local parts = math.floor(CUT * PARTS * learned().share(k, now))
+    k[L_SHARE], k[L_CUT] = math.max(parts, LEAST) / PARTS, now
+    s[at] = math.min(s[at], 0)
+  end
+end
+
 -- Readings as they stand in `list` from `at` on, and their names in `text`.
 local function readings_of(list, at, text)
   local found, from = {}, at + 1
@@ -165,7 +180,8 @@ local function readings_of(list, at, text)
     found[i] = {
       nth = list[from], stated = list[from + 1], capacity = list[from + 2],
       rate = list[from + 3], remaining = list[from + 4], refused = marks % 2 == 1,
-      shrink = marks >= 2, policy = list[from + 6], life = list[from + 7], name = lines(),
+      shrink = math.floor(marks / 2) % 2 == 1, cut = marks >= 4, policy = list[from + 6],
+      life = list[from + 7], name = lines(),
     }
     from = from + READING
   end
@@ -205,6 +221,9 @@ local function learn(readings, lease, since, nth, held, back)
           end
           if o.refused and o.shrink and o.remaining > 0 then
             shrink_burst(k, q, p, granted, now)
+          end
+          if o.cut then -- nobody knows when a call without a lease began
+            cut_rate(k, s, at, n and granted or now - REGAINED, now)
           end
         end
       end

@@ -4,6 +4,9 @@
 -- of a state end.
 local policies, states, asides, ends = {}, {}, {}, {}
 
+-- Scopes with limits that start below their fill, from now on.
+local cold = {}
+
 -- Scopes whose buckets refill at a share of their rate, since their model is being let in
 -- again (lib/admission): the share, and what it gains in a microsecond.
 local slow = {}
@@ -88,6 +91,7 @@ local function survey(texts, scopes, amounts, offset, wall)
     ends[scope] = last
     if moved then
       asides[scope] = aside
+      cold[#cold + 1] = q[COLD_START] < 1 and scope or nil
     elseif #text > 8 * last then
       asides[scope] = string.sub(text, 8 * last + 1)
     end
@@ -149,4 +153,12 @@ local function save_all(texts, wall)
     texts = texts .. save(scope, wall)
   end
   return texts
+end
+
+-- A limit that starts below its fill starts when it is first asked, refused or not: were that
+-- not written, it would start again with each question, and never fill.
+local function start_cold(wall)
+  for _, scope in ipairs(cold) do
+    save(scope, wall)
+  end
 end

@@ -12,6 +12,7 @@ from limiter_service.engine.policy import Limit, Policy
 HOUR = 3600 * US
 TEN_SECONDS = 10 * US
 QUARTER = US // 4
+PARTS = 64
 MOST_FIXES = 6
 
 
@@ -25,6 +26,7 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
     remaining: float
     refused: bool
     life: int
+    cut: bool = False
 
 
 class Told(msgspec.Struct, frozen=True):
@@ -50,6 +52,16 @@ class Known(msgspec.Struct):
     first: int = 0
     since: int = 0
     fixes: list[tuple[int, float]] = []
+    share: float = 1.0
+    cut: int = 0
+
+    def share_at(self, now: int) -> float:
+        """The share of the rate that has come back."""
+        return min(1.0, self.share + (now - self.cut) // TEN_SECONDS / PARTS)
+
+    def is_held(self, now: int) -> bool:
+        """Whether an operator holds the limit."""
+        return self.held is not None and self.held.live(now)
 
 
 class Learning(Reference):
@@ -74,6 +86,14 @@ class Learning(Reference):
 
     def in_force(self, scope_key: str, limit: Limit, now: int) -> Limit:
         """The limit as it is to be kept now."""
+        told = self.told(scope_key, limit, now)
+        known = self.known.get((scope_key, limit.id))
+        if known is None or known.is_held(now):
+            return told
+        return _with(told, told.capacity, told.rate * known.share_at(now))
+
+    def told(self, scope_key: str, limit: Limit, now: int) -> Limit:
+        """The limit that somebody has named."""
         known = self.known.get((scope_key, limit.id))
         if known is None:
             return limit
@@ -119,6 +139,8 @@ class Learning(Reference):
                     known, each, window, granted, now, then + _sign(window) * returned, place_then
                 )
                 self._note_stated(known, each, own, granted, now)
+                if each.cut:
+                    _cut(known, window, granted if of_lease else now - TEN_SECONDS, now)
         self.commit(policy, opened, wall)
         for scope_key, limit, window, _ in self.open(policy, wall):
             if isinstance(window, Bucket):
@@ -175,6 +197,11 @@ class Learning(Reference):
             if (known := self.known.get((scope_key, limit.id))) is not None
             for told in (known.stated, known.held)
             if told is not None
+        ]
+        ends += [
+            TEN_SECONDS - (now - known.cut) % TEN_SECONDS
+            for scope_key, limit, _, now in self.open(policy, wall)
+            if (known := self.known.get((scope_key, limit.id))) and known.share_at(now) < 1
         ]
         return any(0 < end <= time for end in ends)
 
@@ -261,6 +288,15 @@ def _lower(
     else:
         known.fixes = [*known.fixes, (now, excess)][-MOST_FIXES:]
     window.charge(excess)  # type: ignore[arg-type]  # exact
+
+
+def _cut(known: Known, window: Window, granted: int, now: int) -> None:
+    """A call that was granted after the last cut was refused: less comes through, to an eighth."""
+    if granted <= known.cut or known.is_held(now):
+        return
+    known.share, known.cut = max(8, int(0.7 * PARTS * known.share_at(now))) / PARTS, now
+    assert isinstance(window, Bucket)
+    window.level = min(window.level, 0 * window.level)
 
 
 def _still_counts(window: Window, place: int) -> bool:

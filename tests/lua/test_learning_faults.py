@@ -38,6 +38,16 @@ FAULTS = {
     "a settle learns nothing": ("settle", "  elseif told_limits then\n", "  elseif false then\n"),
     "an observation is not written": ("observe", 'save_all("", wall)', "wall = wall"),
     "a change is told twice": ("observe", "learning.publish(events, KEYS[#KEYS], model, wall)\nif g.c", "learning.publish(events, KEYS[#KEYS], model, wall)\nlearning.publish(events, KEYS[#KEYS], model, wall)\nif g.c"),
+    "calls granted before a cut cut again": ("lib/learning", "if granted > k[L_CUT] and", "if granted > 0 and"),
+    "a cut has no floor": ("lib/learning", "math.max(parts, LEAST) / PARTS", "math.max(parts, 1) / PARTS"),
+    "a second cut starts from the whole": ("lib/learning", "math.floor(CUT * PARTS * learned().share(k, now))", "math.floor(CUT * PARTS)"),
+    "a cut leaves the level": ("lib/learning", "    s[at] = math.min(s[at], 0)\n", ""),
+    "a rate that was cut stays so": ("lib/learned", "k[L_SHARE] + math.floor(math.max(0, now - k[L_CUT]) / REGAINED) / PARTS", "k[L_SHARE]"),
+    "a rate grows back twice as fast": ("lib/learned", "math.floor(math.max(0, now - k[L_CUT]) / REGAINED) / PARTS", "2 * math.floor(math.max(0, now - k[L_CUT]) / REGAINED) / PARTS"),
+    "a share is looked at anew too late": ("lib/learned", "now + REGAINED - math.max(0, now - k[L_CUT]) % REGAINED", "now + REGAINED"),
+    "a cut counts under an override": ("lib/learned", "if share < 1 and not is_held(k, now) then", "if share < 1 then"),
+    "an override is cut": ("lib/learning", " and not learned().is_held(k, now) then\n    local parts", " then\n    local parts"),
+    "refusals without a lease cut each time": ("lib/learning", "n and granted or now - REGAINED, now)", "granted, now)"),
 }  # fmt: skip
 
 _HISTORIES = 300

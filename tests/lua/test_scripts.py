@@ -148,6 +148,28 @@ def test_cold_start_fills_a_part_of_what_has_no_state(valkey_db: redis.Redis) ->
     assert bench.keeps_for(chain.chain(START).scopes[0]) > 23 * 3600 * US
 
 
+def test_a_refund_is_void_when_its_slot_has_left_a_window(valkey_db: redis.Redis) -> None:
+    """Also where another slot stands in its place in the ring."""
+    chain = policy("{limits: [{meter: tokens, limit: 100, per: 45s, window: sliding}]}")
+    bench = Bench(valkey_db, scripts())
+    assert take(bench, chain, "first", 10) is Verdict.DONE
+    bench.now += 91 * US // 2
+    assert take(bench, chain, "second", 20) is Verdict.DONE
+    assert bench.settle(chain, "first", 1, [0]).verdict is Verdict.DONE
+    (level,) = bench.snapshot(chain)
+    assert left(chain.limits[0], level) == 80
+
+
+def test_a_limit_that_starts_empty_fills_while_it_refuses(valkey_db: redis.Redis) -> None:
+    """`cold_start: 0` begins with the first question, not anew with each."""
+    chain = policy("{limits: [{meter: tokens, limit: 60, per: minute}]}", "    cold_start: 0\n")
+    bench = Bench(valkey_db, scripts())
+    for second in range(10):
+        assert take(bench, chain, f"r{second}", 10) is Verdict.DENIED
+        bench.now += US
+    assert take(bench, chain, "last", 10) is Verdict.DONE
+
+
 def test_the_real_clock_is_the_servers(valkey_db: redis.Redis) -> None:
     """Without the tests' clock, a snapshot answers with the server's TIME."""
     chain = policy("{rpm: 5}").chain(START)

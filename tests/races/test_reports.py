@@ -86,6 +86,7 @@ async def test_a_probe_that_is_settled_by_many_at_once_votes_once(recruit: Any, 
 async def test_a_limit_that_refuses_a_whole_crowd_leaves_the_circuit_as_it_is(recruit: Any):
     """No probe is taken, nothing is told, until somebody asks who fits."""
     fleet = await recruit("tight", CROWD // 2)
+    await fleet.members[0].do(Take(resource=fleet.resource))  # a token that does not come back
     await fleet.trip()
     large = Take(resource=fleet.resource, tokens=100)
 

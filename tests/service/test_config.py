@@ -363,6 +363,11 @@ SHARES = "pools: {{p: {{queue: {{priority_shares: {{{}}}}}}}}}"
             "not a known time zone",
         ),
         (
+            LIMIT.format("meter: tokens, limit: 1, per: day, window: sliding, aimd: true"),
+            "pools.p.limits[0].aimd",
+            "is for buckets",
+        ),
+        (
             LIMIT.format("meter: tokens, limit: 1, per: day, window: sliding, burst: 5"),
             "pools.p.limits[0].burst",
             "only a bucket has a burst",

@@ -15,12 +15,16 @@ pools:
     provider: openai
     limits: [{name: all, meter: tokens, limit: 900000, per: minute}]
     models:
-      m: {tpd: 60000, limits: [{name: calls, meter: requests, limit: 600, per: minute}]}
+      m: {tpd: 60000, limits: [{name: calls, meter: requests, limit: 600, per: minute, burst: 100}]}
       a/b: {rpm: 60}
       guess: {limits: [{name: tpd, meter: tokens, limit: 60000, per: day, learn: both}]}
       mine: {limits: [{name: tpd, meter: tokens, limit: 60000, per: day, learn: never}]}
       bursty:
         limits: [{name: rpm, meter: requests, limit: 600, per: minute, adaptive_burst: true}]
+      unknown:
+        limits:
+          - {name: tpd, meter: tokens, limit: 64000, per: day, aimd: true}
+          - {name: rpd, meter: requests, limit: 6400, per: day}
     tenants:
       team: {tpd: 60000}
 """
@@ -181,13 +185,72 @@ async def test_an_early_report_carries_headers_too(service: Any) -> None:
 
 
 async def test_a_burst_shrinks_when_the_provider_refuses_though_calls_remain(service: Any) -> None:
-    """600 a minute are ten at once by the profile; then five, and what was left goes with it."""
+    """600 a minute are five at once by the profile; then half of it, also of what is left."""
     asked = {"resource": "p/bursty"}
-    assert (await limit(service, "bursty.rpm", "p/bursty"))["remaining"] == 10
+    assert (await limit(service, "bursty.rpm", "p/bursty"))["remaining"] == 5
     await call(service, said(600, 500, "requests"), outcome="rate_limited", asked=asked)
     view = await limit(service, "bursty.rpm", "p/bursty")
     assert view == IsPartialDict(limit=600, burst=IsFloat(ge=0.5, lt=0.6))
-    assert view["remaining"] <= 5
+    assert view["remaining"] <= 2.5
+
+
+UNKNOWN = {"resource": "p/unknown"}
+
+
+async def test_a_rate_is_cut_when_the_provider_refuses_without_a_word(service: Any) -> None:
+    """To 0.7 of itself; what was left of the level is gone, and other limits are as before."""
+    await call(service, {}, outcome="rate_limited", asked=UNKNOWN)
+    view = await limit(service, "unknown.tpd", "p/unknown")
+    assert view == IsPartialDict(limit=44_000, configured=64_000, share=0.6875, learned=None)
+    assert view["remaining"] <= 110
+    assert (await limit(service, "unknown.rpd", "p/unknown"))["share"] == 1
+
+
+async def test_a_refusal_without_headers_cuts_as_well(service: Any) -> None:
+    """It needs nothing but the outcome, which every settle has."""
+    lease = (await ask(service, "acquire", **UNKNOWN, tokens=100))["lease"]
+    await ask(service, "settle", lease=lease, outcome="rate_limited")
+    assert (await limit(service, "unknown.tpd", "p/unknown"))["share"] == 0.6875
+
+
+async def test_calls_that_were_under_way_together_cut_a_rate_once(service: Any) -> None:
+    """They were all granted before anybody was slower; the next one counts again."""
+    leases = [(await ask(service, "acquire", **UNKNOWN, tokens=100))["lease"] for _ in range(5)]
+    for lease in leases:
+        await ask(service, "settle", lease=lease, outcome="rate_limited")
+    assert (await limit(service, "unknown.tpd", "p/unknown"))["share"] == 0.6875
+
+    override = "/v1/limits/p/unknown/tpd/override"
+    await service.put(override, json={"limit": 64e9, "ttl": 600, "reason": "room for one"})
+    lease = (await ask(service, "acquire", **UNKNOWN, tokens=100))["lease"]
+    await service.delete(override)
+    await ask(service, "settle", lease=lease, outcome="rate_limited")
+    assert (await limit(service, "unknown.tpd", "p/unknown"))["share"] == 0.46875
+
+
+async def test_a_refusal_that_speaks_of_a_limit_does_not_cut_it(service: Any) -> None:
+    """What the provider says counts before guesses."""
+    told = said(64_000, 30_000)
+    await call(service, told, outcome="rate_limited", asked=UNKNOWN)
+    view = await limit(service, "unknown.tpd", "p/unknown")
+    assert view == IsPartialDict(limit=64_000, share=1)
+
+
+async def test_an_observed_refusal_cuts_once_in_ten_seconds(service: Any) -> None:
+    """Nobody knows when a call without a lease began."""
+    for _ in range(3):
+        await ask(service, "observe", **UNKNOWN, status=429, headers={})
+    assert (await limit(service, "unknown.tpd", "p/unknown"))["share"] == 0.6875
+
+
+async def test_an_operators_limit_is_not_cut(service: Any) -> None:
+    """It is what the operator says, up or down, and so it was when it is cleared."""
+    path = "/v1/limits/p/unknown/tpd/override"
+    await service.put(path, json={"limit": 32_000, "ttl": 600, "reason": "known better"})
+    await call(service, {}, outcome="rate_limited", asked=UNKNOWN)
+    assert (await limit(service, "unknown.tpd", "p/unknown"))["limit"] == 32_000
+    await service.delete(path)
+    assert await limit(service, "unknown.tpd", "p/unknown") == IsPartialDict(limit=64_000, share=1)
 
 
 async def test_an_operator_holds_a_limit(service: Any, db: redis.Redis) -> None:

@@ -146,9 +146,9 @@ def limit_named(name: str, provider: str = "openai") -> Reading:
 
 
 def test_a_burst_of_seconds_shrinks_with_its_limit() -> None:
-    """600 a minute, ten in a second; half of both, and never less than one call."""
+    """600 a minute, five in half a second; half of both, and never less than one call."""
     limit = limit_named("rpm").limit
-    assert bounds(limit, 300.0) == (5.0, limit.rate / 2)
+    assert bounds(limit, 300.0) == (2.5, limit.rate / 2)
     assert bounds(limit, 6.0) == (1.0, limit.rate / 100)
 
 

@@ -56,24 +56,25 @@ class Running(NamedTuple):
 
 
 class Services:
-    """`sluicegate serve` as a process, once for each configuration that a document shows."""
+    """`sluicegate serve` as a process, for each document and configuration that it shows."""
 
     def __init__(self, home: Path) -> None:
         self._home, self._stack = home, ExitStack()
-        self._running: dict[str, Running] = {}
+        self._running: dict[tuple[str, str], Running] = {}
         self._provider: ProviderThread | None = None
 
-    def serving(self, configuration: str) -> Running:
+    def serving(self, document: str, configuration: str) -> Running:
         """The service with this pools file, started when it is first asked for."""
-        if configuration not in self._running:
+        key = document, configuration
+        if key not in self._running:
             directory = self._home / str(len(self._running))
             directory.mkdir()
             pools = directory / "pools.yaml"
             pools.write_text(configuration)
             arguments = ("--config", str(pools), "--state-dir", str(directory))
             process = self._stack.enter_context(ServiceProcess(*arguments))
-            self._running[configuration] = Running(process.url, directory)
-        return self._running[configuration]
+            self._running[key] = Running(process.url, directory)
+        return self._running[key]
 
     def provider(self) -> str:
         """The URL of a simulated provider, started when it is first asked for."""
@@ -221,7 +222,7 @@ def _check_extra(what: str) -> None:
 
 def _service(example: Example) -> Running:
     services: Services = example.namespace["services"]
-    return services.serving(configuration(example))
+    return services.serving(str(example.path), configuration(example))
 
 
 def _here(source: str, service: Running) -> str:

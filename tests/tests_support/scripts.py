@@ -159,6 +159,6 @@ def _readings(policy: Policy, readings: Sequence[Any]) -> bytes:
     for each in readings:
         limit = policy.limits[each.place]
         told = (each.stated, each.capacity, each.rate, each.remaining)
-        numbers += [each.place + 1, *told, each.refused, limit.limit, each.life]
+        numbers += [each.place + 1, *told, each.refused + 4 * each.cut, limit.limit, each.life]
         names.append(limit.name)
     return struct.pack(f"<{len(numbers)}d", *numbers) + "\n".join(names).encode()

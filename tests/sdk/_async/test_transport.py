@@ -228,6 +228,18 @@ async def test_the_resource_may_be_a_name_or_a_function(
     assert left() == 1000 - 3 * 25
 
 
+async def test_a_host_of_ones_own_is_nobodys_budget(
+    limiter: Reporting, provider: str, left: Left, caplog: pytest.LogCaptureFixture
+):
+    """The form of an API does not say whose account pays: without a pool the call passes."""
+    transport = limiter.transport(httpx.AsyncHTTPTransport())
+    async with httpx.AsyncClient(transport=transport, base_url=provider) as http:
+        answers = [await http.post(CHAT, json=BODY, headers=FIVE) for _ in range(2)]
+    assert [answer.status_code for answer in answers] == [200, 200]
+    assert len([r for r in caplog.records if "set `pool`" in r.getMessage()]) == 1
+    assert left() == 1000
+
+
 async def test_a_tenant_has_its_own_budget(limiter: Reporting, provider: str, url: str):
     """The tenant of the transport goes before that of the limiter."""
     transport = limiter.transport(httpx.AsyncHTTPTransport(), pool="p", tenant="team")
