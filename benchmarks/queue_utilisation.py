@@ -82,7 +82,7 @@ def books(where: Store) -> list[Entry]:
     for key in where.redis.scan_iter(match="sg:{bench}:l:*", count=1000):
         text = cast("bytes", where.redis.get(key))
         numbers = struct.unpack(f"<{len(text) // 8}d", text)
-        settled, charge, granted, skew = numbers[5], numbers[7], numbers[10], numbers[11]
+        settled, charge, granted, skew = numbers[5], numbers[9], numbers[12], numbers[13]
         entries.append(Entry(granted - skew, charge))
         if settled:
             entries.append(Entry(settled, numbers[-1]))
