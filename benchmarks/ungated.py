@@ -28,10 +28,10 @@ _CUTS = {
     "settle": (
         _LIBRARY,
         (r", place = (string\.sub\(.*?\)), #KEYS - 4\n", r" = \1\n"),
-        (r"local first_token, class, pause = .*?\n", "local first_token = report[3] == 1\n"),
+        (r"local class, pause = .*?\n", "local class = report[4]\n"),
         (r"if not lease and not .*?\n", "if not lease then\n"),
         (
-            r"-- A success of a circuit .*?(?=if first_token then)",
+            r"-- A success of a circuit .*?(?=if told_limits or)",
             "local marks = lease[MARKS]\n",
         ),
         (r"    tell\(lease\[EPOCH\]\)\n", ""),
