@@ -7,13 +7,13 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from limiter_service.engine.names import REST, Names
 from limiter_service.engine.statistics import Wait
 from limiter_service.engine.tally import Tally
 from limiter_service.engine.witness import Witness
 from limiter_wire import BreakerState, BreakerView, BudgetView, Usage
 
 _WAITS = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 60, 120, 300, 600)
-_MOST_NAMES = 1000
 _RATIOS = (0.25, 0.5, 0.75, 0.9, 0.95, 1, 1.05, 1.1, 1.25, 1.5, 2, 4)
 
 
@@ -22,6 +22,7 @@ class Metrics:
 
     def __init__(self, tally: Tally, witness: Witness) -> None:
         self._registry = CollectorRegistry()
+        self._name = Names(REST).of  # callers choose names
         self._breakers = Breakers(witness, tally)
         self._registry.register(Decisions(tally))
         self._registry.register(self._breakers)
@@ -70,19 +71,18 @@ class Metrics:
             ["limit"],
             registry=self._registry,
         )
-        self._names: set[str] = set()
         self._spenders: dict[str, tuple[Counter, Counter, Counter]] = {}
 
     def differs(self, limits: Iterable[str], difference: str) -> None:
         """Count shadow limits that would have answered otherwise."""
         for limit in limits:
-            self._differences.labels(self._bounded(limit), difference).inc()
+            self._differences.labels(self._name(limit), difference).inc()
 
     def spent(self, resource: str, usage: Usage | None, dollars: float | None) -> None:
         """Count what a settled call has used and cost."""
         found = self._spenders.get(resource)
         if found is None:  # looking a label up costs more than counting
-            name = self._bounded(resource)
+            name = self._name(resource)
             inputs, outputs = (
                 self._tokens.labels(name, "input"),
                 self._tokens.labels(name, "output"),
@@ -100,23 +100,17 @@ class Metrics:
     def budgets(self, pool: str, views: Iterable[BudgetView]) -> None:
         """Note budgets as they stand."""
         for view in views:
-            name = self._bounded(f"{pool}/{view.name}")
+            name = self._name(f"{pool}/{view.name}")
             lasts = math.inf if view.exhausted_in is None else view.exhausted_in
             self._budget_spent.labels(name).set(view.spent / view.limit)
             self._budget_lasts.labels(name).set(lasts)
 
-    def _bounded(self, name: str) -> str:
-        """*name*, or a star for all that come when there are enough: callers choose names."""
-        if name not in self._names and len(self._names) >= _MOST_NAMES:
-            return "*"
-        self._names.add(name)
-        return name
-
     def note_wait(self, wait: Wait) -> None:
         """Count one wait and how good its forecast was."""
-        self._waits.labels(wait.resource).observe(wait.waited)
+        name = self._name(wait.resource)
+        self._waits.labels(name).observe(wait.waited)
         if wait.predicted.p50 > 0:
-            self._ratios.labels(wait.resource).observe(wait.waited / wait.predicted.p50)
+            self._ratios.labels(name).observe(wait.waited / wait.predicted.p50)
 
     def render(self, breakers: Sequence[BreakerView]) -> bytes:
         """The text that Prometheus reads, with circuits as they are now."""

@@ -12,15 +12,13 @@ import msgspec
 
 from limiter_service.engine.charging import components, micro_dollars
 from limiter_service.engine.levels import Level, amount, capacity_of, left, limit_of, whole
+from limiter_service.engine.names import MOST, REST, Names
 from limiter_service.engine.policy import Limit, Policy
 from limiter_wire import BudgetView, CostStats, Meter, Usage
 
 _MICRO = 1_000_000
 _SAMPLES, _APART, _LOOK_BACK = 60, 10.0, 600.0
 _LEAST_TIME = 30.0
-_MOST = 1000
-REST = "*"
-"""Whoever comes when a thousand are counted already."""
 
 
 def is_budget(limit: Limit) -> bool:
@@ -103,7 +101,7 @@ class Pace:
         window, samples = self._seen.get(limit.id, (begun, deque(maxlen=_SAMPLES)))
         if window != begun:
             samples.clear()
-        if limit.id not in self._seen and len(self._seen) >= _MOST:
+        if limit.id not in self._seen and len(self._seen) >= MOST:
             del self._seen[next(iter(self._seen))]
         self._seen[limit.id] = begun, samples
         if not samples or now - samples[-1][0] >= _APART:
@@ -163,8 +161,9 @@ class Spent(msgspec.Struct, kw_only=True):
 class Ledger:
     """What settled calls have used, by resource and tenant, in this replica; bounded."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int = MOST) -> None:
         self._spent: dict[tuple[str, str], Spent] = {}
+        self._name = Names((REST, REST), most).of
 
     def note(self, policy: Policy, usage: Usage | None, cost_usd: float | None) -> float | None:
         """Take in one settled call; what it cost in dollars, None where nobody knows."""
@@ -206,7 +205,4 @@ class Ledger:
         ]
 
     def _entry(self, resource: str, tenant: str) -> Spent:
-        name = (resource, tenant)
-        if name not in self._spent and len(self._spent) >= _MOST:
-            name = (REST, REST)
-        return self._spent.setdefault(name, Spent())
+        return self._spent.setdefault(self._name((resource, tenant)), Spent())

@@ -3,28 +3,22 @@
 from collections import Counter
 
 from limiter_service.engine.breaking import Class, is_early, is_probe, taken_for
+from limiter_service.engine.names import REST, Names
 from limiter_wire import ErrorCode, Outcome, Problem
-
-OTHER = "other"
-"""In place of the names of resources beyond the most that are told apart."""
-
-_MOST = 1000
 
 Decision = tuple[str, str, str, str]
 """Resource, code, reason of the breaker, binding limit."""
 
 
 class Tally:
-    """Counts by resource: at most a thousand of them have a name here, callers make up names
-    for wildcards.
-    """
+    """Counts by resource; callers make up names for wildcards."""
 
     def __init__(self) -> None:
         self.decisions: Counter[Decision] = Counter()
         self.reports: Counter[tuple[str, Outcome]] = Counter()
         self.probes: Counter[tuple[str, str]] = Counter()
         self.stale: Counter[str] = Counter()
-        self._names: set[str] = set()
+        self.name = Names(REST).of
 
     def granted(self, resource: str) -> None:
         """A lease was given."""
@@ -57,15 +51,6 @@ class Tally:
                 self.probes[name, _vote(kind, slow=slow)] += 1
             case _:
                 pass
-
-    def name(self, resource: str) -> str:
-        """What a resource is called here."""
-        if resource in self._names:
-            return resource
-        if len(self._names) >= _MOST:
-            return OTHER
-        self._names.add(resource)
-        return resource
 
 
 def _vote(kind: Class, *, slow: bool) -> str:

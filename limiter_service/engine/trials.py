@@ -10,13 +10,11 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from limiter_service.engine.levels import Level, left
+from limiter_service.engine.names import REST, Names
 from limiter_service.engine.policy import Limit, Policy
 from limiter_wire import TrialStats
 
-_MOST = 1000
 _FORGIVEN = 1e-6  # as in lua/lib/limits
-REST = "*"
-"""Whoever comes when a thousand are counted already."""
 
 
 class Trial(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,6 +65,7 @@ class Trials:
 
     def __init__(self) -> None:
         self._counts: dict[tuple[str, str], Counts] = {}
+        self._name = Names((REST, REST)).of
 
     def granted(self, policy: Policy, refused: Iterable[str]) -> list[str]:
         """Take in a grant; *refused* are the names of shadows that had no room. They are
@@ -105,7 +104,5 @@ class Trials:
         ]
 
     def _of(self, policy: Policy, limit: Limit) -> Counts:
-        name = (f"{policy.pool}/{limit.name}", policy.tenant)
-        if name not in self._counts and len(self._counts) >= _MOST:
-            name = (REST, REST)
+        name = self._name((f"{policy.pool}/{limit.name}", policy.tenant))
         return self._counts.setdefault(name, Counts())

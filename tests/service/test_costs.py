@@ -144,10 +144,9 @@ def test_refunds_are_no_pace():
     assert (view.per_hour, view.exhausted_in) == (0, None)
 
 
-def test_a_ledger_is_bounded(monkeypatch: pytest.MonkeyPatch):
+def test_a_ledger_is_bounded():
     """Callers make up tenants: who comes late is counted together."""
-    monkeypatch.setattr("limiter_service.engine.costs._MOST", 3)
-    ledger, policies = Ledger(), Policies(parse(MONEY, ".yaml"), "x:")
+    ledger, policies = Ledger(most=3), Policies(parse(MONEY, ".yaml"), "x:")
     for i in range(9):
         ledger.note(policies.policy("p/m", f"t{i}"), Usage(input_tokens=1), None)
     stats = {(each.resource, each.tenant): each.calls for each in ledger.stats()}

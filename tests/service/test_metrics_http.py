@@ -11,7 +11,12 @@ from tests_support.calls import ask, refused
 from tests_support.service import http_client, in_process
 from tests_support.waiting import until
 
-from limiter_service.engine.tally import OTHER, Tally
+from limiter_service.engine.forecast import Prediction
+from limiter_service.engine.names import REST
+from limiter_service.engine.statistics import Wait
+from limiter_service.engine.tally import Tally
+from limiter_service.engine.witness import Witness
+from limiter_service.metrics import Metrics
 
 CONFIG = """
 pools:
@@ -169,7 +174,17 @@ def test_names_beyond_a_thousand_are_one():
     for i in range(1500):
         tally.granted(f"p/{i}")
     assert len(tally.decisions) == 1001
-    assert tally.decisions[OTHER, "granted", "", ""] == 500
+    assert tally.decisions[REST, "granted", "", ""] == 500
+
+
+def test_waits_of_made_up_names_are_one_series():
+    """A label costs memory for ever."""
+    metrics = Metrics(Tally(), Witness(None, list, "sg:", str))  # type: ignore[arg-type]  # asks nobody
+    for i in range(1500):
+        metrics.note_wait(Wait(f"p/{i}", 1.0, Prediction((1.0,), 1.0, 2.0, 0)))
+    text = metrics.render([]).decode()
+    assert text.count("sluicegate_queue_wait_seconds_count{") == 1001
+    assert 'sluicegate_queue_wait_seconds_count{resource="*"} 500.0' in text
 
 
 async def test_metrics_are_read_without_a_store_too(tmp_path: Path):
