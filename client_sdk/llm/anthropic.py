@@ -5,15 +5,14 @@ from typing import Any
 
 from client_sdk.llm.endpoints import Endpoint
 from client_sdk.llm.messages import (
-    SYSTEM,
     Picture,
     calls_of,
     chosen,
     foreign,
     functions,
     parts,
-    role_of,
     system_of,
+    turns,
 )
 from client_sdk.llm.options import Generation, Message, Tool, given, merged
 
@@ -35,7 +34,7 @@ def body(
     sent: dict[str, Any] = {
         "model": model,
         "max_tokens": how.max_tokens or DEFAULT_MAX_TOKENS,
-        "messages": _turns(messages),
+        "messages": turns(messages, _blocks, model="assistant", under="content"),
     }
     if system := system_of(messages):
         sent["system"] = system
@@ -67,24 +66,6 @@ def _choice(tool_choice: Any) -> Any:
     if word == "one":
         return {"type": "tool", "name": name}
     return {"type": "any" if word == "required" else word}
-
-
-def _turns(messages: Sequence[Message]) -> list[dict[str, Any]]:
-    """User and assistant by turns: neighbours of one role are one turn."""
-    turns: list[dict[str, Any]] = []
-    for message in messages:
-        role = role_of(message)
-        if role in SYSTEM:
-            continue
-        speaker = "assistant" if role == "assistant" else "user"
-        blocks = list(_blocks(message, role))
-        if not blocks:
-            continue
-        if turns and turns[-1]["role"] == speaker:
-            turns[-1]["content"] += blocks
-        else:
-            turns.append({"role": speaker, "content": blocks})
-    return turns
 
 
 def _blocks(message: Message, role: str) -> Iterator[Mapping[str, Any]]:

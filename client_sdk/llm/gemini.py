@@ -5,7 +5,6 @@ from typing import Any
 
 from client_sdk.llm.endpoints import Endpoint
 from client_sdk.llm.messages import (
-    SYSTEM,
     Picture,
     calls_of,
     chosen,
@@ -13,9 +12,9 @@ from client_sdk.llm.messages import (
     functions,
     names_of_calls,
     parts,
-    role_of,
     system_of,
     text_of,
+    turns,
 )
 from client_sdk.llm.options import Generation, Message, Tool, given, merged
 
@@ -83,20 +82,9 @@ def _schema(schema: Any) -> Any:
 
 def _contents(messages: Sequence[Message]) -> list[dict[str, Any]]:
     names = names_of_calls(messages)
-    turns: list[dict[str, Any]] = []
-    for message in messages:
-        role = role_of(message)
-        if role in SYSTEM:
-            continue
-        speaker = "model" if role == "assistant" else "user"
-        said = list(_parts(message, role, names))
-        if not said:
-            continue
-        if turns and turns[-1]["role"] == speaker:
-            turns[-1]["parts"] += said
-        else:
-            turns.append({"role": speaker, "parts": said})
-    return turns
+    return turns(
+        messages, lambda message, role: _parts(message, role, names), model="model", under="parts"
+    )
 
 
 def _parts(message: Message, role: str, names: Mapping[str, str]) -> Iterator[Mapping[str, Any]]:

@@ -5,7 +5,7 @@ Roles are `system` (or `developer`), `user`, `assistant` with `tool_calls`, and 
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -95,6 +95,32 @@ def calls_of(message: Message) -> list[Called]:
 def system_of(messages: Iterable[Message]) -> str:
     """What all system messages say together."""
     return "\n\n".join(filter(None, (text_of(m) for m in messages if role_of(m) in SYSTEM)))
+
+
+def turns(
+    messages: Iterable[Message],
+    said: Callable[[Message, str], Iterable[Any]],
+    *,
+    model: str,
+    under: str,
+) -> list[dict[str, Any]]:
+    """User and model by turns, as some providers insist: neighbours of one role are one turn.
+
+    *said* are the parts of a message by its role; they stand *under* that field. *model* is what
+    the provider calls its own role.
+    """
+    found: list[dict[str, Any]] = []
+    for message in messages:
+        role = role_of(message)
+        content = [] if role in SYSTEM else list(said(message, role))
+        if not content:
+            continue
+        speaker = model if role == "assistant" else "user"
+        if found and found[-1]["role"] == speaker:
+            found[-1][under] += content
+        else:
+            found.append({"role": speaker, under: content})
+    return found
 
 
 def names_of_calls(messages: Iterable[Message]) -> dict[str, str]:
