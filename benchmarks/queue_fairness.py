@@ -238,8 +238,10 @@ async def out_of_turn(where: Store, count: int, requests: int) -> tuple[int, int
         waiting = []
         for _ in range(requests):
             request = callers.request("a")
-            await callers.acquire(request, hold=0.0)  # it stands in line when this returns
+            answer = await callers.acquire(request, hold=0.0)  # then it stands in line
             joined.append(request_digest("a", str(request.request_id)))
+            if isinstance(answer, Granted):  # its turn was before b's: no pass says so
+                callers.heard.order.append(joined[-1])
             waiting.append(asyncio.create_task(callers.acquire(request)))
         await asyncio.gather(*waiting)
     served = [digest for digest in callers.heard.order if digest in set(joined)]
