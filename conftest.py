@@ -1,6 +1,7 @@
 """The code blocks of README and docs are tests (tests/tests_support/documents.py)."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from sybil import Sybil
@@ -19,6 +20,14 @@ pytest_collect_file = Sybil(
     patterns=["README.md", "docs/*.md", "docs/**/*.md"],
     fixtures=["services"],
 ).pytest()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:  # of xdist
+    """Which tests run beside which."""
+    from tests_support.groups import ByGroup  # noqa: PLC0415  # only where xdist is installed
+
+    return ByGroup(config, log) if config.getvalue("dist") == "loadgroup" else None
 
 
 @pytest.fixture(scope="session")

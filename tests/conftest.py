@@ -45,6 +45,25 @@ def db(server: Server) -> Iterator[redis.Redis]:
     assert immortal == [], "keys without a time to live"
 
 
+@pytest.fixture(scope="session")
+def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The Valkey of the service extra, for tests that need one kind only: its clock may be set."""
+    binary = BINARIES["valkey"]
+    if binary is None:
+        pytest.skip("the platform has no embedded Valkey")
+    with Server(binary, tmp_path_factory.mktemp("valkey")) as running:
+        yield running
+
+
+@pytest.fixture
+def valkey_db(valkey: Server) -> Iterator[redis.Redis]:
+    """An empty database of it."""
+    client = redis.Redis(unix_socket_path=str(valkey.socket))
+    client.flushall()
+    yield client
+    client.close()
+
+
 @pytest.fixture
 def write_config(tmp_path: Path) -> Callable[[str], Path]:
     """Write a pools file and return its path."""

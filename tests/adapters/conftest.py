@@ -3,15 +3,13 @@
 `scripts/adapters.py` builds the environments. Elsewhere these tests skip.
 """
 
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
 import pytest
-import redis
-from tests_support.servers import Server, valkey_binary
-from tests_support.service import ServiceProcess
+from tests_support.servers import Server
+from tests_support.service import emptied, service_with_store
 from tests_support.simulator import simulator_thread
 
 from limiter_service.provider_sim import SimOptions
@@ -43,25 +41,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, str]]:
     """The store and the URL of a service over it."""
-    home = tmp_path_factory.mktemp("adapters")
-    config = home / "pools.yaml"
-    config.write_text(CONFIG)
-    binary = valkey_binary() or shutil.which("redis-server")
-    assert binary, "neither Valkey nor Redis is installed"
-    with (
-        Server(binary, home) as store,
-        ServiceProcess("--config", str(config), "--redis-url", store.url) as running,
-    ):
-        yield store, running.url
+    with service_with_store(tmp_path_factory.mktemp("adapters"), CONFIG) as running:
+        yield running
 
 
 @pytest.fixture
 def url(service: tuple[Server, str]) -> str:
     """Where the service listens; its store is empty."""
-    store, address = service
-    with redis.Redis(unix_socket_path=str(store.socket)) as connection:
-        connection.flushall()
-    return address
+    return emptied(service)
 
 
 @pytest.fixture(scope="session")

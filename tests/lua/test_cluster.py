@@ -23,7 +23,7 @@ from limiter_service.store.commands import Commands
 from limiter_service.store.hints import Hints
 from limiter_wire import Acquire, Granted, Settle, Usage
 
-pytestmark = [pytest.mark.timeout(180), pytest.mark.xdist_group("cluster")]
+pytestmark = pytest.mark.timeout(180)
 
 
 @pytest.fixture(scope="module")

@@ -8,14 +8,14 @@ import httpx
 import pytest
 from tests_support.crowd import Nursery
 from tests_support.crowd_member import End
-from tests_support.races import ALONE, Fleet, Provider, pools_file
+from tests_support.races import PATIENT, Fleet, Provider, pools_file
 from tests_support.servers import Server, valkey_binary
 from tests_support.service import ServiceProcess
 from tests_support.waiting import until
 
 from limiter_wire import Outcome
 
-pytestmark = ALONE
+pytestmark = PATIENT
 
 
 class Mortal:

@@ -2,19 +2,22 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import httpx
+import redis
 
 from limiter_service.app import create_app
 from limiter_service.front import Front
 from limiter_service.pools import Pools
 from limiter_service.settings import Settings
+from tests_support.servers import Server, valkey_binary
 
 PATIENT = 20.0
 """Seconds: a busy machine must not look like a lost store."""
@@ -96,3 +99,25 @@ class ServiceProcess:
         assert self.process is not None
         assert self.process.stdout is not None
         self.lines.extend(line.rstrip() for line in self.process.stdout)
+
+
+@contextlib.contextmanager
+def service_with_store(home: Path, configuration: str) -> Iterator[tuple[Server, str]]:
+    """A store of whatever kind is installed, and the URL of a service over it."""
+    pools = home / "pools.yaml"
+    pools.write_text(configuration)
+    binary = valkey_binary() or shutil.which("redis-server")
+    assert binary, "neither Valkey nor Redis is installed"
+    with (
+        Server(binary, home) as store,
+        ServiceProcess("--config", str(pools), "--redis-url", store.url) as running,
+    ):
+        yield store, running.url
+
+
+def emptied(service: tuple[Server, str]) -> str:
+    """The URL of the service, whose store is empty now."""
+    store, url = service
+    with redis.Redis(unix_socket_path=str(store.socket)) as connection:
+        connection.flushall()
+    return url
