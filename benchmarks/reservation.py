@@ -3,7 +3,7 @@
     python benchmarks/reservation.py [--quantiles 0.95,0.96,0.97,0.98] [--max-output 4096]
 
 Calls of the traces come in their order, and settle when an answer of their size would be
-complete. The real script learns (lua/learn), a quarter of a second after each settle. Compared
+complete. The real script learns (lua/sizes), a quarter of a second after each settle. Compared
 is `input + expected_output` with the sum of what the calls really used:
 
 reserved   what is held over what is used. Bar: 1.25.
@@ -45,7 +45,7 @@ async def learned(commands: Commands, name: str, calls: Sequence[Call]) -> list[
         while running and running[0][0] <= call.at:
             news.append((float(heapq.heappop(running)[1]), 0.0, 0.0))
         if news:
-            reply = await commands.learn(key, ids.new_nonce(), 3_600_000, news)
+            reply = await commands.sizes(key, ids.new_nonce(), 3_600_000, news)
             known = sizes_of(reply.numbers)
         found.append(known)
         took = FIRST_TOKEN + call.output_tokens / TOKENS_PER_SECOND

@@ -140,5 +140,5 @@ class Expectations:
                 kind.timer = asyncio.get_running_loop().call_later(_PAUSE, self._ask, kind)
 
     async def _told(self, key: Key, news: Sequence[tuple[float, float, float]]) -> Sizes:
-        reply = await self._commands.learn(key, ids.new_nonce(), _KEPT_MS, news)
+        reply = await self._commands.sizes(key, ids.new_nonce(), _KEPT_MS, news)
         return sizes_of(reply.numbers)

@@ -322,13 +322,13 @@ class Commands:
         report = _pack(tag, 0 if let_go_of is None else 1, let_go_of or 0.0, keep)
         return await self._run("cancel", chain, (lease, *queue.keys), report, digest)
 
-    async def learn(
-        self, sizes: Key, tag: float, keep: float, news: Sequence[tuple[float, float, float]]
+    async def sizes(
+        self, key: Key, tag: float, keep: float, news: Sequence[tuple[float, float, float]]
     ) -> Reply:
-        """Take in the sizes of calls (lua/learn), *keep* in milliseconds; what is known then."""
+        """Take in the sizes of calls (lua/sizes), *keep* in milliseconds; what is known then."""
         report = _pack(tag, keep, *(number for each in news for number in each))
-        answer = await self._client.run(self._scripts["learn"], (sizes,), (report,))
-        return _reply("learn", report, answer)
+        answer = await self._client.run(self._scripts["sizes"], (key,), (report,))
+        return _reply("sizes", report, answer)
 
     async def quiet(self) -> None:
         """Return when what is under way now is done, also for callers that have gone."""

@@ -35,7 +35,7 @@ NAMES = (
     "circuits",
     "events",
     "sweep",
-    "learn",
+    "sizes",
 )
 
 

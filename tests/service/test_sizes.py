@@ -26,7 +26,7 @@ from limiter_service.store.scripts import Script, load, part
 
 News = Sequence[tuple[float, float, float]]
 KEY = Keys("p").sizes("m", "")
-LEARN = load("learn")
+LEARN = load("sizes")
 HOUR = 3_600_000
 
 EXPECTING = """
@@ -41,7 +41,7 @@ pools:
 
 
 def learn(db: redis.Redis, tag: int, news: News, key: Key = KEY, script: Script = LEARN) -> Sizes:
-    """Run learn.lua."""
+    """Run sizes.lua."""
     numbers = [tag, HOUR, *(number for each in news for number in each)]
     answer = db.eval(script.text, 1, key, struct.pack(f"<{len(numbers)}d", *numbers))
     assert isinstance(answer, bytes)
@@ -103,7 +103,7 @@ def test_a_fault_in_the_script_is_seen(db: redis.Redis, right: str, wrong: str):
     """Each changes the state that one history of reports leaves."""
     text = part("lib/sizes")
     assert text.count(right) == 1
-    broken = load("learn", {"lib/sizes": text.replace(right, wrong)})
+    broken = load("sizes", {"lib/sizes": text.replace(right, wrong)})
     history = [[(float(7 * i), 10.0, 9.0 + i), (9.0, 0.0, 0.0)] for i in range(1, 30)]
     found = []
     for script in (LEARN, broken):
