@@ -71,7 +71,7 @@ local function tell(generation)
     local taken = breaker.tell(g, {
       class = class, generation = generation, token = report[2], worker = marks % 32,
       slow = report[6] == 1, retry_after = pause, kind = report[5],
-      early = math.floor(marks / 64) % 2 == 1,
+      begun = first_token, early = math.floor(marks / 64) % 2 == 1,
     }, report[2] / 2 ^ 52, wall)
     marks = breaker.marks_with_report(g, marks, taken)
   end

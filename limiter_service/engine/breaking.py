@@ -27,7 +27,7 @@ from limiter_wire import (
 )
 
 _MICRO = 1_000_000
-_BUCKETS, _FIELDS, _WINDOW, _PROBES = 12, 6, 30, 102
+_BUCKETS, _FIELDS, _WINDOW, _PROBES = 12, 6, 31, 103
 _WORKERS = 32
 _DAY = 86_400.0
 _BURST = 0.25  # failures within this time are one event, unless it hits several workers

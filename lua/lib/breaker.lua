@@ -19,8 +19,9 @@
 --           probes passed, probes lost, failures in a row, their workers, time of the
 --           first, the last three errors (kind, time), the last order of an operator, what
 --           the model is latched by (0 nothing, 1 quota, 2 credentials), refused credentials
---           in a row; 12 buckets (ok, failed, slow, throttled, workers that failed, all
---           workers); then per probe under way its token and its deadline
+--           in a row, the last probe that passed; 12 buckets (ok, failed, slow, throttled,
+--           workers that failed, all workers); then per probe under way its token and its
+--           deadline
 --
 -- Workers are sets of 32 bits. A circuit that nobody has written is closed, generation 1.
 -- Every transition makes a new generation, and reports of an older one do not count.
@@ -36,7 +37,7 @@ local C_CALM, C_GENERATION, C_SHIFT, C_SEEN, C_SPAN, C_SPOTLESS, C_NEWEST = 1, 2
 local C_STATE, C_SINCE, C_OPEN_UNTIL, C_OPENED, C_CLOSED_AT, C_COOL = 8, 9, 10, 11, 12, 13
 local C_OVERRIDE, C_OVERRIDE_UNTIL, C_SILENT, C_PASSED, C_LOST = 14, 15, 16, 17, 18
 local C_RUN, C_RUN_WORKERS, C_RUN_SINCE, C_ERRORS, C_ORDER = 19, 20, 21, 22, 28
-local C_LATCH, C_REFUSALS, C_WINDOW, C_PROBES = 29, 30, 31, 103
+local C_LATCH, C_REFUSALS, C_VOTED, C_WINDOW, C_PROBES = 29, 30, 31, 32, 104
 local BUCKETS, FIELDS = 12, 6
 
 local CLOSED, OPEN, HALF = 0, 1, 2
@@ -129,7 +130,7 @@ local function enter(c, state, now, why, events)
   local from = c[C_STATE]
   c[C_STATE], c[C_SINCE], c[C_GENERATION], c.changed = state, now, c[C_GENERATION] + 1, true
   c[C_PASSED], c[C_LOST], c[C_RUN], c[C_RUN_WORKERS], c[C_RUN_SINCE] = 0, 0, 0, 0, 0
-  c[C_REFUSALS], c[C_LATCH] = 0, state == HALF and c[C_LATCH] or 0
+  c[C_REFUSALS], c[C_VOTED], c[C_LATCH] = 0, 0, state == HALF and c[C_LATCH] or 0
   clear_window(c)
   void_probes(c)
   note_change(events, from, state, why, c)

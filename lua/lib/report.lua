@@ -100,7 +100,13 @@ local function count_outcome(c, q, now, r, luck, events)
     return
   end
   local at = roll_window(c, now)
-  if class == NEUTRAL or (class == SUCCESS and r.early) then
+  if class == NEUTRAL then
+    return
+  elseif class == SUCCESS and r.early then
+    -- Counted at its first token; that it has ended well ends a row of failures.
+    if c[C_RUN] > 0 then
+      c[C_RUN], c[C_RUN_WORKERS], c[C_RUN_SINCE], c.changed = 0, 0, 0, true
+    end
     return
   end
   c.changed = true
@@ -108,7 +114,10 @@ local function count_outcome(c, q, now, r, luck, events)
   if class == SUCCESS then
     c[at] = c[at] + 1
     c[at + 2] = c[at + 2] + (r.slow and 1 or 0)
-    c[C_RUN], c[C_RUN_WORKERS], c[C_RUN_SINCE], c[C_REFUSALS] = 0, 0, 0, 0
+    c[C_REFUSALS] = 0
+    if not r.begun then
+      c[C_RUN], c[C_RUN_WORKERS], c[C_RUN_SINCE] = 0, 0, 0
+    end
   elseif class == THROTTLE then
     c[at + 3] = c[at + 3] + 1
   else
@@ -132,13 +141,17 @@ local function count_outcome(c, q, now, r, luck, events)
 end
 
 -- The vote of a probe: one failure opens, enough successes close, the rest frees the slot.
--- Without a live lease there is no vote, which makes a repeat of a report harmless.
+-- Without a live lease there is no vote, which makes a repeat of a report harmless; but a
+-- probe whose stream breaks after its first token takes its vote back.
 local function vote(c, q, now, r, luck, events)
   local at = C_PROBES
   while at < #c and c[at] ~= r.token do
     at = at + 2
   end
-  if at > #c or c[at + 1] <= now then
+  if r.early and r.class == FAILURE and c[C_VOTED] == r.token then
+    trip(c, q, now, r.retry_after, luck, "probe_failed", events)
+    return "voted"
+  elseif at > #c or c[at + 1] <= now then
     return "nolease"
   end
   table.remove(c, at)
@@ -152,7 +165,7 @@ local function vote(c, q, now, r, luck, events)
       latch_model(c, q, now, kind, r.retry_after, events)
     end
   elseif r.class == SUCCESS then
-    c[C_PASSED], c[C_LOST] = c[C_PASSED] + 1, 0
+    c[C_PASSED], c[C_LOST], c[C_VOTED] = c[C_PASSED] + 1, 0, r.token
     if c[C_PASSED] >= q[Q_NEEDED] then
       c[C_CLOSED_AT] = now
       enter(c, CLOSED, now, "recovered", events)
@@ -162,8 +175,9 @@ local function vote(c, q, now, r, luck, events)
 end
 
 -- Take in one report: `class`, `generation` and `token` of the grant, `worker` (0 to 31),
--- `slow`, `retry_after` (0: none), `early` (its success was counted at the first token),
--- `kind` (of an error, for people). `luck` as for trip. Returns what it was taken for.
+-- `slow`, `retry_after` (0: none), `begun` (this is its first token), `early` (its success was
+-- counted at the first token), `kind` (of an error, for people). `luck` as for trip. Returns
+-- what it was taken for.
 local function take_report(c, q, now, r, luck, events)
   lift_override(c, now, events)
   if r.class == THROTTLE and r.retry_after > 0 and q[Q_WIDE] == 0 then

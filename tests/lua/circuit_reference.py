@@ -89,6 +89,7 @@ class Circuit:
         self.marks: list[Mark] = []
         self.row: list[tuple[int, int]] = []
         self.latch, self.refusals = "none", 0
+        self.voted: int | None = None
         self.probes: dict[int, int] = {}
         self.told: list[tuple[str, ...]] = []
         self.dirty = False
@@ -100,6 +101,7 @@ class Circuit:
         self.state, self.generation = state, self.generation + 1
         self.marks, self.row, self.probes = [], [], {}
         self.passed = self.lost = self.refusals = 0
+        self.voted = None
         if state != "half_open":
             self.latch = "none"
         self.dirty = True
@@ -212,6 +214,9 @@ class Circuit:
         return "counted"
 
     def _vote(self, now: int, r: "Report", what: str) -> str:
+        if what == "failure" and r.early and r.token == self.voted:
+            self._open(now, r.asked, r.luck, "probe_failed")
+            return "voted"
         if self.probes.get(r.token, now) <= now:
             return "nolease"
         del self.probes[r.token]
@@ -222,6 +227,7 @@ class Circuit:
             self._refuse(now, r)
         elif what == "success":
             self.passed, self.lost = self.passed + 1, 0
+            self.voted = r.token
             if self.passed >= self.rules.needed:
                 self.closed_at = now
                 self._enter("closed", "recovered")
@@ -242,7 +248,11 @@ class Circuit:
             self.told.append(("would_open", "", "", kind))
 
     def _count(self, now: int, r: "Report", what: str) -> None:
-        if what == "neutral" or (what == "success" and r.early):
+        if what == "neutral":
+            return
+        if what == "success" and r.early:
+            self.dirty = self.dirty or bool(self.row)
+            self.row = []
             return
         if what in {"model_quota", "model_refused"}:
             self._refuse(now, r)
@@ -261,7 +271,9 @@ class Circuit:
                 self.marks.append(Mark(slot, "ok", r.worker))
                 if r.slow:
                     self.marks.append(Mark(slot, "slow", r.worker))
-                self.row, self.refusals = [], 0
+                self.refusals = 0
+                if not r.begun:
+                    self.row = []
             case "throttle":
                 self.marks.append(Mark(slot, "throttled", r.worker))
             case _:
@@ -329,6 +341,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     slow: bool = False
     asked: int = 0
     early: bool = False
+    begun: bool = False
     luck: float = 0.5
 
 
@@ -340,7 +353,7 @@ class Pin:
         self.latch, self.until, self.cool = "none", 0, 0
         self.trial: tuple[int, int] | None = None
         self.refused = 0
-        self.begun: int | None = None
+        self.voted: int | None = None
         self.flows: list[tuple[int, float]] = []
         self.told: list[tuple[str, ...]] = []
         self.dirty = False

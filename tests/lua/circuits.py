@@ -178,6 +178,7 @@ class Circuits(RuleBasedStateMachine):
         self.pin.report(pin_now, r)
         taken = self.circuit.report(now, r)
         order = [CLASSES[r.what], r.generation, r.token, r.worker, r.slow, r.asked, r.early, r.luck]
+        order.append(r.begun)
         decided, events = self._run(2, order)
         assert decided[0] == taken, f"{decided[0]} instead of {taken}"
         done[taken] += 1
@@ -247,7 +248,19 @@ class Circuits(RuleBasedStateMachine):
     @rule(
         acts=st.lists(
             st.sampled_from(
-                [*["success"] * 4, "slow", "neutral", "failure", "pause", "lose", "lose", "late"]
+                [
+                    *["success"] * 4,
+                    "slow",
+                    "neutral",
+                    "failure",
+                    "pause",
+                    "lose",
+                    "lose",
+                    "late",
+                    "broken",
+                    "begun",
+                    "stray",
+                ]
             ),
             min_size=2,
             max_size=6,
@@ -278,6 +291,19 @@ class Circuits(RuleBasedStateMachine):
                 )
                 self.settle(asked)
                 self.ask(room=True, attempt=1, luck=0.5)
+            elif act == "stray":
+                # A stream whose probe was lost breaks: it is nobody's vote.
+                generation = self.circuit.generation
+                self.settle(Report(what="failure", generation=generation, token=1, early=True))
+            elif act in {"broken", "begun"}:
+                end = Report(
+                    what="failure" if act == "broken" else "success",
+                    generation=self.circuit.generation, token=token, early=True,
+                )  # fmt: skip
+                begun = msgspec.structs.replace(end, what="success", early=False, begun=True)
+                self.settle(begun)
+                self.ask(room=True, attempt=1, luck=0.5)
+                self.settle(end)
             else:
                 what, slow = ("success", True) if act == "slow" else (act, False)
                 generation = self.circuit.generation
@@ -372,9 +398,11 @@ class Circuits(RuleBasedStateMachine):
             if not self.calls and not self.ask(room=True, attempt=1, luck=0.5):
                 return
             call = self.calls.pop()
-            r = Report(what="success", generation=call.generation, token=call.token, worker=i % 2)
-            self.settle(r)
-            self.settle(msgspec.structs.replace(r, what=what, early=True))
+            end = Report(
+                what=what, generation=call.generation, token=call.token, worker=i % 2, early=True
+            )
+            self.settle(msgspec.structs.replace(end, what="success", early=False, begun=True))
+            self.settle(end)
 
     @rule(what=st.sampled_from(["success", "quota", "refused", "neutral", "failure"]),
           first=st.sampled_from(["quota", "refused"]),

@@ -48,12 +48,13 @@ if order[1] == 1 then -- acquire: token, room, attempt, luck
   return answer({ why, wait, probe }, events, g.generation, share and share[1] or 1)
 end
 
--- report: class, generation, token, worker, slow, asked, early, luck
+-- report: class, generation, token, worker, slow, asked, early, luck, begun
 local r = {
   class = order[2], generation = order[3], token = order[4], worker = order[5],
   slow = order[6] > 0, retry_after = order[7], early = order[8] > 0, kind = 4,
+  begun = order[10] > 0,
 }
-if r.class == SUCCESS and not r.slow and not r.early then
+if r.class == SUCCESS and not r.slow and not r.early and not r.begun then
   local text, life = succeed_calmly(policy, texts[1], texts[2], wall, r.generation, r.worker)
   if text then
     redis.call("SET", KEYS[1], text, "PX", life / 1000)
