@@ -37,7 +37,12 @@ class FixedMinute:
 
     def __init__(self, socket: str, allowed: Mapping[str, int], speed: float) -> None:
         self._allowed, self._width = allowed, round(MINUTE / speed * 1_000_000)
-        self._store = redis.asyncio.Redis(unix_socket_path=socket)
+        # All who wait wake in the moment when a minute begins: they take turns.
+        kind = redis.asyncio.UnixDomainSocketConnection
+        pool = redis.asyncio.BlockingConnectionPool(
+            connection_class=kind, path=socket, max_connections=16, timeout=None
+        )
+        self._store = redis.asyncio.Redis.from_pool(pool)
         self._take = self._store.register_script(_TAKE)
 
     async def wait(self, charges: Mapping[str, float]) -> None:
