@@ -12,9 +12,11 @@ from client_sdk.llm.messages import (
     functions,
     parts,
     system_of,
+    thoughts_of,
     turns,
 )
 from client_sdk.llm.options import Generation, Message, Tool, given, merged
+from client_sdk.streaming import Thought
 
 PATH = "/v1/messages"
 DEFAULT_MAX_TOKENS = 4096
@@ -74,9 +76,18 @@ def _blocks(message: Message, role: str) -> Iterator[Mapping[str, Any]]:
         result = {"type": "tool_result", "tool_use_id": message.get("tool_call_id")}
         yield {**result, "content": said} if said else result
         return
+    thoughts = [thought for thought in thoughts_of(message) if thought.text or thought.redacted]
+    yield from (_thought(thought) for thought in thoughts if not thought.before)
     yield from said
-    for call in calls_of(message):
+    for number, call in enumerate(calls_of(message)):
+        yield from (_thought(thought) for thought in thoughts if 0 < number == thought.before)
         yield {"type": "tool_use", "id": call.id, "name": call.name, "input": call.input}
+
+
+def _thought(thought: Thought) -> Mapping[str, Any]:
+    if thought.redacted:
+        return {"type": "redacted_thinking", "data": thought.redacted}
+    return {"type": "thinking", "thinking": thought.text, "signature": thought.signature}
 
 
 def _block(part: str | Picture | Mapping[str, Any]) -> Mapping[str, Any]:

@@ -14,6 +14,7 @@ from client_sdk.llm.messages import (
     parts,
     system_of,
     text_of,
+    thoughts_of,
     turns,
 )
 from client_sdk.llm.options import Generation, Message, Tool, given, merged
@@ -102,8 +103,13 @@ def _parts(message: Message, role: str, names: Mapping[str, str]) -> Iterator[Ma
                 yield {"inlineData": {"mimeType": part.media_type, "data": part.data}}
             case _:
                 yield part
-    for call in calls_of(message):
-        yield {"functionCall": {"name": call.name, "args": call.input}}
+    seals = {
+        thought.before: {"thoughtSignature": thought.signature}
+        for thought in thoughts_of(message)
+        if not (thought.text or thought.redacted)
+    }
+    for number, call in enumerate(calls_of(message)):
+        yield {"functionCall": {"name": call.name, "args": call.input}, **seals.get(number, {})}
 
 
 def as_stream(answer: dict[str, Any]) -> list[dict[str, Any]] | None:

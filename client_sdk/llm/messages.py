@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from client_sdk.llm.options import Message
+from client_sdk.streaming import Thought
 
 SYSTEM = frozenset({"system", "developer"})
 _DATA_URL = re.compile(r"data:([\w.+-]+/[\w.+-]+)?(?:;[\w=.-]+)*;base64,", re.ASCII)
@@ -90,6 +91,11 @@ def calls_of(message: Message) -> list[Called]:
         name = str(function.get("name") or "")
         found.append(Called(str(call.get("id") or f"call_{number}"), name, arguments))
     return found
+
+
+def thoughts_of(message: Message) -> list[Thought]:
+    """The sealed reasoning of an assistant's message."""
+    return msgspec.convert(message.get("thoughts") or [], list[Thought])
 
 
 def system_of(messages: Iterable[Message]) -> str:

@@ -22,7 +22,7 @@ def body(
     stream: bool,
 ) -> dict[str, Any]:
     """The body of a request."""
-    sent: dict[str, Any] = {"model": model, "messages": [dict(message) for message in messages]}
+    sent: dict[str, Any] = {"model": model, "messages": [*map(_message, messages)]}
     if stream:
         sent["stream"] = True
         if endpoint.usage_on_request:
@@ -40,6 +40,11 @@ def body(
     if how.max_tokens is not None:
         sent[endpoint.max_tokens] = how.max_tokens
     return merged(sent, how.extra)
+
+
+def _message(message: Message) -> dict[str, Any]:
+    """A message without what another provider has sealed."""
+    return {name: value for name, value in message.items() if name != "thoughts"}
 
 
 def as_stream(answer: dict[str, Any]) -> list[dict[str, Any]] | None:

@@ -9,6 +9,7 @@ from client_sdk.streaming import (
     StreamChunk,
     StreamOutcome,
     StreamStatistics,
+    Thought,
     ToolCall,
 )
 from limiter_wire import Usage
@@ -26,6 +27,7 @@ class Response(msgspec.Struct, frozen=True, kw_only=True):
     reasoning: str = ""
     refusal: str = ""
     tool_calls: tuple[ToolCall, ...] = ()
+    thoughts: tuple[Thought, ...] = ()
     usage: Usage
     finish_reason: str | None
     outcome: StreamOutcome | None
@@ -38,7 +40,10 @@ class Response(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def message(self) -> dict[str, Any]:
-        """The answer as a message of the conversation, to be sent with the next question."""
+        """The answer as a message of the conversation, to be sent with the next question.
+
+        It carries `thoughts`, which the provider that sealed them wants back; others get none.
+        """
         message: dict[str, Any] = {"role": "assistant", "content": self.text or None}
         if self.tool_calls:
             message["tool_calls"] = [
@@ -49,6 +54,8 @@ class Response(msgspec.Struct, frozen=True, kw_only=True):
                 }
                 for call in self.tool_calls
             ]
+        if self.thoughts:
+            message["thoughts"] = [msgspec.to_builtins(thought) for thought in self.thoughts]
         return message
 
 
@@ -90,6 +97,7 @@ def response_of(
         reasoning=stream.reasoning,
         refusal=stream.refusal,
         tool_calls=with_ids(stream.tool_calls, request_id),
+        thoughts=stream.thoughts,
         usage=usage,
         finish_reason=stream.finish_reason,
         outcome=stream.outcome,

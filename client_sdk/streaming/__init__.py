@@ -2,7 +2,7 @@
 
 from client_sdk.streaming.accumulator import StreamAccumulator
 from client_sdk.streaming.answer import Choice
-from client_sdk.streaming.chunks import StreamChunk, ToolCall, ToolCallDelta
+from client_sdk.streaming.chunks import StreamChunk, Thought, ToolCall, ToolCallDelta
 from client_sdk.streaming.dialects import dialect_names
 from client_sdk.streaming.eventstream import EventStreamDecoder
 from client_sdk.streaming.faults import ProviderFault, category_of
@@ -34,6 +34,7 @@ __all__ = [
     "StreamOutcome",
     "StreamStatistics",
     "StreamTimeouts",
+    "Thought",
     "ToolCall",
     "ToolCallAssembler",
     "ToolCallDelta",

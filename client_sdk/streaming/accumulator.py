@@ -27,7 +27,7 @@ from client_sdk.errors import (
     StreamStalled,
 )
 from client_sdk.streaming.answer import Answer, Choice, Clock
-from client_sdk.streaming.chunks import StreamChunk, ToolCall
+from client_sdk.streaming.chunks import StreamChunk, Thought, ToolCall
 from client_sdk.streaming.dialects import DIALECTS, Dialect
 from client_sdk.streaming.faults import Classify, ProviderFault, category_of, fault_of
 from client_sdk.streaming.liveness import Liveness, Stall, StreamTimeouts
@@ -277,6 +277,12 @@ class StreamAccumulator:
         """The reasoning so far."""
         main = self._answer.main()
         return main.reasoning if main else ""
+
+    @property
+    def thoughts(self) -> tuple[Thought, ...]:
+        """Reasoning that the provider wants back with the next question, in its order."""
+        main = self._answer.main()
+        return tuple(main.thoughts) if main else ()
 
     @property
     def refusal(self) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from client_sdk.streaming.chunks import Kind, StreamChunk, ToolCall, ToolCallDelta
+from client_sdk.streaming.chunks import Kind, StreamChunk, Thought, ToolCall, ToolCallDelta
 from client_sdk.streaming.faults import ProviderFault
 from client_sdk.streaming.terminal import StreamOutcome
 from client_sdk.streaming.tools import ToolCallAssembler
@@ -27,6 +27,7 @@ class Choice:
         "reasoning_pieces",
         "refusal_pieces",
         "text_pieces",
+        "thoughts",
         "tools",
         "verdict",
     )
@@ -39,6 +40,7 @@ class Choice:
         self.text_pieces: list[str] = []
         self.reasoning_pieces: list[str] = []
         self.refusal_pieces: list[str] = []
+        self.thoughts: list[Thought] = []
 
     @property
     def text(self) -> str:
@@ -138,6 +140,16 @@ class Answer:
         self.chunks.append(
             StreamChunk(type="reasoning", reasoning=text, choice=index, processing_latency=took)
         )
+
+    def seal(
+        self, *, text: str = "", signature: str = "", redacted: str = "", index: int = 0
+    ) -> None:
+        """Reasoning that the provider wants back; its text was shown when it came."""
+        choice = self.choice(index)
+        thought = Thought(
+            text=text, signature=signature, redacted=redacted, before=len(choice.tools)
+        )
+        choice.thoughts.append(thought)
 
     def refusal(self, text: str, index: int = 0) -> None:
         """A piece of a refusal."""

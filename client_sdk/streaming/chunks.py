@@ -59,6 +59,20 @@ class ToolCallDelta(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     arguments: str = ""
 
 
+class Thought(msgspec.Struct, frozen=True, kw_only=True):
+    """A piece of reasoning under a provider's seal, which it wants back unchanged.
+
+    `text` is what may be read of it, `signature` the seal; `redacted` is what only the provider
+    can read. `before` is the number of the tool call that it stands before. A seal without any
+    text is that call's own.
+    """
+
+    text: str = ""
+    signature: str = ""
+    redacted: str = ""
+    before: int = 0
+
+
 class StreamChunk(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One step of a stream.
 

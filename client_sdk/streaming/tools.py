@@ -133,9 +133,9 @@ class ToolCallAssembler:
         self._by_id: dict[str, _Call] = {}
         self._by_index: dict[int, _Call] = {}
 
-    def __bool__(self) -> bool:
-        """Whether any piece of a call arrived."""
-        return bool(self._calls)
+    def __len__(self) -> int:
+        """Of how many calls a piece arrived."""
+        return len(self._calls)
 
     def add(
         self,

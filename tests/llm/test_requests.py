@@ -188,3 +188,35 @@ def test_what_is_no_answer_stays_as_it_is():
     endpoint = target("gpt-4o", environment=lambda _: None).endpoint
     for body in (b"<html>", b"[]", b'{"error":{"message":"x"}}', b'{"odd":1}', b""):
         assert as_stream(endpoint, body) == body
+
+
+def test_sealed_thoughts_stand_where_they_stood():
+    """Before the calls that they led to; a seal without text is that of the call."""
+    thoughts = [
+        {"text": "First this.", "signature": "s0"},
+        {"redacted": "sealed"},
+        {"text": "Then", "signature": "s3", "before": 1},
+        {"signature": "g1", "before": 1},
+    ]
+    calls = [
+        {"id": f"c{n}", "type": "function", "function": {"name": "look", "arguments": "{}"}}
+        for n in range(2)
+    ]
+    said = {"role": "assistant", "content": "Hm.", "tool_calls": calls, "thoughts": thoughts}
+
+    def sent(model: str) -> Any:
+        there = target(model, api="chat", environment=lambda _: None)
+        talk = [{"role": "user", "content": "?"}, said]
+        body = request(there, talk, None, sorted_options({}), stream=False).body
+        assert body is not None
+        return msgspec.json.decode(body)
+
+    blocks = sent("claude-x")["messages"][1]["content"]
+    assert [block["type"] for block in blocks] == [
+        "thinking", "redacted_thinking", "text", "tool_use", "thinking", "tool_use",
+    ]  # fmt: skip
+    assert blocks[0] == {"type": "thinking", "thinking": "First this.", "signature": "s0"}
+    assert blocks[1] == {"type": "redacted_thinking", "data": "sealed"}
+    parts = sent("gemini-x")["contents"][1]["parts"]
+    assert [part.get("thoughtSignature") for part in parts] == [None, None, "g1"]
+    assert "thoughts" not in sent("gpt-4o")["messages"][1]

@@ -28,6 +28,7 @@ class _Delta(msgspec.Struct, gc=False):
     type: str | None = None
     text: str | None = None
     thinking: str | None = None
+    signature: str | None = None
     partial_json: str | None = None
     stop_reason: str | None = None
 
@@ -39,6 +40,8 @@ class _Block(msgspec.Struct, gc=False):
     input: Any = None
     text: str | None = None
     thinking: str | None = None
+    signature: str | None = None
+    data: str | None = None
 
 
 class _Message(msgspec.Struct, gc=False):
@@ -71,6 +74,7 @@ class Anthropic(Dialect):
     def __init__(self, answer: Answer) -> None:
         super().__init__(answer)
         self._blocks: dict[int, str] = {}
+        self._thinking: dict[int, list[str]] = {}
 
     def read(self, event: Event) -> None:
         """Take one event."""
@@ -127,7 +131,12 @@ class Anthropic(Dialect):
                 self.answer.text(block.text)
         elif kind == "thinking":
             if block.thinking:
-                self.answer.reasoning(block.thinking)
+                self._think(block.thinking, index)
+            if block.signature:
+                self._seal(block.signature, index)
+        elif kind == "redacted_thinking" and block.data:
+            self.answer.seal(redacted=block.data)
+            self.answer.other(raw, progress=True)
         else:
             self.answer.other(raw, progress=True)
 
@@ -147,11 +156,22 @@ class Anthropic(Dialect):
         elif delta.thinking is not None:
             if delta.thinking:
                 self._implicit(index, "thinking")
-                self.answer.reasoning(delta.thinking)
+                self._think(delta.thinking, index)
+        elif delta.signature:
+            self._seal(delta.signature, index)
+            self.answer.other(raw)
         elif delta.type in {"signature_delta", "citations_delta", "compaction_delta"}:
             self.answer.other(raw)
         else:
             self.answer.unknown(raw)
+
+    def _think(self, text: str, index: int) -> None:
+        self._thinking.setdefault(index, []).append(text)
+        self.answer.reasoning(text)
+
+    def _seal(self, signature: str, index: int) -> None:
+        text = "".join(self._thinking.pop(index, ()))
+        self.answer.seal(text=text, signature=signature)
 
     def _implicit(self, index: int, kind: str) -> str:
         """The kind of the block; one that was never started is what its delta says."""

@@ -37,6 +37,7 @@ class _Call(msgspec.Struct, rename="camel", gc=False):
 class _Part(msgspec.Struct, rename="camel", gc=False):
     text: str | None = None
     thought: bool | None = None
+    thought_signature: str | None = None
     function_call: _Call | None = None
     inline_data: Any = None
     executable_code: Any = None
@@ -197,6 +198,10 @@ class Gemini(Dialect):
             else:
                 self.answer.text(part.text, index)
         if part.function_call is not None:
+            if part.thought_signature:
+                if part.function_call.name:
+                    self._close_call(index)
+                self.answer.seal(signature=part.thought_signature, index=index)
             self._call(part.function_call, index)
         if part.inline_data:
             self.answer.audio(msgspec.json.encode(part.inline_data), index)

@@ -19,7 +19,13 @@ from limiter_service.provider_sim.dialects.base import (
 from limiter_service.provider_sim.dialects.reading import read, text_of
 from limiter_service.provider_sim.limits import Meter, Refused, TooLarge
 from limiter_service.provider_sim.options import Rules
-from limiter_service.provider_sim.problems import ErrorAnswer, Kind, Problem, too_long
+from limiter_service.provider_sim.problems import (
+    BadRequestError,
+    ErrorAnswer,
+    Kind,
+    Problem,
+    too_long,
+)
 from limiter_service.provider_sim.provider import Reply
 
 NAME = "anthropic"
@@ -67,6 +73,12 @@ class ToolChoice(msgspec.Struct, frozen=True):
     type: str = "auto"
 
 
+class Thinking(msgspec.Struct, frozen=True):
+    """Whether the model thinks before it answers."""
+
+    type: str = "disabled"
+
+
 class MessagesRequest(msgspec.Struct, frozen=True, kw_only=True):
     """The fields that matter here; others are accepted and ignored."""
 
@@ -77,6 +89,7 @@ class MessagesRequest(msgspec.Struct, frozen=True, kw_only=True):
     stream: bool = False
     tools: list[OfferedTool] = []
     tool_choice: ToolChoice = ToolChoice()
+    thinking: Thinking = Thinking()
 
 
 _decoder = msgspec.json.Decoder(MessagesRequest)
@@ -88,6 +101,8 @@ def read_request(body: bytes, path: Mapping[str, str]) -> Request:  # noqa: ARG0
     tools = [tool for tool in sent.tools if tool.input_schema is not None]
     last = sent.messages[-1]
     result = last.role == "user" and b'"tool_result"' in bytes(last.content)
+    if sent.thinking.type != "disabled":
+        _insist_on_thoughts(sent.messages)
     measured = [message.content for message in sent.messages]
     if bytes(sent.system):
         measured.append(sent.system)
@@ -100,6 +115,20 @@ def read_request(body: bytes, path: Mapping[str, str]) -> Request:  # noqa: ARG0
         wants_call=bool(tools) and sent.tool_choice.type != "none" and not result,
         prefill=text_of(last.content) if last.role == "assistant" else "",
     )
+
+
+def _insist_on_thoughts(messages: list[Message]) -> None:
+    """Thoughts before a tool call come back, first of all and as they were sealed."""
+    for number, message in enumerate(messages):
+        if message.role != "assistant" or b'"tool_use"' not in bytes(message.content):
+            continue
+        place = f"messages.{number}.content.0"
+        first = msgspec.json.decode(message.content)[0]
+        if first["type"] not in {"thinking", "redacted_thinking"}:
+            text = "Expected `thinking` or `redacted_thinking`, but found"
+            raise BadRequestError(f"{place}.type: {text} `{first['type']}`")
+        if first["type"] == "thinking" and first.get("signature") != _SIGNATURE:
+            raise BadRequestError(f"{place}: Invalid `signature` in `thinking` block")
 
 
 def plain(request: Request, reply: Reply) -> bytes:

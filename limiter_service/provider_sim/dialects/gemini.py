@@ -20,7 +20,13 @@ from limiter_service.provider_sim.dialects.base import (
 from limiter_service.provider_sim.dialects.reading import read
 from limiter_service.provider_sim.limits import Meter, Period, Refused
 from limiter_service.provider_sim.options import Rules
-from limiter_service.provider_sim.problems import ErrorAnswer, Kind, Problem, too_long
+from limiter_service.provider_sim.problems import (
+    BadRequestError,
+    ErrorAnswer,
+    Kind,
+    Problem,
+    too_long,
+)
 from limiter_service.provider_sim.provider import Reply
 
 NAME = "gemini"
@@ -34,6 +40,7 @@ ARRAY = "array"
 _SPLIT = "split-arguments"
 _THOUGHTS = "thoughts"
 _WINDOW = 1_048_576
+_INSISTS = "gemini-3"  # models that do, by how their names begin
 _SIGNATURE = base64.b64encode(b"simulated thought").decode()
 
 _ERRORS: dict[Kind, tuple[int, str, str]] = {
@@ -120,6 +127,8 @@ def read_request(body: bytes, path: Mapping[str, str]) -> Request:
     tools = [one for group in sent.tools for one in group.function_declarations]
     calling = sent.tool_config.function_calling_config
     result = b'"functionResponse"' in bytes(sent.contents[-1].parts)
+    if path["model"].startswith(_INSISTS):
+        _insist_on_signatures(sent.contents)
     measured = [content.parts for content in sent.contents]
     if bytes(sent.system_instruction):
         measured.append(sent.system_instruction)
@@ -137,6 +146,17 @@ def read_request(body: bytes, path: Mapping[str, str]) -> Request:
         wants_call=bool(tools) and calling.mode != "NONE" and not result,
         options=frozenset(name for name, on in chosen.items() if on),
     )
+
+
+def _insist_on_signatures(contents: list[Content]) -> None:
+    """The first call of each turn of the model comes back under its seal."""
+    for content in contents:
+        if b'"functionCall"' not in bytes(content.parts):
+            continue
+        first = next(p for p in msgspec.json.decode(content.parts) if "functionCall" in p)
+        if first.get("thoughtSignature") != _SIGNATURE:
+            text = "Function call is missing a thought_signature in functionCall parts."
+            raise BadRequestError(text)
 
 
 def plain(request: Request, reply: Reply) -> bytes:

@@ -115,6 +115,47 @@ async def test_a_tool_is_called_and_its_result_is_given_back(
     assert second.tool_calls == ()
 
 
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize("shape", ["anthropic", "gemini"])
+async def test_what_a_provider_has_sealed_comes_back_to_it(
+    simulator: ProviderThread, shape: str, streamed: bool
+):
+    """Thoughts before a call, which providers insist on; without them they refuse."""
+    asks = {
+        "anthropic": {"thinking": {"type": "enabled", "budget_tokens": 1024}},
+        "gemini": {},
+    }[shape]
+    model = {"anthropic": "claude-x", "gemini": "gemini-3-x"}[shape]
+    sizes = {"x-sim-reasoning-tokens": "6"}
+    async with client(simulator, shape, model=model) as llm:
+
+        async def ask(messages: list[Any]) -> Any:
+            given = {"max_tokens": 2000, "extra_headers": sizes, **asks}
+            if not streamed:
+                return await llm.get_response_with_tools(messages, [WEATHER], **given)
+            stream = llm.get_streaming_response_with_tools(messages, [WEATHER], **given)
+            return await stream.until_done()
+
+        answer = await ask(ASKED)
+        (thought,), (call,) = answer.thoughts, answer.tool_calls
+        assert thought.signature
+        assert thought.text == (answer.reasoning if shape == "anthropic" else "")
+        result = {"role": "tool", "tool_call_id": call.id, "content": "rain"}
+        assert (await ask([*ASKED, answer.message, result])).text
+        bare = {k: v for k, v in answer.message.items() if k != "thoughts"}
+        with pytest.raises(ProviderError) as refused:
+            await ask([*ASKED, bare, result])
+    assert refused.value.category == "invalid_request"
+
+
+async def test_another_provider_gets_no_foreign_thoughts(simulator: ProviderThread):
+    """A conversation that goes on elsewhere leaves the seals behind."""
+    sealed = {"role": "assistant", "content": "Hm.", "thoughts": [{"signature": "s"}]}
+    async with client(simulator) as llm:
+        answer = await llm.get_response_with_tools([*ASKED, sealed, ASKED[-1]])
+    assert answer.text
+
+
 async def test_calls_come_only_with_the_last_chunk(simulator: ProviderThread):
     """Before the end there are deltas, and nothing to execute."""
     async with client(simulator) as llm:
