@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
@@ -46,9 +46,14 @@ def create_sim_app(
     )
 
 
-def _endpoint(server: Server, dialect: Dialect) -> Callable[[Request], Awaitable[Performance]]:
-    async def endpoint(http: Request) -> Performance:
-        return await server.answer(http, dialect)
+def _endpoint(
+    server: Server, dialect: Dialect
+) -> Callable[[Request], Awaitable[Performance | Response]]:
+    async def endpoint(http: Request) -> Performance | Response:
+        try:
+            return await server.answer(http, dialect)
+        except ClientDisconnect:  # while it sent: nobody hears the answer
+            return Response(status_code=400)
 
     return endpoint
 

@@ -504,3 +504,22 @@ class TestCounters:
 async def counted(http: httpx.AsyncClient) -> dict[str, Any]:
     total: dict[str, Any] = (await http.get("/sim/counters")).json()["total"]
     return total
+
+
+async def test_who_goes_away_while_it_sends_is_no_error():
+    """No traceback for somebody who hangs up; under a server it would be in the log."""
+    app = create_sim_app(FAST)
+    scope = {
+        "type": "http", "method": "POST", "path": "/v1/chat/completions", "raw_path": b"",
+        "query_string": b"", "headers": [], "http_version": "1.1", "scheme": "http",
+    }  # fmt: skip
+    sent: list[MutableMapping[str, Any]] = []
+
+    async def receive() -> MutableMapping[str, Any]:
+        return {"type": "http.disconnect"}
+
+    async def send(message: MutableMapping[str, Any]) -> None:  # noqa: RUF029  # as ASGI wants
+        sent.append(message)
+
+    await app(scope, receive, send)
+    assert sent[0]["status"] == 400
