@@ -518,7 +518,7 @@ async def test_who_goes_away_while_it_sends_is_no_error():
     async def receive() -> MutableMapping[str, Any]:
         return {"type": "http.disconnect"}
 
-    async def send(message: MutableMapping[str, Any]) -> None:  # noqa: RUF029  # as ASGI wants
+    async def send(message: MutableMapping[str, Any]) -> None:  # as ASGI wants
         sent.append(message)
 
     await app(scope, receive, send)
