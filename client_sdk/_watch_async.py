@@ -13,6 +13,9 @@ _GRACE = 0.02
 """Seconds for what has arrived to be read: a loop that was busy is no stuck provider."""
 
 
+_closing: set["asyncio.Task[None]"] = set()
+
+
 class Woken(Exception):  # what it is
     """The wait was ended by a timer, or because the stream is closed."""
 
@@ -77,6 +80,10 @@ class Watch:
             if self._woken:  # the work ended in the same moment, whichever way
                 task.uncancel()
 
+    async def send(self, http: Any, request: Any) -> Any:
+        """The answer to *request*, whose body has still to be read. Raises as `run` does."""
+        return await self.run(lambda: _sent(http, request))
+
     def wake(self) -> None:
         """End a wait from another task."""
         if self._task is not None and not self._woken:
@@ -123,6 +130,48 @@ class Watch:
             self._timer = asyncio.get_running_loop().call_later(_GRACE, self._fire)
 
 
+class _Opening:
+    """How far a connection is being opened, told by the HTTP client's trace."""
+
+    def __init__(self) -> None:
+        self.bare = False
+        """Whether it is open and nothing has been sent over it."""
+
+    async def __call__(self, event: str, _info: object) -> None:
+        if event in {"connection.connect_tcp.complete", "connection.start_tls.complete"}:
+            self.bare = True
+        elif self.bare:
+            self.bare = False
+
+
+async def _sent(http: Any, request: Any) -> Any:
+    """The answer to *request*. Who is cancelled meanwhile leaves no connection behind.
+
+    httpcore loses a connection that is cancelled between being open and its first request: it
+    counts as used for ever. So a cancellation waits until that moment is over, which takes no I/O.
+    """
+    opening = _Opening()
+    request.extensions = {**request.extensions, "trace": opening}
+    sending = asyncio.ensure_future(http.send(request, stream=True))
+    try:
+        return await asyncio.shield(sending)
+    except asyncio.CancelledError:
+        ending = asyncio.ensure_future(_let_go(sending, opening))
+        _closing.add(ending)
+        ending.add_done_callback(_closing.discard)
+        await asyncio.shield(ending)
+        raise
+
+
+async def _let_go(sending: "asyncio.Future[Any]", opening: _Opening) -> None:
+    while opening.bare and not sending.done():
+        await asyncio.sleep(0)
+    sending.cancel()
+    await asyncio.wait({sending})
+    if not sending.cancelled() and sending.exception() is None:
+        await sending.result().aclose()
+
+
 def when_forgotten(
     owner: object, close: Callable[[], Coroutine[Any, Any, None]]
 ) -> "weakref.finalize[Any, Any]":
@@ -138,9 +187,6 @@ def _close_later(
     if not loop.is_closed():
         # The collector may run in any thread.
         loop.call_soon_threadsafe(_begin, loop, close)
-
-
-_closing: set[asyncio.Task[None]] = set()
 
 
 def _begin(loop: asyncio.AbstractEventLoop, close: Callable[[], Coroutine[Any, Any, None]]) -> None:

@@ -123,6 +123,10 @@ class Watch:
         finally:
             self._waiting = False
 
+    def send(self, http: Any, request: Any) -> Any:
+        """The answer to *request*, whose body has still to be read. Raises as `run` does."""
+        return self.run(lambda: http.send(request, stream=True))
+
     def wake(self) -> None:
         """End a wait from another thread."""
         with self._turn:

@@ -227,7 +227,7 @@ class Call:
         )
         body: bytes | None = None
         try:
-            response = await self._watch.run(lambda: self._tools.http.send(request, stream=True))
+            response = await self._watch.send(self._tools.http, request)
             pieces = response.aiter_bytes()
             attempt.opened(
                 response.status_code,

@@ -228,7 +228,7 @@ class Call:
         )
         body: bytes | None = None
         try:
-            response = self._watch.run(lambda: self._tools.http.send(request, stream=True))
+            response = self._watch.send(self._tools.http, request)
             pieces = response.iter_bytes()
             attempt.opened(
                 response.status_code,
