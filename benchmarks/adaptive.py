@@ -197,9 +197,10 @@ def books(provider: str) -> Seen:
     return Seen(stats["granted"], stats["refused"])
 
 
-def drain(service: str, most: int, provider: str) -> None:
+def drain(service: str, provider: str) -> None:
     """Use up what service and provider had saved: one call for all of it."""
-    ask = {"resource": "bench/m", "tokens": most}
+    (limit,) = httpx.get(f"{service}/v1/resources/bench/m").raise_for_status().json()["limits"]
+    ask = {"resource": "bench/m", "tokens": int(limit["remaining"])}
     httpx.post(f"{service}/v1/acquire", json=ask).raise_for_status()
     body = {"model": "m", "max_tokens": TPM, "messages": [{"role": "user", "content": "-"}]}
     sizes = {"x-sim-input-tokens": "1", "x-sim-output-tokens": "1"}
@@ -229,7 +230,7 @@ def measure(row: Row, given: argparse.Namespace) -> dict[str, Value]:
         for worker in workers:
             worker.start()
         ready.wait()
-        drain(them[0].url, round(TPM * row.times), sim.url)
+        drain(them[0].url, sim.url)
         begin, began = books(sim.url), time.monotonic()
         time.sleep(min(FIRST, given.seconds))
         middle = books(sim.url)

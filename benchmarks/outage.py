@@ -161,7 +161,9 @@ class Fleet:
         given, scale = self._given, self._given.scale
         lasts = given.seconds * scale * (3 if scenario.flaps else 1)
         begins, after = BEFORE * scale, AFTER * scale
-        with contextlib.ExitStack() as stack, httpx.Client(base_url=self._provider) as sim:
+        # Without a breaker the provider may be busy for long.
+        sim = httpx.Client(base_url=self._provider, timeout=60)
+        with contextlib.ExitStack() as stack, sim:
             workers = [stack.enter_context(self._worker()) for _ in range(given.workers)]
             sim.post("/sim/reset").raise_for_status()
             start = time.monotonic() + 0.3
