@@ -164,7 +164,7 @@ async def _sent(http: Any, request: Any) -> Any:
 
 
 async def _let_go(sending: "asyncio.Future[Any]", opening: _Opening) -> None:
-    while opening.bare and not sending.done():
+    while opening.bare and not sending.done():  # noqa: ASYNC110  # the next step is due
         await asyncio.sleep(0)
     sending.cancel()
     await asyncio.wait({sending})
