@@ -41,7 +41,7 @@ from outage_worker import Done, Job, Sent
 
 ROOT = Path(__file__).parents[1]
 PEER = "purgatory>=3,<4"
-NEEDED = ["httpx", "jiter", "msgspec", "stamina", "websockets"]
+NEEDED = ["httpx", "jiter", "msgspec", "websockets"]
 MODES = {"none": "no breaker", "library": "one per process", "sluicegate": "Sluicegate"}
 OPEN, BEFORE, AFTER = 5.0, 6.0, 20.0
 MODEL = "m"

@@ -29,7 +29,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 PEERS = ["openai", "anthropic", "httpx-sse", "launchdarkly-eventsource"]
-OURS = ["httpx", "jiter", "msgspec", "stamina", "websockets"]
+OURS = ["httpx", "jiter", "msgspec", "websockets"]
 WORDS = ["Die ", "Wörter ", "fließen, ", "one ", "by ", "one: ", "木 ", "tree "]
 INSIDE = "--inside"
 US = 1e6

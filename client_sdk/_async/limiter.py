@@ -1,5 +1,6 @@
 """The limiter: acquire, check, settle and renew; calls that are limited; a look at the service."""
 
+import itertools
 import random
 import time
 import uuid
@@ -9,7 +10,6 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 from urllib.parse import quote
 
-import stamina
 from msgspec.structs import replace
 
 from client_sdk import _codec
@@ -22,7 +22,7 @@ from client_sdk.options import LimiterOptions
 from client_sdk.outcomes import telling
 from client_sdk.progress import LONGEST_PAUSE, Progress, pause_before_asking, progress_of
 from client_sdk.repeats import PATIENCE, id_of, pause_before
-from client_sdk.retry import again
+from client_sdk.retry import pause_after
 from client_sdk.usages import refuse_stream, usage_of
 from client_sdk.worker import worker_name
 from limiter_wire import (
@@ -478,23 +478,12 @@ class Limiter:
     ) -> Any:
         op = _codec.op(operation, request, waits)
         op.news = news
-        try:
-            return await self._exchange.send(op)
-        except ServiceUnavailable as error:
-            if self._options.attempts == 1:
-                raise
-            asked = again(error)
-            spread = self._random.uniform(0, self._options.backoff)
-            await sleep(spread if asked is True else asked + spread)
-        # Only what failed pays for the machinery of retrying.
-        async for attempt in stamina.retry_context(
-            on=again,
-            attempts=self._options.attempts - 1,
-            timeout=None,
-            wait_initial=self._options.backoff,
-            wait_max=self._options.max_backoff,
-            wait_jitter=self._options.backoff,
-        ):
-            with attempt:
+        for attempt in itertools.count(1):
+            try:
                 return await self._exchange.send(op)
+            except ServiceUnavailable as error:
+                if attempt == self._options.attempts:
+                    raise
+                pause = pause_after(error, attempt, self._options, self._random.random())
+            await sleep(pause)
         raise AssertionError("unreachable")

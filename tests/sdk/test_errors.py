@@ -6,7 +6,7 @@ import re
 import pytest
 
 import client_sdk
-from client_sdk import errors
+from client_sdk import Limiter, errors
 from client_sdk.errors import (
     BreakerOpen,
     InvalidRequest,
@@ -27,7 +27,8 @@ from client_sdk.errors import (
     WaitTooLong,
     error_of,
 )
-from client_sdk.retry import again
+from client_sdk.options import LimiterOptions
+from client_sdk.retry import pause_after
 from limiter_wire import ErrorCode, problem, status_of, title_of
 
 EXPECTED = {
@@ -81,13 +82,26 @@ def test_only_answers_that_can_change_are_retryable():
     assert {status_of(code) for code in EXPECTED.keys() - retryable}.isdisjoint({408, 429, 503})
 
 
-def test_only_failures_of_network_and_store_are_sent_again():
-    """A refusal is an answer; the wait that the service asked for is kept to."""
-    for code, kind in EXPECTED.items():
-        error = error_of(problem(code, ""), "acquire", "r")
-        assert bool(again(error)) is issubclass(kind, ServiceUnavailable)
-    asked = error_of(problem(ErrorCode.STORE_UNAVAILABLE, "", retry_after=0.3), "acquire", "r")
-    assert again(asked) == 0.3
+def test_pauses_double_up_to_a_bound_and_keep_to_what_the_service_asked_for():
+    """Spread over their whole length; a service that asks for more than a second is asked anew."""
+    options = LimiterOptions(backoff=0.1, max_backoff=0.5)
+    silent = ServiceUnavailable("it does not answer")
+    assert [pause_after(silent, n, options, 0.5) for n in (1, 2, 3, 4)] == [0.05, 0.1, 0.2, 0.25]
+    assert pause_after(silent, 4, options, 0.0) == 0
+    for asks, least in ((0.3, 0.3), (60, 1.0)):
+        told = problem(ErrorCode.STORE_UNAVAILABLE, "", retry_after=asks)
+        error = error_of(told, "acquire", "r")
+        assert isinstance(error, ServiceUnavailable)
+        assert pause_after(error, 1, options, 0.0) == least
+
+
+async def test_an_unreachable_service_prints_nothing(capfd: pytest.CaptureFixture[str]):
+    """What fails is raised, once, and nothing is written to the caller's terminal."""
+    options = LimiterOptions(attempts=3, backoff=0.001)
+    async with Limiter("http://127.0.0.1:1", options=options) as limiter:
+        with pytest.raises(ServiceUnavailable):
+            await limiter.acquire("p/m", tokens=1)
+    assert capfd.readouterr() == ("", "")
 
 
 def test_the_drawing_in_the_docstring_is_the_tree():
