@@ -15,7 +15,7 @@ from limiter_service.engine.policy import Limit, Policy
 from limiter_service.store.commands import Verdict
 
 # The same limits as in `histories`, and how they learn: 0 down, 1 both, 2 never, 3 down.
-_MODES = ("down", "both", "never", "down", "down")
+_MODES = ("down", "both", "never", "down", "both", "down", "down")
 # Half and a quarter of a rate stay above what admission forgives when periods are an eighth.
 # A circuit adopts a clock that has stepped back, whatever it answers: another test's.
 _CONFIGS = [
@@ -157,11 +157,13 @@ class LearningRun(Run):
         """
         if self.reference.ends_within(policy, self.bench.now, wait):
             return
-        opened = self.reference.open(policy, self.bench.now + wait - 1)
+        wall = self.bench.now + wait - 1
         missing = max(
             amount - window.left()
-            for amount, (_, limit, window, _) in zip(amounts, opened, strict=True)
-            if not limit.shadow
+            for amount, (_, limit, window, now) in zip(
+                amounts, self.reference.open(policy, wall), strict=True
+            )
+            if not limit.shadow and window.wait(amount, now, wall) != 0
         )
         if missing > _FORGIVEN:
             super()._assert_honest(policy, amounts, wait)
@@ -208,7 +210,7 @@ def _readings(policy: Policy, step: Step) -> list[Reading]:
     return [
         _reading(policy.limits[place], place, step)
         for place in sorted(places)
-        if policy.limits[place].window != "concurrency"
+        if policy.limits[place].window not in {"concurrency", "ramp"}  # no provider states them
     ]
 
 
