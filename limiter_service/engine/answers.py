@@ -238,8 +238,11 @@ def _shortage(policy: Policy, limit: Limit, asked: float, level: Level, wait: fl
         return costs.spent_budget(policy, limit, asked, level)
     room, wanted = amount(limit, left(limit, level)), whole(asked / limit.unit)
     if limit.window == "ramp":
+        assert limit.config.ramp is not None
+        period = limit.config.ramp.period
         return (
-            f"{limit.name} lets use grow {limit.factor:g}-fold in {limit.per:g} s, to "
+            f"{limit.name} lets use grow {limit.factor:g}-fold in "
+            f"{period if isinstance(period, str) else f'{period:g} s'}, to "
             f"{limit_of(limit, level):g} {limit.meter} at present; of these {room:g} are left "
             f"and {wanted:g} are asked for; it fits in {wait / _MICRO:.3f} s"
         )

@@ -64,6 +64,10 @@ CONFIGS = [
     tenants:
       t2: {{concurrency: 1, limits: [{{meter: tokens, limit: 60, per: 1s, window: sliding}}]}}
     """,
+    # No limits at all.
+    """
+    models: {"*": {}}
+    """,
     # Ramps: of a pool, beside buckets, a sliding and a calendar window.
     f"""
     lease_ttl: 30s
@@ -81,10 +85,6 @@ CONFIGS = [
     models:
       m1: {{limits: [{{meter: tokens, limit: 300, per: {_EXACT}, ramp: {{start: 90, factor: 1.25, period: 4s}}}}]}}
       m2: {{limits: [{{meter: tokens, limit: 200, per: 3s, window: sliding, mode: shadow, ramp: {{start: 30, factor: 2, period: 1s}}}}]}}
-    """,
-    # No limits at all.
-    """
-    models: {"*": {}}
     """,
 ]
 
@@ -169,7 +169,7 @@ class Run:
 
     def reload(self, step: Step) -> None:
         """Another configuration comes into force."""
-        self.config = step.who % len(CONFIGS)
+        self.config = step.who % len(self.policies)
 
     def acquire(self, step: Step) -> None:
         """A new request, or an old one again."""
