@@ -512,7 +512,9 @@ class TestAcceleration:
 
     FAST = replace(OPTIONS, rpm=6000, tpm=6_000_000, acceleration=2.0, acceleration_start=3)
 
-    @pytest.mark.parametrize(("name", "code"), [("openai", "slow_down"), ("anthropic", "ramp")])
+    @pytest.mark.parametrize(
+        ("name", "code"), [("openai-chat", "slow_down"), ("anthropic", "ramp_limit_exceeded")]
+    )
     async def test_a_refusal_is_known_as_what_it_is(self, name: str, code: str) -> None:
         """Headers promise room, and the kind of failure is that of a ramp."""
         call = Caller(name, self.FAST)
@@ -521,7 +523,7 @@ class TestAcceleration:
         refusal = answers[-1]
         assert code in refusal.text
         failure = classify(
-            name,
+            name.partition("-")[0],
             status=refusal.status_code,
             headers=dict(refusal.headers),
             body=refusal.content,
