@@ -20,7 +20,8 @@ _MICRO = 1_000_000
 _COUNT, TIME, SKEW, _CELLS = 1, 2, 3, 5
 _LEARNED, _TERMS = 29, 2  # numbers of a record, and before the terms (lua/lib/learned)
 _SIZES = (1, SLOTS_OF_A_WINDOW + 3, 2, 1)  # of a cell, by kind
-_SIZE_OF_A_RAMP = 2 * SLOTS_OF_A_RAMP + 1
+_SPAN = SLOTS_OF_A_RAMP + 1  # of a ramp
+_SIZE_OF_A_RAMP = 2 * _SPAN + 1
 _RING = SLOTS_OF_A_WINDOW + 1
 _FORGIVEN = 1e-6  # as in lua/lib/limits
 
@@ -150,7 +151,7 @@ def left(limit: Limit, level: Level) -> float:
 def allowance(limit: Limit, level: Level) -> float:
     """What a ramp lets be used in the period that ends now, in the scripts' units."""
     newest = int(level.cell[0])
-    before = _used(level.cell, newest - SLOTS_OF_A_RAMP)
+    before = _used(level.cell, newest - _SPAN)
     return max(capacity_of(limit, level), limit.factor * before)
 
 
@@ -160,8 +161,7 @@ def used_in_period(level: Level) -> float:
 
 
 def _used(cell: Sequence[float], last: int) -> float:
-    slots = range(last - SLOTS_OF_A_RAMP + 1, last + 1)
-    return sum(cell[1 + slot % (2 * SLOTS_OF_A_RAMP)] for slot in slots)
+    return sum(cell[1 + slot % (2 * _SPAN)] for slot in range(last - _SPAN + 1, last + 1))
 
 
 def fits(limit: Limit, level: Level, asked: float) -> bool:
@@ -198,7 +198,7 @@ def _ring_reset(cell: Sequence[float], width: int, now: float) -> float:
 
 
 def _ramp_reset(cell: Sequence[float], width: int, now: float) -> float:
-    newest, ring = int(cell[0]), 2 * SLOTS_OF_A_RAMP
+    newest, ring = int(cell[0]), 2 * _SPAN
     for slot in range(newest, newest - ring, -1):
         if cell[1 + slot % ring] != 0:
             return (slot + ring) * width - now

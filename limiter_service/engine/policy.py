@@ -35,8 +35,8 @@ from limiter_wire import Meter
 SLOTS_OF_A_WINDOW = 90
 """Slots of a sliding window: it is late by at most a ninetieth of its period."""
 
-SLOTS_OF_A_RAMP = 10
-"""Slots of one period of a ramp."""
+SLOTS_OF_A_RAMP = 20
+"""Slots of one period of a ramp; one more counts (lua/lib/ramp)."""
 
 RAMPS = 2**50
 """Ids of ramps are this and more; those of other limits are less (lua/lib/layout)."""

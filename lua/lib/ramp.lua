@@ -1,14 +1,16 @@
 -- Ramp: use that may not grow faster than its provider tolerates.
 --
 -- In one period it is at most `factor` times what it was in the period before, or `capacity`
--- where that is more. Both are counted in slots, a tenth of a period wide, and end with the
--- present one, so that an edge between two periods is nowhere. An amount that is larger than
--- that passes when nothing was used for a period: otherwise it never could.
+-- where that is more. Slots are a twentieth of a period wide. The 21 newest ones cover every
+-- period that ends now, so that nothing counts as older than it is, and use cannot grow twice
+-- at an edge; as many before them are the period before, or whoever goes on as before would
+-- fall behind. An amount that is larger than what is allowed passes when nothing was used for
+-- a period: otherwise it never could.
 --
 -- record  kind 5, id, capacity, factor, slot width
--- cell    number of the newest slot, 20 slots
+-- cell    number of the newest slot, 42 slots
 local function ramp_window()
-  local RAMP_PERIOD, RAMP_RING = 10, 20
+  local RAMP_PERIOD, RAMP_RING = 21, 42
 
   local function start(q, p, s, at, now, old, old_at)
     for i = 0, RAMP_RING do
@@ -19,20 +21,21 @@ local function ramp_window()
     end
   end
 
-  -- What was used in the period that ends with a slot of the ring.
-  local function used_until(s, at, last)
-    local sum = 0
-    for slot = last - RAMP_PERIOD + 1, last do
-      sum = sum + s[at + 1 + slot % RAMP_RING]
+  -- What was used in the present period, and in the one before.
+  local function used(s, at)
+    local present, before, newest = 0, 0, s[at]
+    for slot = newest - RAMP_PERIOD + 1, newest do
+      present = present + s[at + 1 + slot % RAMP_RING]
+      before = before + s[at + 1 + (slot - RAMP_PERIOD) % RAMP_RING]
     end
-    return sum
+    return present, before
   end
 
   -- The first time, `after` or later, at which an amount fits when nothing else comes. It is
   -- not the same as having room from then on: the longer a pause, the less may follow.
   local function fits(q, p, s, at, amount, now, after)
     local capacity, factor, width, newest = q[p + 2], q[p + 3], q[p + 4], s[at]
-    local present, before = used_until(s, at, newest), used_until(s, at, newest - RAMP_PERIOD)
+    local present, before = used(s, at)
     local ends = (newest + 1) * width - now
     for slot = newest + 1, newest + RAMP_PERIOD do
       local room = math.max(capacity, factor * before) - present
@@ -57,8 +60,8 @@ local function ramp_window()
   end
 
   local function room(q, p, s, at)
-    local before = used_until(s, at, s[at] - RAMP_PERIOD)
-    return math.max(q[p + 2], q[p + 3] * before) - used_until(s, at, s[at])
+    local present, before = used(s, at)
+    return math.max(q[p + 2], q[p + 3] * before) - present
   end
 
   -- As in a sliding window: a debit is used now, a refund belongs to the slot that was the

@@ -171,7 +171,9 @@ class Calendar:
 
 
 class Ramp:
-    """Amounts by slot number; as many slots again before those of a period say what it may be."""
+    """Amounts by slot number: those of the present period, which has one slot more than fit
+    into a period, and as many before.
+    """
 
     def __init__(self, limit: Limit, now: int) -> None:
         self.limit, self.slots = limit, dict[int, int]()
@@ -186,15 +188,15 @@ class Ramp:
 
     def advance(self, now: int, _wall: int) -> None:
         self.newest = now // self.width
-        oldest = self.newest - 2 * SLOTS_OF_A_RAMP + 1
+        oldest = self.newest - 2 * SLOTS_OF_A_RAMP - 1
         self.slots = {slot: amount for slot, amount in self.slots.items() if slot >= oldest}
 
-    def _used(self, last: int) -> int:
-        return sum(self.slots.get(last - i, 0) for i in range(SLOTS_OF_A_RAMP))
+    def _used(self, slot: int) -> int:
+        return sum(self.slots.get(slot - age, 0) for age in range(SLOTS_OF_A_RAMP + 1))
 
     def _room(self, slot: int) -> Fraction:
-        before = Fraction(self.limit.factor) * self._used(slot - SLOTS_OF_A_RAMP)
-        return max(Fraction(self.limit.capacity), before) - self._used(slot)
+        grown = Fraction(self.limit.factor) * self._used(slot - SLOTS_OF_A_RAMP - 1)
+        return max(Fraction(self.limit.capacity), grown) - self._used(slot)
 
     def left(self) -> Fraction:
         return self._room(self.newest)
@@ -213,7 +215,7 @@ class Ramp:
 
     def adjust(self, delta: int, place: int) -> int:
         slot = self.newest if delta > 0 else place
-        if not self.newest - 2 * SLOTS_OF_A_RAMP < slot <= self.newest:
+        if not self.newest - 2 * SLOTS_OF_A_RAMP - 2 < slot <= self.newest:
             return 0
         delta = max(delta, -self.slots.get(slot, 0))
         self.slots[slot] = self.slots.get(slot, 0) + delta
@@ -221,7 +223,7 @@ class Ramp:
 
     def reset(self, now: int, _wall: int) -> int:
         used = [slot for slot, amount in self.slots.items() if amount]
-        return (max(used) + 2 * SLOTS_OF_A_RAMP) * self.width - now if used else 0
+        return (max(used) + 2 * SLOTS_OF_A_RAMP + 2) * self.width - now if used else 0
 
 
 def ramp_slot(limit: Limit) -> int:
@@ -494,11 +496,11 @@ def _conserved_ramp(limit: Limit, lines: list[Grant], start: float, factor: floa
     """The newest grant keeps the promise of its period, or is alone in it."""
     width, last = ramp_slot(limit), lines[-1]
     age = [last.at // width - line.at // width for line in lines]
-    present = [line for line, slots in zip(lines, age, strict=True) if slots < SLOTS_OF_A_RAMP]
+    present = [line for line, slots in zip(lines, age, strict=True) if slots <= SLOTS_OF_A_RAMP]
     before = [
         line.amount - line.back
         for line, slots in zip(lines, age, strict=True)
-        if SLOTS_OF_A_RAMP <= slots < 2 * SLOTS_OF_A_RAMP
+        if SLOTS_OF_A_RAMP < slots < 2 * SLOTS_OF_A_RAMP + 2
     ]
     used = sum(line.amount - line.back for line in present)
     alone = used == last.amount
