@@ -73,7 +73,7 @@ ROWS = (
     Row(name="limit"),
     Row(name="limit, breaker off", breaker=False),
     Row(name="limit, ramp as the provider's", ramp="{start: 20, factor: 2, period: 10s}"),
-    Row(name="limit, ramp with a margin", ramp="{start: 16, factor: 1.7, period: 10s}"),
+    Row(name="limit, ramp with a margin", ramp="{start: 16, factor: 1.5, period: 10s}"),
 )
 
 
