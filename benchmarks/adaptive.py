@@ -46,7 +46,8 @@ pools:
     provider: openai
     learn: {learn}
     models:
-      m: {{limits: [{{name: tpm, meter: tokens, limit: {tpm}, per: minute, aimd: {aimd}}}]}}
+      m: {{limits: [{{name: tpm, meter: tokens, limit: {tpm}, per: minute, burst: {tpm},
+                     aimd: {aimd}}}]}}
     breaker: {{enabled: {breaker}}}
     queue: {{max_waiters: 100000}}
 """
