@@ -40,6 +40,9 @@ Learn = Literal["down", "both", "never"]
 LimitName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,99}(?!\n)$")]
 Calendar = Literal["minute", "hour", "day", "month"]
 
+RAMP = "ramp"
+"""Names the ramp of a limit, behind the limit's own name."""
+
 PERIODS: dict[str, float] = {"second": 1, "minute": 60, "hour": 3600, "day": 86_400}
 """Seconds of the named periods that are always equally long; a month is not."""
 
@@ -48,6 +51,21 @@ _UNITS: dict[str, float] = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400
 
 class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A part of the file; unknown keys are refused."""
+
+
+class RampConfig(_Section, frozen=True, kw_only=True):
+    """How fast the use of a limit may grow, where a provider refuses what grows too fast.
+
+    In one `period` at most `factor` times as much is used as in the period before, or `start`
+    where that is more.
+    """
+
+    start: PositiveAmount
+    """What may be used in a period from nothing, in the meter of the limit."""
+    factor: Annotated[float, msgspec.Meta(gt=1, le=100)] = 2.0
+    """How many times as much one period may use as the one before."""
+    period: Duration = 60.0
+    """The time over which use is compared."""
 
 
 class LimitConfig(_Section, frozen=True, kw_only=True):
@@ -87,6 +105,8 @@ class LimitConfig(_Section, frozen=True, kw_only=True):
     aimd: bool = False
     """Cut the rate to 0.7 of what it is whenever the provider refuses a call and says nothing
     about this limit, and let it grow back: for accounts whose limit nobody knows. For buckets."""
+    ramp: RampConfig | None = None
+    """How fast use may grow. It stands as a limit of its own beside this one, named `NAME.ramp`."""
 
 
 class Limited(_Section, frozen=True, kw_only=True):
@@ -360,6 +380,8 @@ def _build(
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
         return _build_struct(kind, raw, path, problems)
     origin, arguments = get_origin(kind), get_args(kind)
+    if kind == RampConfig | None:
+        return None if raw is None else _build_struct(RampConfig, raw, path, problems)
     if (
         origin is dict
         and isinstance(arguments[1], type)
@@ -473,11 +495,12 @@ def _check_name(kind: type, path: str, name: str, problems: list[ConfigProblem])
 def _check_limit_names(path: str, section: Limited, problems: list[ConfigProblem]) -> None:
     names = {short: short for short in SHORT_FORMS if getattr(section, short) is not None}
     for i, limit in enumerate(section.limits):
-        name = limit.name or long_name(limit)
-        if name in names:
-            message = f"the name {name!r} is taken by {names[name]}; give one of them a `name`"
-            _note(problems, f"{path}.limits[{i}].name", message)
-        names[name] = f"limits[{i}]"
+        own = limit.name or long_name(limit)
+        for name in (own,) if limit.ramp is None else (own, f"{own}.{RAMP}"):
+            if name in names:
+                message = f"the name {name!r} is taken by {names[name]}; give one of them a `name`"
+                _note(problems, f"{path}.limits[{i}].name", message)
+            names[name] = f"limits[{i}]"
 
 
 _PRIORITIES = re.compile(r"([0-9])(?:-([0-9]))?")
@@ -578,8 +601,8 @@ def _check_breaker(path: str, breaker: BreakerConfig, problems: list[ConfigProbl
 
 def _check_limit(path: str, limit: LimitConfig, problems: list[ConfigProblem]) -> None:
     if limit.meter is Meter.CONCURRENCY:
-        for key, value in (("per", limit.per), ("burst", limit.burst), ("reserve", limit.reserve)):
-            if value is not None:
+        for key in ("per", "burst", "reserve", "ramp"):
+            if getattr(limit, key) is not None:
                 _note(problems, f"{path}.{key}", "a concurrency limit has no such thing")
         if limit.limit != int(limit.limit):
             _note(problems, f"{path}.limit", f"{limit.limit!r}: slots are whole numbers")

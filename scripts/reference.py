@@ -46,6 +46,7 @@ SECTIONS: dict[type[msgspec.Struct], str] = {
     config.TenantConfig: "Tenant",
     config.Limited: "Limits of a section",
     config.LimitConfig: "Limit",
+    config.RampConfig: "Ramp",
     prices.PriceConfig: "Price",
     prices.LongPrice: "Price of long requests",
     config.QueueConfig: "Queue",

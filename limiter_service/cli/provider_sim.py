@@ -40,6 +40,19 @@ def provider_sim(
     concurrency: Annotated[
         int | None, typer.Option(help="Limit: calls at the same time. Default: none.")
     ] = _DEFAULTS.concurrency,
+    acceleration: Annotated[
+        float | None,
+        typer.Option(
+            help="How many times as many requests may come as in the time before, under any"
+            " limit. Default: as many as like."
+        ),
+    ] = _DEFAULTS.acceleration,
+    acceleration_start: Annotated[
+        int, typer.Option(help="With --acceleration: requests that may come out of nothing.")
+    ] = _DEFAULTS.acceleration_start,
+    acceleration_seconds: Annotated[
+        float, typer.Option(help="With --acceleration: the time over which they are compared.")
+    ] = _DEFAULTS.acceleration_seconds,
     rules: Annotated[
         Rules,
         typer.Option(
@@ -129,6 +142,9 @@ def provider_sim(
             otpm=otpm,
             rpd=rpd,
             concurrency=concurrency,
+            acceleration=acceleration,
+            acceleration_start=acceleration_start,
+            acceleration_seconds=acceleration_seconds,
             rules=rules,
             scope=scope,
             smoothing=smoothing,

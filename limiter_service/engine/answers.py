@@ -7,7 +7,19 @@ import msgspec
 from limiter_service.config import seconds
 from limiter_service.engine import breaking, charging, costs, ids
 from limiter_service.engine.ids import LeaseRef
-from limiter_service.engine.levels import SKEW, TIME, Level, amount, left, read, states, whole
+from limiter_service.engine.levels import (
+    SKEW,
+    TIME,
+    Level,
+    amount,
+    fits,
+    left,
+    limit_of,
+    read,
+    states,
+    used_in_period,
+    whole,
+)
 from limiter_service.engine.policy import Limit, Policy
 from limiter_service.engine.refusals import Refusal, refuse
 from limiter_service.store.commands import NEVER, Reply, Verdict
@@ -225,6 +237,15 @@ def _shortage(policy: Policy, limit: Limit, asked: float, level: Level, wait: fl
     if costs.is_budget(limit):
         return costs.spent_budget(policy, limit, asked, level)
     room, wanted = amount(limit, left(limit, level)), whole(asked / limit.unit)
+    if limit.window == "ramp":
+        assert limit.config.ramp is not None
+        period = limit.config.ramp.period
+        return (
+            f"{limit.name} lets use grow {limit.factor:g}-fold in "
+            f"{period if isinstance(period, str) else f'{period:g} s'}, to "
+            f"{limit_of(limit, level):g} {limit.meter} at present; of these {room:g} are left "
+            f"and {wanted:g} are asked for; it fits in {wait / _MICRO:.3f} s"
+        )
     return (
         f"{limit.name} has {room:g} {limit.meter} left and {wanted:g} are asked for; "
         f"it fits in {wait / _MICRO:.3f} s"
@@ -239,8 +260,10 @@ def would_fit(policy: Policy, amounts: Sequence[float], levels: Sequence[Level])
     for limit, asked, level in zip(policy.limits, amounts, levels, strict=True):
         if limit.shadow:
             continue
+        if limit.window == "ramp" and used_in_period(level) <= 0:
+            continue  # any amount passes then
         if charging.counts_tokens(limit):
             rooms.append(max(0, int(amount(limit, left(limit, level)))))
-        elif asked > left(limit, level) + 1e-6:
+        elif not fits(limit, level, asked):
             rooms.append(0)
     return min(rooms) if rooms else None

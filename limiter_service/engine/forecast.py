@@ -25,7 +25,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from limiter_service.engine.levels import Level, left
+from limiter_service.engine.levels import Level, allowance, left
 from limiter_service.engine.paces import Bound, Known, Paces, Recent
 from limiter_service.engine.policy import Limit, Policy
 
@@ -187,11 +187,13 @@ class Forecast:
             first = policy.next_edge(limit, level.wall) - level.wall
             windows = math.ceil(excess * self._ratio(policy, limit) / limit.capacity)
             return (first + (windows - 1) * (limit.per or 31 * 86_400) * _MICRO) / _MICRO
+        if limit.window == "ramp":
+            return _climb(limit, allowance(limit, level), excess * self._ratio(policy, limit))
         speed = self._speed(policy, limit)
         return excess / speed / _MICRO if speed else None
 
     def _allowed(self, policy: Policy, limit: Limit, max_wait: float, wall: float) -> float:
-        if limit.shadow:
+        if limit.shadow or limit.window == "ramp":  # what it allows by now is in the store
             return UNKNOWN
         if limit.window == "calendar":
             after = wall + max_wait * _MICRO - policy.next_edge(limit, wall)
@@ -201,6 +203,15 @@ class Forecast:
             return limit.capacity * (1 + after // period) / self._ratio(policy, limit)
         speed = self._speed(policy, limit)
         return UNKNOWN if speed is None else speed * max_wait * _MICRO
+
+
+def _climb(ramp: Limit, allowed: float, excess: float) -> float:
+    """Seconds until a ramp that allows so much has let pass *excess* more, when all that it
+    allows is used: a sum of powers of its factor.
+    """
+    assert ramp.per is not None
+    growth = ramp.factor - 1
+    return ramp.per * math.log1p(excess * growth / (allowed * ramp.factor)) / math.log1p(growth)
 
 
 def _between(needs: tuple[Sequence[float], Sequence[float]], blend: float) -> list[float]:

@@ -6,14 +6,24 @@ from collections.abc import Iterator, Sequence
 import msgspec
 from msgspec.structs import replace
 
-from limiter_service.engine.policy import SLOTS_OF_A_WINDOW, Limit, Policy, slot_width
+from limiter_service.engine.policy import (
+    RAMPS,
+    SLOTS_OF_A_RAMP,
+    SLOTS_OF_A_WINDOW,
+    Limit,
+    Policy,
+    slot_width,
+)
 from limiter_wire import LimitState
 
 _MICRO = 1_000_000
 _COUNT, TIME, SKEW, _CELLS = 1, 2, 3, 5
 _LEARNED, _TERMS = 29, 2  # numbers of a record, and before the terms (lua/lib/learned)
 _SIZES = (1, SLOTS_OF_A_WINDOW + 3, 2, 1)  # of a cell, by kind
+_SPAN = SLOTS_OF_A_RAMP + 1  # of a ramp
+_SIZE_OF_A_RAMP = 2 * _SPAN + 1
 _RING = SLOTS_OF_A_WINDOW + 1
+_FORGIVEN = 1e-6  # as in lua/lib/limits
 
 
 class Level(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,7 +48,7 @@ def read(numbers: Sequence[float], start: int, limits: int) -> tuple[list[Level]
         wall, at = now - numbers[start + SKEW], start + _CELLS
         for _ in range(count):
             limit_id = numbers[at]
-            size = _SIZES[int(limit_id) % len(_SIZES)]
+            size = _size(limit_id)
             cell = numbers[at + 1 : at + 1 + size]
             levels.append(Level(limit_id=limit_id, cell=cell, now=now, wall=wall))
             at += 1 + size
@@ -49,6 +59,10 @@ def read(numbers: Sequence[float], start: int, limits: int) -> tuple[list[Level]
         start = at
         if len(levels) >= limits:
             return levels, start
+
+
+def _size(limit_id: float) -> int:
+    return _SIZE_OF_A_RAMP if limit_id >= RAMPS else _SIZES[int(limit_id) % len(_SIZES)]
 
 
 def _under(terms: Sequence[float], levels: Sequence[Level]) -> Iterator[Level]:
@@ -63,7 +77,9 @@ def capacity_of(limit: Limit, level: Level) -> float:
 
 
 def limit_of(limit: Limit, level: Level) -> float:
-    """The limit in force, in its own meter."""
+    """The limit in force, in its own meter; of a ramp, what it allows at present."""
+    if limit.window == "ramp":
+        return whole(round(allowance(limit, level) / limit.unit, 6))
     if level.capacity is None or level.rate is None:
         return whole(limit.limit)
     if limit.window == "bucket":
@@ -100,7 +116,7 @@ def records(
                 found[-limit_id] = _record(known, skews.get(-limit_id, 0.0))
                 at += 1 + _LEARNED
             else:
-                at += 2 + _SIZES[int(limit_id) % len(_SIZES)]
+                at += 2 + _size(limit_id)
         start = end
     return found
 
@@ -126,8 +142,35 @@ def left(limit: Limit, level: Level) -> float:
             return level.cell[0]
         case "sliding" | "calendar":
             return capacity_of(limit, level) - level.cell[1]
+        case "ramp":
+            return allowance(limit, level) - used_in_period(level)
         case _:
             return capacity_of(limit, level) - level.cell[0]
+
+
+def allowance(limit: Limit, level: Level) -> float:
+    """What a ramp lets be used in the period that ends now, in the scripts' units."""
+    newest = int(level.cell[0])
+    before = _used(level.cell, newest - _SPAN)
+    return max(capacity_of(limit, level), limit.factor * before)
+
+
+def used_in_period(level: Level) -> float:
+    """What has been used of a ramp in the period that ends now."""
+    return _used(level.cell, int(level.cell[0]))
+
+
+def _used(cell: Sequence[float], last: int) -> float:
+    return sum(cell[1 + slot % (2 * _SPAN)] for slot in range(last - _SPAN + 1, last + 1))
+
+
+def fits(limit: Limit, level: Level, asked: float) -> bool:
+    """Whether a limit has room for so many of the scripts' units. A ramp has, for any amount,
+    when nothing was used in a period.
+    """
+    if limit.window == "ramp" and used_in_period(level) <= 0:
+        return True
+    return asked - left(limit, level) <= _FORGIVEN
 
 
 def reset(policy: Policy, limit: Limit, level: Level) -> float:
@@ -139,6 +182,8 @@ def reset(policy: Policy, limit: Limit, level: Level) -> float:
             after = _ring_reset(level.cell, slot_width(limit), level.now)
         case "calendar":
             after = policy.window_end(limit, level.cell[0]) - level.wall
+        case "ramp":
+            after = _ramp_reset(level.cell, slot_width(limit), level.now)
         case _:
             after = 0.0
     return max(0.0, after)
@@ -149,6 +194,14 @@ def _ring_reset(cell: Sequence[float], width: int, now: float) -> float:
     for slot in range(newest, newest - _RING, -1):
         if cell[2 + slot % _RING] != 0:
             return (slot + _RING) * width - now
+    return 0.0
+
+
+def _ramp_reset(cell: Sequence[float], width: int, now: float) -> float:
+    newest, ring = int(cell[0]), 2 * _SPAN
+    for slot in range(newest, newest - ring, -1):
+        if cell[1 + slot % ring] != 0:
+            return (slot + ring) * width - now
     return 0.0
 
 

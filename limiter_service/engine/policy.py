@@ -5,18 +5,21 @@ tenant on model; a scope without limits costs nothing and is left out.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from hashlib import blake2b
 from typing import cast
 
 import msgspec
+from msgspec.structs import replace
 
 from limiter_service.config import (
+    RAMP,
     Config,
     Learn,
     LimitConfig,
     Limited,
     PoolConfig,
+    RampConfig,
     match,
     period,
     seconds,
@@ -32,8 +35,16 @@ from limiter_wire import Meter
 SLOTS_OF_A_WINDOW = 90
 """Slots of a sliding window: it is late by at most a ninetieth of its period."""
 
-_KINDS = {"bucket": 1, "sliding": 2, "calendar": 3, "concurrency": 4}
-_SHADOW = 4
+SLOTS_OF_A_RAMP = 20
+"""Slots of one period of a ramp; one more counts (lua/lib/ramp)."""
+
+RAMPS = 2**50
+"""Ids of ramps are this and more; those of other limits are less (lua/lib/layout)."""
+
+_KINDS = {"bucket": 1, "sliding": 2, "calendar": 3, "concurrency": 4, "ramp": 5}
+_WINDOWS = {kind: window for window, kind in _KINDS.items()}
+_IN_AN_ID = 4  # kinds that its last two bits can say
+_SHADOW = 8
 _LEARN = {"down": 0, "both": 1, "never": 2}
 _MOST_THAT_LEARN = 26  # two bits each of a whole number in a double (lua/lib/learned)
 _MICRO = 1_000_000
@@ -45,7 +56,9 @@ class Limit(msgspec.Struct, frozen=True, kw_only=True):
     """One limit, ready to be decided over.
 
     `unit` is how many units of the scripts make one of the meter: money is counted in
-    millionths of a dollar, everything else as it is. `rate` is units per microsecond.
+    millionths of a dollar, everything else as it is. `rate` is units per microsecond. A ramp
+    is a limit beside the one that it belongs to, and shares its `config`: `limit` is where it
+    starts, `factor` how far it may grow in a period.
     """
 
     id: int
@@ -60,6 +73,7 @@ class Limit(msgspec.Struct, frozen=True, kw_only=True):
     rate: float
     config: LimitConfig
     learn: Learn = "never"
+    factor: float = 1.0
 
     @property
     def shadow(self) -> bool:
@@ -68,8 +82,8 @@ class Limit(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def window(self) -> str:
-        """The window's name; concurrency has none of its own."""
-        return _window(self.config)
+        """The window's name, also of what has none in the file: concurrency, ramps."""
+        return _WINDOWS[self.kind]
 
 
 class _Scope(msgspec.Struct, frozen=True):
@@ -175,6 +189,8 @@ class Policy:
                     case "calendar":
                         edges = self._edges_of(limit, now_us)
                         records += edges
+                    case "ramp":
+                        records += [limit.factor, slot_width(limit)]
                     case _:
                         slot += 1
                         records.append(slot)
@@ -211,9 +227,10 @@ def _expects(limit: Limit) -> bool:
 
 
 def slot_width(limit: Limit) -> int:
-    """Microseconds of one slot of a sliding window: whole, and never too narrow."""
+    """Microseconds of one slot of a sliding window or a ramp: whole, and never too narrow."""
     assert limit.per is not None
-    return math.ceil(limit.per * _MICRO / SLOTS_OF_A_WINDOW)
+    slots = SLOTS_OF_A_RAMP if limit.window == "ramp" else SLOTS_OF_A_WINDOW
+    return math.ceil(limit.per * _MICRO / slots)
 
 
 def _version(values: list[float]) -> int:
@@ -294,7 +311,7 @@ def _chain(
     scopes = [
         _Scope(
             key,
-            tuple(_limit(scope, label, limit, _learn(config, scope, limit)) for limit in limits),
+            tuple(_limits(scope, label, limits, config)),
             _LEVELS[scope],
         )
         for scope, label, key, section in candidates
@@ -322,6 +339,34 @@ def _learn(pool: PoolConfig, scope: str, limit: LimitConfig) -> Learn:
     return limit.learn or "never" if scope == "pool" else "never"
 
 
+def _limits(
+    scope: str, label: str, configs: list[LimitConfig], pool: PoolConfig
+) -> Iterator[Limit]:
+    for config in configs:
+        limit = _limit(scope, label, config, _learn(pool, scope, config))
+        yield limit
+        if config.ramp is not None:
+            yield _ramp(limit, config.ramp)
+
+
+def _ramp(limit: Limit, ramp: RampConfig) -> Limit:
+    per = seconds(ramp.period)
+    shape = f"{limit.scope}|{limit.config.name}|{limit.meter}|ramp|{per}/{SLOTS_OF_A_RAMP}"
+    digest = blake2b(shape.encode(), digest_size=6)
+    return replace(
+        limit,
+        id=RAMPS + int.from_bytes(digest.digest(), "big"),
+        name=f"{limit.name}.{RAMP}",
+        kind=_KINDS["ramp"],
+        capacity=float(ramp.start * limit.unit),
+        limit=ramp.start,
+        per=per,
+        rate=0.0,
+        learn="never",
+        factor=ramp.factor,
+    )
+
+
 def _limit(scope: str, label: str, config: LimitConfig, learn: Learn) -> Limit:
     per = period(config) if config.meter is not Meter.CONCURRENCY else None
     unit = _MICRO if config.meter is Meter.COST_USD else 1
@@ -333,7 +378,7 @@ def _limit(scope: str, label: str, config: LimitConfig, learn: Learn) -> Limit:
     shape = f"{scope}|{config.name}|{config.meter}|{window}|{_shape_of[window](config, per)}"
     digest = blake2b(shape.encode(), digest_size=6)
     return Limit(
-        id=int.from_bytes(digest.digest(), "big") * _SHADOW + _KINDS[window] - 1,
+        id=int.from_bytes(digest.digest(), "big") * _IN_AN_ID + _KINDS[window] - 1,
         name=f"{label}.{config.name}",
         scope=scope,
         meter=config.meter,

@@ -135,7 +135,7 @@ def _unspoken(policy: Policy, found: Sequence[Reading]) -> Iterator[Reading]:
     """
     spoken = {each.nth for each in found}
     for nth, limit in enumerate(policy.limits, start=1):
-        if limit.config.aimd and nth not in spoken:
+        if limit.config.aimd and limit.window == "bucket" and nth not in spoken:
             yield Reading(nth=nth, limit=limit, stated=None, remaining=None, cut=True)
 
 

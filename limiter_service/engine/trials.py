@@ -9,12 +9,10 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from limiter_service.engine.levels import Level, left
+from limiter_service.engine.levels import Level, fits
 from limiter_service.engine.names import REST, Names
 from limiter_service.engine.policy import Limit, Policy
 from limiter_wire import TrialStats
-
-_FORGIVEN = 1e-6  # as in lua/lib/limits
 
 
 class Trial(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,7 +31,7 @@ def judge(policy: Policy, amounts: Sequence[float], levels: Sequence[Level]) -> 
     short = [
         limit
         for limit, asked, level in zip(policy.limits, amounts, levels, strict=True)
-        if asked - left(limit, level) > _FORGIVEN
+        if not fits(limit, level, asked)
     ]
     refusing = tuple(limit for limit in short if limit.shadow)
     enforced = [limit for limit in short if not limit.shadow]

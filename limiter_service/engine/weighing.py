@@ -40,7 +40,8 @@ def weigh(policy: Policy, amounts: Sequence[float], priority: int) -> Weight:
     cost, period = _LEAST_COST, float(_MICRO)
     for limit, amount in zip(policy.limits, amounts, strict=True):
         share = amount / (limit.limit * limit.unit)
-        if share > cost and not limit.shadow:
+        # What a ramp allows grows with use: it says nothing of what a request is worth.
+        if share > cost and not limit.shadow and limit.window != "ramp":
             cost = share
             period = (limit.per or (_MONTH if limit.window == "calendar" else 1.0)) * _MICRO
     number, share = _class_of(policy, priority)

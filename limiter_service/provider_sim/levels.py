@@ -5,6 +5,7 @@ written independently of the limiter's Lua, so that one can find the other wrong
 """
 
 import math
+from bisect import bisect_right
 from typing import Protocol
 
 MINUTE = 60.0
@@ -124,3 +125,47 @@ class Slots:
 
     def allowed(self, now: float) -> float:  # noqa: ARG002 - there is no such bound
         return math.inf
+
+
+class Growth:
+    """Use that may not grow too fast: in the `width` seconds that end now at most `factor` times
+    what it was in those before them, or `limit` where that is more. What is larger passes when
+    nothing else was used in that time.
+    """
+
+    def __init__(self, limit: float, factor: float, width: float) -> None:
+        self.limit = limit
+        self._factor = factor
+        self._width = width
+        self._times: list[float] = []
+        self._sums = [0.0]  # of what was taken before each time, and of all
+
+    def remaining(self, now: float) -> float:
+        before = self._used(now - self._width)
+        return max(self.limit, self._factor * before) - self._used(now)
+
+    def wait(self, amount: float, now: float) -> float:
+        changes = [at + n * self._width for at in self._times for n in (1, 2)]
+        # It fits at the latest when all that was taken has left the present span.
+        moments = [now, *sorted(at for at in changes if at > now)]
+        return next(at for at in moments if self._fits(amount, at)) - now
+
+    def _fits(self, amount: float, now: float) -> bool:
+        return self._used(now) <= 0 or amount <= self.remaining(now) + _FORGIVEN
+
+    def take(self, amount: float, now: float) -> None:
+        old = bisect_right(self._times, now - 2 * self._width)
+        self._times = [*self._times[old:], now]
+        self._sums = [*self._sums[old:], self._sums[-1] + amount]
+
+    def reset_after(self, now: float) -> float:
+        newest = self._times[-1] if self._times else -math.inf
+        return max(0.0, newest + 2 * self._width - now)
+
+    def allowed(self, now: float) -> float:  # noqa: ARG002 - there is no such bound
+        return math.inf
+
+    def _used(self, end: float) -> float:
+        # What leaves at exactly `end` may miss it by the last bits.
+        begin = bisect_right(self._times, end - self._width + _FORGIVEN)
+        return self._sums[bisect_right(self._times, end + _FORGIVEN)] - self._sums[begin]

@@ -37,13 +37,15 @@ class Limit(msgspec.Struct, frozen=True, kw_only=True):
     """One limit of an account.
 
     A limit that is not `told` appears in no header: callers are refused while the headers
-    still promise room, as at the providers that cut a minute into seconds.
+    still promise room, as at the providers that cut a minute into seconds. One of `growth` is
+    about how fast use grows, not about how large it is.
     """
 
     meter: Meter
     level: Level
     period: Period = Period.MINUTE
     told: bool = True
+    growth: bool = False
 
 
 class Quota(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,10 +66,13 @@ class Admitted(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class Refused(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """The request would fit after `retry_after`; `meter` is what it has to wait for."""
+    """The request would fit after `retry_after`; `meter` is what it has to wait for. `too_fast`:
+    use is below every limit, and has grown too fast.
+    """
 
     meter: Meter
     period: Period = Period.MINUTE
+    too_fast: bool = False
     limit: int
     used: int
     requested: int
@@ -126,6 +131,7 @@ class Budget:
         return Refused(
             meter=limit.meter,
             period=limit.period,
+            too_fast=limit.growth,
             limit=most,
             used=most - math.floor(told.level.remaining(now)),
             requested=amount,

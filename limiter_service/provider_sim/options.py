@@ -71,6 +71,17 @@ class Scope(StrEnum):
     KEY = "key"
 
 
+_COUNTS = (
+    "itpm",
+    "otpm",
+    "rpd",
+    "concurrency",
+    "burndown",
+    "most_output",
+    "acceleration_start",
+)
+
+
 class SimOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One provider account.
 
@@ -82,6 +93,10 @@ class SimOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     as many as `tpm`, `otpm` a fifth of it, and `smoothing` (the seconds over which requests
     per minute are enforced as well) as `rules` has it, where 0 is none.
 
+    With `acceleration`, requests are refused that make use grow too fast: in any
+    `acceleration_seconds` at most so many times those of the seconds before, or
+    `acceleration_start` where that is more.
+
     `fault` has rules as `faults.notation` reads them: `drop-after-chunks=3 @ 0.01`.
     """
 
@@ -91,6 +106,9 @@ class SimOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     otpm: int | None = None
     rpd: int | None = None
     concurrency: int | None = None
+    acceleration: float | None = None
+    acceleration_start: int = 10
+    acceleration_seconds: float = 10.0
     rules: Rules = Rules.AUTO
     scope: Scope = Scope.ACCOUNT
     window: Window = Window.BUCKET
@@ -112,15 +130,17 @@ class SimOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             raise InvalidOptionError("rpm", self.rpm, allowed)
         if self.tpm < 1:
             raise InvalidOptionError("tpm", self.tpm, "at least 1 token per minute")
-        for field in ("itpm", "otpm", "rpd", "concurrency", "burndown", "most_output"):
+        for field in _COUNTS:
             count: int | None = getattr(self, field)
             if count is not None and count < 1:
                 raise InvalidOptionError(field, count, "at least 1")
+        if self.acceleration is not None and not 1 < self.acceleration < math.inf:
+            raise InvalidOptionError("acceleration", self.acceleration, "more than 1")
         for field in ("latency", "smoothing"):
             seconds: float | None = getattr(self, field)
             if seconds is not None and not (seconds >= 0 and math.isfinite(seconds)):
                 raise InvalidOptionError(field, seconds, "zero or a positive number of seconds")
-        for field in ("tokens_per_second", "speed"):
+        for field in ("tokens_per_second", "speed", "acceleration_seconds"):
             value: float = getattr(self, field)
             if not (value > 0 and math.isfinite(value)):
                 raise InvalidOptionError(field, value, "a positive number")

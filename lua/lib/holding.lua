@@ -23,7 +23,7 @@ local function open_lease(text, nonce, wall)
     for _ = 1, lease[base + COUNT] do
       i = i + 1
       nth[lease[at]] = i
-      at = at + 1 + window_of(lease[at] % SHADOW + 1).cell
+      at = at + 1 + window_by(lease[at]).cell
     end
     base = last
   end

@@ -15,12 +15,13 @@
 --
 -- A window explains its record and its cell at its head (lib/bucket and its kin). A
 -- shadow of a window has a kind SHADOW higher in the policy. The last two bits of an id
--- are its kind less one, so that a state can be read without its policy. All times are
--- microseconds.
+-- are its kind less one, and a ramp's id is RAMPS or more, so that a state can be read
+-- without its policy. All times are microseconds.
 local VERSION, COUNT = 1, 2
 local KEEP, COLD_START, SLOTS, LEARN, RECORDS = 3, 4, 5, 6, 7
 local TIME, SKEW, KEPT, CELLS = 3, 4, 5, 6
-local BUCKET, SHADOW = 1, 4
+local BUCKET, CONCURRENCY, RAMP, SHADOW = 1, 4, 5, 8
+local RAMPS = 1125899906842624
 
 -- What a window answers beside a time to wait.
 local NEVER, STALE = -1, -2

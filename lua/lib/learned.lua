@@ -204,7 +204,7 @@ local function learned()
         at = at + 1 + LEARNED
       else
         times[id], cells[id] = s[at + 1], at + 2
-        at = at + 2 + window_of(id % SHADOW + 1).cell
+        at = at + 2 + window_by(id).cell
       end
     end
     return records

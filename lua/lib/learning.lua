@@ -28,7 +28,7 @@ local function known_of(scope)
   local list, cells, times = numbers(text), {}, {}
   local records, rest = learned().note_rest(list, 1, cells, times) or {}, ""
   for id, at in pairs(cells) do
-    local last = at + window_of(id % SHADOW + 1).cell - 1
+    local last = at + window_by(id).cell - 1
     rest = rest .. string.sub(text, 8 * (at - 3) + 1, 8 * last)
   end
   return records, rest
@@ -129,7 +129,7 @@ local function lower_level(k, o, q, p, s, at, cell, cell_at, granted, back, now)
     if s[at] >= capacity and excess <= q[p + 3] * (now - granted) then
       return -- it was whole meanwhile, and so may the provider's be
     end
-  elseif kind ~= 0 then
+  elseif kind ~= CONCURRENCY then
     -- Windows know what was spent, which another limit does not change; what was said of
     -- one that has ended counts no more.
     local later = s[at] - cell[cell_at]

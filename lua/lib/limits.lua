@@ -31,13 +31,29 @@ local function wait_while_growing(wait, share)
   return math.ceil(sooner <= grows and sooner or math.max(grows, wait * now))
 end
 
+-- A ramp that has room now may have none when another limit has: the number of the limit that
+-- binds, and the first time at which all of them fit.
+local function when_ramps_fit(ramps, worst, longest)
+  local before
+  repeat
+    before = longest
+    for _, r in ipairs(ramps) do
+      local wait = r[1](r[3], r[4], r[5], r[6], r[7], r[8], longest)
+      if wait > longest then
+        worst, longest = r[2], wait
+      end
+    end
+  until longest == before
+  return worst, longest
+end
+
 -- Open every scope and look at every limit as it is now; the i-th is asked for
 -- amounts[offset + i]. Returns the number of the enforced limit that binds longest and
 -- for how long: 0 when all have room, STALE when the boundaries of a calendar are. A
 -- limit that can never fit binds before all. Third, the set of places in `amounts` whose
 -- limits are shadows without room, or nil.
 local function survey(texts, scopes, amounts, offset, wall)
-  local worst, longest, i, refused = 0, 0, offset, nil
+  local worst, longest, i, refused, ramps = 0, 0, offset, nil, nil
   for scope = 1, scopes do
     local q, share = numbers(ARGV[scope]), slow[scope]
     local text = texts[scope]
@@ -73,6 +89,10 @@ local function survey(texts, scopes, amounts, offset, wall)
         if wait == STALE then
           return STALE
         end
+        if window.fits and kind <= SHADOW then
+          ramps = ramps or {}
+          ramps[#ramps + 1] = { window.fits, i - offset, q, p, s, at, amount, now }
+        end
         p, at = p + window.record, at + window.cell + 1
       end
       if wait ~= 0 then
@@ -95,6 +115,9 @@ local function survey(texts, scopes, amounts, offset, wall)
     elseif #text > 8 * last then
       asides[scope] = string.sub(text, 8 * last + 1)
     end
+  end
+  if ramps and longest > 0 then
+    worst, longest = when_ramps_fit(ramps, worst, longest)
   end
   return worst, longest, refused
 end

@@ -10,7 +10,7 @@ local function note_cells(s, base, cells)
   for _ = 1, s[base + COUNT] do
     local id = s[at]
     cells[id] = at + 1
-    at = at + 1 + window_of(id % SHADOW + 1).cell
+    at = at + 1 + window_by(id).cell
   end
   if s[base + VERSION] < 0 then
     at = at + TERMS + 2 * s[base + COUNT]
@@ -27,7 +27,7 @@ local function set_aside(old, cells, times, kept)
     local written = times[id] or old[TIME]
     if not kept[id] and #rest < MOST_ASIDE and old[TIME] - written < LONGEST_ASIDE then
       rest[#rest + 1], rest[#rest + 2] = id, written
-      for i = at, at + window_of(id % SHADOW + 1).cell - 1 do
+      for i = at, at + window_by(id).cell - 1 do
         rest[#rest + 1] = old[i]
       end
     end

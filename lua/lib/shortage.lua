@@ -77,8 +77,10 @@ local function add_rooms(scope, rooms)
     local window = window_of(q[p])
     if kind == BUCKET then
       rooms[#rooms + 1] = s[at]
+    elseif kind == RAMP then
+      rooms[#rooms + 1] = window.room(q, p, s, at)
     else
-      rooms[#rooms + 1] = q[p + 2] - s[at + (kind == SHADOW and 0 or 1)]
+      rooms[#rooms + 1] = q[p + 2] - s[at + (kind == CONCURRENCY and 0 or 1)]
     end
     p, at = p + window.record, at + window.cell + 1
   end

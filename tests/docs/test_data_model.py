@@ -12,7 +12,7 @@ from limiter_service.store.scripts import NAMES
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "data-model.md").read_text()
 QUEUE = ("queue", "order", "front", "asleep", "grants", "book", "tickets")
-WINDOWS = ("bucket", "sliding", "calendar", "concurrency")
+WINDOWS = ("bucket", "sliding", "calendar", "concurrency", "ramp")
 
 
 def rows(heading: str) -> list[list[str]]:

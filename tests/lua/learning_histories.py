@@ -14,14 +14,16 @@ from limiter_service.engine.levels import limit_of
 from limiter_service.engine.policy import Limit, Policy
 from limiter_service.store.commands import Verdict
 
-# The same limits as in `histories`, and how they learn: 0 down, 1 both, 2 never, 3 down.
+# The same limits as in `histories`, and how they learn: 0 down, 1 both, 2 never, 3 down. Those
+# with ramps come in histories of their own, so that the others meet hard faults soon.
 _MODES = ("down", "both", "never", "down", "down")
 # Half and a quarter of a rate stay above what admission forgives when periods are an eighth.
 # A circuit adopts a clock that has stepped back, whatever it answers: another test's.
 _CONFIGS = [
     text.replace("1.048576s", "0.131072s") + f"\n    learn: {mode}\n    breaker: {{enabled: false}}"
-    for text, mode in zip(CONFIGS, _MODES, strict=True)
+    for text, mode in zip(CONFIGS[:5], _MODES, strict=True)
 ]
+_RAMPS = [text + "\n    learn: both\n    breaker: {enabled: false}" for text in CONFIGS[5:]]
 _KINDS = (
     ["acquire"] * 8
     + ["settle"] * 3
@@ -37,7 +39,13 @@ _LIVES = (2 * US, 20 * US, 200 * US)
 
 def drawn(random: Random) -> tuple[int, list[Step]]:
     """A history from a seed."""
-    return random.randrange(len(CONFIGS) - 1), [_drawn(random) for _ in range(LENGTH)]
+    return random.randrange(len(_CONFIGS) - 1), [_drawn(random) for _ in range(LENGTH)]
+
+
+def drawn_with_ramps(random: Random) -> tuple[int, list[Step]]:
+    """A history of limits with ramps."""
+    first = len(_CONFIGS) + random.randrange(len(_RAMPS))
+    return first, [_drawn(random) for _ in range(LENGTH)]
 
 
 def _drawn(random: Random) -> Step:
@@ -53,7 +61,9 @@ class LearningRun(Run):
     def __init__(self, client: redis.Redis, loaded: Mapping[str, Any], first: int) -> None:
         super().__init__(client, loaded, first)
         self.reference = Learning()
-        self.policies = [policies_of(text) for text in _CONFIGS]
+        ramps = first >= len(_CONFIGS)
+        self.policies = [policies_of(text) for text in (_RAMPS if ramps else _CONFIGS)]
+        self.config = first - len(_CONFIGS) if ramps else first
         self.levels: dict[str, dict[int, float]] = {}
 
     def policy(self, who: int) -> Policy:
@@ -157,11 +167,13 @@ class LearningRun(Run):
         """
         if self.reference.ends_within(policy, self.bench.now, wait):
             return
-        opened = self.reference.open(policy, self.bench.now + wait - 1)
+        wall = self.bench.now + wait - 1
         missing = max(
             amount - window.left()
-            for amount, (_, limit, window, _) in zip(amounts, opened, strict=True)
-            if not limit.shadow
+            for amount, (_, limit, window, now) in zip(
+                amounts, self.reference.open(policy, wall), strict=True
+            )
+            if not limit.shadow and window.wait(amount, now, wall) != 0
         )
         if missing > _FORGIVEN:
             super()._assert_honest(policy, amounts, wait)
@@ -208,7 +220,7 @@ def _readings(policy: Policy, step: Step) -> list[Reading]:
     return [
         _reading(policy.limits[place], place, step)
         for place in sorted(places)
-        if policy.limits[place].window != "concurrency"
+        if policy.limits[place].window not in {"concurrency", "ramp"}  # no provider states them
     ]
 
 

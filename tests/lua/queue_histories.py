@@ -56,6 +56,16 @@ CONFIGS = [
       t1: {weight: 2, models: {m1: {limits: [{meter: requests, limit: 2, per: 1.048576}]}}}
       t3: {concurrency: 1, limits: [{meter: tokens, limit: 64, per: 1.048576}]}
     """,
+    # Ramps: of the pool, of a model, of a tenant.
+    """
+    limits: [{meter: tokens, limit: 256, per: 1.048576, ramp: {start: 48, factor: 1.5, period: 2s}}]
+    models:
+      m1: {limits: [{meter: requests, limit: 32, per: 1.048576, ramp: {start: 1, factor: 2, period: 1s}}]}
+      m2: {limits: [{meter: tokens, limit: 96, per: 2.097152}]}
+    tenants:
+      t2: {weight: 4}
+      t3: {limits: [{meter: tokens, limit: 128, per: 1.048576, ramp: {start: 20, factor: 4, period: 4s}}]}
+    """,
 ]  # fmt: skip
 
 

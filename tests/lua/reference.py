@@ -6,11 +6,12 @@ grant and refund, from which conservation is checked without any window's arithm
 
 from bisect import bisect_right
 from fractions import Fraction
+from itertools import count
 
 import msgspec
 
 from limiter_service.engine.calendar import boundaries
-from limiter_service.engine.policy import SLOTS_OF_A_WINDOW, Limit, Policy
+from limiter_service.engine.policy import SLOTS_OF_A_RAMP, SLOTS_OF_A_WINDOW, Limit, Policy
 
 NEVER = -1
 KEEP = -1.0
@@ -169,6 +170,68 @@ class Calendar:
         return self._window(self.start)[1] - wall
 
 
+class Ramp:
+    """Amounts by slot number: those of the present period, which has one slot more than fit
+    into a period, and as many before.
+    """
+
+    def __init__(self, limit: Limit, now: int) -> None:
+        self.limit, self.slots = limit, dict[int, int]()
+        self.newest = now // self.width
+
+    @property
+    def width(self) -> int:
+        return ramp_slot(self.limit)
+
+    def adopt(self, limit: Limit, _now: int) -> None:
+        self.limit = limit
+
+    def advance(self, now: int, _wall: int) -> None:
+        self.newest = now // self.width
+        oldest = self.newest - 2 * SLOTS_OF_A_RAMP - 1
+        self.slots = {slot: amount for slot, amount in self.slots.items() if slot >= oldest}
+
+    def _used(self, slot: int) -> int:
+        return sum(self.slots.get(slot - age, 0) for age in range(SLOTS_OF_A_RAMP + 1))
+
+    def _room(self, slot: int) -> Fraction:
+        grown = Fraction(self.limit.factor) * self._used(slot - SLOTS_OF_A_RAMP - 1)
+        return max(Fraction(self.limit.capacity), grown) - self._used(slot)
+
+    def left(self) -> Fraction:
+        return self._room(self.newest)
+
+    def wait(self, amount: int, now: int, _wall: int, after: int = 0) -> int:
+        for slot in count(self.newest):
+            at = max(after, slot * self.width - now)
+            fits = self._used(slot) == 0 or amount <= self._room(slot)
+            if fits and at < (slot + 1) * self.width - now:
+                return at
+        raise AssertionError("anything fits at last")
+
+    def charge(self, amount: int) -> int:
+        self.slots[self.newest] = self.slots.get(self.newest, 0) + amount
+        return self.newest
+
+    def adjust(self, delta: int, place: int) -> int:
+        slot = self.newest if delta > 0 else place
+        if not self.newest - 2 * SLOTS_OF_A_RAMP - 2 < slot <= self.newest:
+            return 0
+        delta = max(delta, -self.slots.get(slot, 0))
+        self.slots[slot] = self.slots.get(slot, 0) + delta
+        return delta
+
+    def reset(self, now: int, _wall: int) -> int:
+        used = [slot for slot, amount in self.slots.items() if amount]
+        return (max(used) + 2 * SLOTS_OF_A_RAMP + 2) * self.width - now if used else 0
+
+
+def ramp_slot(limit: Limit) -> int:
+    """Microseconds of a slot of a ramp."""
+    assert limit.per is not None
+    return -(-int(limit.per * US) // SLOTS_OF_A_RAMP)
+
+
 class Slots:
     """Live leases by nonce, with their deadlines."""
 
@@ -204,12 +267,13 @@ class Slots:
         return 0
 
 
-Window = Bucket | Sliding | Calendar | Slots
+Window = Bucket | Sliding | Calendar | Slots | Ramp
 _KINDS: dict[str, type[Window]] = {
     "bucket": Bucket,
     "sliding": Sliding,
     "calendar": Calendar,
     "concurrency": Slots,
+    "ramp": Ramp,
 }
 
 
@@ -290,7 +354,7 @@ class Reference:
     def verdict(
         self, opened: list[tuple[str, Limit, Window, int]], amounts: list[int], wall: int
     ) -> tuple[int, int]:
-        """Number of the binding limit (0: all have room) and the wait."""
+        """Number of the binding limit (0: all have room) and the wait: until all fit at once."""
         worst, longest = 0, 0
         for i, ((_, limit, window, now), amount) in enumerate(zip(opened, amounts, strict=True)):
             wait = window.wait(amount, now, wall)
@@ -298,6 +362,18 @@ class Reference:
                 continue
             if wait == NEVER or wait > longest:
                 worst, longest = i + 1, wait
+        ramps = [
+            (i + 1, window, amount, now)
+            for i, ((_, limit, window, now), amount) in enumerate(zip(opened, amounts, strict=True))
+            if isinstance(window, Ramp) and not limit.shadow
+        ]
+        before = 0
+        while before < longest:
+            before = longest
+            for nth, window, amount, now in ramps:
+                wait = window.wait(amount, now, wall, longest)
+                if wait > longest:
+                    worst, longest = nth, wait
         return worst, longest
 
     def grant(
@@ -336,6 +412,7 @@ class Reference:
             if amount != KEEP:
                 moved = window.adjust(int(amount) - charge.amount, charge.place)
                 lease.settled[limit.id] = moved
+                self._note_debit(scope_key, limit, window, moved)
                 if moved < 0:
                     refunds.append((scope_key, limit, window, -moved, charge))
             if isinstance(window, Slots):
@@ -347,18 +424,25 @@ class Reference:
     def renew(self, policy: Policy, lease: Lease, ttl: int, used: list[float], wall: int) -> None:
         """Move the deadline, and charge what goes beyond the reservation."""
         opened = self.open(policy, wall)
-        for (_, limit, window, now), amount in zip(opened, used, strict=True):
+        for (scope_key, limit, window, now), amount in zip(opened, used, strict=True):
             charge = lease.charges.get(limit.id)
             if charge is None or charge.amount < 0:
                 continue
             if amount > charge.amount:
-                window.adjust(int(amount) - charge.amount, charge.place)
+                moved = window.adjust(int(amount) - charge.amount, charge.place)
+                self._note_debit(scope_key, limit, window, moved)
                 charge.amount = int(amount)
             if isinstance(window, Slots):
                 window.live = {n: d for n, d in window.live.items() if d > now}
                 window.live[lease.nonce] = now + ttl
         self.commit(policy, opened, wall)
         lease.deadline = wall + ttl
+
+    def _note_debit(self, scope_key: str, limit: Limit, window: Window, moved: int) -> None:
+        """What was used beyond a reservation is the base of what a ramp allows next."""
+        if isinstance(window, Ramp) and moved > 0:
+            at = window.newest * window.width
+            self.ledger.setdefault((scope_key, limit.id), []).append(Grant(at, moved, 0))
 
     def _note_refund(
         self, scope_key: str, limit: Limit, window: Window, refund: int, charge: "Charge"
@@ -408,6 +492,21 @@ def _conserved_calendar(limit: Limit, lines: list[Grant], most: float, _rate: fl
     assert sum(g.amount - g.back for g in inside) <= most, f"{limit.name} overspent in a window"
 
 
+def _conserved_ramp(limit: Limit, lines: list[Grant], start: float, factor: float) -> None:
+    """The newest grant keeps the promise of its period, or is alone in it."""
+    width, last = ramp_slot(limit), lines[-1]
+    age = [last.at // width - line.at // width for line in lines]
+    present = [line for line, slots in zip(lines, age, strict=True) if slots <= SLOTS_OF_A_RAMP]
+    before = [
+        line.amount - line.back
+        for line, slots in zip(lines, age, strict=True)
+        if SLOTS_OF_A_RAMP < slots < 2 * SLOTS_OF_A_RAMP + 2
+    ]
+    used = sum(line.amount - line.back for line in present)
+    alone = used == last.amount
+    assert alone or used <= max(start, factor * sum(before)), f"{limit.name} grew too fast"
+
+
 def _conserved_slots(_limit: Limit, _lines: list[Grant], _most: float, _rate: float) -> None:
     """Live leases are compared with the script's count at every step."""
 
@@ -417,6 +516,7 @@ _CONSERVED = {
     "sliding": _conserved_sliding,
     "calendar": _conserved_calendar,
     "concurrency": _conserved_slots,
+    "ramp": _conserved_ramp,
 }
 
 

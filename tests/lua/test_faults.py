@@ -56,6 +56,18 @@ FAULTS = {
     "a slot of an ended lease stays taken": ("lib/concurrency", 'string.format("(%.0f", now)', '"-inf"'),
     "slots have room for one more": ("lib/concurrency", "local over = live + amount - capacity", "local over = live + amount - capacity - 1"),
     "the wait for a slot is that of the last one": ("lib/concurrency", "over - 1, 1", "live - 1, 1"),
+    "a ramp grows from both, its start and what was used": ("lib/ramp", "local room = math.max(capacity, factor * before)", "local room = (capacity + factor * before)"),
+    "a ramp forgets its present period": ("lib/ramp", "factor * before) - present", "factor * before)"),
+    "the period before a ramp's present one is a slot too new": ("lib/ramp", "before + s[at + 1 + (slot - RAMP_PERIOD)", "before + s[at + 1 + (slot - RAMP_PERIOD + 1)"),
+    "a ramp's present period is a slot too short": ("lib/ramp", "for slot = newest - RAMP_PERIOD + 1, newest do", "for slot = newest - RAMP_PERIOD + 2, newest do"),
+    "old slots stay in a ramp": ("lib/ramp", "s[at + 1 + slot % RAMP_RING] = 0", "s[at] = s[at]"),
+    "a ramp lets no large amount pass": ("lib/ramp", "present <= 0 or amount - room", "amount - room"),
+    "a ramp lets every large amount pass": ("lib/ramp", "present <= 0 or amount", "amount > capacity or amount"),
+    "the wait for a ramp ends a slot early": ("lib/ramp", "return math.max(after, ends - width, 0)", "return math.max(after, ends - 2 * width, 0)"),
+    "the wait is over when a ramp has room no more": ("lib/limits", "if ramps and longest > 0 then", "if false then"),
+    "a ramp in shadow puts off what is enforced": ("lib/limits", "if window.fits and kind <= SHADOW then", "if window.fits then"),
+    "a refund to a ramp goes to the newest slot": ("lib/ramp", "local slot = amount < 0 and held[held_at] or s[at]", "local slot = s[at]"),
+    "a reload forgets what a ramp has seen": ("lib/ramp", "old and old[old_at + i] or 0", "0"),
 }  # fmt: skip
 
 # The hardest fault needs some five hundred. They are drawn from seeds: hypothesis would mix in

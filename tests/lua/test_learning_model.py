@@ -4,10 +4,11 @@ from random import Random
 
 import pytest
 import redis
-from learning_histories import drawn, run
+from learning_histories import drawn, drawn_with_ramps, run
 
 _HISTORIES = 150
 _CHUNKS = 2
+_RAMPS = 60
 
 
 @pytest.mark.timeout(300)
@@ -21,6 +22,18 @@ def test_limits_are_learned_as_the_reference_says(db: redis.Redis, chunk: int) -
     for seed in range(chunk * _HISTORIES, (chunk + 1) * _HISTORIES):
         try:
             one(drawn(Random(seed)))
+        except AssertionError as error:
+            error.add_note(f"seed {seed}")
+            raise
+
+
+@pytest.mark.timeout(300)
+def test_ramps_are_held_as_the_reference_says(valkey_db: redis.Redis) -> None:
+    """The same with limits that have ramps, which operators hold and no provider states."""
+    one = run(valkey_db)
+    for seed in range(_RAMPS):
+        try:
+            one(drawn_with_ramps(Random(seed)))
         except AssertionError as error:
             error.add_note(f"seed {seed}")
             raise

@@ -368,6 +368,42 @@ SHARES = "pools: {{p: {{queue: {{priority_shares: {{{}}}}}}}}}"
             "is for buckets",
         ),
         (
+            LIMIT.format("meter: tokens, limit: 9, per: day, ramp: {start: 1, facter: 2}"),
+            "pools.p.limits[0].ramp.facter",
+            "did you mean factor?",
+        ),
+        (
+            LIMIT.format("meter: tokens, limit: 9, per: day, ramp: {factor: 2}"),
+            "pools.p.limits[0].ramp.start",
+            "is required",
+        ),
+        (
+            LIMIT.format("meter: tokens, limit: 9, per: day, ramp: {start: 1, factor: 1}"),
+            "pools.p.limits[0].ramp.factor",
+            "> 1",
+        ),
+        (
+            LIMIT.format("meter: tokens, limit: 9, per: day, ramp: {start: 1, period: soon}"),
+            "pools.p.limits[0].ramp.period",
+            "is no duration",
+        ),
+        (LIMIT.format("meter: tokens, limit: 9, per: day, ramp: 2"), "ramp", "is not a mapping"),
+        (
+            LIMIT.format("meter: concurrency, limit: 9, ramp: {start: 1}"),
+            "pools.p.limits[0].ramp",
+            "no such thing",
+        ),
+        (
+            LIMIT.format(
+                "{name: a, meter: tokens, limit: 9, per: day, ramp: {start: 1}}, "
+                "{name: a.ramp, meter: tokens, limit: 9, per: hour}"
+            )
+            .replace("{{", "{")
+            .replace("}}]", "}]"),
+            "pools.p.limits[1].name",
+            "'a.ramp' is taken by limits[0]",
+        ),
+        (
             LIMIT.format("meter: tokens, limit: 1, per: day, window: sliding, burst: 5"),
             "pools.p.limits[0].burst",
             "only a bucket has a burst",

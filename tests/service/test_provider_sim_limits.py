@@ -10,12 +10,20 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 from tests_support.spoken import PROVIDERS, Provider
 
-from limiter_service.provider_sim import Rules, Scope, SimOptions, create_sim_app
+from limiter_service.provider_sim import (
+    InvalidOptionError,
+    Rules,
+    Scope,
+    SimOptions,
+    create_sim_app,
+)
 from limiter_service.provider_sim.accounting import Sizes, accounting_of
-from limiter_service.provider_sim.levels import Bucket, FixedWindow, Slots
+from limiter_service.provider_sim.levels import Bucket, FixedWindow, Growth, Slots
 from limiter_service.provider_sim.limits import Admitted, Budget, Meter
 from limiter_service.provider_sim.provider import Ask
 from limiter_service.provider_sim.provider import Provider as Core
+from limiter_wire import Outcome
+from limiter_wire.providers import classify
 
 OPTIONS = SimOptions(rpm=60, tpm=6000, latency=0, tokens_per_second=1e9)
 START = datetime(2030, 1, 1, tzinfo=UTC)
@@ -463,6 +471,32 @@ class TestLevels:
         slots.take(-5, 0.0)
         assert slots.remaining(0.0) == 2
 
+    def test_growth(self) -> None:
+        """Twice as much in each span as in the one before, wherever the span begins."""
+        growth = Growth(10, 2.0, 5.0)
+        now, waves = 0.0, []
+        for _ in range(4):
+            taken = 0
+            while growth.wait(1, now) == 0:
+                growth.take(1, now)
+                taken += 1
+            waves.append(taken)
+            assert growth.wait(1, now) == pytest.approx(5.0)
+            now += 5.0
+        assert waves == [10, 20, 40, 80]
+        assert growth.remaining(now + 4.0) == 160
+        assert growth.remaining(now + 5.0) == 10
+
+    def test_what_is_larger_than_growth_allows_passes_alone(self) -> None:
+        """Otherwise it never would."""
+        growth = Growth(10, 2.0, 5.0)
+        growth.take(3, 1.0)
+        assert growth.wait(50, 2.0) == pytest.approx(4.0)
+        assert growth.wait(50, 6.0) == 0
+        growth.take(50, 6.0)
+        assert growth.wait(1, 6.0) == pytest.approx(5.0)
+        assert growth.reset_after(6.0) == 10
+
     def test_all_or_nothing(self) -> None:
         """A refusal by the last limit leaves the first one alone."""
         limits = accounting_of(Rules.ANTHROPIC).limits(replace(OPTIONS, otpm=1))
@@ -471,3 +505,42 @@ class TestLevels:
         charges = {Meter.REQUESTS: 1, Meter.INPUT: 100, Meter.OUTPUT: 0}
         assert not isinstance(budget.admit(charges, 0.0), Admitted)
         assert budget.quotas(0.0)[Meter.INPUT].remaining == 6000
+
+
+class TestAcceleration:
+    """Requests under every limit that grow too fast are refused, in the provider's words."""
+
+    FAST = replace(OPTIONS, rpm=6000, tpm=6_000_000, acceleration=2.0, acceleration_start=3)
+
+    @pytest.mark.parametrize(
+        ("name", "code"), [("openai-chat", "slow_down"), ("anthropic", "ramp_limit_exceeded")]
+    )
+    async def test_a_refusal_is_known_as_what_it_is(self, name: str, code: str) -> None:
+        """Headers promise room, and the kind of failure is that of a ramp."""
+        call = Caller(name, self.FAST)
+        answers = [await call() for _ in range(4)]
+        assert [answer.status_code for answer in answers] == [200, 200, 200, 429]
+        refusal = answers[-1]
+        assert code in refusal.text
+        failure = classify(
+            name.partition("-")[0],
+            status=refusal.status_code,
+            headers=dict(refusal.headers),
+            body=refusal.content,
+        )
+        assert (failure.outcome, failure.kind) == (Outcome.RATE_LIMITED, "ramp")
+        call.clock.now += 10.0
+        assert [(await call()).status_code for _ in range(7)] == [200] * 6 + [429]
+
+    async def test_others_refuse_in_their_own_words(self) -> None:
+        """Every provider that counts requests can have such a limit."""
+        for provider in PROVIDERS:
+            call = Caller(provider.name, self.FAST)
+            found = [(await call()).status_code for _ in range(4)]
+            expected = [200] * 4 if provider.name == "ollama" else [200] * 3 + [429]
+            assert found == expected, provider.name
+
+    def test_a_factor_of_one_is_refused(self) -> None:
+        """Nothing could ever grow."""
+        with pytest.raises(InvalidOptionError, match="more than 1"):
+            SimOptions(acceleration=1.0)

@@ -6,7 +6,14 @@ from typing import Protocol
 
 import msgspec
 
-from limiter_service.provider_sim.levels import DAY, MINUTE, Bucket, FixedWindow, Slots
+from limiter_service.provider_sim.levels import (
+    DAY,
+    MINUTE,
+    Bucket,
+    FixedWindow,
+    Growth,
+    Slots,
+)
 from limiter_service.provider_sim.limits import Charges, Limit, Meter, Period, Quotas
 from limiter_service.provider_sim.options import SimOptions
 
@@ -62,7 +69,9 @@ class Accounting(Protocol):
 
 
 def shared_limits(options: SimOptions) -> list[Limit]:
-    """The limits that any provider may have besides: per day, and on running calls."""
+    """The limits that any provider may have besides: per day, on running calls, and on how fast
+    requests grow.
+    """
     found = []
     if options.rpd is not None:
         level = FixedWindow(options.rpd, DAY)
@@ -70,6 +79,10 @@ def shared_limits(options: SimOptions) -> list[Limit]:
     if options.concurrency is not None:
         slots = Slots(options.concurrency)
         found.append(Limit(meter=Meter.CONCURRENCY, level=slots, period=Period.NONE))
+    if options.acceleration is not None:
+        span = options.acceleration_seconds
+        growth = Growth(options.acceleration_start, options.acceleration, span)
+        found.append(Limit(meter=Meter.REQUESTS, level=growth, told=False, growth=True))
     return found
 
 

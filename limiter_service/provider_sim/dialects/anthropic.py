@@ -269,6 +269,8 @@ def error(problem: Problem) -> ErrorAnswer:
     headers: dict[str, str] = {}
     if problem.kind is Kind.QUOTA:
         inside["details"] = {"error_code": "enforced_spend_limit_reached"}
+    if isinstance(problem.refused, Refused) and problem.refused.too_fast:
+        inside["details"] = {"error_code": "ramp_limit_exceeded"}
     if problem.kind in {Kind.OVERLOADED, Kind.SERVER}:
         headers["x-should-retry"] = "true"
     body = encode({"type": "error", "error": inside, "request_id": "req_sim"})
@@ -280,6 +282,12 @@ def _describe(problem: Problem) -> tuple[int, str, str]:
     match problem.kind:
         case Kind.RATE_LIMIT | Kind.TOO_LARGE:
             assert isinstance(refused, Refused | TooLarge)
+            if isinstance(refused, Refused) and refused.too_fast:
+                text = (
+                    "This request would exceed your organization's acceleration limit."
+                    " Please increase your use gradually."
+                )
+                return 429, "rate_limit_error", text
             text = (
                 "This request would exceed your organization's rate limit of"
                 f" {refused.limit:,} {_METERS[refused.meter]}. Please reduce the prompt length"

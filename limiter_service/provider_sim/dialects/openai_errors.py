@@ -114,6 +114,9 @@ def _invalid_request(message: str, param: str | None = None, code: str | None = 
 def _refusal(problem: Problem) -> ApiError:
     refused, wait = problem.refused, problem.retry_after or 0.0
     assert isinstance(refused, Refused)
+    if refused.too_fast:
+        text = "Slow down: your requests have increased too fast. Please increase them gradually."
+        return ApiError(message=text, type="requests", code="slow_down")
     name = _NAMES.get((refused.meter, refused.period), str(refused.meter))
     return _rate_limit_error(
         f"Rate limit reached for {problem.model} in organization {_ORGANIZATION} on {name}:"
