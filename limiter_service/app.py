@@ -15,18 +15,31 @@ from starlette.exceptions import HTTPException
 from limiter_service.config import Config
 from limiter_service.connection import STOPPING
 from limiter_service.engine.admission import Engine
+from limiter_service.engine.broadcast import Broadcast
 from limiter_service.engine.circuits import Circuits
 from limiter_service.engine.feed import Feed
+from limiter_service.engine.overview import Overview
 from limiter_service.engine.policy import Policies
 from limiter_service.engine.refusals import Refusal
 from limiter_service.engine.statistics import Wait, Waits
+from limiter_service.engine.timeline import STEP, Timeline
 from limiter_service.engine.witness import Witness
 from limiter_service.front import Bounds, Front, Handler
 from limiter_service.http import JSON, encode, problem_headers
 from limiter_service.metrics import Metrics
 from limiter_service.openapi import document
 from limiter_service.pools import Pools
-from limiter_service.routes import breakers, events, health, limits, queue, resources, stats
+from limiter_service.routes import (
+    breakers,
+    dashboard,
+    events,
+    health,
+    limits,
+    live,
+    queue,
+    resources,
+    stats,
+)
 from limiter_service.routes.acquire import acquire
 from limiter_service.routes.batch import batch
 from limiter_service.routes.channel import Channels
@@ -86,6 +99,9 @@ def create_app(settings: Settings, store_url: str, pools: Pools) -> Front:
 
     app.state.circuits = Circuits(operators, lambda: engine.policies, settings.key_prefix)
     app.state.feed = Feed(operators, names, settings.key_prefix)
+    timeline = app.state.timeline = Timeline()
+    overview = Overview(engine, app.state.circuits, _wall_us, app.version)
+    app.state.broadcast = Broadcast(overview.look, app.state.feed, timeline)
     witness = Witness(operators, names, settings.key_prefix, engine.tally.name)
     metrics = Metrics(engine.tally, witness)
     engine.books.tell(metrics)
@@ -98,6 +114,8 @@ def create_app(settings: Settings, store_url: str, pools: Pools) -> Front:
     app.include_router(breakers.router)
     app.include_router(limits.router)
     app.include_router(events.router)
+    app.include_router(live.router)
+    app.include_router(dashboard.router)
     app.include_router(health.router)
     app.add_route("/openapi.json", _openapi, include_in_schema=False)
     app.add_exception_handler(Refusal, _refusal)
@@ -134,16 +152,24 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Callable[[], None]]
         app.state.engine.policies = Policies(config, app.state.key_prefix, catalogue=catalogue)
 
     watching = asyncio.create_task(app.state.pools.watch(replaced, stop))
+    noting = asyncio.create_task(_note(app.state.timeline, app.state.engine))
     try:
         yield {STOPPING: app.state.engine.passes.close}
     finally:
         app.state.stopping = True
+        noting.cancel()
         await app.state.channels.aclose()
         await app.state.engine.passes.aclose()
         await app.state.engine.expectations.aclose()
         stop.set()
         await watching
         await app.state.client.aclose()
+
+
+async def _note(timeline: Timeline, engine: Engine) -> None:
+    while True:
+        await asyncio.sleep(STEP)
+        timeline.note(_wall_us() / 1_000_000, engine.tally.decisions)
 
 
 async def _warn_of_eviction(client: Client) -> None:

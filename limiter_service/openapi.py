@@ -19,9 +19,11 @@ from limiter_wire import (
     Granted,
     LimitOverride,
     LimitView,
+    Live,
     Noticed,
     Observe,
     Override,
+    Past,
     Problem,
     QueueView,
     Renew,
@@ -87,10 +89,13 @@ def takes(name: str) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": content}}
 
 
-def streams(name: str, *problems: int) -> dict[int | str, dict[str, Any]]:
-    """The documented answers of a route whose answer is a stream of events."""
-    found = answers(name, *problems)
-    return found | {200: _answer(200, name, "text/event-stream")}
+def streams(names: tuple[str, ...], *problems: int) -> dict[int | str, dict[str, Any]]:
+    """The documented answers of a route whose answer is a stream of events of these types."""
+    found = answers(names[0], *problems)
+    schemas = [_reference(name) for name in names]
+    schema = schemas[0] if len(schemas) == 1 else {"oneOf": schemas}
+    content = {"text/event-stream": {"schema": schema}}
+    return found | {200: {"description": _TITLES[200], "content": content}}
 
 
 def _reference(name: str) -> dict[str, str]:
@@ -118,6 +123,7 @@ def document(app: FastAPI) -> dict[str, Any]:
         )
         types: list[type] = [Problem, Health, ResourceList, ResourceView, QueueView, Stats, Waiting]
         types += [BreakerList, BreakerView, Override, Event, LimitOverride, LimitView]
+        types += [Live, Past]
         types += [kind for request, answer, *_ in _HOT.values() for kind in (request, answer)]
         _, components = msgspec.json.schema_components(types, ref_template=_REFERENCE)
         whole.setdefault("components", {}).setdefault("schemas", {}).update(components)

@@ -50,6 +50,15 @@ from limiter_wire.limits import (
     ResourceView,
     SpentLimit,
 )
+from limiter_wire.live import (
+    LevelPast,
+    Live,
+    Past,
+    RefusalCount,
+    TenantLimits,
+    Traffic,
+    TrafficPast,
+)
 from limiter_wire.problems import ErrorCode, Problem, problem, status_of, title_of
 from limiter_wire.queue import QueueLine, QueueState, QueueView, Waiting
 from limiter_wire.stats import CostStats, Stats, TrialStats, WaitStats
@@ -77,10 +86,12 @@ __all__ = [
     "ErrorCode",
     "Event",
     "Granted",
+    "LevelPast",
     "LimitHeld",
     "LimitOverride",
     "LimitState",
     "LimitView",
+    "Live",
     "Meter",
     "Noticed",
     "Observe",
@@ -89,12 +100,14 @@ __all__ = [
     "Override",
     "OverrideMode",
     "OverrideView",
+    "Past",
     "Problem",
     "Provenance",
     "ProviderView",
     "QueueLine",
     "QueueState",
     "QueueView",
+    "RefusalCount",
     "Renew",
     "Renewed",
     "ResourceList",
@@ -103,6 +116,9 @@ __all__ = [
     "Settled",
     "SpentLimit",
     "Stats",
+    "TenantLimits",
+    "Traffic",
+    "TrafficPast",
     "TrialStats",
     "TrialVerdict",
     "Usage",

@@ -299,7 +299,11 @@ def _route(path: str, method: str, operation: dict[str, Any]) -> Iterator[str]:
         ]
         yield _table(("Parameter", "In", "Type", "Default", "Meaning"), rows)
     answers = sorted(operation["responses"].items())
-    kinds = [(s, _name(next(iter(a["content"].values()))["schema"])) for s, a in answers]
+    kinds = [
+        (status, name)
+        for status, answer in answers
+        for name in _names(next(iter(answer["content"].values()))["schema"])
+    ]
     good = [f"{status} {_link(name)}" for status, name in kinds if name != "Problem"]
     bad = [status for status, name in kinds if name == "Problem"]
     yield f"Answers: {', '.join(good)}; {_link('Problem')} with {', '.join(bad)}.\n"
@@ -320,6 +324,7 @@ _ANSWERS = {"Granted", "Checked", "Settled", "Renewed", "BatchAnswer", "BatchRes
 _ANSWERS |= {"LimitState", "ResourceView", "ResourceList", "Problem", "Event", "ProviderView"}
 _ANSWERS |= {"BreakerView", "BreakerList", "BreakerWindow", "BreakerRate", "BreakerRates"}
 _ANSWERS |= {"BreakerProbes", "BreakerError", "OverrideView"}
+_ANSWERS |= {"Live", "Traffic", "RefusalCount", "TenantLimits", "Past", "TrafficPast", "LevelPast"}
 
 
 def _schema(schema: dict[str, Any]) -> str:
@@ -372,6 +377,10 @@ def _codes(*, in_use: bool) -> list[ErrorCode]:
 
 def _name(schema: dict[str, Any]) -> str:
     return str(schema["$ref"]).rpartition("/")[2]
+
+
+def _names(schema: dict[str, Any]) -> list[str]:
+    return [_name(each) for each in schema.get("oneOf", [schema])]
 
 
 def _link(name: str) -> str:

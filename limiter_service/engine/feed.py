@@ -55,6 +55,12 @@ class Feed:
         lasts = await asyncio.gather(*(self._newest_of(pool) for pool in pools))
         return dict(zip(pools, lasts, strict=True))
 
+    async def after(self, cursor: Cursor) -> AsyncIterator[Event]:
+        """Events after *cursor* that there are by now, which moves along."""
+        for pool in self._pools():
+            async for event in self._after(pool, cursor):
+                yield event
+
     async def follow(self, cursor: Cursor, heartbeat: float) -> AsyncIterator[Event | None]:
         """Events after *cursor*, which moves along; None when nothing came for *heartbeat*
         seconds.
@@ -62,10 +68,9 @@ class Feed:
         async with self._listening():
             while True:
                 told = False
-                for pool in self._pools():
-                    async for event in self._after(pool, cursor):
-                        told = True
-                        yield event
+                async for event in self.after(cursor):
+                    told = True
+                    yield event
                 if not told and not await self._wait(cursor, heartbeat):
                     yield None
 

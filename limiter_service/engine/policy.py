@@ -264,6 +264,17 @@ class Policies:
         seen = {resource for resource, _ in self._known} - named
         return sorted([*sorted(named), *sorted(seen)][:most])
 
+    def tenants(self, pool: str) -> set[str]:
+        """Tenants that the file names for *pool*, without patterns, and those seen in it since
+        the file was read.
+        """
+        section = self.config.pools[pool].tenants
+        named = {tenant for tenant in section if not tenant.endswith("*")}
+        if len(named) == len(section):
+            return named  # nobody else has limits
+        prefix = f"{pool}/"
+        return named | {who for what, who in self._known if what.startswith(prefix)}
+
     def _compile(self, resource: str, tenant: str) -> Policy:
         pool, _, model = resource.partition("/")
         config = self.config.pools.get(pool)

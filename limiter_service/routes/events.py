@@ -22,7 +22,7 @@ _HEARTBEAT = 15.0  # proxies close what says nothing for long
 _RETRY_MS = 2000
 
 
-@router.get("/v1/events", response_class=StreamingResponse, responses=streams("Event", 422, 503))
+@router.get("/v1/events", response_class=StreamingResponse, responses=streams(("Event",), 422, 503))
 async def events(
     request: Request,
     last_event_id: Annotated[

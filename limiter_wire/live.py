@@ -1,0 +1,85 @@
+"""Everything that a dashboard shows, as `GET /v1/live` tells it every second."""
+
+from limiter_wire._base import Wire
+from limiter_wire.breaker import BreakerView, ProviderView
+from limiter_wire.limits import LimitView, ResourceView
+from limiter_wire.queue import QueueView
+
+
+class RefusalCount(Wire, frozen=True, kw_only=True, omit_defaults=True):
+    """Refusals of one kind: the code, the breaker's reason, the limit that was short."""
+
+    code: str
+    reason: str = ""
+    limit: str = ""
+    count: int
+
+
+class Traffic(Wire, frozen=True, kw_only=True):
+    """Acquires of one resource at this replica since it started.
+
+    `no_room` were refused by a limit or the queue, `stopped` by a breaker, a cooldown or a
+    latch, `failed` for any other reason. `refusals` has the most frequent of them.
+    """
+
+    resource: str
+    granted: int
+    no_room: int
+    stopped: int
+    failed: int
+    refusals: list[RefusalCount] = []
+
+
+class TenantLimits(Wire, frozen=True, kw_only=True):
+    """The limits of one tenant's own in one pool, those on single models among them."""
+
+    pool: str
+    tenant: str
+    limits: list[LimitView]
+
+
+class Live(Wire, frozen=True, kw_only=True):
+    """One moment. Times are Unix seconds.
+
+    `store` is none while the store answers, else why not; then only what this replica knows by
+    itself is told. `omitted` is how many resources are not told, since there are too many.
+    """
+
+    time: float
+    uptime: float
+    version: str
+    store: str | None
+    resources: list[ResourceView]
+    tenants: list[TenantLimits]
+    breakers: list[BreakerView]
+    providers: list[ProviderView]
+    queues: list[QueueView]
+    traffic: list[Traffic]
+    omitted: int = 0
+
+
+class TrafficPast(Wire, frozen=True, kw_only=True):
+    """Acquires of one resource at this replica, in each of the steps."""
+
+    resource: str
+    granted: list[int]
+    no_room: list[int]
+    stopped: list[int]
+    failed: list[int]
+
+
+class LevelPast(Wire, frozen=True, kw_only=True):
+    """What remained of a limit, as a share of it, in each of the steps in which somebody looked."""
+
+    resource: str
+    limit: str
+    left: list[float | None]
+
+
+class Past(Wire, frozen=True, kw_only=True):
+    """The last minutes, in steps of `step` seconds that end at `times`."""
+
+    step: float
+    times: list[float]
+    traffic: list[TrafficPast]
+    levels: list[LevelPast]
