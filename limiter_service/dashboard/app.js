@@ -117,7 +117,7 @@ function overview(found) {
   return [
     h("h1", { class: "unseen", key: "h1" }, "Overview"),
     summary(model),
-    concerns(found),
+    (found.length > 0 || model.connection.name !== "lost") && concerns(found),
     h("div", { class: "columns", key: "columns" },
       h("div", { class: "main-column" },
         panel({ id: "traffic", title: "Acquires", note: "per second, by this replica" }, trafficChart(model)),

@@ -155,9 +155,9 @@ def test_an_open_circuit_needs_attention_and_leaves_a_mark_on_its_timeline(
     attention.get_by_role("link", name=re.compile("claude-opus-4-1 is open")).wait_for()
     until(page, lambda: page.title().startswith("("))
     strip = page.get_by_role("img", name=re.compile("claude-opus-4-1: open from"))
-    assert strip.locator("rect.open").count() == 1
+    assert strip.locator("rect.open").count() >= 1
     events = page.get_by_role("region", name="Events")
-    events.get_by_text("went closed \u2192 open").wait_for()
+    events.get_by_text("went closed \u2192 open").first.wait_for()
 
 
 def test_words_of_operators_are_words(url: str, open_page: Any, seen: Any):

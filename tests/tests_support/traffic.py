@@ -5,7 +5,7 @@ import random
 import threading
 from collections.abc import Iterator
 
-from client_sdk import RateLimited, ServiceUnavailable, SyncLimiter
+from client_sdk import SluicegateError, SyncLimiter
 from limiter_service.demo.workload import Call, generate
 
 _TENANTS = ("checkout", "search", "batch")
@@ -19,14 +19,11 @@ def _pace(stop: threading.Event, limiter: SyncLimiter, resources: list[str], see
         if stop.wait(chance.uniform(0.02, 0.2)):
             return
         resource, tenant = chance.choice(resources), chance.choice(_TENANTS)
-        asked = limiter.acquire(
-            resource,
-            input_tokens=call.input_tokens,
-            max_output_tokens=1024,
-            tenant=tenant,
-            max_wait=4,
-        )
-        with contextlib.suppress(RateLimited, ServiceUnavailable), asked as lease:
+        sizes = {"input_tokens": call.input_tokens, "max_output_tokens": 1024}
+        with (
+            contextlib.suppress(SluicegateError),
+            limiter.acquire(resource, tenant=tenant, max_wait=4, **sizes) as lease,
+        ):
             stop.wait(chance.uniform(0.02, 0.3))
             lease.used(input_tokens=call.input_tokens, output_tokens=call.output_tokens)
 

@@ -86,6 +86,13 @@ export function duration(seconds) {
   return minutes ? two(minutes, "min", left, "s") : `${left} s`;
 }
 
+/** A time span in one unit, for what may change any second: 40 s, 3 min, 2 h, 3 d. */
+export function about(seconds) {
+  if (seconds < 60) return duration(seconds);
+  if (seconds < 3600) return `${Math.round(seconds / 60)} min`;
+  return seconds < 36 * 3600 ? `${Math.round(seconds / 3600)} h` : `${Math.round(seconds / 86_400)} d`;
+}
+
 /** A moment of today: 14:03:59. */
 export function time(seconds) {
   return clock.format(seconds * 1000);

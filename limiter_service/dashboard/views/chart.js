@@ -91,7 +91,7 @@ function draw(node, state) {
   const axis = { stroke: colour(node, "muted"), font, grid: { stroke: colour(node, "grid"), width: 1 }, ticks: { show: false } };
   const options = {
     ...sizeOf(node),
-    padding: [8, 4, 0, 0],
+    padding: [8, 16, 0, 0],
     legend: { show: false },
     cursor: { x: true, y: false, drag: { x: false, y: false }, points: { size: 6 } },
     scales: { x: { time: false, auto: false, range: () => [node.sgState.now - SPAN, node.sgState.now] }, y: { auto: false, range: () => [0, topOf(node.sgState)] } },

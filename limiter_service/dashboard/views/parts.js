@@ -2,7 +2,7 @@
 
 import { h } from "../lib/dom.js";
 import { forecast } from "../lib/forecast.js";
-import { amount, duration, meaning, moment, percent } from "../lib/format.js";
+import { about, amount, meaning, moment, percent } from "../lib/format.js";
 import { limitKey } from "../model.js";
 
 const PATHS = {
@@ -83,14 +83,14 @@ export function bar(share, grade, label) {
 const SOON = 60;
 
 const WORDS = {
-  debt: (f) => ["down", `room in ${duration(f.seconds)}`],
-  spent: (f) => ["down", `anew in ${duration(f.seconds)}`],
-  falling: (f) => ["down", `empty in ${duration(f.seconds)}`],
-  lasts: (f) => ["flat", `lasts ${duration(f.seconds)}`],
-  rising: (f) => ["up", `full in ${duration(f.seconds)}`],
+  debt: (f) => ["down", `room in ${about(f.seconds)}`],
+  spent: (f) => ["down", `anew in ${about(f.seconds)}`],
+  falling: (f) => ["down", f.seconds < 1 ? "almost empty" : `empty in ${about(f.seconds)}`],
+  lasts: (f) => ["flat", `lasts ${about(f.seconds)}`],
+  rising: (f) => ["up", `full in ${about(f.seconds)}`],
   full: () => [null, "full"],
   held: () => [null, "in use"],
-  steady: (f) => ["flat", f.seconds ? `anew in ${duration(f.seconds)}` : "steady"],
+  steady: (f) => ["flat", f.seconds ? `anew in ${about(f.seconds)}` : "steady"],
 };
 
 /** When a limit will be exhausted, or full again. */

@@ -4,7 +4,7 @@ import { rate, tick } from "../lib/format.js";
 import { trafficSeries } from "../model.js";
 import { chart } from "./chart.js";
 
-const NAMES = { granted: "granted", no_room: "no room", stopped: "stopped by a breaker", failed: "failed" };
+const NAMES = { granted: "granted", no_room: "no room", stopped: "stopped", failed: "failed" };
 
 /** Of one resource, or of all of them. */
 export function trafficChart(model, resource = null) {
