@@ -14,19 +14,31 @@ from starlette.exceptions import HTTPException
 
 from limiter_service.config import Config
 from limiter_service.connection import STOPPING
+from limiter_service.door import Door, is_loopback, needs, refuse_silent_routes
 from limiter_service.engine.admission import Engine
 from limiter_service.engine.circuits import Circuits
 from limiter_service.engine.feed import Feed
+from limiter_service.engine.keyring import Keyring
 from limiter_service.engine.policy import Policies
 from limiter_service.engine.refusals import Refusal
 from limiter_service.engine.statistics import Wait, Waits
 from limiter_service.engine.witness import Witness
 from limiter_service.front import Bounds, Front, Handler
+from limiter_service.given_keys import GivenKeys
 from limiter_service.http import JSON, encode, problem_headers
 from limiter_service.metrics import Metrics
 from limiter_service.openapi import document
 from limiter_service.pools import Pools
-from limiter_service.routes import breakers, events, health, limits, queue, resources, stats
+from limiter_service.routes import (
+    breakers,
+    events,
+    health,
+    keys,
+    limits,
+    queue,
+    resources,
+    stats,
+)
 from limiter_service.routes.acquire import acquire
 from limiter_service.routes.batch import batch
 from limiter_service.routes.channel import Channels
@@ -35,11 +47,13 @@ from limiter_service.routes.observe import observe as observe_headers
 from limiter_service.routes.renew import renew
 from limiter_service.routes.settle import settle
 from limiter_service.settings import Settings
+from limiter_service.store.access_commands import AccessCommands
 from limiter_service.store.breaker_commands import BreakerCommands
 from limiter_service.store.client import Client
 from limiter_service.store.commands import Commands
 from limiter_service.store.errors import StoreUnavailable
 from limiter_service.store.hints import Hints
+from limiter_service.store.keys import FLEET
 from limiter_wire import ErrorCode, Problem, problem
 
 _log = structlog.get_logger()
@@ -84,14 +98,29 @@ def create_app(settings: Settings, store_url: str, pools: Pools) -> Front:
     def names() -> list[str]:
         return [*engine.policies.config.pools]
 
+    def streams() -> list[str]:
+        return [*names(), FLEET]
+
     app.state.circuits = Circuits(operators, lambda: engine.policies, settings.key_prefix)
-    app.state.feed = Feed(operators, names, settings.key_prefix)
+    app.state.feed = Feed(operators, streams, settings.key_prefix)
     witness = Witness(operators, names, settings.key_prefix, engine.tally.name)
     metrics = Metrics(engine.tally, witness)
     engine.books.tell(metrics)
     app.state.witness = witness
     app.state.stopping, app.state.key_prefix = False, settings.key_prefix
     app.state.waits, app.state.metrics, app.state.since = waits, metrics, time.monotonic()
+    keyring = app.state.keyring = Keyring(
+        AccessCommands(client, settings.key_prefix),
+        GivenKeys(settings).now,
+        grace=settings.key_grace,
+    )
+    door = Door(
+        keyring,
+        anonymous=settings.allow_anonymous,
+        local=is_loopback(settings.host),
+        metrics_open=settings.metrics_open,
+    )
+    app.include_router(keys.router)
     app.include_router(resources.router)
     app.include_router(queue.router)
     app.include_router(stats.router)
@@ -99,7 +128,8 @@ def create_app(settings: Settings, store_url: str, pools: Pools) -> Front:
     app.include_router(limits.router)
     app.include_router(events.router)
     app.include_router(health.router)
-    app.add_route("/openapi.json", _openapi, include_in_schema=False)
+    app.add_api_route("/openapi.json", _openapi, include_in_schema=False, dependencies=[needs()])
+    refuse_silent_routes(app)
     app.add_exception_handler(Refusal, _refusal)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _framework_error)
@@ -116,7 +146,7 @@ def create_app(settings: Settings, store_url: str, pools: Pools) -> Front:
     bounds = Bounds(
         body=settings.max_body, head=settings.max_head, body_timeout=settings.body_timeout
     )
-    return Front(app, hot, bounds, {"/v1/channel": channels})
+    return Front(app, hot, bounds, {"/v1/channel": channels}, door)
 
 
 def _wall_us() -> float:
@@ -128,6 +158,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Callable[[], None]]
     stop = asyncio.Event()
     await _warn_of_eviction(app.state.client)
     await app.state.witness.look()
+    await app.state.keyring.begin()
 
     def replaced(config: Config) -> None:
         catalogue = app.state.pools.catalogue
@@ -143,6 +174,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Callable[[], None]]
         await app.state.engine.expectations.aclose()
         stop.set()
         await watching
+        await app.state.keyring.aclose()
         await app.state.client.aclose()
 
 

@@ -11,6 +11,7 @@ import msgspec
 import structlog
 
 from limiter_service import http
+from limiter_service.door import DOOR, HOT_ROLES, Door
 from limiter_service.engine.refusals import Refusal, refuse
 from limiter_service.http import ClientGone, Headers, Media, Message, Receive, Scope, Send
 from limiter_wire import Checked, ErrorCode, Granted, Problem
@@ -38,9 +39,10 @@ class Front:
         routes: Mapping[str, Handler],
         bounds: Bounds,
         sockets: Mapping[str, Application],
+        door: Door,
     ) -> None:
         self._inner, self._routes, self._bounds = inner, routes, bounds
-        self._sockets = sockets
+        self._sockets, self._door = sockets, door
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
@@ -52,10 +54,11 @@ class Front:
         identity = http.request_id(scope)
         handler = self._routes.get(scope["path"])
         try:
-            self._admit(scope)
+            self._bound(scope)
             if handler is None:
                 await self._pass_on(scope, receive, send, identity)
             else:
+                (await self._door.admit(scope)).needs(*HOT_ROLES[scope["path"]])
                 await self._answer(handler, scope, receive, send, identity)
         except ClientGone:
             return
@@ -66,17 +69,18 @@ class Front:
         """Hand a WebSocket to its application, or refuse the handshake with a problem."""
         await receive()
         try:
-            self._admit(scope)
+            self._bound(scope)
             _refuse_foreign_page(scope)
             application = self._sockets.get(scope["path"])
             if application is None:
                 raise refuse(ErrorCode.NOT_FOUND, "WebSockets are served at /v1/channel")
+            (await self._door.admit(scope)).needs(*HOT_ROLES[scope["path"]])
         except Refusal as refusal:
             await _refuse_handshake(scope, send, refusal.problem)
             return
         await application(scope, receive, send)
 
-    def _admit(self, scope: Scope) -> None:
+    def _bound(self, scope: Scope) -> None:
         """Whatever holds for requests and handshakes alike. Raises Refusal."""
         size = len(scope.get("raw_path") or b"") + len(scope["query_string"])
         size += sum(len(name) + len(value) + 4 for name, value in scope["headers"])
@@ -128,6 +132,7 @@ class Front:
             await send(message)
 
         scope.setdefault("state", {})["request_id"] = identity
+        scope[DOOR] = self._door
         await self._inner(scope, bounded, with_identity)
 
 

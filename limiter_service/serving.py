@@ -1,7 +1,7 @@
 """Run the service: bind, start the store where none is given, serve until told to stop."""
 
+import asyncio
 import contextlib
-import ipaddress
 import socket
 import sys
 from collections.abc import Iterator
@@ -14,11 +14,16 @@ from limiter_service import connection, websocket
 from limiter_service import settings as environment
 from limiter_service.app import create_app
 from limiter_service.config_advice import advice
+from limiter_service.door import is_loopback
 from limiter_service.embedded import EmbeddedValkey
+from limiter_service.engine import ids
 from limiter_service.front import Front
+from limiter_service.given_keys import GivenKeyError, GivenKeys
 from limiter_service.pools import Pools
 from limiter_service.settings import Settings
-from limiter_service.store.client import redacted
+from limiter_service.store.access_commands import AccessCommands
+from limiter_service.store.client import Client, redacted
+from limiter_service.store.errors import StoreError
 from limiter_service.telemetry import configure
 
 
@@ -45,6 +50,7 @@ def run(settings: Settings) -> None:
         else:
             url = settings.redis_url
             _say(f"store {redacted(url)}")
+        _refuse_nobody(settings, url)
         if settings.workers > 1:
             _serve_many(settings, listener)
         else:
@@ -65,11 +71,40 @@ def check(settings: Settings) -> None:
             f"--workers {settings.workers} share one store: give it with --redis-url "
             "(the embedded Valkey belongs to a single process)"
         )
-    if not _is_loopback(settings.host) and not settings.allow_anonymous:
-        raise ServeError(
-            f"--host {settings.host} would serve anybody who can reach it without a key; "
-            "add --allow-anonymous when the network is trusted"
-        )
+    try:
+        GivenKeys(settings)
+    except GivenKeyError as error:
+        raise ServeError(str(error)) from error
+
+
+def _refuse_nobody(settings: Settings, url: str) -> None:
+    """Raise ServeError where nobody could call: others than this host need keys."""
+    if is_loopback(settings.host) or settings.allow_anonymous or GivenKeys(settings).now():
+        return
+    try:
+        if asyncio.run(_has_keys(settings, url)):
+            return
+    except StoreError as error:
+        _say(f"note: the store does not answer yet, so nobody knows the API keys: {error}")
+        return
+    raise ServeError(
+        f"--host {settings.host} needs API keys, and there are none: make one with "
+        "`sluicegate keys create --role admin --redis-url ...`, or give one as "
+        "SLUICEGATE_ADMIN_KEY_FILE; or add --allow-anonymous when the network is trusted"
+    )
+
+
+async def _has_keys(settings: Settings, url: str) -> bool:
+    client = Client(
+        url,
+        connect_timeout=settings.connect_timeout,
+        command_timeout=settings.command_timeout,
+    )
+    try:
+        _, ring = await AccessCommands(client, settings.key_prefix).keyring(None, ids.new_nonce())
+    finally:
+        await client.aclose()
+    return ring is not None and bool(ring.records)
 
 
 def state_directory(settings: Settings) -> Path:
@@ -159,12 +194,3 @@ def _announce(listener: socket.socket) -> None:
 def _say(line: str) -> None:
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

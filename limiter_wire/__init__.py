@@ -5,6 +5,7 @@ old and new replicas understand each other during a rollout.
 """
 
 from limiter_wire._base import MAX_AMOUNT, Wire
+from limiter_wire.access import CreatedKey, KeyList, KeyView, NewKey, Role
 from limiter_wire.breaker import (
     BreakerError,
     BreakerList,
@@ -74,14 +75,18 @@ __all__ = [
     "Cause",
     "Checked",
     "CostStats",
+    "CreatedKey",
     "ErrorCode",
     "Event",
     "Granted",
+    "KeyList",
+    "KeyView",
     "LimitHeld",
     "LimitOverride",
     "LimitState",
     "LimitView",
     "Meter",
+    "NewKey",
     "Noticed",
     "Observe",
     "Operation",
@@ -99,6 +104,7 @@ __all__ = [
     "Renewed",
     "ResourceList",
     "ResourceView",
+    "Role",
     "Settle",
     "Settled",
     "SpentLimit",

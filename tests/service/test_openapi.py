@@ -28,12 +28,14 @@ pytestmark = pytest.mark.parametrize("server", ["valkey"], indirect=True)
 ENDLESS = "/v1/events"
 OPERATIONS = [
     ("DELETE", "/v1/breakers/{pool}/{model}/override"),
+    ("DELETE", "/v1/keys/{key_id}"),
     ("DELETE", "/v1/limits/{pool}/{model}/{name}/override"),
     ("GET", "/livez"),
     ("GET", "/readyz"),
     ("GET", "/v1/breakers"),
     ("GET", "/v1/breakers/{pool}/{model}"),
     ("GET", ENDLESS),
+    ("GET", "/v1/keys"),
     ("GET", "/v1/queue/{pool}"),
     ("GET", "/v1/resources"),
     ("GET", "/v1/resources/{pool}/{model}"),
@@ -42,6 +44,7 @@ OPERATIONS = [
     ("POST", "/v1/batch"),
     ("POST", "/v1/breakers/{pool}/{model}/reset"),
     ("POST", "/v1/check"),
+    ("POST", "/v1/keys"),
     ("POST", "/v1/observe"),
     ("POST", "/v1/renew"),
     ("POST", "/v1/settle"),
