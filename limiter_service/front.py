@@ -14,6 +14,7 @@ from limiter_service import http
 from limiter_service.door import DOOR, HOT_ROLES, Door
 from limiter_service.engine.refusals import Refusal, refuse
 from limiter_service.http import ClientGone, Headers, Media, Message, Receive, Scope, Send
+from limiter_service.page_policy import NO_SNIFFING, NOT_KEPT, guarded
 from limiter_wire import Checked, ErrorCode, Granted, Problem
 
 Handler = Callable[[bytes, Media, Scope], Awaitable[Any]]
@@ -109,7 +110,12 @@ class Front:
             failed = refuse(ErrorCode.INTERNAL, "the service failed; its log has the request id")
             await _send_problem(send, kind.answer, failed.problem, identity)
         else:
-            headers: Headers = [http.content_type(kind.answer), _identity(identity)]
+            headers: Headers = [
+                http.content_type(kind.answer),
+                _identity(identity),
+                NO_SNIFFING,
+                NOT_KEPT,
+            ]
             if isinstance(value, (Granted, Checked)):
                 headers += http.limit_headers(value.limits)
             status = http.status_of_answer(value)
@@ -128,7 +134,7 @@ class Front:
 
         async def with_identity(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], _identity(identity)]
+                message["headers"] = guarded([*message["headers"], _identity(identity)], scope)
             await send(message)
 
         scope.setdefault("state", {})["request_id"] = identity
@@ -162,6 +168,8 @@ async def _send_problem(
     headers = [
         http.content_type(kind, problem=True),
         _identity(identity),
+        NO_SNIFFING,
+        NOT_KEPT,
         *http.problem_headers(problem),
         *http.limit_headers(problem.limits),
     ]

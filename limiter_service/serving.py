@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import socket
+import ssl
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -55,7 +56,7 @@ def run(settings: Settings) -> None:
             _serve_many(settings, listener)
         else:
             app = create_app(settings, url, pools)
-            _Server(_uvicorn(app, settings), listener).run(sockets=[listener])
+            _Server(_uvicorn(app, settings), listener, settings).run(sockets=[listener])
 
 
 def check(settings: Settings) -> None:
@@ -75,6 +76,21 @@ def check(settings: Settings) -> None:
         GivenKeys(settings)
     except GivenKeyError as error:
         raise ServeError(str(error)) from error
+    _check_tls(settings)
+
+
+def _check_tls(settings: Settings) -> None:
+    """Raise ServeError for files of TLS that do not belong together, or are none."""
+    pair = (settings.tls_certificate, settings.tls_key)
+    if all(path is None for path in (*pair, settings.tls_client_ca)):
+        return
+    if None in pair:
+        raise ServeError("SLUICEGATE_TLS_CERTIFICATE and SLUICEGATE_TLS_KEY go together")
+    try:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=settings.tls_client_ca)
+        context.load_cert_chain(*pair)  # type: ignore[arg-type]  # both are there
+    except OSError as error:
+        raise ServeError(f"TLS cannot be spoken with the files that are given: {error}") from error
 
 
 def _refuse_nobody(settings: Settings, url: str) -> None:
@@ -125,21 +141,21 @@ def _serve_many(settings: Settings, listener: socket.socket) -> None:
     app = "limiter_service.serving:worker_app"
     config = _uvicorn(app, settings, factory=True, workers=settings.workers)
     listener.listen(config.backlog)  # callers may come before the first worker accepts
-    _announce(listener)
+    _announce(listener, settings)
     Multiprocess(config, sockets=[listener]).run()
 
 
 class _Server(uvicorn.Server):
     """Says where it listens as soon as it does: scripts wait for that line."""
 
-    def __init__(self, config: uvicorn.Config, listener: socket.socket) -> None:
+    def __init__(self, config: uvicorn.Config, listener: socket.socket, settings: Settings) -> None:
         super().__init__(config)
-        self._listener = listener
+        self._listener, self._settings = listener, settings
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started:
-            _announce(self._listener)
+            _announce(self._listener, self._settings)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -154,8 +170,16 @@ class _Server(uvicorn.Server):
 
 
 def _uvicorn(app: Front | str, settings: Settings, **options: object) -> uvicorn.Config:
+    tls = {
+        "ssl_certfile": settings.tls_certificate,
+        "ssl_keyfile": settings.tls_key,
+        "ssl_ca_certs": settings.tls_client_ca,
+        "ssl_cert_reqs": ssl.CERT_REQUIRED if settings.tls_client_ca else ssl.CERT_NONE,
+    }
     return uvicorn.Config(
         app,
+        proxy_headers=bool(settings.trusted_proxies),
+        forwarded_allow_ips=settings.trusted_proxies,
         log_config=None,
         access_log=False,
         server_header=False,
@@ -167,6 +191,7 @@ def _uvicorn(app: Front | str, settings: Settings, **options: object) -> uvicorn
         ws=f"{websocket.__name__}:Protocol",
         ws_per_message_deflate=False,  # small messages on a fast network
         ws_max_size=settings.max_body,
+        **tls,  # type: ignore[arg-type]  # paths, or None
         **options,  # type: ignore[arg-type]  # the keywords of one caller
     )
 
@@ -184,10 +209,11 @@ def _bind(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _announce(listener: socket.socket) -> None:
+def _announce(listener: socket.socket, settings: Settings) -> None:
     host, port = listener.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
-    sys.stdout.write(f"listening on http://{shown}:{port}\n")
+    scheme = "https" if settings.tls_certificate else "http"
+    sys.stdout.write(f"listening on {scheme}://{shown}:{port}\n")
     sys.stdout.flush()
 
 

@@ -41,6 +41,15 @@ class Settings(BaseSettings):
     """How long known API keys are served while the store does not answer."""
     metrics_open: bool = False
     """Show `/metrics` to callers without a key."""
+    tls_certificate: Path | None = None
+    """Speak TLS with this certificate chain (PEM)."""
+    tls_key: Path | None = None
+    """The private key of the certificate (PEM)."""
+    tls_client_ca: Path | None = None
+    """Serve only callers with a certificate of these authorities (PEM): mutual TLS."""
+    trusted_proxies: str = ""
+    """Addresses and networks, with commas between, whose `X-Forwarded-For` and
+    `X-Forwarded-Proto` are believed."""
     key_prefix: str = Field("sg:", pattern=r"^[!-z|~]{0,32}$")
     connect_timeout: float = Field(0.25, gt=0, le=60)
     command_timeout: float = Field(0.5, gt=0, le=60)
