@@ -56,7 +56,7 @@ class Keyring:
         self._version: bytes | None = None
         self._entries: dict[str, _Entry] = {}
         self._heard_at: float | None = None
-        self._asked_at = 0.0
+        self._asked_at, self._looks = 0.0, 0
         self._ahead_us = 0.0
         self._looking = asyncio.Lock()
         self._watching: asyncio.Task[None] | None = None
@@ -106,6 +106,7 @@ class Keyring:
         self._take_given()
         loop = asyncio.get_running_loop()
         asked_at = self._asked_at = loop.time()
+        self._looks += 1
         now, ring = await self._commands.keyring(self._version, ids.new_nonce())
         if ring is not None and self._version != ring.version:
             self._take(ring)
@@ -139,9 +140,9 @@ class Keyring:
     async def _ask_again(self) -> None:
         """Look once more, together with others who want to. Raises Refusal."""
         loop = asyncio.get_running_loop()
-        wanted_at = loop.time()
+        looks = self._looks  # a count: clocks of loops stand still for a millisecond
         async with self._looking:
-            if self._asked_at >= wanted_at and self._heard_at == self._asked_at:
+            if self._looks > looks and self._heard_at == self._asked_at:
                 return  # somebody has, meanwhile
             await asyncio.sleep(max(0.0, self._asked_at + _FLOOR - loop.time()))
             try:
