@@ -149,6 +149,14 @@ def answer(of: Op, status: int, body: bytes | msgspec.Raw) -> Any | SluicegateEr
         return ServiceFault(f"status {status} with a body that is no answer: {shown!r} ({error})")
 
 
+def refusal_of(body: bytes) -> SluicegateError | None:
+    """The exception for a problem in JSON; None when it is none."""
+    try:
+        return error_of(_json_problem(body), "channel", None)
+    except msgspec.MsgspecError:
+        return None
+
+
 def view(kind: type[T], status: int, body: bytes) -> T:
     """What a route for reading has answered. Raises the exception for its refusal."""
     try:

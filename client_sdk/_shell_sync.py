@@ -28,7 +28,7 @@ class Exchange:
         self._transport = SyncTransport(url, api_key, options, http_transport)
         self._channel: Channel | None = None
         if options.channel != "off" and http_transport is None:
-            self._channel = Channel(address(url, api_key), options)
+            self._channel = Channel(address(url, api_key, options), options)
         self._only = options.channel == "only"
 
     def send(self, op: Op) -> Any:
@@ -38,7 +38,8 @@ class Exchange:
                 return self._channel.send(op)
             except NoChannel as error:
                 if self._only:
-                    raise ServiceUnavailable(str(error), phase=op.operation) from error
+                    unavailable = ServiceUnavailable(str(error), phase=op.operation)
+                    raise error.refusal or unavailable from error
         return self._post(op)
 
     def look(self, path: str) -> tuple[int, bytes]:

@@ -2,6 +2,7 @@
 
 import httpx
 
+from client_sdk._credentials import tls_of
 from client_sdk.errors import ServiceUnavailable
 from client_sdk.options import LimiterOptions
 
@@ -15,6 +16,7 @@ def _settings(url: str, api_key: str | None, options: LimiterOptions) -> dict[st
     return {
         "base_url": url,
         "headers": headers,
+        "verify": True if (tls := tls_of(options)) is None else tls,
         "timeout": httpx.Timeout(options.timeout, connect=options.connect_timeout),
         # httpx re-checks every connection on each request: many of them cost milliseconds.
         "limits": httpx.Limits(

@@ -14,10 +14,12 @@ from starlette.exceptions import HTTPException
 
 from limiter_service.config import Config
 from limiter_service.connection import STOPPING
+from limiter_service.door import Door, is_loopback, needs, refuse_silent_routes
 from limiter_service.engine.admission import Engine
 from limiter_service.engine.broadcast import Broadcast
 from limiter_service.engine.circuits import Circuits
 from limiter_service.engine.feed import Feed
+from limiter_service.engine.keyring import Keyring
 from limiter_service.engine.overview import Overview
 from limiter_service.engine.policy import Policies
 from limiter_service.engine.refusals import Refusal
@@ -25,6 +27,7 @@ from limiter_service.engine.statistics import Wait, Waits
 from limiter_service.engine.timeline import STEP, Timeline
 from limiter_service.engine.witness import Witness
 from limiter_service.front import Bounds, Front, Handler
+from limiter_service.given_keys import GivenKeys
 from limiter_service.http import JSON, encode, problem_headers
 from limiter_service.metrics import Metrics
 from limiter_service.openapi import document
@@ -34,6 +37,7 @@ from limiter_service.routes import (
     dashboard,
     events,
     health,
+    keys,
     limits,
     live,
     queue,
@@ -48,11 +52,13 @@ from limiter_service.routes.observe import observe as observe_headers
 from limiter_service.routes.renew import renew
 from limiter_service.routes.settle import settle
 from limiter_service.settings import Settings
+from limiter_service.store.access_commands import AccessCommands
 from limiter_service.store.breaker_commands import BreakerCommands
 from limiter_service.store.client import Client
 from limiter_service.store.commands import Commands
 from limiter_service.store.errors import StoreUnavailable
 from limiter_service.store.hints import Hints
+from limiter_service.store.keys import FLEET
 from limiter_wire import ErrorCode, Problem, problem
 
 _log = structlog.get_logger()
@@ -97,8 +103,11 @@ def create_app(settings: Settings, store_url: str, pools: Pools) -> Front:
     def names() -> list[str]:
         return [*engine.policies.config.pools]
 
+    def streams() -> list[str]:
+        return [*names(), FLEET]
+
     app.state.circuits = Circuits(operators, lambda: engine.policies, settings.key_prefix)
-    app.state.feed = Feed(operators, names, settings.key_prefix)
+    app.state.feed = Feed(operators, streams, settings.key_prefix)
     timeline = app.state.timeline = Timeline()
     overview = Overview(engine, app.state.circuits, _wall_us, app.version)
     app.state.broadcast = Broadcast(overview.look, app.state.feed, timeline)
@@ -108,6 +117,18 @@ def create_app(settings: Settings, store_url: str, pools: Pools) -> Front:
     app.state.witness = witness
     app.state.stopping, app.state.key_prefix = False, settings.key_prefix
     app.state.waits, app.state.metrics, app.state.since = waits, metrics, time.monotonic()
+    keyring = app.state.keyring = Keyring(
+        AccessCommands(client, settings.key_prefix),
+        GivenKeys(settings).now,
+        grace=settings.key_grace,
+    )
+    door = Door(
+        keyring,
+        anonymous=settings.allow_anonymous,
+        local=is_loopback(settings.host),
+        metrics_open=settings.metrics_open,
+    )
+    app.include_router(keys.router)
     app.include_router(resources.router)
     app.include_router(queue.router)
     app.include_router(stats.router)
@@ -117,7 +138,8 @@ def create_app(settings: Settings, store_url: str, pools: Pools) -> Front:
     app.include_router(live.router)
     app.include_router(dashboard.router)
     app.include_router(health.router)
-    app.add_route("/openapi.json", _openapi, include_in_schema=False)
+    app.add_api_route("/openapi.json", _openapi, include_in_schema=False, dependencies=[needs()])
+    refuse_silent_routes(app)
     app.add_exception_handler(Refusal, _refusal)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _framework_error)
@@ -134,7 +156,7 @@ def create_app(settings: Settings, store_url: str, pools: Pools) -> Front:
     bounds = Bounds(
         body=settings.max_body, head=settings.max_head, body_timeout=settings.body_timeout
     )
-    return Front(app, hot, bounds, {"/v1/channel": channels})
+    return Front(app, hot, bounds, {"/v1/channel": channels}, door)
 
 
 def _wall_us() -> float:
@@ -146,6 +168,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Callable[[], None]]
     stop = asyncio.Event()
     await _warn_of_eviction(app.state.client)
     await app.state.witness.look()
+    await app.state.keyring.begin()
 
     def replaced(config: Config) -> None:
         catalogue = app.state.pools.catalogue
@@ -163,6 +186,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Callable[[], None]]
         await app.state.engine.expectations.aclose()
         stop.set()
         await watching
+        await app.state.keyring.aclose()
         await app.state.client.aclose()
 
 

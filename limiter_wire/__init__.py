@@ -5,6 +5,7 @@ old and new replicas understand each other during a rollout.
 """
 
 from limiter_wire._base import MAX_AMOUNT, Wire
+from limiter_wire.access import CreatedKey, KeyList, KeyView, NewKey, Role
 from limiter_wire.breaker import (
     BreakerError,
     BreakerList,
@@ -83,9 +84,12 @@ __all__ = [
     "Cause",
     "Checked",
     "CostStats",
+    "CreatedKey",
     "ErrorCode",
     "Event",
     "Granted",
+    "KeyList",
+    "KeyView",
     "LevelPast",
     "LimitHeld",
     "LimitOverride",
@@ -93,6 +97,7 @@ __all__ = [
     "LimitView",
     "Live",
     "Meter",
+    "NewKey",
     "Noticed",
     "Observe",
     "Operation",
@@ -112,6 +117,7 @@ __all__ = [
     "Renewed",
     "ResourceList",
     "ResourceView",
+    "Role",
     "Settle",
     "Settled",
     "SpentLimit",

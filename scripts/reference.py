@@ -22,6 +22,7 @@ import msgspec
 import provider_tables
 import typer
 from msgspec import inspect as mi
+from pydantic import SecretStr
 
 from limiter_service import config, prices
 from limiter_service.app import create_app
@@ -128,8 +129,8 @@ def http_api(document: dict[str, Any], meanings: Meanings) -> str:
     codes = sorted(_codes(in_use=True), key=status_of)
     rows = [(str(status_of(code)), _code(code), title_of(code)) for code in codes]
     parts.append(_table(("Status", "Code", "Title"), rows))
-    reserved = ", ".join(_code(code) for code in _codes(in_use=False))
-    parts.append(f"Reserved for later versions, and never sent by this one: {reserved}.\n")
+    if reserved := ", ".join(_code(code) for code in _codes(in_use=False)):
+        parts.append(f"Reserved for later versions, and never sent by this one: {reserved}.\n")
     parts.append("## Types\n")
     for name, schema in sorted(schemas.items()):
         if name in _ELSEWHERE:
@@ -184,7 +185,7 @@ def providers() -> str:
 
 async def openapi() -> dict[str, Any]:
     """The document as a client gets it; nothing is connected for it."""
-    service = create_app(Settings(), "unix:///nowhere", Pools(None))
+    service = create_app(Settings(allow_anonymous=True), "unix:///nowhere", Pools(None))
     transport = httpx.ASGITransport(service)
     async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
         document: dict[str, Any] = (await client.get("/openapi.json")).json()
@@ -282,6 +283,7 @@ _ELSEWHERE = {"ErrorCode": "error-codes"}
 def _route(path: str, method: str, operation: dict[str, Any]) -> Iterator[str]:
     about = operation.get("description") or operation["summary"]
     yield f"### {method.upper()} {path}\n\n{_text(about).rstrip('.')}.\n"
+    yield _needs(operation)
     if "requestBody" in operation:
         content = operation["requestBody"]["content"]
         (name,) = {_name(body["schema"]) for body in content.values()}
@@ -309,6 +311,14 @@ def _route(path: str, method: str, operation: dict[str, Any]) -> Iterator[str]:
     yield f"Answers: {', '.join(good)}; {_link('Problem')} with {', '.join(bad)}.\n"
 
 
+def _needs(operation: dict[str, Any]) -> str:
+    """Who may call a route."""
+    if not operation.get("security"):
+        return "Takes no key.\n"
+    roles = [role for way in operation["security"] for names in way.values() for role in names]
+    return f"Takes a key with the role {' or '.join(map(_code, roles))}.\n"
+
+
 def _struct(name: str, schema: dict[str, Any], meanings: Meanings) -> str:
     required = set(schema.get("required", ()))
     rows = []
@@ -323,6 +333,7 @@ def _struct(name: str, schema: dict[str, Any], meanings: Meanings) -> str:
 _ANSWERS = {"Granted", "Checked", "Settled", "Renewed", "BatchAnswer", "BatchResult", "Health"}
 _ANSWERS |= {"LimitState", "ResourceView", "ResourceList", "Problem", "Event", "ProviderView"}
 _ANSWERS |= {"BreakerView", "BreakerList", "BreakerWindow", "BreakerRate", "BreakerRates"}
+_ANSWERS |= {"KeyView", "CreatedKey", "KeyList"}
 _ANSWERS |= {"BreakerProbes", "BreakerError", "OverrideView"}
 _ANSWERS |= {"Live", "Traffic", "RefusalCount", "TenantLimits", "Past", "TrafficPast", "LevelPast"}
 
@@ -423,7 +434,14 @@ def _annotation(kind: Any, metadata: Sequence[object]) -> str:
     def told(constraint: str) -> Any:  # a number, a pattern, or nothing
         return next((v for m in metadata if (v := getattr(m, constraint, None)) is not None), None)
 
-    words = {int: "integer", float: "number", str: "text", bool: "boolean", Path: "path"}
+    words: dict[Any, str] = {
+        int: "integer",
+        float: "number",
+        str: "text",
+        bool: "boolean",
+        Path: "path",
+    }
+    words[SecretStr] = "text, a secret"
     like = f" like {_like(told('pattern'))}" if told("pattern") else ""
     return words[kind] + like + _bounds(told("gt"), told("ge"), told("le"))
 

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from client_sdk import _codec
 from client_sdk._async.lease import Lease
+from client_sdk._credentials import key_of
 from client_sdk._shell_async import Acquisition, Exchange, abandonable, acquisition, sleep
 from client_sdk.calibration import DEFAULT, Adopts, Estimate, label_of
 from client_sdk.denials import Denials
@@ -70,14 +71,15 @@ class Limiter:
         options: LimiterOptions | None = None,
         http_transport: Any = None,
     ) -> None:
-        """*http_transport* is an httpx transport for tests, and turns the channel off; None is
-        the network.
+        """*api_key* is `SLUICEGATE_API_KEY` of the environment where it is None.
+        *http_transport* is an httpx transport for tests, and turns the channel off; None is the
+        network.
         """
         self._options = options or LimiterOptions()
         self._tenant = tenant
         self._denials = Denials() if self._options.remember_refusals else None
         self._random = random.Random()  # noqa: S311  # spreads waits, keeps no secret
-        self._exchange = Exchange(url.rstrip("/"), api_key, self._options, http_transport)
+        self._exchange = Exchange(url.rstrip("/"), key_of(api_key), self._options, http_transport)
 
     async def __aenter__(self) -> Self:
         return self

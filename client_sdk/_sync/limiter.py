@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from client_sdk import _codec
 from client_sdk._sync.lease import SyncLease
+from client_sdk._credentials import key_of
 from client_sdk._shell_sync import Exchange, abandonable, acquisition, sleep
 from client_sdk.calibration import DEFAULT, Adopts, Estimate, label_of
 from client_sdk.denials import Denials
@@ -71,14 +72,15 @@ class SyncLimiter:
         options: LimiterOptions | None = None,
         http_transport: Any = None,
     ) -> None:
-        """*http_transport* is an httpx transport for tests, and turns the channel off; None is
-        the network.
+        """*api_key* is `SLUICEGATE_API_KEY` of the environment where it is None.
+        *http_transport* is an httpx transport for tests, and turns the channel off; None is the
+        network.
         """
         self._options = options or LimiterOptions()
         self._tenant = tenant
         self._denials = Denials() if self._options.remember_refusals else None
         self._random = random.Random()  # noqa: S311  # spreads waits, keeps no secret
-        self._exchange = Exchange(url.rstrip("/"), api_key, self._options, http_transport)
+        self._exchange = Exchange(url.rstrip("/"), key_of(api_key), self._options, http_transport)
 
     def __enter__(self) -> Self:
         return self

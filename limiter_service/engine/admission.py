@@ -268,9 +268,11 @@ class Engine:
         """The live state of every limit that *resource* meets for *tenant*."""
         return await self.learning.view(resource, tenant)
 
-    async def views(self, tenant: str) -> ResourceList:
-        """The live state of every resource that is configured or was asked for."""
-        names = self.policies.resources(_MOST_LISTED)
+    async def views(
+        self, tenant: str, among: Callable[[str], bool] = lambda _: True
+    ) -> ResourceList:
+        """The live state of every resource that is configured or was asked for, *among* some."""
+        names = [name for name in self.policies.resources(_MOST_LISTED) if among(name)]
         return ResourceList(
             resources=list(await asyncio.gather(*(self.view(name, tenant) for name in names)))
         )

@@ -15,7 +15,7 @@ import structlog
 
 from limiter_service.engine.feed import Cursor
 from limiter_service.engine.timeline import Timeline
-from limiter_wire import Event, Live
+from limiter_wire import Event, Live, Past
 
 _KEPT = 300
 
@@ -24,10 +24,16 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Message(msgspec.Struct, frozen=True):
-    """One message to a watcher: what it is about, and its JSON."""
+    """One message to a watcher: what it is about, what it says, and that as JSON."""
 
     about: str
+    value: Live | Past | Event
     data: bytes
+
+
+def message(about: str, value: Live | Past | Event) -> Message:
+    """A message that says *value*."""
+    return Message(about, value, _encode(value))
 
 
 class Events(Protocol):
@@ -52,7 +58,7 @@ class Broadcast:
         self._happened: deque[tuple[int, Message]] = deque(maxlen=_KEPT)
         self._told = 0
         self._cursor: Cursor = {}
-        self._moment = Message("live", b"")
+        self._moment: Message | None = None
         self._looks = 0
         self._looked = asyncio.Event()
         self._watchers = 0
@@ -69,16 +75,16 @@ class Broadcast:
         """
         async with self._watched():
             seen, told = self._looks, 0
-            yield Message("past", _encode(self._timeline.past()))
+            yield message("past", self._timeline.past())
             while True:
                 if not await self._after(seen, patience):
                     yield None
                     continue
                 seen, moment = self._looks, self._moment
-                for number, message in list(self._happened):
+                for number, happened in list(self._happened):
                     if number > told:
                         told = number
-                        yield message
+                        yield happened
                 yield moment
 
     async def _after(self, seen: int, patience: float) -> bool:
@@ -120,7 +126,7 @@ class Broadcast:
         events = [each async for each in self._feed.after(self._cursor)]
         for event in sorted(events, key=lambda each: each.time):
             self._told += 1
-            self._happened.append((self._told, Message("happened", _encode(event))))
-        self._moment, self._looks = Message("live", _encode(moment)), self._looks + 1
+            self._happened.append((self._told, message("happened", event)))
+        self._moment, self._looks = message("live", moment), self._looks + 1
         self._looked.set()
         self._looked = asyncio.Event()

@@ -7,10 +7,12 @@ from importlib import resources
 import msgspec
 from fastapi import APIRouter, Request, Response
 
+from limiter_service.door import open_to_all
 from limiter_service.engine.refusals import refuse
 from limiter_wire import ErrorCode
 
-router = APIRouter(include_in_schema=False)
+# The page shows nothing of anybody: it asks for its figures with the key of who looks.
+router = APIRouter(include_in_schema=False, dependencies=[open_to_all()])
 
 _RULES = (
     "default-src 'none'",

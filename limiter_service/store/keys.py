@@ -105,6 +105,25 @@ class Keys:
         return Key(f"{self._base}e")
 
 
+FLEET = "*"
+"""In place of a pool: what belongs to none. No pool can be called so."""
+
+
+class FleetKeys:
+    """The names of keys that belong to no pool."""
+
+    def __init__(self, prefix: str = DEFAULT_PREFIX) -> None:
+        self._base = f"{prefix}{{{FLEET}}}:"
+
+    def keyring(self) -> Key:
+        """Every API key, as a digest: hash."""
+        return Key(f"{self._base}keyring")
+
+    def events(self) -> Key:
+        """What has happened in no pool: stream."""
+        return Key(f"{self._base}e")
+
+
 def line_id(model: str, tenant: str, priority: int) -> bytes:
     """The id of the line of one tenant and priority on one model (lua/lib/waiting)."""
     return chain_id(model, tenant) + bytes((priority,))

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests_support.servers import Server
-from tests_support.service import emptied, service_with_store
+from tests_support.keys import ADMIN
+from tests_support.servers import Server, valkey_binary
+from tests_support.service import ServiceProcess, emptied, service_with_store
 
 SHOTS = Path(__file__).parents[2] / "build/dashboard"
 PATIENT = 20_000
@@ -68,6 +69,20 @@ def running(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 def url(running: tuple[Server, str]) -> str:
     """The service, with an empty store."""
     return emptied(running)
+
+
+@pytest.fixture(scope="module")
+def guarded(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A service that wants keys, and has one of an administrator."""
+    home = tmp_path_factory.mktemp("guarded")
+    pools = home / "pools.yaml"
+    pools.write_text(CONFIG)
+    binary = valkey_binary() or shutil.which("redis-server")
+    assert binary, "neither Valkey nor Redis is installed"
+    with Server(binary, home) as store:
+        arguments = ("--config", str(pools), "--redis-url", store.url)
+        with ServiceProcess(*arguments, env={"SLUICEGATE_ADMIN_KEY": ADMIN}) as running:
+            yield running.url
 
 
 class Seen:

@@ -5,6 +5,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from tests_support.browsing import until
+from tests_support.keys import make, revoke
 from tests_support.service import ServiceProcess, service_with_store
 
 CONFIG = """
@@ -49,33 +50,37 @@ def test_a_store_that_goes_is_said(browser: Any, tmp_path: Path, open_page: Any,
         page.get_by_role("article", name="p").wait_for()
 
 
-def test_a_service_that_wants_a_key_is_given_one(url: str, open_page: Any, shot: Any):
-    """Behind a door that wants one: the page asks, tells a wrong one, goes on with the right."""
-
-    def door(route: Any) -> None:
-        if route.request.headers.get("authorization") == "Bearer sg_look_secret":
-            route.continue_()
-            return
-        body = '{"status": 401, "code": "unauthenticated", "detail": "no such key"}'
-        route.fulfill(status=401, body=body, content_type="application/problem+json")
-
-    page = open_page(url + "/#/queue", wait=False)
-    page.context.route("**/v1/**", door)
-    page.reload()
+def test_a_service_that_wants_a_key_is_given_one(guarded: str, open_page: Any, shot: Any):
+    """The page asks, tells a wrong one, goes on with the right, and is cut off with its end."""
+    key = make(guarded, "looker", "read")
+    page = open_page(guarded + "/#/queue", wait=False)
     page.get_by_role("heading", name="This service asks for a key").wait_for()
     shot(page, "key-needed")
-    page.get_by_label("API key", exact=True).fill("sg_wrong")
+    page.get_by_label("API key", exact=True).fill("sg_0bad_" + "x" * 43)
     page.get_by_role("button", name="Look").click()
     page.get_by_role("heading", name="This key is not accepted").wait_for()
-    page.get_by_label("API key", exact=True).fill("sg_look_secret")
+    page.get_by_label("API key", exact=True).fill(key)
     page.keyboard.press("Enter")
     page.get_by_role("heading", name="Pools", exact=True).wait_for()
-    assert page.evaluate("Object.values(sessionStorage)") == ["sg_look_secret"]
+    assert page.evaluate("Object.values(sessionStorage)") == [key]
     assert page.evaluate("localStorage.length") == 0
+    revoke(guarded, key)
+    page.get_by_role("heading", name="This key is not accepted").wait_for()
     page.get_by_role("button", name="API keys: known. Change").click()
     page.get_by_role("button", name="Forget both").click()
     page.get_by_role("heading", name="This service asks for a key").wait_for()
     assert page.evaluate("sessionStorage.length") == 0
+
+
+def test_a_bound_key_sees_its_own_pool(guarded: str, open_page: Any, seen: Any):
+    """And nothing on the page tells of another."""
+    key = make(guarded, "team", "read", pools=["anthropic"])
+    page = open_page(guarded + "/", wait=False)
+    page.get_by_label("API key", exact=True).fill(key)
+    page.keyboard.press("Enter")
+    page.get_by_role("article", name="anthropic").wait_for()
+    assert page.get_by_role("article").count() == 1
+    assert "openai" not in page.locator("main").inner_text()
 
 
 def test_the_theme_is_chosen_once(url: str, open_page: Any):

@@ -123,7 +123,13 @@ async def test_a_lost_store_is_part_of_the_picture(
     """What this replica knows by itself is told, and why the rest is not."""
     absent = f"unix://{tmp_path / 'nobody'}"
     async with (
-        in_process(absent, write_config(CONFIG), command_timeout=0.2, connect_timeout=0.2) as app,
+        in_process(
+            absent,
+            write_config(CONFIG),
+            command_timeout=0.2,
+            connect_timeout=0.2,
+            allow_anonymous=True,
+        ) as app,
         httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client,
     ):
         (live,) = (await look(client))["live"]

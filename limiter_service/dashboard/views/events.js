@@ -22,11 +22,11 @@ export function list(all) {
 
 function item(each) {
   const [shape, kind] = look(each);
-  return h("li", { key: `${each.time} ${each.type} ${each.resource} ${each.to}` },
+  return h("li", { key: `${each.time} ${each.type} ${each.resource ?? each.key} ${each.to}` },
     h("time", { datetime: new Date(each.time * 1000).toISOString(), title: moment(each.time) }, time(each.time)),
     h("span", { class: `shape ${kind}` }, icon(shape)),
     h("span", { class: "what" },
-      h("a", { href: hrefOf(each.resource) }, each.resource), " ", words(each),
+      each.resource ? h("a", { href: hrefOf(each.resource) }, each.resource) : h("span", {}, each.key ? `key ${each.key}` : "fleet"), " ", words(each),
       each.actor && h("span", { class: "meaning" }, ` by ${each.actor}`),
       each.reason && each.type !== "breaker" && h("span", { class: "meaning" }, ` \u201c${each.reason}\u201d`)));
 }
@@ -36,6 +36,7 @@ const STATES = { closed: ["ok", "good"], half_open: ["half", "warn"], open: ["op
 function look(each) {
   if (each.type === "breaker") return STATES[each.to] ?? ["note", "plain"];
   if (each.type === "override" || each.type === "limit_override") return ["hold", "held"];
+  if (each.type.startsWith("key_")) return ["key", "plain"];
   if (each.type === "latch") return ["open", "bad"];
   if (each.type === "reset") return ["ok", "good"];
   return each.type.startsWith("limit") ? ["down", "plain"] : ["warn", "warn"];
@@ -63,6 +64,10 @@ function words(each) {
       return `${each.limit}: the provider states ${figure(each.to)} instead of ${figure(each.from)}`;
     case "limit_learned":
       return `${each.limit}: learned ${figure(each.to)} instead of ${figure(each.from)}`;
+    case "key_created":
+      return "was created";
+    case "key_revoked":
+      return "was revoked";
     case "cooldown":
       return `cools down${lasts}`;
     case "latch":
