@@ -16,7 +16,9 @@ from limiter_service.config import Config
 from limiter_service.connection import STOPPING
 from limiter_service.engine.admission import Engine
 from limiter_service.engine.circuits import Circuits
+from limiter_service.engine.counting import Counting
 from limiter_service.engine.feed import Feed
+from limiter_service.engine.history import History
 from limiter_service.engine.policy import Policies
 from limiter_service.engine.refusals import Refusal
 from limiter_service.engine.statistics import Wait, Waits
@@ -38,6 +40,7 @@ from limiter_service.settings import Settings
 from limiter_service.store.breaker_commands import BreakerCommands
 from limiter_service.store.client import Client
 from limiter_service.store.commands import Commands
+from limiter_service.store.count_commands import CountCommands
 from limiter_service.store.errors import StoreUnavailable
 from limiter_service.store.hints import Hints
 from limiter_wire import ErrorCode, Problem, problem
@@ -59,7 +62,10 @@ def create_app(settings: Settings, store_url: str, pools: Pools) -> Front:
     def observe(wait: Wait) -> None:
         waits.note(wait)
         metrics.note_wait(wait)
+        engine.books.waited(wait)
 
+    count_commands = CountCommands(client)
+    counting = Counting(count_commands, settings.key_prefix)
     engine = Engine(
         Commands(client),
         policies,
@@ -68,6 +74,7 @@ def create_app(settings: Settings, store_url: str, pools: Pools) -> Front:
         hints=Hints(client),
         observe=observe,
         hold_limit=settings.hold_limit,
+        counting=counting,
     )
     app = FastAPI(
         title="Sluicegate",
@@ -84,6 +91,8 @@ def create_app(settings: Settings, store_url: str, pools: Pools) -> Front:
     def names() -> list[str]:
         return [*engine.policies.config.pools]
 
+    app.state.counting = counting
+    app.state.history = History(count_commands, counting, names, settings.key_prefix)
     app.state.circuits = Circuits(operators, lambda: engine.policies, settings.key_prefix)
     app.state.feed = Feed(operators, names, settings.key_prefix)
     witness = Witness(operators, names, settings.key_prefix, engine.tally.name)
@@ -141,6 +150,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Callable[[], None]]
         await app.state.channels.aclose()
         await app.state.engine.passes.aclose()
         await app.state.engine.expectations.aclose()
+        await app.state.counting.aclose()
         stop.set()
         await watching
         await app.state.client.aclose()

@@ -8,10 +8,21 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from limiter_service.engine.names import REST, Names
+from limiter_service.engine.policy import Policy
 from limiter_service.engine.statistics import Wait
 from limiter_service.engine.tally import Tally
 from limiter_service.engine.witness import Witness
-from limiter_wire import BreakerState, BreakerView, BudgetView, Usage
+from limiter_wire import (
+    Acquire,
+    BreakerState,
+    BreakerView,
+    BudgetView,
+    Granted,
+    Problem,
+    Settle,
+    Settled,
+    Usage,
+)
 
 _WAITS = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 60, 120, 300, 600)
 _RATIOS = (0.25, 0.5, 0.75, 0.9, 0.95, 1, 1.05, 1.1, 1.25, 1.5, 2, 4)
@@ -78,8 +89,17 @@ class Metrics:
         for limit in limits:
             self._differences.labels(self._name(limit), difference).inc()
 
-    def spent(self, resource: str, usage: Usage | None, dollars: float | None) -> None:
+    def answered(self, request: Acquire, answer: Granted | Problem, took: float) -> None:
+        """Count an answer to an acquire."""
+
+    def moved(self, resource: str, answer: Settled) -> None:
+        """Count what a settle has moved."""
+
+    def settled(
+        self, policy: Policy, report: Settle, usage: Usage | None, dollars: float | None
+    ) -> None:
         """Count what a settled call has used and cost."""
+        resource = policy.resource
         found = self._spenders.get(resource)
         if found is None:  # looking a label up costs more than counting
             name = self._name(resource)

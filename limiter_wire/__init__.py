@@ -52,7 +52,7 @@ from limiter_wire.limits import (
 )
 from limiter_wire.problems import ErrorCode, Problem, problem, status_of, title_of
 from limiter_wire.queue import QueueLine, QueueState, QueueView, Waiting
-from limiter_wire.stats import CostStats, Stats, TrialStats, WaitStats
+from limiter_wire.stats import CallStats, CostStats, Quantiles, Stats, TrialStats, WaitStats
 from limiter_wire.usage import Provenance, Usage
 
 __all__ = [
@@ -71,6 +71,7 @@ __all__ = [
     "BreakerWindow",
     "BudgetView",
     "Calibration",
+    "CallStats",
     "Cause",
     "Checked",
     "CostStats",
@@ -92,6 +93,7 @@ __all__ = [
     "Problem",
     "Provenance",
     "ProviderView",
+    "Quantiles",
     "QueueLine",
     "QueueState",
     "QueueView",

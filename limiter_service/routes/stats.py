@@ -1,9 +1,10 @@
-"""GET /v1/stats and /metrics: what this replica has seen."""
+"""GET /v1/stats: figures of the fleet; /metrics: what this replica has seen."""
 
 import contextlib
 import time
+from typing import Annotated
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 
 from limiter_service.engine.refusals import Refusal
 from limiter_service.http import JSON, encode
@@ -12,19 +13,45 @@ from limiter_wire import BreakerView, Stats
 
 router = APIRouter(tags=["statistics"])
 
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+_NAMED = {"minute": 60.0, "hour": 3600.0, "day": 86_400.0}
+Since = Annotated[
+    str,
+    Query(
+        pattern=r"^(minute|hour|day|[0-9]{1,9}(\.[0-9]{1,6})?[smhd]?)$",
+        description="How far back: seconds, or `30s`, `5m`, `2h`, `1d`, `minute`, `hour`, `day`; "
+        "a day at most",
+    ),
+]
 
-@router.get("/v1/stats", responses=answers("Stats"))
-async def stats(request: Request) -> Response:
-    """Waits and how well they were predicted, costs, and what shadow limits would have done."""
+
+@router.get("/v1/stats", responses=answers("Stats", 422))
+async def stats(request: Request, since: Since = "hour") -> Response:
+    """What happened in the fleet lately, by resource and tenant: decisions, outcomes, times, cost.
+
+    Also how well this replica has predicted waits, and what shadow limits would have done.
+    """
     state = request.app.state
-    books = state.engine.books
-    found = Stats(
-        since=time.monotonic() - state.since,
+    found = await state.history.of(_seconds(since))
+    answer = Stats(
+        since=found.reach if found else 0.0,
+        resources=found.resources if found else [],
+        tenants=found.tenants if found else [],
+        costs=found.costs if found else [],
+        degraded=found is None,
+        uptime=time.monotonic() - state.since,
         waits=state.waits.stats(),
-        costs=books.costs(),
-        trials=books.trials(),
+        trials=state.engine.books.trials(),
     )
-    return Response(encode(found, JSON), media_type=JSON)
+    return Response(encode(answer, JSON), media_type=JSON)
+
+
+def _seconds(text: str) -> float:
+    named = _NAMED.get(text)
+    if named is not None:
+        return named
+    unit = _UNITS.get(text[-1])
+    return float(text) if unit is None else float(text[:-1]) * unit
 
 
 @router.get("/metrics", include_in_schema=False)
