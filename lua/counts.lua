@@ -1,7 +1,7 @@
 -- What was counted in a pool in the newest slots of one ring; changes nothing.
 --
 -- KEYS    the counts, a hash
--- ARGV[1] tag, which ring, how many slots of it (lib/counts)
+-- ARGV    one text: tag, which ring, how many slots of it (lib/counts)
 -- returns a list: the tag, G, the server's time, the width of a slot; the book; the slots of
 --         each place in turn, nil where there is none
 

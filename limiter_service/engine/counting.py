@@ -145,7 +145,7 @@ class Counting:
                     into[what] += much
         now = asyncio.get_running_loop().time()
         for pool, places in pools.items():
-            news = [
+            news: list[News] = [
                 (level, name, self._weight((pool, level, name), sums, now), _pairs_of(sums))
                 for (level, name), sums in sorted(places.items(), key=lambda each: each[0])
             ]
@@ -158,7 +158,7 @@ class Counting:
         if len(self._weights) >= _MOST_WEIGHTS:
             del self._weights[next(iter(self._weights))]
         calls = sums.get(Count.GRANTED, 0.0) + sums.get(Count.CALLS, 0.0)
-        weight = before * 0.5 ** ((now - at) / _HALF_LIFE) + calls
+        weight: float = before * 2.0 ** ((at - now) / _HALF_LIFE) + calls
         self._weights[place] = weight, now
         return weight
 

@@ -40,8 +40,8 @@ def ring_for(seconds: float) -> tuple[int, int]:
 def figures(pool: str, counts: Counts) -> Figures:
     """What was counted in a pool; whoever has no place of its own is `*`."""
     places: dict[int, dict[str, _Sums]] = {POOL: {}, MODEL: {}, TENANT: {}}
-    for each in counts.places:
-        places[each.level][each.name] = each.sums
+    for place in counts.places:
+        places[place.level][place.name] = place.sums
     whole = places[POOL].get("", {})
     models = _with_rest(whole, places[MODEL])
     pairs: dict[tuple[str, str], _Sums] = {}
@@ -50,8 +50,8 @@ def figures(pool: str, counts: Counts) -> Figures:
         pairs[model, tenant] = sums
     for model, sums in models.items():
         own = {tenant: each for (of, tenant), each in pairs.items() if of == model}
-        for tenant, each in _with_rest(sums, own).items():
-            pairs[model, tenant] = each
+        for tenant, of_tenant in _with_rest(sums, own).items():
+            pairs[model, tenant] = of_tenant
     return Figures(
         reach=counts.reach,
         resources=[_calls(f"{pool}/{m}", None, s) for m, s in sorted(models.items())],

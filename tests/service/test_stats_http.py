@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests_support.calls import ask, problem, refused
 from tests_support.scripts import CLOCK, FAKE_CLOCK, POOL, START
-from tests_support.service import http_client, in_process
 from tests_support.servers import Server
+from tests_support.service import http_client, in_process
 
 from limiter_service.engine.counting import Count, Counting, pair_name
 from limiter_service.engine.figures import figures, ring_for
@@ -57,9 +57,7 @@ async def test_calls_of_every_replica_are_one_figure(serve: Any):
     await call(one, tenant="a", usage=usage, latency=2.0, ttft=0.25)
     await call(other, tenant="a", usage=usage, latency=4.0, outcome="timeout")
     await call(other, tenant="b", usage={"input_tokens": 400, "output_tokens": 0})
-    await refused(
-        other, "acquire", 429, "rate_limited", resource="p/m", tokens=999_999, tenant="b"
-    )
+    await refused(other, "acquire", 429, "rate_limited", resource="p/m", tokens=999_999, tenant="b")
     await look(other)  # which tells the store what it has counted
     found = await look(one)
     (resource,) = found.resources
@@ -84,8 +82,14 @@ async def test_calls_of_every_replica_are_one_figure(serve: Any):
 
 @pytest.mark.parametrize(
     ("since", "least", "most"),
-    [("minute", 60, 65), ("90", 300, 600), ("30s", 30, 35), ("1h", 3600, 3900), ("2d", 86400, 90000)],
-)  # fmt: skip
+    [
+        ("minute", 60, 65),
+        ("90", 90, 600),
+        ("30s", 30, 35),
+        ("1h", 3600, 3900),
+        ("2d", 86_400, 90_000),
+    ],
+)
 async def test_figures_reach_as_far_back_as_is_asked(
     serve: Any, since: str, least: float, most: float
 ):
