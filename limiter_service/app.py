@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 from limiter_service.config import Config
 from limiter_service.connection import STOPPING
 from limiter_service.engine.admission import Engine
+from limiter_service.engine.books import Books
 from limiter_service.engine.circuits import Circuits
 from limiter_service.engine.counting import Counting
 from limiter_service.engine.feed import Feed
@@ -22,10 +23,11 @@ from limiter_service.engine.history import History
 from limiter_service.engine.policy import Policies
 from limiter_service.engine.refusals import Refusal
 from limiter_service.engine.statistics import Wait, Waits
+from limiter_service.engine.unsettled import Unsettled
 from limiter_service.engine.witness import Witness
 from limiter_service.front import Bounds, Front, Handler
 from limiter_service.http import JSON, encode, problem_headers
-from limiter_service.metrics import Metrics
+from limiter_service.metrics import Metrics, State
 from limiter_service.openapi import document
 from limiter_service.pools import Pools
 from limiter_service.routes import breakers, events, health, limits, queue, resources, stats
@@ -66,6 +68,11 @@ def create_app(settings: Settings, store_url: str, pools: Pools) -> Front:
 
     count_commands = CountCommands(client)
     counting = Counting(count_commands, settings.key_prefix)
+
+    def expired(resource: str, tenant: str) -> None:
+        engine.books.expired(resource, tenant)
+
+    unsettled = Unsettled(count_commands.left, expired, settings.key_prefix)
     engine = Engine(
         Commands(client),
         policies,
@@ -74,7 +81,7 @@ def create_app(settings: Settings, store_url: str, pools: Pools) -> Front:
         hints=Hints(client),
         observe=observe,
         hold_limit=settings.hold_limit,
-        counting=counting,
+        books=Books(counting, unsettled),
     )
     app = FastAPI(
         title="Sluicegate",
@@ -91,13 +98,14 @@ def create_app(settings: Settings, store_url: str, pools: Pools) -> Front:
     def names() -> list[str]:
         return [*engine.policies.config.pools]
 
-    app.state.counting = counting
+    app.state.counting, app.state.unsettled = counting, unsettled
     app.state.history = History(count_commands, counting, names, settings.key_prefix)
     app.state.circuits = Circuits(operators, lambda: engine.policies, settings.key_prefix)
     app.state.feed = Feed(operators, names, settings.key_prefix)
     witness = Witness(operators, names, settings.key_prefix, engine.tally.name)
-    metrics = Metrics(engine.tally, witness)
+    metrics = Metrics(engine.tally, witness, lambda: engine.policies.tenants, partial(_state, app))
     engine.books.tell(metrics)
+    client.watch = metrics.called
     app.state.witness = witness
     app.state.stopping, app.state.key_prefix = False, settings.key_prefix
     app.state.waits, app.state.metrics, app.state.since = waits, metrics, time.monotonic()
@@ -128,6 +136,17 @@ def create_app(settings: Settings, store_url: str, pools: Pools) -> Front:
     return Front(app, hot, bounds, {"/v1/channel": channels})
 
 
+def _state(app: FastAPI) -> State:
+    """What the metrics say of the process."""
+    state = app.state
+    return State(
+        pools=len(state.engine.policies.config.pools),
+        refused=state.pools.problem is not None,
+        channels=state.channels.open,
+        held=state.engine.passes.held,
+    )
+
+
 def _wall_us() -> float:
     return time.time_ns() / 1000
 
@@ -150,6 +169,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Callable[[], None]]
         await app.state.channels.aclose()
         await app.state.engine.passes.aclose()
         await app.state.engine.expectations.aclose()
+        await app.state.unsettled.aclose()
         await app.state.counting.aclose()
         stop.set()
         await watching

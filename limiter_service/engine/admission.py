@@ -26,7 +26,6 @@ from limiter_service.engine.answers import (
 from limiter_service.engine.books import Books, verdict
 from limiter_service.engine.calls import Calls
 from limiter_service.engine.charging import PriceMissing
-from limiter_service.engine.counting import Counting
 from limiter_service.engine.expectation import Expectations
 from limiter_service.engine.forecast import Forecast
 from limiter_service.engine.ids import LeaseRef
@@ -79,12 +78,12 @@ class Engine:
         hints: Hints,
         observe: Observer,
         hold_limit: float = 25.0,
-        counting: Counting | None = None,
+        books: Books | None = None,
     ) -> None:
         self._commands, self._prefix = commands, prefix
         self.policies, self.tally = policies, Tally()
         self.expectations = Expectations(commands, prefix)
-        self.books = Books(counting)
+        self.books = books or Books()
         self._forecast = Forecast()
         self._calls = Calls(wall_us)
         self.passes = Passes(commands, self._calls, hints, self._compiled, prefix)

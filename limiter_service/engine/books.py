@@ -22,6 +22,7 @@ from limiter_service.engine.levels import Level, read
 from limiter_service.engine.policy import Policy
 from limiter_service.engine.statistics import Wait
 from limiter_service.engine.trials import Trials, judge
+from limiter_service.engine.unsettled import Unsettled
 from limiter_wire import (
     Acquire,
     BudgetView,
@@ -54,6 +55,9 @@ class Reports(Protocol):
     def moved(self, resource: str, answer: Settled) -> None:
         """What came back of a reservation, or had to be added."""
 
+    def expired_unsettled(self, resource: str) -> None:
+        """A lease that nobody has settled in time."""
+
     def budgets(self, pool: str, views: Iterable[BudgetView]) -> None:
         """Budgets as they stand."""
 
@@ -61,9 +65,11 @@ class Reports(Protocol):
 class Books:
     """The books of one replica."""
 
-    def __init__(self, counting: Counting | None = None) -> None:
+    def __init__(
+        self, counting: Counting | None = None, unsettled: Unsettled | None = None
+    ) -> None:
         self._reports: Reports | None = None
-        self._counting = counting
+        self._counting, self._unsettled = counting, unsettled
         self._pace, self._trials = Pace(), Trials()
 
     def tell(self, reports: Reports) -> None:
@@ -94,6 +100,8 @@ class Books:
             sums = self._counting.at(request.resource, request.tenant)
             sums[Count.GRANTED] += 1
             sums[Count.RESERVED] += _tokens(answer.charged)
+        if self._unsettled is not None and not answer.settled:
+            self._unsettled.granted(answer.lease, answer.expires_in)
         if self._reports is not None:
             self._reports.answered(request, answer, took)
 
@@ -119,6 +127,8 @@ class Books:
         if known is not None and known.provenance is Provenance.UNKNOWN:
             known = None
         dollars = dollars_of(policy, known, report.cost_usd)
+        if self._unsettled is not None:
+            self._unsettled.settled(report.lease)
         if self._counting is not None:
             _count(self._counting.at(policy.resource, policy.tenant), report, known, dollars)
         if self._reports is not None:
@@ -132,6 +142,13 @@ class Books:
             sums[Count.DEBITED] += _tokens(answer.debited)
         if self._reports is not None:
             self._reports.moved(policy.resource, answer)
+
+    def expired(self, resource: str, tenant: str) -> None:
+        """Take in a lease that nobody has settled in time."""
+        if self._counting is not None:
+            self._counting.at(resource, tenant)[Count.EXPIRED] += 1
+        if self._reports is not None:
+            self._reports.expired_unsettled(resource)
 
     def budgets(self, policy: Policy, levels: Sequence[Level]) -> list[BudgetView]:
         """Every budget of a chain, and when it will be spent."""

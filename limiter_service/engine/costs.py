@@ -145,7 +145,7 @@ def _budgets(policy: Policy, levels: Sequence[Level]) -> Iterator[tuple[Limit, L
 
 
 def dollars_of(policy: Policy, usage: Usage | None, cost_usd: float | None) -> float | None:
-    """What a settled call has cost: as it was reported, or by its price; None where nobody knows."""
+    """What a call has cost: as it was reported, or by its price; None where nobody knows."""
     if cost_usd is None and usage is not None and policy.price is not None:
         return micro_dollars(policy.price, usage) / _MICRO
     return cost_usd

@@ -240,6 +240,12 @@ class Policies:
         self.config, self._catalogue = config, catalogue
         self._prefix, self._most = prefix, most
         self._known: dict[tuple[str, str], Policy] = {}
+        self.tenants = frozenset(
+            tenant
+            for pool in config.pools.values()
+            for tenant in pool.tenants
+            if not tenant.endswith("*")
+        )
 
     def policy(self, resource: str, tenant: str) -> Policy:
         """The policy of *resource* for *tenant*. Raises UnknownResource."""

@@ -6,6 +6,8 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
+from limiter_service.engine.admission import Engine
+from limiter_service.engine.census import Census, census
 from limiter_service.engine.refusals import Refusal
 from limiter_service.http import JSON, encode
 from limiter_service.openapi import answers
@@ -60,7 +62,10 @@ async def metrics(request: Request) -> Response:
     media_type = "text/plain; version=0.0.4; charset=utf-8"
     state = request.app.state
     breakers: list[BreakerView] = []
+    standing = Census()
     if await state.witness.look():
+        engine: Engine = state.engine
+        standing = await census(engine.policies, engine.learning, engine.lines)
         with contextlib.suppress(Refusal):  # without the store the rest is still worth reading
             breakers = (await state.circuits.all()).breakers
-    return Response(state.metrics.render(breakers), media_type=media_type)
+    return Response(state.metrics.render(breakers, standing), media_type=media_type)

@@ -1,4 +1,4 @@
-"""The scripts that count: tell the store what has happened, and read it."""
+"""The scripts that count: tell the store what has happened, read it, find leases nobody settled."""
 
 from collections.abc import Mapping, Sequence
 
@@ -46,6 +46,7 @@ class CountCommands:
     def __init__(self, client: Client, replace: Mapping[str, str] | None = None) -> None:
         self._client = client
         self._count, self._counts = load("count", replace), load("counts", replace)
+        self._leases = load("leases", replace)
 
     async def count(self, key: Key, tag: float, news: Sequence[News]) -> None:
         """Add *news*; telling it again under the same *tag* adds nothing."""
@@ -76,6 +77,16 @@ class CountCommands:
         ]
         reach = (now - oldest * width) / 1e6
         return Counts(reach=reach, places=[place for place in places if place.sums])
+
+    async def left(
+        self, leases: Sequence[Key], tag: float, nonces: Sequence[float]
+    ) -> Sequence[float]:
+        """Microseconds that leases of one pool have left that nobody has settled (lua/leases)."""
+        head = pack([tag, *nonces])
+        answer = await self._client.run(self._leases, leases, [head])
+        if answer[:8] != head[:8]:
+            raise StoreProtocol("the answer to leases belongs to another call")
+        return unpack(answer[9:])
 
 
 def _sums(slots: Sequence[bytes | None], oldest: float, newest: float) -> dict[What, float]:

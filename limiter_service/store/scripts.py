@@ -38,6 +38,7 @@ NAMES = (
     "sizes",
     "count",
     "counts",
+    "leases",
 )
 
 
