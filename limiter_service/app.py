@@ -6,12 +6,14 @@ import time
 from collections.abc import AsyncIterator, Callable
 from functools import partial
 from importlib.metadata import version
+from typing import Any
 
 import structlog
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
+from limiter_service import tracing
 from limiter_service.config import Config
 from limiter_service.connection import STOPPING
 from limiter_service.engine.admission import Engine
@@ -45,14 +47,22 @@ from limiter_service.store.commands import Commands
 from limiter_service.store.count_commands import CountCommands
 from limiter_service.store.errors import StoreUnavailable
 from limiter_service.store.hints import Hints
+from limiter_service.storewatch import StoreWatch
 from limiter_wire import ErrorCode, Problem, problem
 
 _log = structlog.get_logger()
 _FRAMEWORK_CODES = {404: ErrorCode.NOT_FOUND, 405: ErrorCode.METHOD_NOT_ALLOWED}
 
 
-def create_app(settings: Settings, store_url: str, pools: Pools) -> Front:
-    """The service for one process. Nothing is connected before its lifespan begins."""
+def create_app(
+    settings: Settings, store_url: str, pools: Pools, tracer_provider: Any = None
+) -> Front:
+    """The service for one process. Nothing is connected before its lifespan begins. Raises
+    NoOpenTelemetry when traces are asked for that cannot be made.
+    """
+    if tracer_provider is None and settings.traces == "otlp":
+        tracer_provider = tracing.provider(version("sluicegate"))
+    spans = None if tracer_provider is None else tracing.Spans(tracer_provider)
     client = Client(
         store_url,
         connect_timeout=settings.connect_timeout,
@@ -73,7 +83,7 @@ def create_app(settings: Settings, store_url: str, pools: Pools) -> Front:
         engine.books.expired(resource, tenant)
 
     unsettled = Unsettled(count_commands.left, expired, settings.key_prefix)
-    engine = Engine(
+    engine = (Engine if spans is None else tracing.TracedEngine)(
         Commands(client),
         policies,
         _wall_us,
@@ -91,7 +101,9 @@ def create_app(settings: Settings, store_url: str, pools: Pools) -> Front:
         redoc_url=None,
         openapi_url=None,
         lifespan=_lifespan,
+        telemetry=tracing.of_routes(tracer_provider),  # type: ignore[arg-type]  # a dict of them
     )
+    app.state.tracer_provider = tracer_provider
     app.state.engine, app.state.client, app.state.pools = engine, client, pools
     operators = BreakerCommands(client)
 
@@ -105,7 +117,8 @@ def create_app(settings: Settings, store_url: str, pools: Pools) -> Front:
     witness = Witness(operators, names, settings.key_prefix, engine.tally.name)
     metrics = Metrics(engine.tally, witness, lambda: engine.policies.tenants, partial(_state, app))
     engine.books.tell(metrics)
-    client.watch = metrics.called
+    store = StoreWatch(metrics.called)
+    client.watch = store.called
     app.state.witness = witness
     app.state.stopping, app.state.key_prefix = False, settings.key_prefix
     app.state.waits, app.state.metrics, app.state.since = waits, metrics, time.monotonic()
@@ -129,6 +142,11 @@ def create_app(settings: Settings, store_url: str, pools: Pools) -> Front:
         "/v1/observe": partial(observe_headers, engine),
         "/v1/batch": partial(batch, engine),
     }
+    if isinstance(engine, tracing.TracedEngine):
+        assert spans is not None
+        engine.spans = spans
+        store.tell(spans.called)
+        hot = {path: spans.within(handler) for path, handler in hot.items()}
     channels = app.state.channels = Channels(engine, settings.max_body)
     bounds = Bounds(
         body=settings.max_body, head=settings.max_head, body_timeout=settings.body_timeout
@@ -174,6 +192,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Callable[[], None]]
         stop.set()
         await watching
         await app.state.client.aclose()
+        if app.state.tracer_provider is not None:
+            await asyncio.to_thread(app.state.tracer_provider.shutdown)
 
 
 async def _warn_of_eviction(client: Client) -> None:

@@ -13,6 +13,7 @@ import structlog
 from limiter_service import http
 from limiter_service.engine.refusals import Refusal, refuse
 from limiter_service.http import ClientGone, Headers, Media, Message, Receive, Scope, Send
+from limiter_service.telemetry import REQUEST_ID
 from limiter_wire import Checked, ErrorCode, Granted, Problem
 
 Handler = Callable[[bytes, Media, Scope], Awaitable[Any]]
@@ -50,6 +51,7 @@ class Front:
             await self._inner(scope, receive, send)
             return
         identity = http.request_id(scope)
+        REQUEST_ID.set(identity)
         handler = self._routes.get(scope["path"])
         try:
             self._admit(scope)
@@ -74,6 +76,7 @@ class Front:
         except Refusal as refusal:
             await _refuse_handshake(scope, send, refusal.problem)
             return
+        REQUEST_ID.set(http.request_id(scope))
         await application(scope, receive, send)
 
     def _admit(self, scope: Scope) -> None:

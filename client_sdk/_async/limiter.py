@@ -12,7 +12,7 @@ from urllib.parse import quote
 import stamina
 from msgspec.structs import replace
 
-from client_sdk import _codec
+from client_sdk import _codec, _tracing
 from client_sdk._async.lease import Lease
 from client_sdk._shell_async import Acquisition, Exchange, abandonable, acquisition, sleep
 from client_sdk.calibration import DEFAULT, Adopts, Estimate, label_of
@@ -408,9 +408,12 @@ class Limiter:
         estimate: Estimate | None = None,
     ) -> Lease:
         try:
-            granted = await abandonable(
-                self._granted(request, on_wait), lambda: self._abandon(request)
-            )
+            with _tracing.acquiring(request) as span:
+                granted = await abandonable(
+                    self._granted(request, on_wait), lambda: self._abandon(request)
+                )
+                if span is not None:
+                    span.granted(granted)
         except SluicegateError as refusal:
             self._figures.refused(request.resource, refusal)
             raise
@@ -492,7 +495,7 @@ class Limiter:
         waits: float = 0.0,
         news: Callable[[Waiting], None] | None = None,
     ) -> Any:
-        op = _codec.op(operation, request, waits)
+        op = _codec.op(operation, request, waits, _tracing.traceparent())
         op.news = news
         try:
             return await self._exchange.send(op)

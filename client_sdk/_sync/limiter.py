@@ -13,7 +13,7 @@ from urllib.parse import quote
 import stamina
 from msgspec.structs import replace
 
-from client_sdk import _codec
+from client_sdk import _codec, _tracing
 from client_sdk._sync.lease import SyncLease
 from client_sdk._shell_sync import Exchange, abandonable, acquisition, sleep
 from client_sdk.calibration import DEFAULT, Adopts, Estimate, label_of
@@ -409,9 +409,12 @@ class SyncLimiter:
         estimate: Estimate | None = None,
     ) -> SyncLease:
         try:
-            granted = abandonable(
-                self._granted(request, on_wait), lambda: self._abandon(request)
-            )
+            with _tracing.acquiring(request) as span:
+                granted = abandonable(
+                    self._granted(request, on_wait), lambda: self._abandon(request)
+                )
+                if span is not None:
+                    span.granted(granted)
         except SluicegateError as refusal:
             self._figures.refused(request.resource, refusal)
             raise
@@ -493,7 +496,7 @@ class SyncLimiter:
         waits: float = 0.0,
         news: Callable[[Waiting], None] | None = None,
     ) -> Any:
-        op = _codec.op(operation, request, waits)
+        op = _codec.op(operation, request, waits, _tracing.traceparent())
         op.news = news
         try:
             return self._exchange.send(op)

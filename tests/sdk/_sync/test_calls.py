@@ -164,7 +164,11 @@ def test_statistics_are_those_of_the_fleet_and_of_this_limiter(limiter: SyncLimi
         limiter.acquire("p/m", tokens=999, tenant=who)
     found = limiter.stats("minute")
     (fleet,) = [each for each in found.tenants if each.tenant == who]
-    assert (fleet.granted, fleet.outcomes, fleet.refused) == (1, {"success": 1}, {"rate_limited": 1})
+    assert (fleet.granted, fleet.outcomes, fleet.refused) == (
+        1,
+        {"success": 1},
+        {"rate_limited": 1},
+    )
     (local,) = found.local
     assert (local.resource, local.granted, local.outcomes) == ("p/m", 1, {"success": 1})
     assert (local.refused, local.input_tokens) == ({"rate_limited": 1}, 30)
