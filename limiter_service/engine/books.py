@@ -6,18 +6,11 @@ Figures for /v1/stats, /v1/resources and metrics. Losing them loses no limit.
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
+from limiter_service.engine import counting
 from limiter_service.engine.answers import scopes_of
 from limiter_service.engine.charging import components
 from limiter_service.engine.costs import Pace, dollars_of
-from limiter_service.engine.counting import (
-    OUTCOME,
-    REFUSED,
-    Count,
-    Counting,
-    Sums,
-    Times,
-    note_time,
-)
+from limiter_service.engine.counting import OUTCOME, REFUSED, Counting, Sums, note_time
 from limiter_service.engine.levels import Level, read
 from limiter_service.engine.policy import Policy
 from limiter_service.engine.statistics import Wait
@@ -98,8 +91,8 @@ class Books:
         """Take in a grant as it is answered, *took* seconds after it was asked for."""
         if self._counting is not None:
             sums = self._counting.at(request.resource, request.tenant)
-            sums[Count.GRANTED] += 1
-            sums[Count.RESERVED] += _tokens(answer.charged)
+            sums[counting.GRANTED] += 1
+            sums[counting.RESERVED] += _tokens(answer.charged)
         if self._unsettled is not None and not answer.settled:
             self._unsettled.granted(answer.lease, answer.expires_in)
         if self._reports is not None:
@@ -117,9 +110,9 @@ class Books:
         """Take in a wait that ended with a grant."""
         if self._counting is not None:
             sums = self._counting.at(wait.resource, wait.tenant)
-            note_time(sums, Times.WAIT, wait.waited)
-            sums[Count.FORECAST] += 1
-            sums[Count.COVERED] += wait.waited <= wait.predicted.p90
+            note_time(sums, counting.WAIT, wait.waited)
+            sums[counting.FORECAST] += 1
+            sums[counting.COVERED] += wait.waited <= wait.predicted.p90
 
     def settled(self, policy: Policy, report: Settle) -> None:
         """Take in what a call has used, and how it went."""
@@ -138,15 +131,15 @@ class Books:
         """Take in what a settle has moved."""
         if self._counting is not None:
             sums = self._counting.at(policy.resource, policy.tenant)
-            sums[Count.REFUNDED] += _tokens(answer.refunded)
-            sums[Count.DEBITED] += _tokens(answer.debited)
+            sums[counting.REFUNDED] += _tokens(answer.refunded)
+            sums[counting.DEBITED] += _tokens(answer.debited)
         if self._reports is not None:
             self._reports.moved(policy.resource, answer)
 
     def expired(self, resource: str, tenant: str) -> None:
         """Take in a lease that nobody has settled in time."""
         if self._counting is not None:
-            self._counting.at(resource, tenant)[Count.EXPIRED] += 1
+            self._counting.at(resource, tenant)[counting.EXPIRED] += 1
         if self._reports is not None:
             self._reports.expired_unsettled(resource)
 
@@ -170,22 +163,22 @@ class Books:
 
 
 def _count(sums: Sums, report: Settle, usage: Usage | None, dollars: float | None) -> None:
-    sums[Count.CALLS] += 1
+    sums[counting.CALLS] += 1
     sums[OUTCOME + report.outcome] += 1
     if report.latency is not None:
-        note_time(sums, Times.LATENCY, report.latency)
+        note_time(sums, counting.LATENCY, report.latency)
     if report.ttft is not None:
-        note_time(sums, Times.TTFT, report.ttft)
+        note_time(sums, counting.TTFT, report.ttft)
     if usage is not None:
         _, read_, written, _, reasoning = components(usage)
-        sums[Count.INPUT] += usage.input_tokens
-        sums[Count.CACHED] += read_ + written
-        sums[Count.OUTPUT] += usage.output_tokens
-        sums[Count.REASONING] += reasoning
+        sums[counting.INPUT] += usage.input_tokens
+        sums[counting.CACHED] += read_ + written
+        sums[counting.OUTPUT] += usage.output_tokens
+        sums[counting.REASONING] += reasoning
     if dollars is not None:
-        sums[Count.MICRO_DOLLARS] += dollars * 1e6
+        sums[counting.MICRO_DOLLARS] += dollars * 1e6
     elif usage is not None:
-        sums[Count.UNPRICED] += 1
+        sums[counting.UNPRICED] += 1
 
 
 def _tokens(amounts: dict[str, float]) -> float:

@@ -4,7 +4,8 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from limiter_service.engine.counting import MODEL, OUTCOME, POOL, REFUSED, TENANT, Count, Times
+from limiter_service.engine import counting
+from limiter_service.engine.counting import MODEL, OUTCOME, POOL, REFUSED, TENANT
 from limiter_service.engine.histograms import BINS, quantiles
 from limiter_service.engine.names import REST
 from limiter_service.store.count_commands import Counts, What
@@ -59,8 +60,8 @@ def figures(pool: str, counts: Counts) -> Figures:
         costs=[
             _costs(f"{pool}/{m}", t, s)
             for (m, t), s in pairs.items()
-            if s.get(Count.MICRO_DOLLARS) or s.get(Count.INPUT) or s.get(Count.OUTPUT)
-            or s.get(Count.UNPRICED)
+            if s.get(counting.MICRO_DOLLARS) or s.get(counting.INPUT) or s.get(counting.OUTPUT)
+            or s.get(counting.UNPRICED)
         ],
     )  # fmt: skip
 
@@ -92,23 +93,23 @@ def _without(whole: _Sums, parts: Iterable[_Sums]) -> _Sums:
 
 
 def _calls(resource: str, tenant: str | None, sums: _Sums) -> CallStats:
-    forecast = sums.get(Count.FORECAST, 0.0)
+    forecast = sums.get(counting.FORECAST, 0.0)
     return CallStats(
         resource=resource,
         tenant=tenant,
-        granted=round(sums.get(Count.GRANTED, 0)),
+        granted=round(sums.get(counting.GRANTED, 0)),
         refused=_words(sums, REFUSED),
-        settled=round(sums.get(Count.CALLS, 0)),
+        settled=round(sums.get(counting.CALLS, 0)),
         outcomes=_words(sums, OUTCOME),
-        expired=round(sums.get(Count.EXPIRED, 0)),
-        reserved_tokens=round(sums.get(Count.RESERVED, 0)),
-        refunded_tokens=round(sums.get(Count.REFUNDED, 0)),
-        debited_tokens=round(sums.get(Count.DEBITED, 0)),
-        cost_usd=round(sums.get(Count.MICRO_DOLLARS, 0)) / _MICRO,
-        wait=_times(sums, Times.WAIT),
-        covered=sums.get(Count.COVERED, 0.0) / forecast if forecast else None,
-        latency=_times(sums, Times.LATENCY),
-        ttft=_times(sums, Times.TTFT),
+        expired=round(sums.get(counting.EXPIRED, 0)),
+        reserved_tokens=round(sums.get(counting.RESERVED, 0)),
+        refunded_tokens=round(sums.get(counting.REFUNDED, 0)),
+        debited_tokens=round(sums.get(counting.DEBITED, 0)),
+        cost_usd=round(sums.get(counting.MICRO_DOLLARS, 0)) / _MICRO,
+        wait=_times(sums, counting.WAIT),
+        covered=sums.get(counting.COVERED, 0.0) / forecast if forecast else None,
+        latency=_times(sums, counting.LATENCY),
+        ttft=_times(sums, counting.TTFT),
     )
 
 
@@ -116,13 +117,13 @@ def _costs(resource: str, tenant: str, sums: _Sums) -> CostStats:
     return CostStats(
         resource=resource,
         tenant=tenant,
-        calls=round(sums.get(Count.CALLS, 0)),
-        input_tokens=round(sums.get(Count.INPUT, 0)),
-        cached_tokens=round(sums.get(Count.CACHED, 0)),
-        output_tokens=round(sums.get(Count.OUTPUT, 0)),
-        reasoning_tokens=round(sums.get(Count.REASONING, 0)),
-        cost_usd=round(sums.get(Count.MICRO_DOLLARS, 0)) / _MICRO,
-        unpriced_calls=round(sums.get(Count.UNPRICED, 0)),
+        calls=round(sums.get(counting.CALLS, 0)),
+        input_tokens=round(sums.get(counting.INPUT, 0)),
+        cached_tokens=round(sums.get(counting.CACHED, 0)),
+        output_tokens=round(sums.get(counting.OUTPUT, 0)),
+        reasoning_tokens=round(sums.get(counting.REASONING, 0)),
+        cost_usd=round(sums.get(counting.MICRO_DOLLARS, 0)) / _MICRO,
+        unpriced_calls=round(sums.get(counting.UNPRICED, 0)),
     )
 
 
@@ -135,8 +136,7 @@ def _words(sums: _Sums, before: str) -> dict[str, int]:
     return dict(sorted(found.items()))
 
 
-def _times(sums: _Sums, kind: Times) -> Quantiles | None:
-    first = int(kind)
+def _times(sums: _Sums, first: int) -> Quantiles | None:
     bins = {
         what - first: much
         for what, much in sums.items()

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal
 
 import msgspec
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
 from limiter_service.engine.tally import MOST_DECISIONS, MOST_RESOURCES
@@ -232,12 +232,6 @@ def gauge(name: str, registry: CollectorRegistry) -> Gauge:
     """A gauge of the table."""
     of = family(name)
     return Gauge(of.name, of.text, of.labels, registry=registry)
-
-
-def histogram(name: str, registry: CollectorRegistry) -> Histogram:
-    """A histogram of the table."""
-    of = family(name)
-    return Histogram(of.name, of.text, of.labels, registry=registry, buckets=of.buckets)
 
 
 def counted(name: str, counts: Iterable[tuple[Sequence[object], float]]) -> CounterMetricFamily:

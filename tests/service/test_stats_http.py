@@ -17,7 +17,8 @@ from tests_support.scripts import CLOCK, FAKE_CLOCK, POOL, START
 from tests_support.servers import Server
 from tests_support.service import http_client, in_process
 
-from limiter_service.engine.counting import Count, Counting, pair_name
+from limiter_service.engine import counting
+from limiter_service.engine.counting import Counting, pair_name
 from limiter_service.engine.figures import figures, ring_for
 from limiter_service.engine.histograms import bin_of, quantiles
 from limiter_service.store.client import Client
@@ -169,7 +170,7 @@ async def counted(server: Server, db: redis.Redis) -> Any:
 
 def news(level: int, name: str, much: float = 1, claim: float | None = None) -> News:
     """So many grants of somebody."""
-    return level, name, much if claim is None else claim, [int(Count.GRANTED), much]
+    return level, name, much if claim is None else claim, [counting.GRANTED, much]
 
 
 async def test_a_report_that_comes_twice_counts_once(counted: Counted):
@@ -271,17 +272,17 @@ async def test_what_a_store_did_not_hear_is_told_later(server: Server, db: redis
 
     client = Lossy(server.url, connect_timeout=20, command_timeout=20)
     commands = CountCommands(client)
-    counting = Counting(commands, "sg:")
-    counting.at("p/m", "t")[Count.GRANTED] += 3
-    assert not await counting.flush()
-    counting.at("p/m", "t")[Count.GRANTED] += 4
-    assert await counting.flush()
+    ours = Counting(commands, "sg:")
+    ours.at("p/m", "t")[counting.GRANTED] += 3
+    assert not await ours.flush()
+    ours.at("p/m", "t")[counting.GRANTED] += 4
+    assert await ours.flush()
     found = await commands.counts(KEY, 1.0, *ring_for(60))
     assert {each.level: each.sums for each in found.places} == {
-        level: {Count.GRANTED: 7} for level in (1, 2, 3)
+        level: {counting.GRANTED: 7} for level in (1, 2, 3)
     }
     assert told[0] == told[1]
-    await counting.aclose()
+    await ours.aclose()
     await client.aclose()
 
 
