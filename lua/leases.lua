@@ -1,6 +1,6 @@
 -- How long leases live that nobody has settled; changes nothing.
 --
--- KEYS    leases, strings
+-- KEYS    the lease of each call, a string
 -- ARGV    one text: tag, then the nonce of each
 -- returns the tag, G, then for each the microseconds that it has left, 0 or less when it is over;
 --         -1e18 when it was settled, or is not known any more
