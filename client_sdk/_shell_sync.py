@@ -50,7 +50,8 @@ class Exchange:
         if op.waits:  # a batch is answered at once, and does not hold one of few connections
             (result,) = _codec.answers([op], *self._transport.post("/v1/batch", _codec.batch([op])))
         else:
-            result = _codec.answer(op, *self._transport.post(op.path, op.body))
+            posted = self._transport.post(op.path, op.body, op.headers)
+            result = _codec.answer(op, *posted)
         if isinstance(result, SluicegateError):
             raise result
         return result

@@ -15,6 +15,7 @@ from limiter_service.door import DOOR, HOT_ROLES, Door
 from limiter_service.engine.refusals import Refusal, refuse
 from limiter_service.http import ClientGone, Headers, Media, Message, Receive, Scope, Send
 from limiter_service.page_policy import NO_SNIFFING, NOT_KEPT, guarded
+from limiter_service.telemetry import REQUEST_ID
 from limiter_wire import Checked, ErrorCode, Granted, Problem
 
 Handler = Callable[[bytes, Media, Scope], Awaitable[Any]]
@@ -53,6 +54,7 @@ class Front:
             await self._inner(scope, receive, send)
             return
         identity = http.request_id(scope)
+        REQUEST_ID.set(identity)
         handler = self._routes.get(scope["path"])
         try:
             self._bound(scope)
@@ -79,6 +81,7 @@ class Front:
         except Refusal as refusal:
             await _refuse_handshake(scope, send, refusal.problem)
             return
+        REQUEST_ID.set(http.request_id(scope))
         await application(scope, receive, send)
 
     def _bound(self, scope: Scope) -> None:

@@ -26,6 +26,7 @@ from limiter_service.store.access_commands import AccessCommands
 from limiter_service.store.client import Client, redacted
 from limiter_service.store.errors import StoreError
 from limiter_service.telemetry import configure
+from limiter_service.tracing import NoOpenTelemetry
 
 
 class ServeError(Exception):
@@ -35,7 +36,7 @@ class ServeError(Exception):
 def run(settings: Settings) -> None:
     """Serve until SIGINT or SIGTERM. Raises ServeError, ConfigError or EmbeddedError."""
     check(settings)
-    configure(settings.log_level, settings.log_format)
+    configure(settings.log_level, settings.log_format, traced=settings.traces != "off")
     pools = Pools(settings.config)
     if settings.config is None:
         _say("no --config: serving the built-in pool `example`, any model at 60 requests a minute")
@@ -55,7 +56,10 @@ def run(settings: Settings) -> None:
         if settings.workers > 1:
             _serve_many(settings, listener)
         else:
-            app = create_app(settings, url, pools)
+            try:
+                app = create_app(settings, url, pools)
+            except NoOpenTelemetry as error:
+                raise ServeError(str(error)) from error
             _Server(_uvicorn(app, settings), listener, settings).run(sockets=[listener])
 
 
@@ -131,7 +135,7 @@ def state_directory(settings: Settings) -> Path:
 def worker_app() -> Front:
     """The application of one of several worker processes: settings from the environment."""
     settings = Settings()
-    configure(settings.log_level, settings.log_format)
+    configure(settings.log_level, settings.log_format, traced=settings.traces != "off")
     assert settings.redis_url is not None
     return create_app(settings, settings.redis_url, Pools(settings.config))
 

@@ -64,6 +64,8 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["auto", "json", "console"] = "auto"
     """`auto`: console on a terminal, JSON elsewhere."""
+    traces: Literal["off", "otlp"] = "off"
+    """`otlp`: send spans where the usual `OTEL_...` variables say; needs `sluicegate[otel]`."""
 
 
 def unknown(environment: Mapping[str, str]) -> list[str]:

@@ -62,7 +62,7 @@ from limiter_wire.live import (
 )
 from limiter_wire.problems import ErrorCode, Problem, problem, status_of, title_of
 from limiter_wire.queue import QueueLine, QueueState, QueueView, Waiting
-from limiter_wire.stats import CostStats, Stats, TrialStats, WaitStats
+from limiter_wire.stats import CallStats, CostStats, Quantiles, Stats, TrialStats, WaitStats
 from limiter_wire.usage import Provenance, Usage
 
 __all__ = [
@@ -81,6 +81,7 @@ __all__ = [
     "BreakerWindow",
     "BudgetView",
     "Calibration",
+    "CallStats",
     "Cause",
     "Checked",
     "CostStats",
@@ -109,6 +110,7 @@ __all__ = [
     "Problem",
     "Provenance",
     "ProviderView",
+    "Quantiles",
     "QueueLine",
     "QueueState",
     "QueueView",

@@ -16,17 +16,18 @@ class RefusalCount(Wire, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Traffic(Wire, frozen=True, kw_only=True):
-    """Acquires of one resource at this replica since it started.
+    """Acquires of one resource in the fleet, of late.
 
     `no_room` were refused by a limit or the queue, `stopped` by a breaker, a cooldown or a
-    latch, `failed` for any other reason. `refusals` has the most frequent of them.
+    latch, `failed` for any other reason. `refusals` has the most frequent kinds at the replica
+    that answers since it started.
     """
 
     resource: str
-    granted: int
-    no_room: int
-    stopped: int
-    failed: int
+    granted: float
+    no_room: float
+    stopped: float
+    failed: float
     refusals: list[RefusalCount] = []
 
 
@@ -42,7 +43,8 @@ class Live(Wire, frozen=True, kw_only=True):
     """One moment. Times are Unix seconds.
 
     `store` is none while the store answers, else why not; then only what this replica knows by
-    itself is told. `omitted` is how many resources are not told, since there are too many.
+    itself is told. `traffic` is of the last `traffic_seconds`. `omitted` is how many resources are
+    not told, since there are too many.
     """
 
     time: float
@@ -55,17 +57,20 @@ class Live(Wire, frozen=True, kw_only=True):
     providers: list[ProviderView]
     queues: list[QueueView]
     traffic: list[Traffic]
+    traffic_seconds: float
     omitted: int = 0
 
 
 class TrafficPast(Wire, frozen=True, kw_only=True):
-    """Acquires of one resource at this replica, in each of the steps."""
+    """Acquires of one resource in the fleet, in each of the steps; before somebody looked, and
+    but for the last minute, an average.
+    """
 
     resource: str
-    granted: list[int]
-    no_room: list[int]
-    stopped: list[int]
-    failed: list[int]
+    granted: list[float]
+    no_room: list[float]
+    stopped: list[float]
+    failed: list[float]
 
 
 class LevelPast(Wire, frozen=True, kw_only=True):

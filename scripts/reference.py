@@ -28,6 +28,7 @@ from limiter_service import config, prices
 from limiter_service.app import create_app
 from limiter_service.cli import app as command_line
 from limiter_service.engine.charging import NOT_SERVED
+from limiter_service.monitoring import families
 from limiter_service.pools import Pools
 from limiter_service.settings import PREFIX, Settings
 from limiter_wire import ErrorCode, Outcome, status_of, title_of
@@ -63,6 +64,7 @@ def main(arguments: list[str]) -> int:
         "settings.md": settings(meanings),
         "cli.md": cli(),
         "providers.md": providers(),
+        "metrics.md": metrics(),
     }
     unused = meanings.unused()
     for name in unused:
@@ -180,6 +182,28 @@ def providers() -> str:
     parts = [_part("providers.md")]
     for title, about, (heads, rows) in provider_tables.chapters():
         parts += [f"## {title}\n", f"{about}\n", _table(heads, rows)]
+    return _page(parts)
+
+
+def metrics() -> str:
+    """Every metric, from the table that the registry is made from."""
+    parts = [_part("metrics.md")]
+    for title, chapter in families.CHAPTERS.items():
+        rows = [
+            (
+                _code(each.shown),
+                each.kind,
+                ", ".join(map(_code, each.labels)),
+                each.text,
+                f"{each.bound:,}",
+            )
+            for each in chapter
+        ]
+        parts += [f"## {title}\n", _table(("Metric", "Kind", "Labels", "Meaning", "At most"), rows)]
+    parts.append(
+        f"Together {len(families.FAMILIES)} metrics, of at most {families.BOUND:,} series; those "
+        "of the Python process (`process_*`, `python_info`) come on top.\n"
+    )
     return _page(parts)
 
 

@@ -120,7 +120,7 @@ function overview(found) {
     (found.length > 0 || model.connection.name !== "lost") && concerns(found),
     h("div", { class: "columns", key: "columns" },
       h("div", { class: "main-column" },
-        panel({ id: "traffic", title: "Acquires", note: "per second, by this replica" }, trafficChart(model)),
+        panel({ id: "traffic", title: "Acquires", note: "per second, in the whole fleet" }, trafficChart(model)),
         pools(model),
         breakers(model, actions)),
       h("div", { class: "side-column" }, queue(model), cost(model), events(model))),

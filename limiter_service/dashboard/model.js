@@ -32,9 +32,8 @@ export function createModel() {
     traffic: new Map(), // resource -> {granted: [], no_room: [], stopped: [], failed: []}
     levels: new Map(), // "resource limit" -> [share or null]
     samples: new Map(), // limitKey -> [[seconds, remaining]]
-    open: { at: 0, counts: new Map(), levels: new Map() },
+    open: { at: 0, levels: new Map() }, // the step that is not over
     rates: new Map(), // resource -> {granted, no_room, stopped, failed} per second, of late
-    recent: [], // [{time, counts}] of the last seconds
   };
 }
 
@@ -54,45 +53,21 @@ function takePast(model, past) {
   model.times = past.times;
   model.traffic = new Map(past.traffic.map(({ resource, ...columns }) => [resource, columns]));
   model.levels = new Map(past.levels.map((each) => [`${each.resource} ${each.limit}`, each.left]));
-  model.open = { at: past.times.at(-1) ?? 0, counts: new Map(), levels: new Map() };
-  model.recent = [];
+  model.open = { at: past.times.at(-1) ?? 0, levels: new Map() };
   model.samples.clear();
 }
 
 function takeMoment(model, live, now) {
-  const before = model.recent.at(-1);
   model.live = live;
   model.heardAt = now;
-  const counts = new Map(live.traffic.map((each) => [each.resource, KINDS.map((kind) => each[kind])]));
-  if (before) addTo(model.open.counts, counts, before.counts);
-  model.recent.push({ time: live.time, counts });
-  while (model.recent.length > 2 && live.time - model.recent[0].time > 10) model.recent.shift();
-  model.rates = ratesOf(model.recent);
+  model.rates = new Map(live.traffic.map((each) => [each.resource, rateOf(each, live.traffic_seconds)]));
   if (live.store === null) takeLevels(model, live);
-  if (!model.open.at) model.open.at = live.time;
+  if (!model.open.at) model.open.at = live.time - STEP;
   if (live.time - model.open.at >= STEP) closeStep(model, live.time);
 }
 
-function addTo(sums, counts, before) {
-  for (const [resource, now] of counts) {
-    const then = before.get(resource) ?? [0, 0, 0, 0];
-    const sum = sums.get(resource) ?? [0, 0, 0, 0];
-    // A replica that began anew counts from zero.
-    sums.set(resource, sum.map((value, i) => value + (now[i] < then[i] ? now[i] : now[i] - then[i])));
-  }
-}
-
-function ratesOf(recent) {
-  const first = recent[0];
-  const last = recent.at(-1);
-  const seconds = last.time - first.time;
-  const rates = new Map();
-  for (const [resource, counts] of last.counts) {
-    const then = first.counts.get(resource) ?? [0, 0, 0, 0];
-    const each = KINDS.map((kind, i) => [kind, seconds > 0 ? Math.max(0, counts[i] - then[i]) / seconds : 0]);
-    rates.set(resource, Object.fromEntries(each));
-  }
-  return rates;
+function rateOf(traffic, seconds) {
+  return Object.fromEntries(KINDS.map((kind) => [kind, seconds > 0 ? traffic[kind] / seconds : 0]));
 }
 
 function takeLevels(model, live) {
@@ -121,10 +96,9 @@ function sample(model, key, time, remaining) {
 
 function closeStep(model, time) {
   const length = model.times.length;
-  const seconds = time - model.open.at;
-  for (const [resource, counts] of model.open.counts) {
+  for (const [resource, rates] of model.rates) {
     const columns = model.traffic.get(resource) ?? blank(length);
-    KINDS.forEach((kind, i) => columns[kind].push((counts[i] * STEP) / seconds));
+    for (const kind of KINDS) columns[kind].push(rates[kind] * STEP);
     model.traffic.set(resource, columns);
   }
   for (const columns of model.traffic.values()) {
@@ -136,7 +110,7 @@ function closeStep(model, time) {
   for (const [name, left] of model.levels) left.push(model.open.levels.get(name) ?? null);
   model.times.push(time);
   if (model.times.length > STEPS) trim(model);
-  model.open = { at: time, counts: new Map(), levels: new Map() };
+  model.open = { at: time, levels: new Map() };
 }
 
 function blank(length) {

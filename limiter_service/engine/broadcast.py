@@ -7,14 +7,14 @@ is kept for it is nothing.
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from typing import Protocol
 
 import msgspec
 import structlog
 
 from limiter_service.engine.feed import Cursor
-from limiter_service.engine.timeline import Timeline
+from limiter_service.engine.timeline import Step, Timeline
 from limiter_wire import Event, Live, Past
 
 _KEPT = 300
@@ -49,11 +49,12 @@ class Broadcast:
     def __init__(
         self,
         look: Callable[[], Awaitable[Live]],
+        before: Callable[[], Awaitable[Sequence[Step]]],
         feed: Events,
         timeline: Timeline,
         every: float = 1.0,
     ) -> None:
-        self._look, self._feed, self._timeline = look, feed, timeline
+        self._look, self._before, self._feed, self._timeline = look, before, feed, timeline
         self._every = every
         self._happened: deque[tuple[int, Message]] = deque(maxlen=_KEPT)
         self._told = 0
@@ -75,12 +76,14 @@ class Broadcast:
         """
         async with self._watched():
             seen, told = self._looks, 0
-            yield message("past", self._timeline.past())
+            past = None
             while True:
                 if not await self._after(seen, patience):
                     yield None
                     continue
                 seen, moment = self._looks, self._moment
+                if past is None:
+                    yield (past := message("past", self._timeline.past()))
                 for number, happened in list(self._happened):
                     if number > told:
                         told = number
@@ -110,10 +113,13 @@ class Broadcast:
                 self._watching = None
 
     async def _watch(self) -> None:
-        loop = asyncio.get_running_loop()
+        loop, known = asyncio.get_running_loop(), False
         while True:
             began = loop.time()
             try:
+                if not known:
+                    self._timeline.fill(await self._before())
+                    known = True
                 await self._take()
             except Exception:  # noqa: BLE001  # whatever it is: the next look may succeed
                 _log.exception("a look for the dashboard failed")
@@ -122,7 +128,7 @@ class Broadcast:
     async def _take(self) -> None:
         moment = await self._look()
         if moment.store is None:
-            self._timeline.look(moment)
+            self._timeline.note(moment)
         events = [each async for each in self._feed.after(self._cursor)]
         for event in sorted(events, key=lambda each: each.time):
             self._told += 1

@@ -34,15 +34,25 @@ class Lines:
         self._commands, self._calls, self._forecast = commands, calls, forecast
         self._policy_of, self._prefix = policy_of, prefix
 
+    async def depth(self, pool: str) -> tuple[int, float]:
+        """How many wait in a pool, and for how many seconds the first of a line has, at most.
+        Raises Refusal.
+        """
+        now, depth, lines = await self._read(pool)
+        return depth, max((_age(line, now) for line in lines), default=0.0)
+
+    async def _read(self, pool: str) -> tuple[float, int, list[Line]]:
+        keys = QueueKeys.of(Keys(pool, self._prefix))
+        try:
+            return await self._commands.waiters(keys, ids.new_nonce())
+        except StoreError as error:
+            raise store_refusal(error, None) from error
+
     async def view(
         self, pool: str, max_waiters: int, max_wait: float, most: int | None = None
     ) -> QueueView:
         """The lines of a pool's queue, at most *most*, the longest first. Raises Refusal."""
-        keys = QueueKeys.of(Keys(pool, self._prefix))
-        try:
-            now, depth, lines = await self._commands.waiters(keys, ids.new_nonce())
-        except StoreError as error:
-            raise store_refusal(error, None) from error
+        now, depth, lines = await self._read(pool)
         lines.sort(key=lambda line: -line.record[_LINE_COUNT])
         views = [await self._line(line, now) for line in lines[:most]]
         return QueueView(

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator
 from limiter_service.config import Config, match, seconds
 from limiter_service.engine.admission import Engine
 from limiter_service.engine.circuits import Circuits
+from limiter_service.engine.fleet_traffic import FleetTraffic
 from limiter_service.engine.refusals import Refusal
-from limiter_service.engine.timeline import traffic
+from limiter_service.engine.timeline import Step, traffic
 from limiter_wire import (
     BreakerList,
     ErrorCode,
@@ -28,9 +29,14 @@ class Overview:
     """Looks at everything at once; a store that does not answer is part of what it sees."""
 
     def __init__(
-        self, engine: Engine, circuits: Circuits, wall_us: Callable[[], float], version: str
+        self,
+        engine: Engine,
+        circuits: Circuits,
+        fleet: FleetTraffic,
+        wall_us: Callable[[], float],
+        version: str,
     ) -> None:
-        self._engine, self._circuits = engine, circuits
+        self._engine, self._circuits, self._fleet = engine, circuits, fleet
         self._wall_us, self._version = wall_us, version
         self._since = time.monotonic()
 
@@ -50,6 +56,7 @@ class Overview:
             if refusal.problem.code is not ErrorCode.STORE_UNAVAILABLE:
                 raise
             store = refusal.problem.detail
+        seconds_of_it, counts = await self._fleet.of_late()
         shown = set(told)
         return Live(
             time=self._wall_us() / 1_000_000,
@@ -61,9 +68,14 @@ class Overview:
             breakers=[each for each in circuits.breakers if each.resource in shown],
             providers=circuits.providers,
             queues=queues,
-            traffic=traffic(self._engine.tally.decisions),
+            traffic=traffic(counts, self._engine.tally.decisions),
+            traffic_seconds=seconds_of_it,
             omitted=len(names) - len(told),
         )
+
+    async def past(self) -> list[Step]:
+        """What was decided in the last minutes."""
+        return await self._fleet.steps(self._wall_us() / 1_000_000)
 
     async def _resources(self, names: list[str]) -> list[ResourceView]:
         return await asyncio.gather(*(self._engine.view(name, _TENANT) for name in names))
@@ -72,7 +84,7 @@ class Overview:
         """Limits of tenants' own. Those on the whole pool are seen through any of its models."""
         found: dict[tuple[str, str], dict[str, LimitView]] = {}
         policies = self._engine.policies
-        pairs = [*_pairs(policies.config, resources, policies.tenants)][:_MOST_TENANTS]
+        pairs = [*_pairs(policies.config, resources, policies.tenants_of)][:_MOST_TENANTS]
         views = await asyncio.gather(*(self._engine.view(*pair) for pair in pairs))
         for view in views:
             own = found.setdefault((view.resource.partition("/")[0], view.tenant), {})

@@ -1,7 +1,4 @@
-"""The last minutes of this replica, for whoever begins to look: what it decided, and levels.
-
-Decisions are noted all the time, levels while somebody looks. Bounded; pure.
-"""
+"""The last minutes, for whoever begins to look: what was decided, and levels. Bounded; pure."""
 
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
@@ -29,10 +26,10 @@ _MOST_REFUSALS = 8
 _NO_ROOM = 429
 _STOPS = {ErrorCode.BREAKER_OPEN, ErrorCode.COOLDOWN, ErrorCode.LATCHED}
 
-Counts = tuple[int, int, int, int]
+Counts = tuple[float, float, float, float]
 """Granted, no room, stopped, failed."""
 
-_NONE: Counts = (0, 0, 0, 0)
+_NONE: Counts = (0.0, 0.0, 0.0, 0.0)
 
 
 def place_of(code: str) -> int:
@@ -44,22 +41,13 @@ def place_of(code: str) -> int:
     return 1 if status_of(ErrorCode(code)) == _NO_ROOM else 3
 
 
-def by_resource(decisions: Mapping[Decision, int]) -> dict[str, Counts]:
-    """Decisions, counted by resource; those about nothing that is configured are left out."""
-    found: dict[str, list[int]] = {}
-    for (resource, code, _, _), count in list(decisions.items()):
-        if resource:
-            found.setdefault(resource, [0, 0, 0, 0])[place_of(code)] += count
-    return {name: (a, b, c, d) for name, (a, b, c, d) in found.items()}
-
-
-def traffic(decisions: Mapping[Decision, int]) -> list[Traffic]:
-    """What has been decided of each resource, with its most frequent refusals."""
+def traffic(counts: Mapping[str, Counts], decisions: Mapping[Decision, int]) -> list[Traffic]:
+    """What was decided of each resource, the busiest first, with the most frequent refusals."""
     refusals: dict[str, Counter[tuple[str, str, str]]] = {}
     for (resource, code, reason, limit), count in list(decisions.items()):
         if code != "granted":
             refusals.setdefault(resource, Counter())[code, reason, limit] += count
-    counts = sorted(by_resource(decisions).items(), key=lambda each: (-sum(each[1]), each[0]))
+    busiest = sorted(counts.items(), key=lambda each: (-sum(each[1]), each[0]))
     return [
         Traffic(
             resource=resource,
@@ -74,45 +62,47 @@ def traffic(decisions: Mapping[Decision, int]) -> list[Traffic]:
                 )
             ],
         )
-        for resource, (granted, no_room, stopped, failed) in counts[:_MOST]
+        for resource, (granted, no_room, stopped, failed) in busiest[:_MOST]
     ]
 
 
-class _Step(msgspec.Struct):
+class Step(msgspec.Struct, frozen=True):
+    """What was decided in the seconds up to a time, and the share that was left of each limit."""
+
     time: float
     counts: dict[str, Counts]
-    levels: dict[tuple[str, str], float]
+    levels: dict[tuple[str, str], float] = {}
 
 
 class Timeline:
     """A ring of steps."""
 
     def __init__(self) -> None:
-        self._steps: deque[_Step] = deque(maxlen=_STEPS)
-        self._before: dict[str, Counts] = {}
-        self._levels: dict[tuple[str, str], float] = {}
+        self._steps: deque[Step] = deque(maxlen=_STEPS)
 
-    def look(self, moment: Live) -> None:
-        """Take in levels; those that stand at the end of a step are kept."""
-        chains = [(each.resource, each.limits) for each in moment.resources]
-        chains += [(f"{each.pool}/@{each.tenant}", each.limits) for each in moment.tenants]
-        self._levels = {
-            (name, limit.name): round(limit.remaining / limit.limit, 4)
-            for name, limits in chains
-            for limit in limits
-            if limit.limit
-        }
+    def fill(self, steps: Sequence[Step]) -> None:
+        """Put *steps* in place of all that is known, except the levels that were seen."""
+        levels = {round(step.time / STEP): step.levels for step in self._steps}
+        self._steps.clear()
+        for step in steps:
+            seen = levels.get(round(step.time / STEP), {})
+            self._steps.append(msgspec.structs.replace(step, levels=seen))
 
-    def note(self, now: float, decisions: Mapping[Decision, int]) -> None:
-        """End a step at *now*, in Unix seconds."""
-        counts = by_resource(decisions)
-        moved = {
-            name: _less(count, self._before.get(name, _NONE))
-            for name, count in counts.items()
-            if count != self._before.get(name)
+    def note(self, moment: Live) -> None:
+        """Take in a moment, unless it belongs to the step that was noted last."""
+        if self._steps and moment.time - self._steps[-1].time < STEP - 0.1:
+            return
+        pace = STEP / moment.traffic_seconds if moment.traffic_seconds else 0.0
+        counts = {
+            each.resource: (
+                each.granted * pace,
+                each.no_room * pace,
+                each.stopped * pace,
+                each.failed * pace,
+            )
+            for each in moment.traffic
         }
-        self._steps.append(_Step(now, moved, self._levels))
-        self._before, self._levels = counts, {}
+        self._steps.append(Step(moment.time, counts, _levels(moment)))
 
     def past(self) -> Past:
         """All that is kept."""
@@ -134,12 +124,18 @@ class Timeline:
 
     def _traffic(self, resource: str) -> TrafficPast:
         columns = [*zip(*(step.counts.get(resource, _NONE) for step in self._steps), strict=True)]
-        granted, no_room, stopped, failed = ([*column] for column in columns)
+        granted, no_room, stopped, failed = ([round(each, 3) for each in c] for c in columns)
         return TrafficPast(
             resource=resource, granted=granted, no_room=no_room, stopped=stopped, failed=failed
         )
 
 
-def _less(count: Sequence[int], before: Sequence[int]) -> Counts:
-    granted, no_room, stopped, failed = (a - b for a, b in zip(count, before, strict=True))
-    return granted, no_room, stopped, failed
+def _levels(moment: Live) -> dict[tuple[str, str], float]:
+    chains = [(each.resource, each.limits) for each in moment.resources]
+    chains += [(f"{each.pool}/@{each.tenant}", each.limits) for each in moment.tenants]
+    return {
+        (name, limit.name): round(limit.remaining / limit.limit, 4)
+        for name, limits in chains
+        for limit in limits
+        if limit.limit
+    }

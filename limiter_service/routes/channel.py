@@ -65,6 +65,11 @@ class Channels:
         finally:
             del self._open[channel]
 
+    @property
+    def open(self) -> int:
+        """How many are connected."""
+        return len(self._open)
+
     async def aclose(self) -> None:
         """Send every client to another replica."""
         for channel in self._open:

@@ -100,6 +100,10 @@ class Keys:
         """
         return Key(f"{self._base}z:{len(model)}:{model}:{route}")
 
+    def counts(self) -> Key:
+        """How often things have happened, in slots of time: hash."""
+        return Key(f"{self._base}y")
+
     def events(self) -> Key:
         """What has happened in the pool: stream."""
         return Key(f"{self._base}e")

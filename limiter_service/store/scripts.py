@@ -38,6 +38,9 @@ NAMES = (
     "sizes",
     "keyring",
     "key",
+    "count",
+    "counts",
+    "leases",
 )
 
 

@@ -145,23 +145,26 @@ def test_an_update_changes_only_what_differs(module: Any):
     assert module("lib/dom.js", PATCH, drawn) == "right"
 
 
-def test_rates_survive_a_replica_that_begins_anew(module: Any):
-    """Counts that fall are those of another start."""
-    moments = [
-        {
-            "time": 100 + i,
-            "store": None,
-            "resources": [],
-            "tenants": [],
-            "traffic": [{"resource": "p/m", "granted": n, "no_room": 0, "stopped": 0, "failed": 0}],
-        }
-        for i, n in enumerate([100, 110, 5, 15, 25, 35, 45])
-    ]
+def test_steps_are_made_of_moments(module: Any):
+    """One every five seconds; a resource that comes later had nothing before."""
+
+    def moment(time: int, granted: float) -> dict[str, Any]:
+        late = {"no_room": 0, "stopped": 0, "failed": 0}
+        traffic = [{"resource": "p/m", "granted": granted, **late}]
+        if time > 107:
+            traffic.append({"resource": "p/n", "granted": 30, **late})
+        told = {"store": None, "resources": [], "tenants": [], "traffic_seconds": 10}
+        return {"time": time, "traffic": traffic, **told}
+
+    moments = [moment(100 + second, 10.0 * second) for second in range(12)]
     run = """(() => {
       const model = it.createModel();
-      const past = { step: 5, times: [], traffic: [], levels: [] };
+      const past = { step: 5, times: [98], traffic: [], levels: [] };
       it.take(model, { name: "past", data: past }, 0);
       for (const data of given) it.take(model, { name: "live", data }, 0);
-      return it.trafficSeries(model).granted;
+      return [model.times, it.trafficSeries(model, "p/m").granted, it.trafficSeries(model).granted];
     })()"""
-    assert module("model.js", run, moments) == [pytest.approx((10 + 5 + 10 + 10 + 10) / 5)]
+    times, one, all_of_them = module("model.js", run, moments)
+    assert times == [98, 103, 108]
+    assert one == [0, pytest.approx(3), pytest.approx(8)]
+    assert all_of_them == [0, pytest.approx(3), pytest.approx(11)]

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import json
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -17,8 +18,10 @@ from tests_support.service import ServiceProcess, in_process
 from tests_support.waiting import until
 
 from limiter_service.engine.broadcast import Broadcast, Message
-from limiter_service.engine.timeline import Timeline, by_resource, place_of
-from limiter_wire import ErrorCode, Event, Live, Past
+from limiter_service.engine.figures import Figures
+from limiter_service.engine.fleet_traffic import FleetTraffic
+from limiter_service.engine.timeline import Step, Timeline, place_of
+from limiter_wire import CallStats, ErrorCode, Event, Live, Past, Traffic
 
 CONFIG = """
 pools:
@@ -76,6 +79,10 @@ async def test_a_look_has_everything(serve: Any):
     assert [(each["pool"], each["depth"]) for each in live["queues"]] == [("p", 0), ("q", 0)]
     (decided,) = live["traffic"]
     assert (decided["resource"], decided["granted"], decided["no_room"]) == ("p/m", 1, 1)
+    assert 10 <= live["traffic_seconds"] <= 16
+    times = found["past"][0]["times"]
+    assert len(times) >= 180
+    assert all(4.9 < b - a < 5.5 for a, b in itertools.pairwise(times))
     assert decided["refusals"] == [{"code": "rate_limited", "limit": "m.budget", "count": 1}]
 
 
@@ -114,7 +121,7 @@ async def test_a_look_changes_nothing(serve: Any, db: redis.Redis):
     """Watching leaves no key behind."""
     client = await serve(CONFIG)
     await look(client)
-    assert db.dbsize() == 0
+    assert {key.rpartition(b":")[2] for key in db.scan_iter()} <= {b"y"}  # what was counted
 
 
 async def test_a_lost_store_is_part_of_the_picture(
@@ -163,6 +170,23 @@ def test_a_watcher_hears_every_second_and_is_let_go_when_the_service_stops(
         assert running.stop() == 0
 
 
+def moment(time: float, traffic: list[Traffic]) -> Live:
+    """A moment in which nothing else is told."""
+    return Live(
+        time=time,
+        uptime=0.0,
+        version="0",
+        store=None,
+        resources=[],
+        tenants=[],
+        breakers=[],
+        providers=[],
+        queues=[],
+        traffic=traffic,
+        traffic_seconds=10.0,
+    )
+
+
 class _Fleet:
     """A look that counts how often it is made, and events that are told of."""
 
@@ -175,18 +199,10 @@ class _Fleet:
         self.looks += 1
         if self.broken:
             raise RuntimeError("planted")
-        return Live(
-            time=float(self.looks),
-            uptime=0.0,
-            version="0",
-            store=None,
-            resources=[],
-            tenants=[],
-            breakers=[],
-            providers=[],
-            queues=[],
-            traffic=[],
-        )
+        return moment(float(self.looks), [])
+
+    async def before(self) -> list[Step]:
+        return []
 
     async def after(self, cursor: dict[str, str]) -> AsyncIterator[Event]:
         cursor["p"] = f"{self.looks}-0"
@@ -204,7 +220,7 @@ def fleet() -> _Fleet:
 @pytest.fixture
 def broadcast(fleet: _Fleet) -> Broadcast:
     """Ten looks a second are enough for tests."""
-    return Broadcast(fleet.look, fleet, Timeline(), every=0.1)
+    return Broadcast(fleet.look, fleet.before, fleet, Timeline(), every=0.1)
 
 
 async def moments(broadcast: Broadcast, count: int) -> list[Message]:
@@ -274,6 +290,51 @@ async def _take(following: AsyncIterator[Message | None], count: int) -> AsyncIt
         yield message
 
 
+class _Counted:
+    """Counts of a fleet that grants one call a second, and refused as many before the minute."""
+
+    async def of(self, seconds: float) -> Figures:
+        """Those of whole slots, the newest of which began two seconds ago."""
+        width = 5.0 if seconds <= 60 else 300.0
+        reach = 2.0 + width * -(-seconds // width)
+        calls = CallStats(
+            resource="p/m",
+            granted=round(reach),
+            refused={"rate_limited": max(0, round(reach) - 62)},
+            settled=0,
+            outcomes={},
+            expired=0,
+            reserved_tokens=0,
+            refunded_tokens=0,
+            debited_tokens=0,
+            cost_usd=0.0,
+            wait=None,
+            covered=None,
+            latency=None,
+            ttft=None,
+        )
+        return Figures(reach=reach, resources=[calls], tenants=[], costs=[])
+
+
+async def test_the_last_minute_is_told_in_steps_and_what_was_before_as_an_average():
+    """Each slot of the store is what a reach has more than the next shorter one."""
+    steps = await FleetTraffic(_Counted()).steps(1000.0)  # type: ignore[arg-type]  # as History
+    assert [step.time for step in steps[-3:]] == [988.0, 993.0, 998.0]
+    assert all(b.time - a.time == 5.0 for a, b in itertools.pairwise(steps))
+    minute, before = steps[-12:], steps[:-12]
+    assert {step.counts["p/m"] for step in minute} == {(5.0, 0.0, 0.0, 0.0)}
+    assert {step.counts["p/m"] for step in before} == {(5.0, 5.0, 0.0, 0.0)}
+    assert len(before) == 168
+    assert await FleetTraffic(_Lost()).steps(1000.0) == []  # type: ignore[arg-type]  # as History
+
+
+class _Lost:
+    """A history whose store is away."""
+
+    async def of(self, seconds: float) -> None:
+        """Nothing is known."""
+
+
 def test_every_code_has_a_place():
     """A refusal counts as want of room, as stopped, or as failed."""
     places = {str(code): place_of(code) for code in ErrorCode}
@@ -284,17 +345,16 @@ def test_every_code_has_a_place():
 
 
 def test_the_past_is_bounded_and_says_what_was_in_each_step():
-    """Steps in which nothing was asked are there, with zeros."""
+    """Moments within a step are one; resources that are not told of had nothing."""
     timeline = Timeline()
-    counts = {("p/m", "granted", "", ""): 0, ("", "invalid", "", ""): 5}
-    for nth in range(400):
-        if nth % 2:
-            counts["p/m", "granted", "", ""] += nth
-        timeline.note(float(nth), counts)
+    timeline.fill([Step(1.0, {"p/m": (5.0, 0.0, 0.0, 0.0)}), Step(6.0, {})])
+    assert timeline.past().traffic[0].granted == [5.0, 0.0]
+    busy = Traffic(resource="p/m", granted=20.0, no_room=4.0, stopped=0.0, failed=0.0)
+    for second in range(7, 2000):
+        timeline.note(moment(float(second), [busy] if second % 10 < 5 else []))
     past = timeline.past()
     assert len(past.times) == 180
-    assert past.times[-1] == 399.0
+    assert all(b - a == 5.0 for a, b in itertools.pairwise(past.times))
     (line,) = past.traffic
-    assert line.resource == "p/m"
-    assert line.granted == [nth if nth % 2 else 0 for nth in range(220, 400)]
-    assert by_resource(counts) == {"p/m": (counts["p/m", "granted", "", ""], 0, 0, 0)}
+    assert set(line.granted) == {0.0, 10.0}
+    assert max(line.no_room) == 2.0

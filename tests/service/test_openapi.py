@@ -147,7 +147,7 @@ def test_the_document_is_valid(schema: BaseSchema):
         (method, path, mode)
         for method, path in OPERATIONS
         for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE)
-        if path not in {"/livez", "/v1/stats"} or mode is GenerationMode.POSITIVE  # take nothing
+        if path != "/livez" or mode is GenerationMode.POSITIVE  # takes nothing
         if path not in ENDLESS
     ],
 )

@@ -53,5 +53,5 @@ export function table(costs) {
         h("td", { class: "number", "data-name": "input tokens" }, compact(each.input_tokens)),
         h("td", { class: "number", "data-name": "output tokens" }, compact(each.output_tokens)),
         h("td", { class: "number strong", "data-name": "cost" }, each.unpriced_calls === each.calls ? "no price" : money(each.cost_usd)))))),
-    h("p", { class: "note" }, `${money(total)} in all since this replica started${unpriced ? `; ${plural(unpriced, "call")} without a price` : ""}${costs.length > MOST ? `; ${plural(costs.length - MOST, "smaller row")}` : ""}.`));
+    h("p", { class: "note" }, `${money(total)} in the last hour${unpriced ? `; ${plural(unpriced, "call")} without a price` : ""}${costs.length > MOST ? `; ${plural(costs.length - MOST, "smaller row")}` : ""}.`));
 }

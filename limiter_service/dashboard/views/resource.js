@@ -24,7 +24,7 @@ export function resource(model, name, actions) {
         limits(model, view, actions),
         circuit && breaker(model, circuit, actions)),
       h("div", { class: "side-column" },
-        panel({ id: "traffic", title: "Acquires", note: "per second, by this replica" }, trafficChart(model, name), refusals(model, name)),
+        panel({ id: "traffic", title: "Acquires", note: "per second, in the whole fleet" }, trafficChart(model, name), refusals(model, name)),
         waiters(model, view),
         costs(model, name),
         panel({ id: "events", title: "Events" }, eventList(model.events.filter((each) => each.resource === name))))),
@@ -82,11 +82,10 @@ function limitRow(model, view, limit, { holdLimit, releaseLimit }) {
 function refusals(model, name) {
   const found = model.live.traffic.find((each) => each.resource === name);
   const refused = found?.refusals ?? [];
-  const total = found ? found.granted + found.no_room + found.stopped + found.failed : 0;
-  if (!total) return empty("Nobody has asked this replica for it yet.");
-  if (!refused.length) return h("p", { class: "note" }, `${plural(found.granted, "acquire")} since this replica started, all granted.`);
+  if (!refused.length) return h("p", { class: "note" }, "Nothing was refused by this replica since it started.");
+  const total = refused.reduce((sum, each) => sum + each.count, 0);
   return h("div", { class: "scroll" }, h("table", { class: "plain" },
-    h("caption", { class: "unseen" }, "Refusals by reason"),
+    h("caption", {}, "Refused by this replica since it started"),
     h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Refused"), h("th", { scope: "col" }, "by"), h("th", { scope: "col", class: "number" }, "times"), h("th", { scope: "col", class: "number" }, "share"))),
     h("tbody", {}, refused.map((each) => h("tr", { key: `${each.code} ${each.reason} ${each.limit}` },
       h("th", { scope: "row" }, each.code.replaceAll("_", " ")),

@@ -11,8 +11,8 @@ export function summary(model) {
   const rates = totalRates(model);
   const refused = rates.no_room + rates.stopped + rates.failed;
   return h("dl", { class: "summary", key: "summary", "aria-label": "At a glance" },
-    tile("Granted", rate(rates.granted), "per second, by this replica"),
-    tile("Refused", rate(refused), refused ? reasons(rates) : "per second, by this replica", refused > rates.granted ? "warn" : ""),
+    tile("Granted", rate(rates.granted), "per second, in the fleet"),
+    tile("Refused", rate(refused), refused ? reasons(rates) : "per second, in the fleet", refused > rates.granted ? "warn" : ""),
     waiting(live),
     inFlight(live),
     tightest(live),
