@@ -94,11 +94,11 @@ def test_figures_move_under_the_load_of_the_demo(
         client.put("/v1/breakers/openai/o4-mini/override", json=HELD).raise_for_status()
     page = open_page(url + "/", color_scheme="light")
     granted = page.locator(".tile", has_text="Granted").locator(".value")
-    assert number(granted.inner_text()) == 0 or granted.inner_text().startswith("<")
+    quiet = number(granted.inner_text())
     meter = page.get_by_role("meter", name="openai/gpt-4o gpt-4o.tpm: left")
     before = meter.get_attribute("aria-valuenow")
     with traffic(url, *BUSY):
-        until(page, lambda: number(granted.inner_text()) > 1)
+        until(page, lambda: number(granted.inner_text()) > quiet + 1)
         until(page, lambda: meter.get_attribute("aria-valuenow") != before)
         page.locator(".queue tbody tr").first.wait_for()  # somebody waits, with a forecast
         assert re.search(r"p90 \d", page.locator(".queue tbody tr").first.inner_text())
