@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test adapters check lint types contracts lua docs format sizes bench clean
+.PHONY: demo test adapters browser check lint types contracts lua docs format sizes bench clean
 
 demo: $(READY)
 	@$(BIN)/sluicegate demo $(ARGS)
@@ -15,6 +15,10 @@ test: $(READY)
 # Adapters against the real packages, in environments of their own (.venv-adapters).
 adapters: $(READY)
 	$(BIN)/python scripts/adapters.py test $(ARGS)
+
+# The dashboard in the system's Chromium, from an environment of its own (.venv-browser).
+browser: $(READY)
+	$(BIN)/python scripts/browser.py $(ARGS)
 
 check: lint types contracts lua docs test
 
@@ -62,4 +66,4 @@ bench: $(READY)
 	$(BIN)/python benchmarks/throughput.py
 
 clean:
-	rm -rf $(VENV) .venv-adapters build dist
+	rm -rf $(VENV) .venv-adapters .venv-browser build dist

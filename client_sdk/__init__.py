@@ -40,6 +40,7 @@ from client_sdk.errors import (
     WaitTimeout,
     WaitTooLong,
 )
+from client_sdk.figures import LocalStatistics, Statistics
 from client_sdk.llm.results import Response, Restarted
 from client_sdk.llm.retrying import RetryPolicy
 from client_sdk.options import LimiterOptions
@@ -52,13 +53,14 @@ if typing.TYPE_CHECKING:
     from client_sdk._async.llm_stream import ResponseStream
     from client_sdk._sync.llm import SyncLLMClient
     from client_sdk._sync.llm_stream import SyncResponseStream
-    from client_sdk.llm.figures import ClientStatistics
+    from client_sdk.llm.figures import ClientStatistics, FleetStatistics
 
 __all__ = [
     "BreakerOpen",
     "CallFailed",
     "ClientStatistics",
     "EmptyStream",
+    "FleetStatistics",
     "InvalidRequest",
     "LLMClient",
     "Lease",
@@ -66,6 +68,7 @@ __all__ = [
     "LeaseExpired",
     "Limiter",
     "LimiterOptions",
+    "LocalStatistics",
     "NeverFits",
     "NotAllowed",
     "NotAnEventStream",
@@ -86,6 +89,7 @@ __all__ = [
     "ServiceFault",
     "ServiceUnavailable",
     "SluicegateError",
+    "Statistics",
     "StreamChunk",
     "StreamInterrupted",
     "StreamOutcome",
@@ -105,6 +109,7 @@ __all__ = [
 # Who only takes leases does not load what asks models.
 _WHEN_NEEDED = {
     "ClientStatistics": "client_sdk.llm.figures",
+    "FleetStatistics": "client_sdk.llm.figures",
     "LLMClient": "client_sdk._async.llm",
     "ResponseStream": "client_sdk._async.llm_stream",
     "SyncLLMClient": "client_sdk._sync.llm",

@@ -89,9 +89,9 @@ class Batches:
         ops = [op for op, _ in load]
         try:
             if len(ops) == 1 and not ops[0].waits:
-                results = [
-                    _codec.answer(ops[0], *await self._transport.post(ops[0].path, ops[0].body))
-                ]
+                op = ops[0]
+                posted = await self._transport.post(op.path, op.body, op.headers)
+                results = [_codec.answer(op, *posted)]
             else:
                 status, body = await self._transport.post("/v1/batch", _codec.batch(ops))
                 results = _codec.answers(ops, status, body)

@@ -47,7 +47,7 @@ class Channel:
         if self._closed:
             raise RuntimeError("the limiter is closed")
         if self._failure is not None and loop.time() < self._rest_until:
-            raise NoChannel(str(self._failure), blocked=self._failure.blocked)
+            raise self._failure.again()
         answer: asyncio.Future[Any] = loop.create_future()
         name = self._roster.add(op, answer)
         self._speak()
@@ -137,6 +137,7 @@ class Channel:
         return await connect(
             self._address.uri,
             additional_headers=self._address.headers,
+            ssl=self._address.tls,
             compression=None,
             proxy=None,
             open_timeout=self._options.timeout,

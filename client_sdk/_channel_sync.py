@@ -52,7 +52,7 @@ class Channel:
             if self._stop.is_set():
                 raise RuntimeError("the limiter is closed")
             if self._failure is not None and time.monotonic() < self._rest_until:
-                raise NoChannel(str(self._failure), blocked=self._failure.blocked)
+                raise self._failure.again()
             name = self._roster.add(op, answer)
             sent_at = time.monotonic()
             opening = self._options.timeout if self._connection is None else 0.0
@@ -174,6 +174,7 @@ class Channel:
         return connect(
             self._address.uri,
             additional_headers=self._address.headers,
+            ssl=self._address.tls,
             compression=None,
             proxy=None,
             open_timeout=self._options.timeout,

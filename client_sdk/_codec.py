@@ -66,6 +66,12 @@ class Op(msgspec.Struct):
         return f"/v1/{self.operation}"
 
     @property
+    def headers(self) -> dict[str, str]:
+        """What that route is told beside the body: the trace, for whoever stands between."""
+        traceparent = self.fields.get("traceparent")
+        return {"traceparent": traceparent} if isinstance(traceparent, str) else {}
+
+    @property
     def body(self) -> bytes:
         """What that route takes, encoded once however often it is sent."""
         if not self._body:
@@ -99,12 +105,16 @@ _frames = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
 _heard = msgspec.msgpack.Decoder(_Heard).decode
 
 
-def op(operation: Operation, request: Request, waits: float = 0.0) -> Op:
+def op(
+    operation: Operation, request: Request, waits: float = 0.0, traceparent: str | None = None
+) -> Op:
     """*request* as an operation; fields without a value stay out."""
     fields = {
         name: value for name, value in msgspec.structs.asdict(request).items() if value is not None
     }
     fields["op"] = operation
+    if traceparent is not None:
+        fields["traceparent"] = traceparent
     return Op(operation, fields, getattr(request, "request_id", None), waits)
 
 
@@ -147,6 +157,14 @@ def answer(of: Op, status: int, body: bytes | msgspec.Raw) -> Any | SluicegateEr
     except msgspec.MsgspecError as error:
         shown = bytes(body)[:80]
         return ServiceFault(f"status {status} with a body that is no answer: {shown!r} ({error})")
+
+
+def refusal_of(body: bytes) -> SluicegateError | None:
+    """The exception for a problem in JSON; None when it is none."""
+    try:
+        return error_of(_json_problem(body), "channel", None)
+    except msgspec.MsgspecError:
+        return None
 
 
 def view(kind: type[T], status: int, body: bytes) -> T:

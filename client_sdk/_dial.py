@@ -4,9 +4,12 @@ websockets is imported when it is needed: a program that never calls does not pa
 """
 
 import random
+import ssl
 
 import msgspec
 
+from client_sdk._codec import refusal_of
+from client_sdk._credentials import tls_of
 from client_sdk._roster import NoChannel
 from client_sdk.options import LimiterOptions
 
@@ -24,12 +27,14 @@ class Address(msgspec.Struct, frozen=True):
 
     uri: str
     headers: dict[str, str]
+    tls: ssl.SSLContext | None = None
 
 
-def address(url: str, api_key: str | None) -> Address:
+def address(url: str, api_key: str | None, options: LimiterOptions) -> Address:
     """The channel of the service at *url*."""
     headers = {} if api_key is None else {"authorization": f"Bearer {api_key}"}
-    return Address(f"ws{url.removeprefix('http')}/v1/channel", headers)
+    tls = tls_of(options) if url.startswith("https:") else None
+    return Address(f"ws{url.removeprefix('http')}/v1/channel", headers, tls)
 
 
 def why(error: Exception, *, opened_before: bool) -> NoChannel:
@@ -47,7 +52,10 @@ def why(error: Exception, *, opened_before: bool) -> NoChannel:
         return NoChannel(reason)
     if isinstance(error, InvalidStatus) and error.response.status_code >= _SERVER_ERROR:
         return NoChannel(reason)
-    return NoChannel(reason, blocked=True)
+    refusal = (
+        refusal_of(bytes(error.response.body or b"")) if isinstance(error, InvalidStatus) else None
+    )
+    return NoChannel(reason, blocked=True, refusal=refusal)
 
 
 def refused_message(code: int | None) -> bool:

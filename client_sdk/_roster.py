@@ -18,11 +18,19 @@ _MOST_BYTES = 48_000  # the service takes messages of 64 KiB
 
 
 class NoChannel(Exception):  # what happened
-    """The operation cannot travel over a channel; `blocked` when that will stay so for a while."""
+    """The operation cannot travel over a channel; `blocked` when that will stay so for a while,
+    `refusal` when the service has said why.
+    """
 
-    def __init__(self, reason: str, *, blocked: bool = False) -> None:
+    def __init__(
+        self, reason: str, *, blocked: bool = False, refusal: SluicegateError | None = None
+    ) -> None:
         super().__init__(reason)
-        self.blocked = blocked
+        self.blocked, self.refusal = blocked, refusal
+
+    def again(self) -> "NoChannel":
+        """The same, to be raised once more."""
+        return NoChannel(str(self), blocked=self.blocked, refusal=self.refusal)
 
 
 class Waiter(Protocol):
@@ -155,7 +163,7 @@ class Roster:
         for home in (self._soon, self._waiting) if waiting else (self._soon,):
             for name, call in home.items():
                 self._unsent.pop(name, None)
-                finish(call.waiter, NoChannel(str(reason), blocked=reason.blocked))
+                finish(call.waiter, reason.again())
             home.clear()
 
     def due(self, timeout: float) -> float | None:

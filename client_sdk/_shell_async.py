@@ -33,7 +33,7 @@ class Exchange:
         self._batches = Batches(self._transport)
         self._channel: Channel | None = None
         if options.channel != "off" and http_transport is None:
-            self._channel = Channel(address(url, api_key), options)
+            self._channel = Channel(address(url, api_key, options), options)
         self._only = options.channel == "only"
 
     async def send(self, op: Op) -> Any:
@@ -45,7 +45,8 @@ class Exchange:
                 raise CalledOff from None  # the channel has said so, and gives back what comes late
             except NoChannel as error:
                 if self._only:
-                    raise ServiceUnavailable(str(error), phase=op.operation) from error
+                    unavailable = ServiceUnavailable(str(error), phase=op.operation)
+                    raise error.refusal or unavailable from error
         return await self._batches.send(op)
 
     async def look(self, path: str) -> tuple[int, bytes]:

@@ -28,7 +28,7 @@ class Exchange:
         self._transport = SyncTransport(url, api_key, options, http_transport)
         self._channel: Channel | None = None
         if options.channel != "off" and http_transport is None:
-            self._channel = Channel(address(url, api_key), options)
+            self._channel = Channel(address(url, api_key, options), options)
         self._only = options.channel == "only"
 
     def send(self, op: Op) -> Any:
@@ -38,7 +38,8 @@ class Exchange:
                 return self._channel.send(op)
             except NoChannel as error:
                 if self._only:
-                    raise ServiceUnavailable(str(error), phase=op.operation) from error
+                    unavailable = ServiceUnavailable(str(error), phase=op.operation)
+                    raise error.refusal or unavailable from error
         return self._post(op)
 
     def look(self, path: str) -> tuple[int, bytes]:
@@ -49,7 +50,8 @@ class Exchange:
         if op.waits:  # a batch is answered at once, and does not hold one of few connections
             (result,) = _codec.answers([op], *self._transport.post("/v1/batch", _codec.batch([op])))
         else:
-            result = _codec.answer(op, *self._transport.post(op.path, op.body))
+            posted = self._transport.post(op.path, op.body, op.headers)
+            result = _codec.answer(op, *posted)
         if isinstance(result, SluicegateError):
             raise result
         return result

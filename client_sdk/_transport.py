@@ -1,7 +1,10 @@
 """Our own HTTP client: the only import of httpx. Bytes in, status and bytes out."""
 
+from collections.abc import Mapping
+
 import httpx
 
+from client_sdk._credentials import tls_of
 from client_sdk.errors import ServiceUnavailable
 from client_sdk.options import LimiterOptions
 
@@ -15,6 +18,7 @@ def _settings(url: str, api_key: str | None, options: LimiterOptions) -> dict[st
     return {
         "base_url": url,
         "headers": headers,
+        "verify": True if (tls := tls_of(options)) is None else tls,
         "timeout": httpx.Timeout(options.timeout, connect=options.connect_timeout),
         # httpx re-checks every connection on each request: many of them cost milliseconds.
         "limits": httpx.Limits(
@@ -43,10 +47,12 @@ class AsyncTransport:
         settings = _settings(url, api_key, options)
         self._client = httpx.AsyncClient(transport=inner, **settings)  # type: ignore[arg-type]  # a dict of keywords
 
-    async def post(self, path: str, body: bytes) -> tuple[int, bytes]:
+    async def post(
+        self, path: str, body: bytes, headers: Mapping[str, str] | None = None
+    ) -> tuple[int, bytes]:
         """Status and body of the answer."""
         try:
-            response = await self._client.post(path, content=body)
+            response = await self._client.post(path, content=body, headers=headers)
         except httpx.TransportError as error:
             raise _unavailable(error, self._url) from error
         return response.status_code, response.content
@@ -78,10 +84,12 @@ class SyncTransport:
         settings = _settings(url, api_key, options)
         self._client = httpx.Client(transport=inner, **settings)  # type: ignore[arg-type]  # a dict of keywords
 
-    def post(self, path: str, body: bytes) -> tuple[int, bytes]:
+    def post(
+        self, path: str, body: bytes, headers: Mapping[str, str] | None = None
+    ) -> tuple[int, bytes]:
         """Status and body of the answer."""
         try:
-            response = self._client.post(path, content=body)
+            response = self._client.post(path, content=body, headers=headers)
         except httpx.TransportError as error:
             raise _unavailable(error, self._url) from error
         return response.status_code, response.content

@@ -26,6 +26,10 @@ class LimiterOptions(msgspec.Struct, frozen=True, kw_only=True):
     see failures from one that is broken; None is a random name, one for each process. While the
     breaker refuses a resource, `remember_refusals` refuses it here, and asks the service once a
     second; without it every acquire asks.
+
+    A service with TLS is known by the authorities in `ca_file`, a PEM file (None: those of the
+    system), and knows this process by `certificate`, a PEM file that may hold the key too, else
+    `certificate_key` does.
     """
 
     timeout: float = 2.0
@@ -37,6 +41,9 @@ class LimiterOptions(msgspec.Struct, frozen=True, kw_only=True):
     channel: Channel = "auto"
     worker: str | None = None
     remember_refusals: bool = True
+    ca_file: str | None = None
+    certificate: str | None = None
+    certificate_key: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("timeout", "connect_timeout", "backoff", "max_backoff"):

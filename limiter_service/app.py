@@ -6,27 +6,51 @@ import time
 from collections.abc import AsyncIterator, Callable
 from functools import partial
 from importlib.metadata import version
+from typing import Any
 
 import structlog
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
+from limiter_service import tracing
 from limiter_service.config import Config
 from limiter_service.connection import STOPPING
+from limiter_service.door import Door, is_loopback, needs, refuse_silent_routes
 from limiter_service.engine.admission import Engine
+from limiter_service.engine.books import Books
+from limiter_service.engine.broadcast import Broadcast
 from limiter_service.engine.circuits import Circuits
+from limiter_service.engine.counting import Counting
 from limiter_service.engine.feed import Feed
+from limiter_service.engine.fleet_traffic import FleetTraffic
+from limiter_service.engine.history import History
+from limiter_service.engine.keyring import Keyring
+from limiter_service.engine.overview import Overview
 from limiter_service.engine.policy import Policies
 from limiter_service.engine.refusals import Refusal
 from limiter_service.engine.statistics import Wait, Waits
+from limiter_service.engine.timeline import Timeline
+from limiter_service.engine.unsettled import Unsettled
 from limiter_service.engine.witness import Witness
 from limiter_service.front import Bounds, Front, Handler
+from limiter_service.given_keys import GivenKeys
 from limiter_service.http import JSON, encode, problem_headers
-from limiter_service.metrics import Metrics
+from limiter_service.metrics import Metrics, State
 from limiter_service.openapi import document
 from limiter_service.pools import Pools
-from limiter_service.routes import breakers, events, health, limits, queue, resources, stats
+from limiter_service.routes import (
+    breakers,
+    dashboard,
+    events,
+    health,
+    keys,
+    limits,
+    live,
+    queue,
+    resources,
+    stats,
+)
 from limiter_service.routes.acquire import acquire
 from limiter_service.routes.batch import batch
 from limiter_service.routes.channel import Channels
@@ -35,19 +59,30 @@ from limiter_service.routes.observe import observe as observe_headers
 from limiter_service.routes.renew import renew
 from limiter_service.routes.settle import settle
 from limiter_service.settings import Settings
+from limiter_service.store.access_commands import AccessCommands
 from limiter_service.store.breaker_commands import BreakerCommands
 from limiter_service.store.client import Client
 from limiter_service.store.commands import Commands
+from limiter_service.store.count_commands import CountCommands
 from limiter_service.store.errors import StoreUnavailable
 from limiter_service.store.hints import Hints
+from limiter_service.store.keys import FLEET
+from limiter_service.storewatch import StoreWatch
 from limiter_wire import ErrorCode, Problem, problem
 
 _log = structlog.get_logger()
 _FRAMEWORK_CODES = {404: ErrorCode.NOT_FOUND, 405: ErrorCode.METHOD_NOT_ALLOWED}
 
 
-def create_app(settings: Settings, store_url: str, pools: Pools) -> Front:
-    """The service for one process. Nothing is connected before its lifespan begins."""
+def create_app(
+    settings: Settings, store_url: str, pools: Pools, tracer_provider: Any = None
+) -> Front:
+    """The service for one process. Nothing is connected before its lifespan begins. Raises
+    NoOpenTelemetry when traces are asked for that cannot be made.
+    """
+    if tracer_provider is None and settings.traces == "otlp":
+        tracer_provider = tracing.provider(version("sluicegate"))
+    spans = None if tracer_provider is None else tracing.Spans(tracer_provider)
     client = Client(
         store_url,
         connect_timeout=settings.connect_timeout,
@@ -59,8 +94,16 @@ def create_app(settings: Settings, store_url: str, pools: Pools) -> Front:
     def observe(wait: Wait) -> None:
         waits.note(wait)
         metrics.note_wait(wait)
+        engine.books.waited(wait)
 
-    engine = Engine(
+    count_commands = CountCommands(client)
+    counting = Counting(count_commands, settings.key_prefix)
+
+    def expired(resource: str, tenant: str) -> None:
+        engine.books.expired(resource, tenant)
+
+    unsettled = Unsettled(count_commands.left, expired, settings.key_prefix)
+    engine = (Engine if spans is None else tracing.TracedEngine)(
         Commands(client),
         policies,
         _wall_us,
@@ -68,6 +111,7 @@ def create_app(settings: Settings, store_url: str, pools: Pools) -> Front:
         hints=Hints(client),
         observe=observe,
         hold_limit=settings.hold_limit,
+        books=Books(counting, unsettled),
     )
     app = FastAPI(
         title="Sluicegate",
@@ -77,29 +121,56 @@ def create_app(settings: Settings, store_url: str, pools: Pools) -> Front:
         redoc_url=None,
         openapi_url=None,
         lifespan=_lifespan,
+        telemetry=tracing.of_routes(tracer_provider),  # type: ignore[arg-type]  # a dict of them
     )
+    app.state.tracer_provider = tracer_provider
     app.state.engine, app.state.client, app.state.pools = engine, client, pools
     operators = BreakerCommands(client)
 
     def names() -> list[str]:
         return [*engine.policies.config.pools]
 
+    def streams() -> list[str]:
+        return [*names(), FLEET]
+
+    app.state.counting, app.state.unsettled = counting, unsettled
+    app.state.history = History(count_commands, counting, names, settings.key_prefix)
     app.state.circuits = Circuits(operators, lambda: engine.policies, settings.key_prefix)
-    app.state.feed = Feed(operators, names, settings.key_prefix)
+    app.state.feed = Feed(operators, streams, settings.key_prefix)
+    fleet = FleetTraffic(app.state.history)
+    overview = Overview(engine, app.state.circuits, fleet, _wall_us, app.version)
+    app.state.broadcast = Broadcast(overview.look, overview.past, app.state.feed, Timeline())
     witness = Witness(operators, names, settings.key_prefix, engine.tally.name)
-    metrics = Metrics(engine.tally, witness)
+    metrics = Metrics(engine.tally, witness, lambda: engine.policies.tenants, partial(_state, app))
     engine.books.tell(metrics)
+    store = StoreWatch(metrics.called)
+    client.watch = store.called
     app.state.witness = witness
     app.state.stopping, app.state.key_prefix = False, settings.key_prefix
     app.state.waits, app.state.metrics, app.state.since = waits, metrics, time.monotonic()
+    keyring = app.state.keyring = Keyring(
+        AccessCommands(client, settings.key_prefix),
+        GivenKeys(settings).now,
+        grace=settings.key_grace,
+    )
+    door = Door(
+        keyring,
+        anonymous=settings.allow_anonymous,
+        local=is_loopback(settings.host),
+        metrics_open=settings.metrics_open,
+    )
+    app.include_router(keys.router)
     app.include_router(resources.router)
     app.include_router(queue.router)
     app.include_router(stats.router)
     app.include_router(breakers.router)
     app.include_router(limits.router)
     app.include_router(events.router)
+    app.include_router(live.router)
+    app.include_router(dashboard.router)
     app.include_router(health.router)
-    app.add_route("/openapi.json", _openapi, include_in_schema=False)
+    app.add_api_route("/openapi.json", _openapi, include_in_schema=False, dependencies=[needs()])
+    refuse_silent_routes(app)
     app.add_exception_handler(Refusal, _refusal)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _framework_error)
@@ -112,11 +183,27 @@ def create_app(settings: Settings, store_url: str, pools: Pools) -> Front:
         "/v1/observe": partial(observe_headers, engine),
         "/v1/batch": partial(batch, engine),
     }
+    if isinstance(engine, tracing.TracedEngine):
+        assert spans is not None
+        engine.spans = spans
+        store.tell(spans.called)
+        hot = {path: spans.within(handler) for path, handler in hot.items()}
     channels = app.state.channels = Channels(engine, settings.max_body)
     bounds = Bounds(
         body=settings.max_body, head=settings.max_head, body_timeout=settings.body_timeout
     )
-    return Front(app, hot, bounds, {"/v1/channel": channels})
+    return Front(app, hot, bounds, {"/v1/channel": channels}, door)
+
+
+def _state(app: FastAPI) -> State:
+    """What the metrics say of the process."""
+    state = app.state
+    return State(
+        pools=len(state.engine.policies.config.pools),
+        refused=state.pools.problem is not None,
+        channels=state.channels.open,
+        held=state.engine.passes.held,
+    )
 
 
 def _wall_us() -> float:
@@ -128,6 +215,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Callable[[], None]]
     stop = asyncio.Event()
     await _warn_of_eviction(app.state.client)
     await app.state.witness.look()
+    await app.state.keyring.begin()
 
     def replaced(config: Config) -> None:
         catalogue = app.state.pools.catalogue
@@ -141,9 +229,14 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Callable[[], None]]
         await app.state.channels.aclose()
         await app.state.engine.passes.aclose()
         await app.state.engine.expectations.aclose()
+        await app.state.unsettled.aclose()
+        await app.state.counting.aclose()
         stop.set()
         await watching
+        await app.state.keyring.aclose()
         await app.state.client.aclose()
+        if app.state.tracer_provider is not None:
+            await asyncio.to_thread(app.state.tracer_provider.shutdown)
 
 
 async def _warn_of_eviction(client: Client) -> None:

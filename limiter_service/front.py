@@ -11,8 +11,11 @@ import msgspec
 import structlog
 
 from limiter_service import http
+from limiter_service.door import DOOR, HOT_ROLES, Door
 from limiter_service.engine.refusals import Refusal, refuse
 from limiter_service.http import ClientGone, Headers, Media, Message, Receive, Scope, Send
+from limiter_service.page_policy import NO_SNIFFING, NOT_KEPT, guarded
+from limiter_service.telemetry import REQUEST_ID
 from limiter_wire import Checked, ErrorCode, Granted, Problem
 
 Handler = Callable[[bytes, Media, Scope], Awaitable[Any]]
@@ -38,9 +41,10 @@ class Front:
         routes: Mapping[str, Handler],
         bounds: Bounds,
         sockets: Mapping[str, Application],
+        door: Door,
     ) -> None:
         self._inner, self._routes, self._bounds = inner, routes, bounds
-        self._sockets = sockets
+        self._sockets, self._door = sockets, door
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
@@ -50,12 +54,14 @@ class Front:
             await self._inner(scope, receive, send)
             return
         identity = http.request_id(scope)
+        REQUEST_ID.set(identity)
         handler = self._routes.get(scope["path"])
         try:
-            self._admit(scope)
+            self._bound(scope)
             if handler is None:
                 await self._pass_on(scope, receive, send, identity)
             else:
+                (await self._door.admit(scope)).needs(*HOT_ROLES[scope["path"]])
                 await self._answer(handler, scope, receive, send, identity)
         except ClientGone:
             return
@@ -66,17 +72,19 @@ class Front:
         """Hand a WebSocket to its application, or refuse the handshake with a problem."""
         await receive()
         try:
-            self._admit(scope)
+            self._bound(scope)
             _refuse_foreign_page(scope)
             application = self._sockets.get(scope["path"])
             if application is None:
                 raise refuse(ErrorCode.NOT_FOUND, "WebSockets are served at /v1/channel")
+            (await self._door.admit(scope)).needs(*HOT_ROLES[scope["path"]])
         except Refusal as refusal:
             await _refuse_handshake(scope, send, refusal.problem)
             return
+        REQUEST_ID.set(http.request_id(scope))
         await application(scope, receive, send)
 
-    def _admit(self, scope: Scope) -> None:
+    def _bound(self, scope: Scope) -> None:
         """Whatever holds for requests and handshakes alike. Raises Refusal."""
         size = len(scope.get("raw_path") or b"") + len(scope["query_string"])
         size += sum(len(name) + len(value) + 4 for name, value in scope["headers"])
@@ -105,7 +113,12 @@ class Front:
             failed = refuse(ErrorCode.INTERNAL, "the service failed; its log has the request id")
             await _send_problem(send, kind.answer, failed.problem, identity)
         else:
-            headers: Headers = [http.content_type(kind.answer), _identity(identity)]
+            headers: Headers = [
+                http.content_type(kind.answer),
+                _identity(identity),
+                NO_SNIFFING,
+                NOT_KEPT,
+            ]
             if isinstance(value, (Granted, Checked)):
                 headers += http.limit_headers(value.limits)
             status = http.status_of_answer(value)
@@ -124,10 +137,11 @@ class Front:
 
         async def with_identity(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], _identity(identity)]
+                message["headers"] = guarded([*message["headers"], _identity(identity)], scope)
             await send(message)
 
         scope.setdefault("state", {})["request_id"] = identity
+        scope[DOOR] = self._door
         await self._inner(scope, bounded, with_identity)
 
 
@@ -157,6 +171,8 @@ async def _send_problem(
     headers = [
         http.content_type(kind, problem=True),
         _identity(identity),
+        NO_SNIFFING,
+        NOT_KEPT,
         *http.problem_headers(problem),
         *http.limit_headers(problem.limits),
     ]

@@ -182,7 +182,9 @@ def content_type(kind: str, *, problem: bool = False) -> tuple[bytes, bytes]:
 
 
 def problem_headers(problem: Problem) -> Headers:
-    """`Retry-After` in whole seconds, and the exact time beside it."""
+    """`Retry-After` in whole seconds, and the exact time beside it; what a key looks like."""
+    if problem.code is ErrorCode.UNAUTHENTICATED:
+        return [(b"www-authenticate", b'Bearer realm="sluicegate"')]
     if problem.retry_after is None:
         return []
     return [

@@ -1,121 +1,186 @@
-"""Prometheus metrics: every name in one place."""
+"""The metrics of one process; their names are in `monitoring/families.py`."""
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from importlib.metadata import version
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+import msgspec
+from prometheus_client import (
+    CollectorRegistry,
+    PlatformCollector,
+    ProcessCollector,
+    disable_created_metrics,
+    generate_latest,
+)
+from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
+from limiter_service.engine.census import Census
 from limiter_service.engine.names import REST, Names
+from limiter_service.engine.policy import Policy
 from limiter_service.engine.statistics import Wait
 from limiter_service.engine.tally import Tally
 from limiter_service.engine.witness import Witness
-from limiter_wire import BreakerState, BreakerView, BudgetView, Usage
+from limiter_service.monitoring.accounts import Accounts, StoreCalls, Tenant
+from limiter_service.monitoring.families import (
+    MOST_LIMITS,
+    counted,
+    counter,
+    gauge,
+    measured,
+)
+from limiter_service.monitoring.standing import Breakers, Standing
+from limiter_wire import (
+    Acquire,
+    BreakerView,
+    BudgetView,
+    ErrorCode,
+    Granted,
+    Outcome,
+    Problem,
+    Settle,
+    Settled,
+    Usage,
+)
 
-_WAITS = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 60, 120, 300, 600)
-_RATIOS = (0.25, 0.5, 0.75, 0.9, 0.95, 1, 1.05, 1.1, 1.25, 1.5, 2, 4)
+
+class State(msgspec.Struct, frozen=True, kw_only=True):
+    """What the process says of itself."""
+
+    pools: int = 0
+    refused: bool = False
+    channels: int = 0
+    held: int = 0
+    degraded: bool = False
 
 
 class Metrics:
-    """The metrics of one process, in a registry of their own."""
+    """The metrics of one process, in a registry of their own.
 
-    def __init__(self, tally: Tally, witness: Witness) -> None:
-        self._registry = CollectorRegistry()
-        self._name = Names(REST).of  # callers choose names
-        self._breakers = Breakers(witness, tally)
-        self._registry.register(Decisions(tally))
-        self._registry.register(self._breakers)
-        self._waits = Histogram(
-            "sluicegate_queue_wait_seconds",
-            "Time in the queue of requests that were granted",
-            ["resource"],
-            buckets=_WAITS,
-            registry=self._registry,
-        )
-        self._ratios = Histogram(
-            "sluicegate_queue_wait_prediction_ratio",
-            "Actual wait over the median predicted when the request was enqueued",
-            ["resource"],
-            buckets=_RATIOS,
-            registry=self._registry,
-        )
+    *tenants* are those that the pools file names: only they are told apart.
+    """
 
-        self._cost = Counter(
-            "sluicegate_cost_usd",
-            "US dollars that settled calls have cost",
-            ["resource"],
-            registry=self._registry,
+    def __init__(
+        self,
+        tally: Tally,
+        witness: Witness,
+        tenants: Callable[[], Iterable[str]] = tuple,
+        state: Callable[[], State] = State,
+    ) -> None:
+        # A second series for each, which nobody reads.
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # the library has no types here
+        registry = self._registry = CollectorRegistry()
+        self._limit = Names(REST, MOST_LIMITS).of
+        self._tenants = tenants
+        self._accounts, self._store = Accounts(), StoreCalls()
+        self._breakers, self._standing = Breakers(witness, tally), Standing(tally)
+        process = Process(state, self._store)
+        collectors = (
+            Decisions(tally),
+            self._accounts,
+            self._breakers,
+            self._standing,
+            self._store,
+            process,
         )
-        self._tokens = Counter(
-            "sluicegate_tokens",
-            "Tokens that settled calls have used",
-            ["resource", "direction"],
-            registry=self._registry,
-        )
-        self._differences = Counter(
-            "sluicegate_trial_differences",
-            "Requests that a shadow limit would have answered otherwise",
-            ["limit", "difference"],
-            registry=self._registry,
-        )
-        self._budget_spent = Gauge(
-            "sluicegate_budget_spent_ratio",
-            "Share of a budget that is spent or held, when it was last looked at",
-            ["limit"],
-            registry=self._registry,
-        )
-        self._budget_lasts = Gauge(
-            "sluicegate_budget_exhausted_in_seconds",
-            "Seconds until a budget is spent at the present pace; infinite when it lasts",
-            ["limit"],
-            registry=self._registry,
-        )
-        self._spenders: dict[str, tuple[Counter, Counter, Counter]] = {}
+        for each in collectors:
+            registry.register(each)
+        ProcessCollector(registry=registry)
+        PlatformCollector(registry=registry)
+        self._differences = counter("trial_differences", registry)
+        self._budget_spent = gauge("budget_spent_ratio", registry)
+        self._budget_lasts = gauge("budget_exhausted_in_seconds", registry)
+        self.called = self._store.called
+
+    # Told by the books
+
+    def answered(self, request: Acquire, answer: Granted | Problem, took: float) -> None:
+        """Count an answer to an acquire."""
+        if isinstance(answer, Granted):
+            code = "granted"
+            if answer.waited <= 0:
+                self._accounts.granted.observe(took)
+            if not answer.settled:
+                reserved = self._accounts.of(request.resource).reserved
+                for meter, amount in answer.charged.items():
+                    reserved[meter] += amount
+        else:
+            code = answer.code
+            if code is not ErrorCode.WAIT_TIMEOUT:
+                self._accounts.refused.observe(took)
+            if code is ErrorCode.UNKNOWN_RESOURCE:
+                return
+        self._tenant(request.tenant).answers[code] += 1
+
+    def settled(
+        self, policy: Policy, report: Settle, usage: Usage | None, dollars: float | None
+    ) -> None:
+        """Count how a call went, what it has used and cost."""
+        of = self._accounts.of(policy.resource)
+        if report.outcome is Outcome.RATE_LIMITED:
+            of.rate_limited += 1
+        if report.latency is not None:
+            of.latency.observe(report.latency)
+        if report.ttft is not None:
+            of.ttft.observe(report.ttft)
+        if dollars is not None:
+            of.cost += dollars
+            tenant = policy.tenant if policy.tenant in self._tenants() else REST
+            self._accounts.spend(tenant, policy.resource, dollars)
+        if usage is not None:
+            of.inputs += usage.input_tokens
+            of.outputs += usage.output_tokens
+            if report.estimated_input_tokens:
+                of.estimate.observe(usage.input_tokens / report.estimated_input_tokens)
+
+    def moved(self, resource: str, answer: Settled) -> None:
+        """Count what a settle has moved."""
+        of = self._accounts.of(resource)
+        for meter, amount in answer.refunded.items():
+            of.refunded[meter] += amount
+        for meter, amount in answer.debited.items():
+            of.debited[meter] += amount
+
+    def expired_unsettled(self, resource: str) -> None:
+        """Count a lease that nobody has settled."""
+        self._accounts.of(resource).expired += 1
 
     def differs(self, limits: Iterable[str], difference: str) -> None:
         """Count shadow limits that would have answered otherwise."""
         for limit in limits:
-            self._differences.labels(self._name(limit), difference).inc()
-
-    def spent(self, resource: str, usage: Usage | None, dollars: float | None) -> None:
-        """Count what a settled call has used and cost."""
-        found = self._spenders.get(resource)
-        if found is None:  # looking a label up costs more than counting
-            name = self._name(resource)
-            inputs, outputs = (
-                self._tokens.labels(name, "input"),
-                self._tokens.labels(name, "output"),
-            )
-            found = self._cost.labels(name), inputs, outputs
-            if name == resource:
-                self._spenders[resource] = found
-        cost, given, answered = found
-        if dollars is not None:
-            cost.inc(dollars)
-        if usage is not None:
-            given.inc(usage.input_tokens)
-            answered.inc(usage.output_tokens)
+            self._differences.labels(self._limit(limit), difference).inc()
 
     def budgets(self, pool: str, views: Iterable[BudgetView]) -> None:
         """Note budgets as they stand."""
         for view in views:
-            name = self._name(f"{pool}/{view.name}")
+            name = self._limit(f"{pool}/{view.name}")
             lasts = math.inf if view.exhausted_in is None else view.exhausted_in
             self._budget_spent.labels(name).set(view.spent / view.limit)
             self._budget_lasts.labels(name).set(lasts)
 
     def note_wait(self, wait: Wait) -> None:
         """Count one wait and how good its forecast was."""
-        name = self._name(wait.resource)
-        self._waits.labels(name).observe(wait.waited)
+        of = self._accounts.of(wait.resource)
+        of.waits.observe(wait.waited)
+        self._tenant(wait.tenant).waits.observe(wait.waited)
         if wait.predicted.p50 > 0:
-            self._ratios.labels(name).observe(wait.waited / wait.predicted.p50)
+            of.predicted.observe(wait.waited / wait.predicted.p50)
+        if wait.waited > wait.predicted.p90:
+            of.unforeseen += 1
 
-    def render(self, breakers: Sequence[BreakerView]) -> bytes:
-        """The text that Prometheus reads, with circuits as they are now."""
-        self._breakers.now = breakers
+    # Asked by Prometheus
+
+    def render(self, breakers: Sequence[BreakerView], census: Census | None = None) -> bytes:
+        """The text that Prometheus reads, with what stands in the fleet now."""
+        self._breakers.now, self._standing.now = breakers, census or Census()
         return generate_latest(self._registry)
+
+    def families(self) -> list[Metric]:
+        """Every metric with what it has counted, for the reference."""
+        return list(self._registry.collect())
+
+    def _tenant(self, name: str) -> Tenant:
+        return self._accounts.tenant(name if name in self._tenants() else REST)
 
 
 class Decisions(Collector):
@@ -126,128 +191,24 @@ class Decisions(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Counts since the process started."""
-        yield _counter(
-            "sluicegate_decisions",
-            "Answers to acquires at this replica, by what was decided, why, and by which limit",
-            ["resource", "code", "reason", "limit"],
-            self._tally.decisions.items(),
-        )
-        yield _counter(
-            "sluicegate_reports",
-            "Calls that were settled at this replica, by outcome",
-            ["resource", "outcome"],
-            self._tally.reports.items(),
-        )
+        yield counted("decisions", self._tally.decisions.items())
+        yield counted("reports", self._tally.reports.items())
 
 
-class Breakers(Collector):
-    """Circuits: as they are now, what has happened to them, and what became of reports.
+class Process(Collector):
+    """The process itself, and whether its store answers."""
 
-    States and transitions are those of the fleet, the same at every replica.
-    """
-
-    def __init__(self, witness: Witness, tally: Tally) -> None:
-        self._witness, self._tally = witness, tally
-        self.now: Sequence[BreakerView] = ()
+    def __init__(self, state: Callable[[], State], store: StoreCalls) -> None:
+        self._state, self._version = state, version("sluicegate")
+        self._store = store
 
     def collect(self) -> Iterator[Metric]:
-        """Counts since the process started, and what the last look has found."""
-        yield from self._gauges()
-        yield _counter(
-            "sluicegate_breaker_transitions",
-            "Changes of state in the whole fleet, the same at every replica",
-            ["resource", "from", "to", "reason"],
-            self._witness.transitions.items(),
-        )
-        yield _counter(
-            "sluicegate_breaker_would_open",
-            "Openings that an override has prevented, in the whole fleet",
-            ["resource", "reason"],
-            self._witness.would_open.items(),
-        )
-        yield _counter(
-            "sluicegate_breaker_probes_lost",
-            "Probes that did not report in time, in the whole fleet",
-            ["resource"],
-            (((name,), count) for name, count in self._witness.lost.items()),
-        )
-        yield _counter(
-            "sluicegate_breaker_probes",
-            "Probes that reported to this replica, by what they said",
-            ["resource", "result"],
-            self._tally.probes.items(),
-        )
-        yield _counter(
-            "sluicegate_breaker_stale_reports",
-            "Reports to this replica of calls from before the circuit last changed",
-            ["resource"],
-            (((name,), count) for name, count in self._tally.stale.items()),
-        )
-
-    def _gauges(self) -> Iterator[Metric]:
-        names = [self._tally.name(view.resource) for view in self.now]
-        seen = dict(zip(names, self.now, strict=True))  # those without a name are one
-        yield _gauge(
-            "sluicegate_breaker_state",
-            "1 for the state that a circuit is in, an override considered",
-            ["resource", "state"],
-            (
-                ((name, str(state)), float(view.effective is state))
-                for name, view in seen.items()
-                for state in BreakerState
-            ),
-        )
-        yield _gauge(
-            "sluicegate_breaker_held",
-            "1 while an operator holds a circuit by hand",
-            ["resource", "mode"],
-            (
-                ((name, str(view.override.mode)), 1.0)
-                for name, view in seen.items()
-                if view.override
-            ),
-        )
-        for kind in ("failure", "slow", "throttle"):
-            yield _gauge(
-                f"sluicegate_breaker_{kind}_ratio",
-                f"Share of calls in the window of a circuit: {_SHARES[kind]}",
-                ["resource"],
-                (((name,), getattr(view.rates, kind).rate) for name, view in seen.items()),
-            )
-        yield _gauge(
-            "sluicegate_breaker_retry_after_seconds",
-            "Until when calls are refused; absent while they pass or nobody knows",
-            ["resource", "reason"],
-            (
-                ((name, view.reason), view.retry_after)
-                for name, view in seen.items()
-                if view.reason is not None and view.retry_after is not None
-            ),
-        )
-
-
-_SHARES = {
-    "failure": "those that failed",
-    "slow": "those with a slow first token",
-    "throttle": "those that the provider throttled",
-}
-
-Labels = tuple[str, ...]
-
-
-def _counter(
-    name: str, text: str, labels: Sequence[str], counts: Iterable[tuple[Labels, int]]
-) -> CounterMetricFamily:
-    family = CounterMetricFamily(name, text, labels=labels)
-    for values, count in list(counts):
-        family.add_metric([str(value) for value in values], count)
-    return family
-
-
-def _gauge(
-    name: str, text: str, labels: Sequence[str], values: Iterable[tuple[Labels, float]]
-) -> GaugeMetricFamily:
-    family = GaugeMetricFamily(name, text, labels=labels)
-    for named, value in values:
-        family.add_metric(named, value)
-    return family
+        """As it is now."""
+        now = self._state()
+        yield measured("build_info", [((self._version,), 1.0)])
+        yield measured("config_pools", [((), float(now.pools))])
+        yield measured("config_refused", [((), float(now.refused))])
+        yield measured("channels_open", [((), float(now.channels))])
+        yield measured("callers_held", [((), float(now.held))])
+        yield measured("store_available", [((), float(self._store.good))])
+        yield measured("degraded", [((), float(now.degraded))])

@@ -6,7 +6,9 @@ from typing import Any
 import msgspec
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute
 
+from limiter_service.door import HOT_ROLES, Needs, need_of, routes_of
 from limiter_service.http import JSON, MSGPACK
 from limiter_wire import (
     Acquire,
@@ -15,19 +17,26 @@ from limiter_wire import (
     BreakerList,
     BreakerView,
     Checked,
+    CreatedKey,
     Event,
     Granted,
+    KeyList,
+    KeyView,
     LimitOverride,
     LimitView,
+    Live,
+    NewKey,
     Noticed,
     Observe,
     Override,
+    Past,
     Problem,
     QueueView,
     Renew,
     Renewed,
     ResourceList,
     ResourceView,
+    Role,
     Settle,
     Settled,
     Stats,
@@ -36,6 +45,18 @@ from limiter_wire import (
 
 _REFERENCE = "#/components/schemas/{name}"
 _COMMON = (400, 408, 413, 415, 422, 431, 500)
+_KEYED = (401, 403, 429, 503)
+_SCHEME = "apiKey"
+_SCHEMES = {
+    _SCHEME: {
+        "type": "http",
+        "scheme": "bearer",
+        "bearerFormat": "sg_<id>_<secret>",
+        "description": "An API key. An operation names the roles of which it takes one; `admin` "
+        "contains the others. A service without keys on loopback, or one that was started with "
+        "`--allow-anonymous`, serves callers without a key.",
+    }
+}
 _HOT: dict[str, tuple[type, type, str, tuple[int, ...]]] = {
     "/v1/acquire": (
         Acquire,
@@ -53,6 +74,8 @@ _TITLES = {
     200: "Done",
     202: "Waiting: ask again with the same request_id",
     400: "Malformed body",
+    401: "No valid API key",
+    403: "The API key does not allow this",
     404: "Unknown resource or lease",
     405: "Method not allowed",
     408: "Body too slow",
@@ -87,10 +110,13 @@ def takes(name: str) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": content}}
 
 
-def streams(name: str, *problems: int) -> dict[int | str, dict[str, Any]]:
-    """The documented answers of a route whose answer is a stream of events."""
-    found = answers(name, *problems)
-    return found | {200: _answer(200, name, "text/event-stream")}
+def streams(names: tuple[str, ...], *problems: int) -> dict[int | str, dict[str, Any]]:
+    """The documented answers of a route whose answer is a stream of events of these types."""
+    found = answers(names[0], *problems)
+    schemas = [_reference(name) for name in names]
+    schema = schemas[0] if len(schemas) == 1 else {"oneOf": schemas}
+    content = {"text/event-stream": {"schema": schema}}
+    return found | {200: {"description": _TITLES[200], "content": content}}
 
 
 def _reference(name: str) -> dict[str, str]:
@@ -118,15 +144,38 @@ def document(app: FastAPI) -> dict[str, Any]:
         )
         types: list[type] = [Problem, Health, ResourceList, ResourceView, QueueView, Stats, Waiting]
         types += [BreakerList, BreakerView, Override, Event, LimitOverride, LimitView]
+        types += [Live, Past]
+        types += [NewKey, CreatedKey, KeyView, KeyList]
         types += [kind for request, answer, *_ in _HOT.values() for kind in (request, answer)]
         _, components = msgspec.json.schema_components(types, ref_template=_REFERENCE)
         whole.setdefault("components", {}).setdefault("schemas", {}).update(components)
         for path, (request, answer, summary, problems) in _HOT.items():
             whole["paths"][path] = {"post": _operation(path, request, answer, summary, problems)}
+        whole["components"]["securitySchemes"] = _SCHEMES
+        _say_who_may(whole, app)
         _dedent(whole)
         whole["paths"] = dict(sorted(whole["paths"].items()))
         app.openapi_schema = whole
     return app.openapi_schema
+
+
+def _say_who_may(whole: dict[str, Any], app: FastAPI) -> None:
+    """Add to each operation the roles that it takes, and what is answered without them."""
+    for route in routes_of(app):
+        need = need_of(route)
+        if isinstance(route, APIRoute) and isinstance(need, Needs) and route.include_in_schema:
+            for method in route.methods or ():
+                _keyed(whole["paths"][route.path_format][method.lower()], need.roles)
+    for path in _HOT:
+        _keyed(whole["paths"][path]["post"], HOT_ROLES[path], MSGPACK)
+
+
+def _keyed(operation: dict[str, Any], roles: tuple[Role, ...], *kinds: str) -> None:
+    operation["security"] = [{_SCHEME: [str(role)]} for role in roles] or [{_SCHEME: []}]
+    said = operation["responses"]
+    for status in _KEYED:
+        said.setdefault(str(status), _problem(status, *kinds))
+    operation["responses"] = dict(sorted(said.items()))
 
 
 def _dedent(part: Any) -> None:

@@ -1,8 +1,9 @@
 """Run the service: bind, start the store where none is given, serve until told to stop."""
 
+import asyncio
 import contextlib
-import ipaddress
 import socket
+import ssl
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,12 +15,18 @@ from limiter_service import connection, websocket
 from limiter_service import settings as environment
 from limiter_service.app import create_app
 from limiter_service.config_advice import advice
+from limiter_service.door import is_loopback
 from limiter_service.embedded import EmbeddedValkey
+from limiter_service.engine import ids
 from limiter_service.front import Front
+from limiter_service.given_keys import GivenKeyError, GivenKeys
 from limiter_service.pools import Pools
 from limiter_service.settings import Settings
-from limiter_service.store.client import redacted
+from limiter_service.store.access_commands import AccessCommands
+from limiter_service.store.client import Client, redacted
+from limiter_service.store.errors import StoreError
 from limiter_service.telemetry import configure
+from limiter_service.tracing import NoOpenTelemetry
 
 
 class ServeError(Exception):
@@ -29,7 +36,7 @@ class ServeError(Exception):
 def run(settings: Settings) -> None:
     """Serve until SIGINT or SIGTERM. Raises ServeError, ConfigError or EmbeddedError."""
     check(settings)
-    configure(settings.log_level, settings.log_format)
+    configure(settings.log_level, settings.log_format, traced=settings.traces != "off")
     pools = Pools(settings.config)
     if settings.config is None:
         _say("no --config: serving the built-in pool `example`, any model at 60 requests a minute")
@@ -45,11 +52,15 @@ def run(settings: Settings) -> None:
         else:
             url = settings.redis_url
             _say(f"store {redacted(url)}")
+        _refuse_nobody(settings, url)
         if settings.workers > 1:
             _serve_many(settings, listener)
         else:
-            app = create_app(settings, url, pools)
-            _Server(_uvicorn(app, settings), listener).run(sockets=[listener])
+            try:
+                app = create_app(settings, url, pools)
+            except NoOpenTelemetry as error:
+                raise ServeError(str(error)) from error
+            _Server(_uvicorn(app, settings), listener, settings).run(sockets=[listener])
 
 
 def check(settings: Settings) -> None:
@@ -65,11 +76,55 @@ def check(settings: Settings) -> None:
             f"--workers {settings.workers} share one store: give it with --redis-url "
             "(the embedded Valkey belongs to a single process)"
         )
-    if not _is_loopback(settings.host) and not settings.allow_anonymous:
-        raise ServeError(
-            f"--host {settings.host} would serve anybody who can reach it without a key; "
-            "add --allow-anonymous when the network is trusted"
-        )
+    try:
+        GivenKeys(settings)
+    except GivenKeyError as error:
+        raise ServeError(str(error)) from error
+    _check_tls(settings)
+
+
+def _check_tls(settings: Settings) -> None:
+    """Raise ServeError for files of TLS that do not belong together, or are none."""
+    pair = (settings.tls_certificate, settings.tls_key)
+    if all(path is None for path in (*pair, settings.tls_client_ca)):
+        return
+    if None in pair:
+        raise ServeError("SLUICEGATE_TLS_CERTIFICATE and SLUICEGATE_TLS_KEY go together")
+    try:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=settings.tls_client_ca)
+        context.load_cert_chain(*pair)  # type: ignore[arg-type]  # both are there
+    except OSError as error:
+        raise ServeError(f"TLS cannot be spoken with the files that are given: {error}") from error
+
+
+def _refuse_nobody(settings: Settings, url: str) -> None:
+    """Raise ServeError where nobody could call: others than this host need keys."""
+    if is_loopback(settings.host) or settings.allow_anonymous or GivenKeys(settings).now():
+        return
+    try:
+        if asyncio.run(_has_keys(settings, url)):
+            return
+    except StoreError as error:
+        _say(f"note: the store does not answer yet, so nobody knows the API keys: {error}")
+        return
+    raise ServeError(
+        f"--host {settings.host} needs API keys, and there are none: make one with "
+        "`sluicegate keys create --role admin --redis-url ...`, or give one as "
+        "SLUICEGATE_ADMIN_KEY_FILE; or add --allow-anonymous when the network is trusted"
+    )
+
+
+async def _has_keys(settings: Settings, url: str) -> bool:
+    client = Client(
+        url,
+        connect_timeout=settings.connect_timeout,
+        command_timeout=settings.command_timeout,
+    )
+    try:
+        _, ring = await AccessCommands(client, settings.key_prefix).keyring(None, ids.new_nonce())
+    finally:
+        await client.aclose()
+    return ring is not None and bool(ring.records)
 
 
 def state_directory(settings: Settings) -> Path:
@@ -80,7 +135,7 @@ def state_directory(settings: Settings) -> Path:
 def worker_app() -> Front:
     """The application of one of several worker processes: settings from the environment."""
     settings = Settings()
-    configure(settings.log_level, settings.log_format)
+    configure(settings.log_level, settings.log_format, traced=settings.traces != "off")
     assert settings.redis_url is not None
     return create_app(settings, settings.redis_url, Pools(settings.config))
 
@@ -90,21 +145,21 @@ def _serve_many(settings: Settings, listener: socket.socket) -> None:
     app = "limiter_service.serving:worker_app"
     config = _uvicorn(app, settings, factory=True, workers=settings.workers)
     listener.listen(config.backlog)  # callers may come before the first worker accepts
-    _announce(listener)
+    _announce(listener, settings)
     Multiprocess(config, sockets=[listener]).run()
 
 
 class _Server(uvicorn.Server):
     """Says where it listens as soon as it does: scripts wait for that line."""
 
-    def __init__(self, config: uvicorn.Config, listener: socket.socket) -> None:
+    def __init__(self, config: uvicorn.Config, listener: socket.socket, settings: Settings) -> None:
         super().__init__(config)
-        self._listener = listener
+        self._listener, self._settings = listener, settings
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started:
-            _announce(self._listener)
+            _announce(self._listener, self._settings)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -119,8 +174,16 @@ class _Server(uvicorn.Server):
 
 
 def _uvicorn(app: Front | str, settings: Settings, **options: object) -> uvicorn.Config:
+    tls = {
+        "ssl_certfile": settings.tls_certificate,
+        "ssl_keyfile": settings.tls_key,
+        "ssl_ca_certs": settings.tls_client_ca,
+        "ssl_cert_reqs": ssl.CERT_REQUIRED if settings.tls_client_ca else ssl.CERT_NONE,
+    }
     return uvicorn.Config(
         app,
+        proxy_headers=bool(settings.trusted_proxies),
+        forwarded_allow_ips=settings.trusted_proxies,
         log_config=None,
         access_log=False,
         server_header=False,
@@ -132,6 +195,7 @@ def _uvicorn(app: Front | str, settings: Settings, **options: object) -> uvicorn
         ws=f"{websocket.__name__}:Protocol",
         ws_per_message_deflate=False,  # small messages on a fast network
         ws_max_size=settings.max_body,
+        **tls,  # type: ignore[arg-type]  # paths, or None
         **options,  # type: ignore[arg-type]  # the keywords of one caller
     )
 
@@ -149,22 +213,14 @@ def _bind(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _announce(listener: socket.socket) -> None:
+def _announce(listener: socket.socket, settings: Settings) -> None:
     host, port = listener.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
-    sys.stdout.write(f"listening on http://{shown}:{port}\n")
+    scheme = "https" if settings.tls_certificate else "http"
+    sys.stdout.write(f"listening on {scheme}://{shown}:{port}\n")
     sys.stdout.flush()
 
 
 def _say(line: str) -> None:
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

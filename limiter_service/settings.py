@@ -5,10 +5,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PREFIX = "SLUICEGATE_"
+
+_CALLERS = (f"{PREFIX}API_KEY",)
+"""What callers on this host are told, the SDK and the command line, and no service."""
 
 _INJECTED = ("SLUICEGATE_PORT_", "SLUICEGATE_SERVICE_")
 """Kubernetes puts these in the environment of every pod beside a Service `sluicegate`."""
@@ -30,6 +33,23 @@ class Settings(BaseSettings):
     workers: int = Field(1, ge=1, le=64)
     allow_anonymous: bool = False
     """Serve callers without a key on other addresses than loopback."""
+    admin_key: SecretStr | None = None
+    """An admin key beside those of the store: `sg_<id>_<secret>`."""
+    admin_key_file: Path | None = None
+    """A file of such keys, one a line; read again when it changes."""
+    key_grace: float = Field(3600.0, ge=0, le=604_800)
+    """How long known API keys are served while the store does not answer."""
+    metrics_open: bool = False
+    """Show `/metrics` to callers without a key."""
+    tls_certificate: Path | None = None
+    """Speak TLS with this certificate chain (PEM)."""
+    tls_key: Path | None = None
+    """The private key of the certificate (PEM)."""
+    tls_client_ca: Path | None = None
+    """Serve only callers with a certificate of these authorities (PEM): mutual TLS."""
+    trusted_proxies: str = ""
+    """Addresses and networks, with commas between, whose `X-Forwarded-For` and
+    `X-Forwarded-Proto` are believed."""
     key_prefix: str = Field("sg:", pattern=r"^[!-z|~]{0,32}$")
     connect_timeout: float = Field(0.25, gt=0, le=60)
     command_timeout: float = Field(0.5, gt=0, le=60)
@@ -44,6 +64,8 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["auto", "json", "console"] = "auto"
     """`auto`: console on a terminal, JSON elsewhere."""
+    traces: Literal["off", "otlp"] = "off"
+    """`otlp`: send spans where the usual `OTEL_...` variables say; needs `sluicegate[otel]`."""
 
 
 def unknown(environment: Mapping[str, str]) -> list[str]:
@@ -53,6 +75,7 @@ def unknown(environment: Mapping[str, str]) -> list[str]:
         for name in environment
         if name.startswith(PREFIX)
         and not name.startswith(_INJECTED)
+        and name not in _CALLERS
         and name.removeprefix(PREFIX).lower() not in Settings.model_fields
     )
 
@@ -62,6 +85,11 @@ def unknown_here() -> list[str]:
     return unknown(os.environ)
 
 
+def api_key_here() -> str | None:
+    """The API key with which commands of this process call a service."""
+    return os.environ.get(f"{PREFIX}API_KEY")
+
+
 def without_ours() -> dict[str, str]:
     """This process's environment without our settings, for a service with its own."""
     return {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
@@ -69,8 +97,8 @@ def without_ours() -> dict[str, str]:
 
 def export(settings: Settings) -> None:
     """Hand *settings* to worker processes, which read them from their environment."""
-    for name, value in settings.model_dump(mode="json").items():
-        if value is not None:
+    for name, value in settings.model_dump(mode="json", exclude={"admin_key"}).items():
+        if value is not None:  # a key is never an option: workers inherit it
             os.environ[f"{PREFIX}{name.upper()}"] = str(value)
 
 

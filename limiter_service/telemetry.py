@@ -2,20 +2,29 @@
 
 import logging
 import sys
+from contextvars import ContextVar
 
 import structlog
 
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
 
-def configure(level: str, form: str) -> None:
-    """Send every log line to stderr, at *level* and above, as *form* says."""
+REQUEST_ID: ContextVar[str | None] = ContextVar("request_id", default=None)
+"""The id of the request, or of the connection, that the running task serves."""
+
+
+def configure(level: str, form: str, *, traced: bool = False) -> None:
+    """Send every log line to stderr, at *level* and above, as *form* says: with the id of its
+    request, and where *traced* with that of its trace.
+    """
     plain = form == "console" or (form == "auto" and sys.stderr.isatty())
     last: structlog.typing.Processor = (
         structlog.dev.ConsoleRenderer() if plain else structlog.processors.JSONRenderer()
     )
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
+        _with_request,
+        *([_with_trace] if traced else []),
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
@@ -32,3 +41,24 @@ def configure(level: str, form: str) -> None:
     )
     handler.setFormatter(formatter)
     logging.basicConfig(handlers=[handler], level=max(_LEVELS[level], 30), force=True)
+
+
+def _with_request(
+    _logger: object, _method: str, event: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    identity = REQUEST_ID.get()
+    if identity is not None:
+        event.setdefault("request_id", identity)
+    return event
+
+
+def _with_trace(
+    _logger: object, _method: str, event: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    from opentelemetry import trace  # noqa: PLC0415  # only where spans are asked for
+
+    context = trace.get_current_span().get_span_context()
+    if context.is_valid:
+        event["trace_id"] = f"{context.trace_id:032x}"
+        event["span_id"] = f"{context.span_id:016x}"
+    return event

@@ -5,6 +5,7 @@ old and new replicas understand each other during a rollout.
 """
 
 from limiter_wire._base import MAX_AMOUNT, Wire
+from limiter_wire.access import CreatedKey, KeyList, KeyView, NewKey, Role
 from limiter_wire.breaker import (
     BreakerError,
     BreakerList,
@@ -50,9 +51,18 @@ from limiter_wire.limits import (
     ResourceView,
     SpentLimit,
 )
+from limiter_wire.live import (
+    LevelPast,
+    Live,
+    Past,
+    RefusalCount,
+    TenantLimits,
+    Traffic,
+    TrafficPast,
+)
 from limiter_wire.problems import ErrorCode, Problem, problem, status_of, title_of
 from limiter_wire.queue import QueueLine, QueueState, QueueView, Waiting
-from limiter_wire.stats import CostStats, Stats, TrialStats, WaitStats
+from limiter_wire.stats import CallStats, CostStats, Quantiles, Stats, TrialStats, WaitStats
 from limiter_wire.usage import Provenance, Usage
 
 __all__ = [
@@ -71,17 +81,24 @@ __all__ = [
     "BreakerWindow",
     "BudgetView",
     "Calibration",
+    "CallStats",
     "Cause",
     "Checked",
     "CostStats",
+    "CreatedKey",
     "ErrorCode",
     "Event",
     "Granted",
+    "KeyList",
+    "KeyView",
+    "LevelPast",
     "LimitHeld",
     "LimitOverride",
     "LimitState",
     "LimitView",
+    "Live",
     "Meter",
+    "NewKey",
     "Noticed",
     "Observe",
     "Operation",
@@ -89,20 +106,27 @@ __all__ = [
     "Override",
     "OverrideMode",
     "OverrideView",
+    "Past",
     "Problem",
     "Provenance",
     "ProviderView",
+    "Quantiles",
     "QueueLine",
     "QueueState",
     "QueueView",
+    "RefusalCount",
     "Renew",
     "Renewed",
     "ResourceList",
     "ResourceView",
+    "Role",
     "Settle",
     "Settled",
     "SpentLimit",
     "Stats",
+    "TenantLimits",
+    "Traffic",
+    "TrafficPast",
     "TrialStats",
     "TrialVerdict",
     "Usage",

@@ -11,12 +11,13 @@ class Event(Wire, frozen=True, kw_only=True, omit_defaults=True):
     `type` is `breaker` (a circuit went `from` one state `to` another), `override`, `reset`,
     `probe_lost`, `would_open`, `cooldown`, `latch`; or, of the limit that `limit` names,
     `limit_lowered` and `limit_learned` (the provider states another than before) and
-    `limit_override`. `lasts` is in seconds.
+    `limit_override`. `key_created` and `key_revoked` are of the API key that `key` names, and
+    of no resource. `lasts` is in seconds.
     """
 
     time: float
     type: str
-    resource: str
+    resource: str | None = None
     actor: str | None = None
     reason: str | None = None
     from_: str | None = msgspec.field(name="from", default=None)
@@ -25,3 +26,4 @@ class Event(Wire, frozen=True, kw_only=True, omit_defaults=True):
     lasts: float | None = None
     count: int | None = None
     limit: str | None = None
+    key: str | None = None

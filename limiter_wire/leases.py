@@ -68,6 +68,7 @@ class Acquire(Wire, frozen=True, kw_only=True):
     attempt: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 1
     route: Name | None = None
     ttl: Annotated[float, msgspec.Meta(ge=1, le=86_400)] | None = None
+    traceparent: Name | None = None
 
 
 class Calibration(Wire, frozen=True, kw_only=True):
@@ -171,6 +172,7 @@ class Settle(Wire, frozen=True, kw_only=True):
     estimated_input_tokens: Annotated[float, msgspec.Meta(gt=0, le=MAX_AMOUNT)] | None = None
     phase: Literal["first_token"] | None = None
     cause: Cause | None = None
+    traceparent: Name | None = None
 
 
 class Settled(Wire, frozen=True, kw_only=True):
@@ -197,6 +199,7 @@ class Renew(Wire, frozen=True, kw_only=True):
     lease: LeaseId
     ttl: Annotated[float, msgspec.Meta(ge=1, le=86_400)] | None = None
     usage: Usage | None = None
+    traceparent: Name | None = None
 
 
 class Renewed(Wire, frozen=True, kw_only=True):

@@ -86,7 +86,8 @@ class LimitHeld(Wire, frozen=True, kw_only=True):
 
 
 class LimitView(LimitState, frozen=True, kw_only=True):
-    """One limit as an operator sees it: `limit` is what is in force.
+    """One limit as an operator sees it: `limit` is what is in force, and `capacity` the most that
+    `remaining` can be.
 
     `configured` is what the file says, `learned` what the provider has stated otherwise
     until `learned_until` (Unix seconds), `override` what an operator holds it to. `burst` is
@@ -95,6 +96,7 @@ class LimitView(LimitState, frozen=True, kw_only=True):
     """
 
     configured: float
+    capacity: float
     learn: str
     learned: float | None = None
     learned_until: float | None = None

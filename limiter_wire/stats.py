@@ -20,8 +20,46 @@ class WaitStats(Wire, frozen=True, kw_only=True):
     covered: float
 
 
+class Quantiles(Wire, frozen=True, kw_only=True):
+    """A distribution of durations, in seconds; right to five percent."""
+
+    count: int
+    p50: float
+    p90: float
+    p95: float
+    p99: float
+    max: float
+
+
+class CallStats(Wire, frozen=True, kw_only=True):
+    """What happened to the calls of a resource in all of the fleet; `tenant` None: of everybody.
+
+    `granted` counts leases, `refused` answers by error code, `outcomes` settled calls by how
+    they ended, `expired` leases that nobody has settled in time. Tokens that were reserved come
+    back as `refunded_tokens` or are exceeded by `debited_tokens`. `wait` is of those who stood in
+    the queue, `covered` the share of them whose wait was within the forecast's 90th percentile;
+    `latency` and `ttft` are what workers reported of the provider.
+    """
+
+    resource: str
+    tenant: str | None = None
+    granted: int
+    refused: dict[str, int]
+    settled: int
+    outcomes: dict[str, int]
+    expired: int
+    reserved_tokens: int
+    refunded_tokens: int
+    debited_tokens: int
+    cost_usd: float
+    wait: Quantiles | None
+    covered: float | None
+    latency: Quantiles | None
+    ttft: Quantiles | None
+
+
 class CostStats(Wire, frozen=True, kw_only=True):
-    """What settled calls of one tenant on one resource have used and cost, at this replica.
+    """What settled calls of one tenant on one resource have used and cost, in all of the fleet.
 
     `input_tokens` contains the cached ones and `output_tokens` the reasoning ones.
     `unpriced_calls` are those whose cost nobody knows.
@@ -53,9 +91,19 @@ class TrialStats(Wire, frozen=True, kw_only=True):
 
 
 class Stats(Wire, frozen=True, kw_only=True):
-    """What this replica has seen since it started; `waits` of at most the last 1000 each."""
+    """Figures of the fleet, for the last `since` seconds; of all tenants and models that are
+    not told apart, `*` has the sum.
+
+    `degraded`: the store did not answer, and they are missing. `waits` and `trials` are what the
+    replica that answers has seen in the `uptime` seconds since it started; `waits` of at most
+    the last 1000 each.
+    """
 
     since: float
-    waits: list[WaitStats]
+    resources: list[CallStats] = []
+    tenants: list[CallStats] = []
     costs: list[CostStats] = []
+    degraded: bool = False
+    uptime: float = 0.0
+    waits: list[WaitStats] = []
     trials: list[TrialStats] = []

@@ -22,11 +22,13 @@ import msgspec
 import provider_tables
 import typer
 from msgspec import inspect as mi
+from pydantic import SecretStr
 
 from limiter_service import config, prices
 from limiter_service.app import create_app
 from limiter_service.cli import app as command_line
 from limiter_service.engine.charging import NOT_SERVED
+from limiter_service.monitoring import families
 from limiter_service.pools import Pools
 from limiter_service.settings import PREFIX, Settings
 from limiter_wire import ErrorCode, Outcome, status_of, title_of
@@ -63,6 +65,7 @@ def main(arguments: list[str]) -> int:
         "settings.md": settings(meanings),
         "cli.md": cli(),
         "providers.md": providers(),
+        "metrics.md": metrics(),
     }
     unused = meanings.unused()
     for name in unused:
@@ -129,8 +132,8 @@ def http_api(document: dict[str, Any], meanings: Meanings) -> str:
     codes = sorted(_codes(in_use=True), key=status_of)
     rows = [(str(status_of(code)), _code(code), title_of(code)) for code in codes]
     parts.append(_table(("Status", "Code", "Title"), rows))
-    reserved = ", ".join(_code(code) for code in _codes(in_use=False))
-    parts.append(f"Reserved for later versions, and never sent by this one: {reserved}.\n")
+    if reserved := ", ".join(_code(code) for code in _codes(in_use=False)):
+        parts.append(f"Reserved for later versions, and never sent by this one: {reserved}.\n")
     parts.append("## Types\n")
     for name, schema in sorted(schemas.items()):
         if name in _ELSEWHERE:
@@ -183,9 +186,31 @@ def providers() -> str:
     return _page(parts)
 
 
+def metrics() -> str:
+    """Every metric, from the table that the registry is made from."""
+    parts = [_part("metrics.md")]
+    for title, chapter in families.CHAPTERS.items():
+        rows = [
+            (
+                _code(each.shown),
+                each.kind,
+                ", ".join(map(_code, each.labels)),
+                each.text,
+                f"{each.bound:,}",
+            )
+            for each in chapter
+        ]
+        parts += [f"## {title}\n", _table(("Metric", "Kind", "Labels", "Meaning", "At most"), rows)]
+    parts.append(
+        f"Together {len(families.FAMILIES)} metrics, of at most {families.BOUND:,} series; those "
+        "of the Python process (`process_*`, `python_info`) come on top.\n"
+    )
+    return _page(parts)
+
+
 async def openapi() -> dict[str, Any]:
     """The document as a client gets it; nothing is connected for it."""
-    service = create_app(Settings(), "unix:///nowhere", Pools(None))
+    service = create_app(Settings(allow_anonymous=True), "unix:///nowhere", Pools(None))
     transport = httpx.ASGITransport(service)
     async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
         document: dict[str, Any] = (await client.get("/openapi.json")).json()
@@ -283,6 +308,7 @@ _ELSEWHERE = {"ErrorCode": "error-codes"}
 def _route(path: str, method: str, operation: dict[str, Any]) -> Iterator[str]:
     about = operation.get("description") or operation["summary"]
     yield f"### {method.upper()} {path}\n\n{_text(about).rstrip('.')}.\n"
+    yield _needs(operation)
     if "requestBody" in operation:
         content = operation["requestBody"]["content"]
         (name,) = {_name(body["schema"]) for body in content.values()}
@@ -300,10 +326,22 @@ def _route(path: str, method: str, operation: dict[str, Any]) -> Iterator[str]:
         ]
         yield _table(("Parameter", "In", "Type", "Default", "Meaning"), rows)
     answers = sorted(operation["responses"].items())
-    kinds = [(s, _name(next(iter(a["content"].values()))["schema"])) for s, a in answers]
+    kinds = [
+        (status, name)
+        for status, answer in answers
+        for name in _names(next(iter(answer["content"].values()))["schema"])
+    ]
     good = [f"{status} {_link(name)}" for status, name in kinds if name != "Problem"]
     bad = [status for status, name in kinds if name == "Problem"]
     yield f"Answers: {', '.join(good)}; {_link('Problem')} with {', '.join(bad)}.\n"
+
+
+def _needs(operation: dict[str, Any]) -> str:
+    """Who may call a route."""
+    if not operation.get("security"):
+        return "Takes no key.\n"
+    roles = [role for way in operation["security"] for names in way.values() for role in names]
+    return f"Takes a key with the role {' or '.join(map(_code, roles))}.\n"
 
 
 def _struct(name: str, schema: dict[str, Any], meanings: Meanings) -> str:
@@ -320,7 +358,9 @@ def _struct(name: str, schema: dict[str, Any], meanings: Meanings) -> str:
 _ANSWERS = {"Granted", "Checked", "Settled", "Renewed", "BatchAnswer", "BatchResult", "Health"}
 _ANSWERS |= {"LimitState", "ResourceView", "ResourceList", "Problem", "Event", "ProviderView"}
 _ANSWERS |= {"BreakerView", "BreakerList", "BreakerWindow", "BreakerRate", "BreakerRates"}
+_ANSWERS |= {"KeyView", "CreatedKey", "KeyList"}
 _ANSWERS |= {"BreakerProbes", "BreakerError", "OverrideView"}
+_ANSWERS |= {"Live", "Traffic", "RefusalCount", "TenantLimits", "Past", "TrafficPast", "LevelPast"}
 
 
 def _schema(schema: dict[str, Any]) -> str:
@@ -375,6 +415,10 @@ def _name(schema: dict[str, Any]) -> str:
     return str(schema["$ref"]).rpartition("/")[2]
 
 
+def _names(schema: dict[str, Any]) -> list[str]:
+    return [_name(each) for each in schema.get("oneOf", [schema])]
+
+
 def _link(name: str) -> str:
     return f"[{name}](#{_ELSEWHERE.get(name) or _anchor(name)})"
 
@@ -415,7 +459,14 @@ def _annotation(kind: Any, metadata: Sequence[object]) -> str:
     def told(constraint: str) -> Any:  # a number, a pattern, or nothing
         return next((v for m in metadata if (v := getattr(m, constraint, None)) is not None), None)
 
-    words = {int: "integer", float: "number", str: "text", bool: "boolean", Path: "path"}
+    words: dict[Any, str] = {
+        int: "integer",
+        float: "number",
+        str: "text",
+        bool: "boolean",
+        Path: "path",
+    }
+    words[SecretStr] = "text, a secret"
     like = f" like {_like(told('pattern'))}" if told("pattern") else ""
     return words[kind] + like + _bounds(told("gt"), told("ge"), told("le"))
 

@@ -12,7 +12,7 @@ from client_sdk._async.llm_stream import ResponseStream
 from client_sdk._provider_http import async_client
 from client_sdk.llm import recovering
 from client_sdk.llm.endpoints import Target, provider_in, target
-from client_sdk.llm.figures import ClientStatistics, Figures
+from client_sdk.llm.figures import ClientStatistics, Figures, FleetStatistics, beside
 from client_sdk.llm.options import Message, Tool, sorted_options
 from client_sdk.llm.plans import Plan
 from client_sdk.llm.recovering import Recovery
@@ -132,6 +132,14 @@ class LLMClient:
     def get_statistics(self) -> ClientStatistics:
         """The figures of all calls of this client."""
         return self._figures.snapshot()
+
+    async def stats(self, since: str = "hour") -> FleetStatistics:
+        """The same beside what the service knows of this client's models: figures of the fleet in
+        the time *since*, which `Limiter.stats` describes.
+        """
+        told = None if self._limiter is None else await self._limiter.stats(since)
+        names = {target.resource for target in self._targets}
+        return beside(self._figures.snapshot(), told, names)
 
     def _call(
         self,

@@ -13,12 +13,14 @@ from urllib.parse import quote
 
 from msgspec.structs import replace
 
-from client_sdk import _codec
+from client_sdk import _codec, _tracing
 from client_sdk._sync.lease import SyncLease
+from client_sdk._credentials import key_of
 from client_sdk._shell_sync import Exchange, abandonable, acquisition, sleep
 from client_sdk.calibration import DEFAULT, Adopts, Estimate, label_of
 from client_sdk.denials import Denials
 from client_sdk.errors import Refused, ServiceUnavailable, SluicegateError
+from client_sdk.figures import LocalFigures, Statistics
 from client_sdk.options import LimiterOptions
 from client_sdk.outcomes import telling
 from client_sdk.progress import LONGEST_PAUSE, Progress, pause_before_asking, progress_of
@@ -71,14 +73,16 @@ class SyncLimiter:
         options: LimiterOptions | None = None,
         http_transport: Any = None,
     ) -> None:
-        """*http_transport* is an httpx transport for tests, and turns the channel off; None is
-        the network.
+        """*api_key* is `SLUICEGATE_API_KEY` of the environment where it is None.
+        *http_transport* is an httpx transport for tests, and turns the channel off; None is the
+        network.
         """
         self._options = options or LimiterOptions()
         self._tenant = tenant
         self._denials = Denials() if self._options.remember_refusals else None
         self._random = random.Random()  # noqa: S311  # spreads waits, keeps no secret
-        self._exchange = Exchange(url.rstrip("/"), api_key, self._options, http_transport)
+        self._figures = LocalFigures()
+        self._exchange = Exchange(url.rstrip("/"), key_of(api_key), self._options, http_transport)
 
     def __enter__(self) -> Self:
         return self
@@ -389,10 +393,16 @@ class SyncLimiter:
         answer = self._exchange.look(f"/v1/breakers/{quote(resource)}")
         return _codec.view(BreakerView, *answer)
 
-    def stats(self) -> Stats:
-        """What the replica that answers has seen since it started."""
-        answer = self._exchange.look("/v1/stats")
-        return _codec.view(Stats, *answer)
+    def stats(self, since: str = "hour") -> Statistics:
+        """What happened in the fleet in the time *since* (`minute`, `hour`, `day`, `90s`), and to
+        the calls of this limiter: `local`. Where the service cannot be reached, only that, and
+        `degraded` says so.
+        """
+        try:
+            answer = self._exchange.look(f"/v1/stats?since={quote(since)}")
+        except ServiceUnavailable:
+            return self._figures.beside(Stats(since=0.0, degraded=True))
+        return self._figures.beside(_codec.view(Stats, *answer))
 
     def _acquire(
         self,
@@ -400,7 +410,17 @@ class SyncLimiter:
         on_wait: Callable[[Progress], None] | None,
         estimate: Estimate | None = None,
     ) -> SyncLease:
-        granted = abandonable(self._granted(request, on_wait), lambda: self._abandon(request))
+        try:
+            with _tracing.acquiring(request) as span:
+                granted = abandonable(
+                    self._granted(request, on_wait), lambda: self._abandon(request)
+                )
+                if span is not None:
+                    span.granted(granted)
+        except SluicegateError as refusal:
+            self._figures.refused(request.resource, refusal)
+            raise
+        self._figures.granted(request.resource, granted.waited)
         assert request.request_id is not None
         settle = partial(self._settle, request.resource)
         resource, request_id = request.resource, request.request_id
@@ -409,6 +429,7 @@ class SyncLimiter:
     def _settle(self, resource: str, report: Settle) -> Settled:
         """Settle, and hear what it says of the circuit."""
         settled = self.settle(report)
+        self._figures.settled(resource, report)
         if self._denials is not None and settled.breaker == "closed":
             self._denials.closed(resource)
         return settled
@@ -477,7 +498,7 @@ class SyncLimiter:
         waits: float = 0.0,
         news: Callable[[Waiting], None] | None = None,
     ) -> Any:
-        op = _codec.op(operation, request, waits)
+        op = _codec.op(operation, request, waits, _tracing.traceparent())
         op.news = news
         for attempt in itertools.count(1):
             try:

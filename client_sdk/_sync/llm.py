@@ -13,7 +13,7 @@ from client_sdk._sync.llm_stream import SyncResponseStream
 from client_sdk._provider_http import sync_client
 from client_sdk.llm import recovering
 from client_sdk.llm.endpoints import Target, provider_in, target
-from client_sdk.llm.figures import ClientStatistics, Figures
+from client_sdk.llm.figures import ClientStatistics, Figures, FleetStatistics, beside
 from client_sdk.llm.options import Message, Tool, sorted_options
 from client_sdk.llm.plans import Plan
 from client_sdk.llm.recovering import Recovery
@@ -133,6 +133,14 @@ class SyncLLMClient:
     def get_statistics(self) -> ClientStatistics:
         """The figures of all calls of this client."""
         return self._figures.snapshot()
+
+    def stats(self, since: str = "hour") -> FleetStatistics:
+        """The same beside what the service knows of this client's models: figures of the fleet in
+        the time *since*, which `Limiter.stats` describes.
+        """
+        told = None if self._limiter is None else self._limiter.stats(since)
+        names = {target.resource for target in self._targets}
+        return beside(self._figures.snapshot(), told, names)
 
     def _call(
         self,

@@ -13,7 +13,7 @@ from client_sdk.streaming import (
     StreamAccumulator,
 )
 from client_sdk.streaming.statistics import Distribution
-from limiter_wire import Provenance, Settled, Usage
+from limiter_wire import CallStats, CostStats, Provenance, Settled, Stats, Usage
 
 
 class ClientStatistics(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,6 +43,34 @@ class ClientStatistics(msgspec.Struct, frozen=True, kw_only=True):
     unknown_usage: int
     cost_usd: float | None
     streams: AggregatedStatistics
+
+
+class FleetStatistics(msgspec.Struct, frozen=True, kw_only=True):
+    """What the calls of a client were like, and what happened in the fleet on the same resources.
+
+    `since` is how many seconds `fleet` (each resource, all tenants), `tenants` and `costs` reach
+    back. `degraded`: the service or its store did not answer, and they are missing.
+    """
+
+    client: ClientStatistics
+    since: float
+    fleet: list[CallStats]
+    tenants: list[CallStats]
+    costs: list[CostStats]
+    degraded: bool
+
+
+def beside(client: ClientStatistics, told: Stats | None, resources: set[str]) -> FleetStatistics:
+    """Figures of a client beside those of *resources* among what the service has *told*."""
+    told = told or Stats(since=0.0)
+    return FleetStatistics(
+        client=client,
+        since=told.since,
+        fleet=[each for each in told.resources if each.resource in resources],
+        tenants=[each for each in told.tenants if each.resource in resources],
+        costs=[each for each in told.costs if each.resource in resources],
+        degraded=told.degraded,
+    )
 
 
 class Figures:

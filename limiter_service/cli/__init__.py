@@ -5,6 +5,7 @@ import typer
 from limiter_service.cli.breakers import breakers
 from limiter_service.cli.check_config import check_config
 from limiter_service.cli.demo import demo
+from limiter_service.cli.keys import keys
 from limiter_service.cli.provider_sim import provider_sim
 from limiter_service.cli.serve import serve
 
@@ -21,3 +22,4 @@ app.command()(demo)
 app.command(name="check-config")(check_config)
 app.command(name="provider-sim")(provider_sim)
 app.add_typer(breakers)
+app.add_typer(keys)

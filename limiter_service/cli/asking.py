@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Any
 
 from limiter_service.cli.ending import fail
+from limiter_service.settings import api_key_here
 
 _TIMEOUT = 10.0
 
@@ -23,6 +24,7 @@ def ask(
 ) -> Any:  # what the route answers
     """The service's answer. Ends the command with 1 when it is a refusal or none at all."""
     headers = {"accept": "application/json", "content-type": "application/json"}
+    key = key or api_key_here()
     if key:
         headers["authorization"] = f"Bearer {key}"
     data = None if body is None else json.dumps(body).encode()

@@ -20,7 +20,9 @@ breakers = typer.Typer(
 
 Resource = Annotated[str, typer.Argument(help="pool/model")]
 Url = Annotated[str, typer.Option(help="Where the service listens.")]
-Key = Annotated[str | None, typer.Option(help="API key, where the service wants one.")]
+Key = Annotated[
+    str | None, typer.Option(help="API key, where there are keys. [SLUICEGATE_API_KEY]")
+]
 Shown = Annotated[Output, typer.Option(help="For people, or as the service answers.")]
 Ttl = Annotated[
     str | None, typer.Option(help='How long: seconds, "90s", "5m", "1h". Or give --until-cleared.')

@@ -31,6 +31,7 @@ async def run_demo(plan: Plan, console: Console) -> Report:
         with shown(console, "without Sluicegate", len(plan.calls)) as display:
             without = await _side(plan, http, None, display)
         async with service(plan) as limiter:
+            console.print(f"Watch it:  {limiter}/ while it runs")
             with shown(console, "with Sluicegate   ", len(plan.calls)) as display:
                 with_sluicegate = await _side(plan, http, limiter, display)
     return report_of(plan, without, with_sluicegate)

@@ -78,11 +78,12 @@ class Engine:
         hints: Hints,
         observe: Observer,
         hold_limit: float = 25.0,
+        books: Books | None = None,
     ) -> None:
         self._commands, self._prefix = commands, prefix
         self.policies, self.tally = policies, Tally()
         self.expectations = Expectations(commands, prefix)
-        self.books = Books()
+        self.books = books or Books()
         self._forecast = Forecast()
         self._calls = Calls(wall_us)
         self.passes = Passes(commands, self._calls, hints, self._compiled, prefix)
@@ -107,13 +108,17 @@ class Engine:
         is told that it waits; meanwhile *tell* hears where it stands. When the task that holds it
         is cancelled, the place stays for 5 s.
         """
+        clock = asyncio.get_running_loop().time
+        began = clock()
         try:
             answer = await self._acquire(request, hold, tell)
         except Refusal as refusal:
             self.tally.refused(refusal.problem)
+            self.books.refused(request, refusal.problem, clock() - began)
             raise
         if isinstance(answer, Granted):
             self.tally.granted(request.resource)
+            self.books.answered(request, answer, clock() - began)
         return answer
 
     async def _acquire(
@@ -237,6 +242,8 @@ class Engine:
         if reply.verdict is Verdict.DONE_WHILE_OTHERS_WAIT:
             self.passes.room_again(policy)
         answer = settled(policy, reply)
+        if answer.settled and not answer.already_settled:
+            self.books.moved(policy, answer)
         if report.estimated_input_tokens is None:
             return answer
         known = self.expectations.calibration(policy.pool, policy.model, ref.route)
@@ -268,9 +275,11 @@ class Engine:
         """The live state of every limit that *resource* meets for *tenant*."""
         return await self.learning.view(resource, tenant)
 
-    async def views(self, tenant: str) -> ResourceList:
-        """The live state of every resource that is configured or was asked for."""
-        names = self.policies.resources(_MOST_LISTED)
+    async def views(
+        self, tenant: str, among: Callable[[str], bool] = lambda _: True
+    ) -> ResourceList:
+        """The live state of every resource that is configured or was asked for, *among* some."""
+        names = [name for name in self.policies.resources(_MOST_LISTED) if among(name)]
         return ResourceList(
             resources=list(await asyncio.gather(*(self.view(name, tenant) for name in names)))
         )

@@ -1,22 +1,30 @@
 """What calls have cost, how fast budgets go, and what shadow limits would have done.
 
-Figures of this replica, for /v1/stats, /v1/resources and metrics. Losing them loses no limit.
+Figures for /v1/stats, /v1/resources and metrics. Losing them loses no limit.
 """
 
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
+from limiter_service.engine import counting
 from limiter_service.engine.answers import scopes_of
-from limiter_service.engine.costs import Ledger, Pace
+from limiter_service.engine.charging import components
+from limiter_service.engine.costs import Pace, dollars_of
+from limiter_service.engine.counting import OUTCOME, REFUSED, Counting, Sums, note_time
 from limiter_service.engine.levels import Level, read
 from limiter_service.engine.policy import Policy
+from limiter_service.engine.statistics import Wait
 from limiter_service.engine.trials import Trials, judge
+from limiter_service.engine.unsettled import Unsettled
 from limiter_wire import (
+    Acquire,
     BudgetView,
-    CostStats,
+    ErrorCode,
     Granted,
+    Problem,
     Provenance,
     Settle,
+    Settled,
     TrialStats,
     TrialVerdict,
     Usage,
@@ -29,8 +37,19 @@ class Reports(Protocol):
     def differs(self, limits: Iterable[str], difference: str) -> None:
         """Shadow limits that would have answered otherwise."""
 
-    def spent(self, resource: str, usage: Usage | None, dollars: float | None) -> None:
-        """A call that was settled."""
+    def answered(self, request: Acquire, answer: Granted | Problem, took: float) -> None:
+        """An acquire that was granted or refused, *took* seconds after it was asked for."""
+
+    def settled(
+        self, policy: Policy, report: Settle, usage: Usage | None, dollars: float | None
+    ) -> None:
+        """A call that was settled, also after its lease had expired."""
+
+    def moved(self, resource: str, answer: Settled) -> None:
+        """What came back of a reservation, or had to be added."""
+
+    def expired_unsettled(self, resource: str) -> None:
+        """A lease that nobody has settled in time."""
 
     def budgets(self, pool: str, views: Iterable[BudgetView]) -> None:
         """Budgets as they stand."""
@@ -39,9 +58,12 @@ class Reports(Protocol):
 class Books:
     """The books of one replica."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self, counting: Counting | None = None, unsettled: Unsettled | None = None
+    ) -> None:
         self._reports: Reports | None = None
-        self._pace, self._ledger, self._trials = Pace(), Ledger(), Trials()
+        self._counting, self._unsettled = counting, unsettled
+        self._pace, self._trials = Pace(), Trials()
 
     def tell(self, reports: Reports) -> None:
         """Let *reports* hear of everything from now on."""
@@ -65,14 +87,61 @@ class Books:
             trial = judge(policy, amounts, levels)
             self._differ(self._trials.denied(policy, trial), "would_grant")
 
+    def answered(self, request: Acquire, answer: Granted, took: float) -> None:
+        """Take in a grant as it is answered, *took* seconds after it was asked for."""
+        if self._counting is not None:
+            sums = self._counting.at(request.resource, request.tenant)
+            sums[counting.GRANTED] += 1
+            sums[counting.RESERVED] += _tokens(answer.charged)
+        if self._unsettled is not None and not answer.settled:
+            self._unsettled.granted(answer.lease, answer.expires_in)
+        if self._reports is not None:
+            self._reports.answered(request, answer, took)
+
+    def refused(self, request: Acquire, answer: Problem, took: float) -> None:
+        """Take in a refusal as it is answered."""
+        # What is not configured has no name: callers could make up any.
+        if self._counting is not None and answer.code is not ErrorCode.UNKNOWN_RESOURCE:
+            self._counting.at(request.resource, request.tenant)[REFUSED + answer.code] += 1
+        if self._reports is not None:
+            self._reports.answered(request, answer, took)
+
+    def waited(self, wait: Wait) -> None:
+        """Take in a wait that ended with a grant."""
+        if self._counting is not None:
+            sums = self._counting.at(wait.resource, wait.tenant)
+            note_time(sums, counting.WAIT, wait.waited)
+            sums[counting.FORECAST] += 1
+            sums[counting.COVERED] += wait.waited <= wait.predicted.p90
+
     def settled(self, policy: Policy, report: Settle) -> None:
-        """Take in what a call has used."""
+        """Take in what a call has used, and how it went."""
         known = report.usage
         if known is not None and known.provenance is Provenance.UNKNOWN:
             known = None
-        dollars = self._ledger.note(policy, known, report.cost_usd)
+        dollars = dollars_of(policy, known, report.cost_usd)
+        if self._unsettled is not None:
+            self._unsettled.settled(report.lease)
+        if self._counting is not None:
+            _count(self._counting.at(policy.resource, policy.tenant), report, known, dollars)
         if self._reports is not None:
-            self._reports.spent(policy.resource, known, dollars)
+            self._reports.settled(policy, report, known, dollars)
+
+    def moved(self, policy: Policy, answer: Settled) -> None:
+        """Take in what a settle has moved."""
+        if self._counting is not None:
+            sums = self._counting.at(policy.resource, policy.tenant)
+            sums[counting.REFUNDED] += _tokens(answer.refunded)
+            sums[counting.DEBITED] += _tokens(answer.debited)
+        if self._reports is not None:
+            self._reports.moved(policy.resource, answer)
+
+    def expired(self, resource: str, tenant: str) -> None:
+        """Take in a lease that nobody has settled in time."""
+        if self._counting is not None:
+            self._counting.at(resource, tenant)[counting.EXPIRED] += 1
+        if self._reports is not None:
+            self._reports.expired_unsettled(resource)
 
     def budgets(self, policy: Policy, levels: Sequence[Level]) -> list[BudgetView]:
         """Every budget of a chain, and when it will be spent."""
@@ -84,10 +153,6 @@ class Books:
             self._reports.budgets(policy.pool, views)
         return views
 
-    def costs(self) -> list[CostStats]:
-        """What settled calls have cost, by resource and tenant."""
-        return self._ledger.stats()
-
     def trials(self) -> list[TrialStats]:
         """Where shadow limits differ from what is enforced, by limit and tenant."""
         return self._trials.stats()
@@ -95,6 +160,33 @@ class Books:
     def _differ(self, limits: Sequence[str], difference: str) -> None:
         if limits and self._reports is not None:
             self._reports.differs(limits, difference)
+
+
+def _count(sums: Sums, report: Settle, usage: Usage | None, dollars: float | None) -> None:
+    sums[counting.CALLS] += 1
+    sums[OUTCOME + report.outcome] += 1
+    if report.latency is not None:
+        note_time(sums, counting.LATENCY, report.latency)
+    if report.ttft is not None:
+        note_time(sums, counting.TTFT, report.ttft)
+    if usage is not None:
+        _, read_, written, _, reasoning = components(usage)
+        sums[counting.INPUT] += usage.input_tokens
+        sums[counting.CACHED] += read_ + written
+        sums[counting.OUTPUT] += usage.output_tokens
+        sums[counting.REASONING] += reasoning
+    if dollars is not None:
+        sums[counting.MICRO_DOLLARS] += dollars * 1e6
+    elif usage is not None:
+        sums[counting.UNPRICED] += 1
+
+
+def _tokens(amounts: dict[str, float]) -> float:
+    """Tokens among amounts by meter; limits on all of them count before those on a part."""
+    both = amounts.get("tokens")
+    if both is None:
+        return amounts.get("input_tokens", 0.0) + amounts.get("output_tokens", 0.0)
+    return both
 
 
 def verdict(

@@ -38,12 +38,18 @@ class Circuits:
         views, _ = await self._pool(policy.pool, [policy])
         return views[0]
 
-    async def all(self, pool: str | None = None, state: str | None = None) -> BreakerList:
+    async def all(
+        self,
+        pool: str | None = None,
+        state: str | None = None,
+        among: Callable[[str], bool] = lambda _: True,
+    ) -> BreakerList:
         """Every circuit that is configured or was asked for, and what pools say about their
-        providers; of one pool, and in one state, where those are given.
+        providers; of one pool, in one state, and of pools *among* some, where those are given.
         """
         policies = self._policies()
-        names = [n for n in policies.resources(_MOST_LISTED) if pool in {None, _pool_of(n)}]
+        listed = policies.resources(_MOST_LISTED)
+        names = [n for n in listed if pool in {None, _pool_of(n)} and among(_pool_of(n))]
         chosen = [policies.policy(name, _TENANT) for name in names]
         grouped = [(name, list(each)) for name, each in groupby(chosen, lambda policy: policy.pool)]
         found = await asyncio.gather(*(self._pool(name, each) for name, each in grouped))

@@ -1,4 +1,4 @@
-"""Budgets in words, how fast they are spent, and what calls have cost. No I/O, no clock.
+"""Budgets in words, how fast they are spent, and what a call has cost. No I/O, no clock.
 
 A budget is a limit in a calendar window: so much until the day or month ends.
 """
@@ -8,13 +8,11 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
-import msgspec
-
-from limiter_service.engine.charging import components, micro_dollars
+from limiter_service.engine.charging import micro_dollars
 from limiter_service.engine.levels import Level, amount, capacity_of, left, limit_of, whole
-from limiter_service.engine.names import MOST, REST, Names
+from limiter_service.engine.names import MOST
 from limiter_service.engine.policy import Limit, Policy
-from limiter_wire import BudgetView, CostStats, Meter, Usage
+from limiter_wire import BudgetView, Meter, Usage
 
 _MICRO = 1_000_000
 _SAMPLES, _APART, _LOOK_BACK = 60, 10.0, 600.0
@@ -146,63 +144,8 @@ def _budgets(policy: Policy, levels: Sequence[Level]) -> Iterator[tuple[Limit, L
             yield limit, level
 
 
-class Spent(msgspec.Struct, kw_only=True):
-    """What the calls of one tenant on one resource have used."""
-
-    calls: int = 0
-    input_tokens: int = 0
-    cached_tokens: int = 0
-    output_tokens: int = 0
-    reasoning_tokens: int = 0
-    unpriced: int = 0
-    micro_dollars: float = 0.0
-
-
-class Ledger:
-    """What settled calls have used, by resource and tenant, in this replica; bounded."""
-
-    def __init__(self, most: int = MOST) -> None:
-        self._spent: dict[tuple[str, str], Spent] = {}
-        self._name = Names((REST, REST), most).of
-
-    def note(self, policy: Policy, usage: Usage | None, cost_usd: float | None) -> float | None:
-        """Take in one settled call; what it cost in dollars, None where nobody knows."""
-        if usage is None and cost_usd is None:
-            return None
-        entry = self._entry(policy.resource, policy.tenant)
-        entry.calls += 1
-        if usage is not None:
-            _, read, written, _, reasoning = components(usage)
-            entry.input_tokens += usage.input_tokens
-            entry.cached_tokens += read + written
-            entry.output_tokens += usage.output_tokens
-            entry.reasoning_tokens += reasoning
-        dollars = cost_usd
-        if dollars is None and usage is not None and policy.price is not None:
-            dollars = micro_dollars(policy.price, usage) / _MICRO
-        if dollars is None:
-            entry.unpriced += 1
-        else:
-            entry.micro_dollars += dollars * _MICRO
-        return dollars
-
-    def stats(self) -> list[CostStats]:
-        """The figures of every resource and tenant, the dearest first."""
-        ordered = sorted(self._spent.items(), key=lambda each: (-each[1].micro_dollars, each[0]))
-        return [
-            CostStats(
-                resource=resource,
-                tenant=tenant,
-                calls=spent.calls,
-                input_tokens=spent.input_tokens,
-                cached_tokens=spent.cached_tokens,
-                output_tokens=spent.output_tokens,
-                reasoning_tokens=spent.reasoning_tokens,
-                cost_usd=round(spent.micro_dollars) / _MICRO,
-                unpriced_calls=spent.unpriced,
-            )
-            for (resource, tenant), spent in ordered
-        ]
-
-    def _entry(self, resource: str, tenant: str) -> Spent:
-        return self._spent.setdefault(self._name((resource, tenant)), Spent())
+def dollars_of(policy: Policy, usage: Usage | None, cost_usd: float | None) -> float | None:
+    """What a call has cost: as it was reported, or by its price; None where nobody knows."""
+    if cost_usd is None and usage is not None and policy.price is not None:
+        return micro_dollars(policy.price, usage) / _MICRO
+    return cost_usd

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable
 from limiter_service.engine import ids
 from limiter_service.store.breaker_commands import NEWEST, BreakerCommands
 from limiter_service.store.errors import StoreError
-from limiter_service.store.keys import Keys
+from limiter_service.store.keys import FLEET, Keys
 from limiter_wire import Event
 
 Cursor = dict[str, str]
@@ -21,7 +21,7 @@ Cursor = dict[str, str]
 _MICRO = 1_000_000
 _EVERY = 0.25
 _BEGINNING = "0-0"
-_ID = re.compile(r"([A-Za-z0-9._-]{1,64})=(\d{1,20}-\d{1,20})")
+_ID = re.compile(r"([A-Za-z0-9._-]{1,64}|\*)=(\d{1,20}-\d{1,20})")
 
 
 def cursor_of(text: str | None) -> Cursor | None:
@@ -37,6 +37,13 @@ def text_of(cursor: Cursor) -> str:
     return ";".join(f"{pool}={last}" for pool, last in sorted(cursor.items())) or "0"
 
 
+Among = Callable[[str], bool]
+
+
+def _every(_pool: str) -> bool:
+    return True
+
+
 class Feed:
     """Watches the pools while anybody listens."""
 
@@ -49,24 +56,31 @@ class Feed:
         self._listeners = 0
         self._watching: asyncio.Task[None] | None = None
 
-    async def now(self) -> Cursor:
-        """A cursor behind everything that has happened. Raises StoreError."""
-        pools = self._pools()
+    async def now(self, among: Among = _every) -> Cursor:
+        """A cursor behind everything that has happened in pools *among* some. Raises StoreError."""
+        pools = [pool for pool in self._pools() if among(pool)]
         lasts = await asyncio.gather(*(self._newest_of(pool) for pool in pools))
         return dict(zip(pools, lasts, strict=True))
 
-    async def follow(self, cursor: Cursor, heartbeat: float) -> AsyncIterator[Event | None]:
-        """Events after *cursor*, which moves along; None when nothing came for *heartbeat*
-        seconds.
+    async def after(self, cursor: Cursor, among: Among = _every) -> AsyncIterator[Event]:
+        """Events after *cursor* that there are by now, of pools *among* some; it moves along."""
+        for pool in filter(among, self._pools()):
+            async for event in self._after(pool, cursor):
+                yield event
+
+    async def follow(
+        self, cursor: Cursor, heartbeat: float, among: Among = _every
+    ) -> AsyncIterator[Event | None]:
+        """Events after *cursor*, which moves along, of pools *among* some; None when nothing
+        came for *heartbeat* seconds.
         """
         async with self._listening():
             while True:
                 told = False
-                for pool in self._pools():
-                    async for event in self._after(pool, cursor):
-                        told = True
-                        yield event
-                if not told and not await self._wait(cursor, heartbeat):
+                async for event in self.after(cursor, among):
+                    told = True
+                    yield event
+                if not told and not await self._wait(cursor, heartbeat, among):
                     yield None
 
     async def _after(self, pool: str, cursor: Cursor) -> AsyncIterator[Event]:
@@ -86,11 +100,11 @@ class Feed:
             if not entries:
                 return
 
-    async def _wait(self, cursor: Cursor, heartbeat: float) -> bool:
+    async def _wait(self, cursor: Cursor, heartbeat: float, among: Among) -> bool:
         """Whether something happened after *cursor* within *heartbeat* seconds."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(heartbeat):
-                while not any(self._ahead(pool, cursor) for pool in self._pools()):
+                while not any(self._ahead(p, cursor) for p in self._pools() if among(p)):
                     await self._changed.wait()
                 return True
         return False
@@ -140,7 +154,7 @@ def _event(pool: str, fields: dict[str, str]) -> Event:
     return Event(
         time=int(fields["time"]) / _MICRO,
         type=fields["type"],
-        resource=f"{pool}/{fields['model']}",
+        resource=None if pool == FLEET else f"{pool}/{fields['model']}",
         actor=fields.get("actor"),
         reason=fields.get("reason"),
         from_=fields.get("from"),
@@ -149,4 +163,5 @@ def _event(pool: str, fields: dict[str, str]) -> Event:
         lasts=None if lasts is None else lasts / _MICRO,
         count=number("count"),
         limit=fields.get("limit"),
+        key=fields.get("key"),
     )

@@ -9,7 +9,9 @@ from limiter_service.engine.books import Books
 from limiter_service.engine.breaking import Class, Note
 from limiter_service.engine.calls import Calls, store_refusal
 from limiter_service.engine.levels import (
+    Level,
     Record,
+    capacity_of,
     read,
     records,
     states,
@@ -150,7 +152,7 @@ class Learning:
             resource=policy.resource,
             tenant=tenant,
             limits=[
-                _view(state, limit, known.get(level.limit_id), notes, wall)
+                _view(state, limit, level, known.get(level.limit_id), notes, wall)
                 for state, limit, level in parts
             ],
             in_flight=max(slots) if slots else None,
@@ -186,10 +188,16 @@ def _named(policy: Policy, name: str) -> tuple[int, Limit]:
 
 
 def _view(
-    state: LimitState, limit: Limit, known: Record | None, notes: dict[float, Note], wall: float
+    state: LimitState,
+    limit: Limit,
+    level: Level,
+    known: Record | None,
+    notes: dict[float, Note],
+    wall: float,
 ) -> LimitView:
     fields = msgspec.structs.asdict(state) | {
         "configured": whole(limit.limit),
+        "capacity": whole(capacity_of(limit, level) / limit.unit),
         "learn": limit.learn,
     }
     if known is not None:

@@ -34,19 +34,31 @@ class Lines:
         self._commands, self._calls, self._forecast = commands, calls, forecast
         self._policy_of, self._prefix = policy_of, prefix
 
-    async def view(self, pool: str, max_waiters: int, max_wait: float) -> QueueView:
-        """Every line of a pool's queue. Raises Refusal."""
+    async def depth(self, pool: str) -> tuple[int, float]:
+        """How many wait in a pool, and for how many seconds the first of a line has, at most.
+        Raises Refusal.
+        """
+        now, depth, lines = await self._read(pool)
+        return depth, max((_age(line, now) for line in lines), default=0.0)
+
+    async def _read(self, pool: str) -> tuple[float, int, list[Line]]:
         keys = QueueKeys.of(Keys(pool, self._prefix))
         try:
-            now, depth, lines = await self._commands.waiters(keys, ids.new_nonce())
+            return await self._commands.waiters(keys, ids.new_nonce())
         except StoreError as error:
             raise store_refusal(error, None) from error
-        views = [await self._line(line, now) for line in lines]
-        views.sort(key=lambda line: -line.waiters)
+
+    async def view(
+        self, pool: str, max_waiters: int, max_wait: float, most: int | None = None
+    ) -> QueueView:
+        """The lines of a pool's queue, at most *most*, the longest first. Raises Refusal."""
+        now, depth, lines = await self._read(pool)
+        lines.sort(key=lambda line: -line.record[_LINE_COUNT])
+        views = [await self._line(line, now) for line in lines[:most]]
         return QueueView(
             pool=pool,
             depth=depth,
-            oldest=max((line.oldest for line in views), default=0.0),
+            oldest=max((_age(line, now) for line in lines), default=0.0),
             max_waiters=max_waiters,
             max_wait=max_wait,
             lines=views,
@@ -63,7 +75,7 @@ class Lines:
             tenant=tenant,
             priority=line.id[-1],
             waiters=waiters,
-            oldest=max(0.0, now - line.began) / _MICRO,
+            oldest=_age(line, now),
             predicted_wait=forecast.p50 if forecast else None,
             predicted_wait_p90=forecast.p90 if forecast else None,
             blocked_by_tenant=asleep_until > 0,
@@ -83,3 +95,8 @@ class Lines:
         tag = ids.new_nonce()
         reply = await self._calls.run(policy, lambda chain: self._commands.snapshot(chain, tag))
         return read(reply.numbers, 2, len(policy.limits))[0]
+
+
+def _age(line: Line, now: float) -> float:
+    """How long the first of a line has waited."""
+    return max(0.0, now - line.began) / _MICRO

@@ -146,6 +146,11 @@ class Passes:
             pool = self._pools[name] = Pool(name, self._prefix)
         return pool
 
+    @property
+    def held(self) -> int:
+        """How many callers this replica holds."""
+        return sum(len(places) for pool in self._pools.values() for places in pool.places.values())
+
     def busy(self, name: str) -> bool:
         """Whether somebody was seen waiting in a pool just now."""
         known = self._pools.get(name)

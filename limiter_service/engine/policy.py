@@ -257,6 +257,12 @@ class Policies:
         self.config, self._catalogue = config, catalogue
         self._prefix, self._most = prefix, most
         self._known: dict[tuple[str, str], Policy] = {}
+        self.tenants = frozenset(
+            tenant
+            for pool in config.pools.values()
+            for tenant in pool.tenants
+            if not tenant.endswith("*")
+        )
 
     def policy(self, resource: str, tenant: str) -> Policy:
         """The policy of *resource* for *tenant*. Raises UnknownResource."""
@@ -280,6 +286,17 @@ class Policies:
         }
         seen = {resource for resource, _ in self._known} - named
         return sorted([*sorted(named), *sorted(seen)][:most])
+
+    def tenants_of(self, pool: str) -> set[str]:
+        """Tenants that the file names for *pool*, without patterns, and those seen in it since
+        the file was read.
+        """
+        section = self.config.pools[pool].tenants
+        named = {tenant for tenant in section if not tenant.endswith("*")}
+        if len(named) == len(section):
+            return named  # nobody else has limits
+        prefix = f"{pool}/"
+        return named | {who for what, who in self._known if what.startswith(prefix)}
 
     def _compile(self, resource: str, tenant: str) -> Policy:
         pool, _, model = resource.partition("/")

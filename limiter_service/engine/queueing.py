@@ -291,7 +291,7 @@ class Queue:
         if promise is not None:
             rest = max(0.0, waited - promise.elapsed / _MICRO)
             self._forecast.learn_wait(policy, wish.request.priority, promise.forecast, rest)
-            self._observe(Wait(policy.resource, rest, promise.forecast))
+            self._observe(Wait(policy.resource, rest, promise.forecast, policy.tenant))
 
     def _in_vain(self, wish: _Wish, at: Standing) -> None:
         policy = wish.policy

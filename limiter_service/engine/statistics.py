@@ -18,6 +18,7 @@ class Wait(msgspec.Struct, frozen=True):
     resource: str
     waited: float
     predicted: Prediction
+    tenant: str = "default"
 
 
 class Waits:

@@ -1,4 +1,8 @@
-"""What this replica has decided and was told, counted. Pure."""
+"""What this replica has decided and was told, counted. Pure.
+
+Callers make up names of models and tenants (a tenant's limits have its name): they are told
+apart up to a number.
+"""
 
 from collections import Counter
 
@@ -6,19 +10,23 @@ from limiter_service.engine.breaking import Class, is_early, is_probe, taken_for
 from limiter_service.engine.names import REST, Names
 from limiter_wire import ErrorCode, Outcome, Problem
 
+MOST_RESOURCES = 200
+MOST_DECISIONS = 5000
+"""Resource, code, reason and limit together."""
+
 Decision = tuple[str, str, str, str]
 """Resource, code, reason of the breaker, binding limit."""
 
 
 class Tally:
-    """Counts by resource; callers make up names for wildcards."""
+    """Counts by resource."""
 
     def __init__(self) -> None:
         self.decisions: Counter[Decision] = Counter()
         self.reports: Counter[tuple[str, Outcome]] = Counter()
         self.probes: Counter[tuple[str, str]] = Counter()
         self.stale: Counter[str] = Counter()
-        self.name = Names(REST).of
+        self.name = Names(REST, MOST_RESOURCES).of
 
     def granted(self, resource: str) -> None:
         """A lease was given."""
@@ -28,7 +36,9 @@ class Tally:
         """An acquire was refused; what is not configured has no name."""
         known = problem.code is not ErrorCode.UNKNOWN_RESOURCE
         resource = self.name(problem.resource) if known and problem.resource else ""
-        key = (resource, str(problem.code), problem.reason or "", problem.limit or "")
+        key = resource, str(problem.code), problem.reason or "", problem.limit or ""
+        if key not in self.decisions and len(self.decisions) >= MOST_DECISIONS:
+            key = REST, str(problem.code), "", REST
         self.decisions[key] += 1
 
     def reported(

@@ -7,6 +7,7 @@ from typing import Annotated
 import msgspec
 import structlog
 
+from limiter_service.door import CALLER
 from limiter_service.engine.admission import Engine
 from limiter_service.engine.refusals import Refusal, refuse
 from limiter_service.http import Media, Reader, Scope, status_of_answer
@@ -17,7 +18,6 @@ from limiter_service.routes.renew import renew
 from limiter_service.routes.settle import settle
 from limiter_wire import BatchAnswer, BatchResult, ErrorCode, Operation, Wire
 
-_NO_HEADERS: Scope = {"headers": []}
 _RUN: dict[Operation, Callable[..., Awaitable[Wire]]] = {
     Operation.ACQUIRE: acquire_in_batch,
     Operation.SETTLE: settle,
@@ -39,21 +39,21 @@ class _Tagged(Wire, frozen=True, kw_only=True):
 _batch_reader, _tag_reader = Reader(_Batch), Reader(_Tagged)
 
 
-async def batch(engine: Engine, body: bytes, kind: Media, _scope: Scope) -> BatchAnswer:
+async def batch(engine: Engine, body: bytes, kind: Media, scope: Scope) -> BatchAnswer:
     """Run every operation at once and answer in the order of the request."""
     request: _Batch = _batch_reader.read(body, kind.body)
-    return BatchAnswer(
-        results=list(await asyncio.gather(*(_run(engine, op, kind) for op in request.ops)))
-    )
+    alone: Scope = {"headers": [], CALLER: scope[CALLER]}
+    results = await asyncio.gather(*(_run(engine, op, kind, alone) for op in request.ops))
+    return BatchAnswer(results=list(results))
 
 
-async def _run(engine: Engine, op: msgspec.Raw, kind: Media) -> BatchResult:
-    return await result_of(_perform(engine, op, kind))
+async def _run(engine: Engine, op: msgspec.Raw, kind: Media, scope: Scope) -> BatchResult:
+    return await result_of(_perform(engine, op, kind, scope))
 
 
-async def _perform(engine: Engine, op: msgspec.Raw, kind: Media) -> Wire:
+async def _perform(engine: Engine, op: msgspec.Raw, kind: Media, scope: Scope) -> Wire:
     tagged: _Tagged = _tag_reader.read(op, kind.body)
-    return await _RUN[tagged.op](engine, op, kind, _NO_HEADERS)
+    return await _RUN[tagged.op](engine, op, kind, scope)
 
 
 async def result_of(work: Awaitable[Wire]) -> BatchResult:

@@ -4,10 +4,12 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Request, Response
 
+from limiter_service.door import caller_of, needs
 from limiter_service.engine.circuits import Circuits
 from limiter_service.http import JSON, Reader, encode, media, refuse_media
 from limiter_service.openapi import answers, takes
-from limiter_wire import BreakerState, Override
+from limiter_service.routes.audit import audit
+from limiter_wire import BreakerState, Override, Role
 
 router = APIRouter(tags=["breakers"])
 _reader = Reader(Override)
@@ -22,7 +24,9 @@ Expected = Annotated[
 ]
 
 
-@router.get("/v1/breakers", responses=answers("BreakerList", 422, 503))
+@router.get(
+    "/v1/breakers", responses=answers("BreakerList", 422, 503), dependencies=[needs(Role.READ)]
+)
 async def breakers(
     request: Request,
     provider: Annotated[
@@ -31,7 +35,8 @@ async def breakers(
     state: Annotated[BreakerState | None, Query(description="Only circuits in this state")] = None,
 ) -> Response:
     """Every circuit that is configured or was asked for, and a verdict for each pool."""
-    return _answer(await _circuits(request).all(provider, state))
+    caller = caller_of(request.scope)
+    return _answer(await _circuits(request).all(provider, state, caller.has_pool))
 
 
 # Verbs first: a model's name may contain slashes, so what is last decides.
@@ -39,42 +44,57 @@ async def breakers(
     "/v1/breakers/{pool}/{model:path}/override",
     responses=answers("BreakerView", 400, 404, 408, 409, 415, 422, 503),
     openapi_extra=takes("Override"),
+    dependencies=[needs(Role.ADMIN)],
 )
 async def hold(request: Request, pool: Pool, model: Model) -> Response:
     """Hold a circuit by hand: refuse all calls, pass all, or pass and observe."""
+    actor = _actor(request, pool)
     kind = media(request.scope)
     refuse_media(kind)
     order: Override = _reader.read(await request.body(), kind.body)
-    return _answer(await _circuits(request).hold(f"{pool}/{model}", order, _actor(request)))
+    view = await _circuits(request).hold(f"{pool}/{model}", order, actor)
+    audit(request, f"breaker.hold {order.mode}", f"{pool}/{model}", order.reason)
+    return _answer(view)
 
 
 @router.delete(
     "/v1/breakers/{pool}/{model:path}/override",
     responses=answers("BreakerView", 404, 409, 422, 503),
+    dependencies=[needs(Role.ADMIN)],
 )
 async def release(
     request: Request, pool: Pool, model: Model, expected_generation: Expected = None
 ) -> Response:
     """Let go of a circuit that is held by hand."""
-    circuits = _circuits(request)
-    return _answer(await circuits.release(f"{pool}/{model}", expected_generation, _actor(request)))
+    actor, circuits = _actor(request, pool), _circuits(request)
+    view = await circuits.release(f"{pool}/{model}", expected_generation, actor)
+    audit(request, "breaker.release", f"{pool}/{model}", "cleared")
+    return _answer(view)
 
 
 @router.post(
     "/v1/breakers/{pool}/{model:path}/reset",
     responses=answers("BreakerView", 404, 409, 422, 503),
+    dependencies=[needs(Role.ADMIN)],
 )
 async def reset(
     request: Request, pool: Pool, model: Model, expected_generation: Expected = None
 ) -> Response:
     """Close a circuit, forget its failures, and lift what its pool is latched by."""
-    circuits = _circuits(request)
-    return _answer(await circuits.reset(f"{pool}/{model}", expected_generation, _actor(request)))
+    actor, circuits = _actor(request, pool), _circuits(request)
+    view = await circuits.reset(f"{pool}/{model}", expected_generation, actor)
+    audit(request, "breaker.reset", f"{pool}/{model}", "reset")
+    return _answer(view)
 
 
-@router.get("/v1/breakers/{pool}/{model:path}", responses=answers("BreakerView", 404, 422, 503))
+@router.get(
+    "/v1/breakers/{pool}/{model:path}",
+    responses=answers("BreakerView", 404, 422, 503),
+    dependencies=[needs(Role.READ)],
+)
 async def breaker(request: Request, pool: Pool, model: Model) -> Response:
     """One circuit; its model's name may contain slashes."""
+    caller_of(request.scope).reaches_pool(pool)
     return _answer(await _circuits(request).one(f"{pool}/{model}"))
 
 
@@ -83,9 +103,11 @@ def _circuits(request: Request) -> Circuits:
     return circuits
 
 
-def _actor(request: Request) -> str:
-    """Who orders: the id of the API key where there are keys."""
-    return str(getattr(request.state, "actor", None) or "anonymous")
+def _actor(request: Request, pool: str) -> str:
+    """Who orders. Raises Refusal: a circuit is shared by all tenants of its pool."""
+    caller = caller_of(request.scope)
+    caller.reaches_all_of(pool)
+    return caller.actor
 
 
 def _answer(value: object) -> Response:

@@ -11,7 +11,9 @@ from collections.abc import Awaitable, Callable, Iterable
 import msgspec
 import structlog
 
+from limiter_service.door import CALLER, caller_of
 from limiter_service.engine.admission import Engine
+from limiter_service.engine.callers import Caller
 from limiter_service.engine.refusals import Refusal, refuse
 from limiter_service.frames import NEWS, Answer, Closed, Closing, Frame, Id, Verb, read, write
 from limiter_service.http import Message, Reader, Receive, Scope, Send
@@ -29,7 +31,6 @@ MOST_WAITING = 10_000
 """Acquires that wait on one connection."""
 
 _PATIENCE = 5.0  # seconds that a shutdown gives to what is under way
-_NO_HEADERS: Scope = {"headers": []}
 
 _acquire_reader = Reader(Acquire)
 _log = structlog.get_logger()
@@ -51,16 +52,23 @@ class Channels:
         self._engine, self._most_bytes = engine, most_bytes
         self._open: dict[_Channel, asyncio.Task[None]] = {}
 
-    async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "websocket.accept"})
-        channel = _Channel(self._engine, self._most_bytes, receive, send)
+        caller = caller_of(scope)
+        channel = _Channel(self._engine, self._most_bytes, receive, send, caller)
         task = asyncio.current_task()
         assert task is not None
         self._open[channel] = task
         try:
-            await channel.serve()
+            with caller.watched(channel.expel):
+                await channel.serve()
         finally:
             del self._open[channel]
+
+    @property
+    def open(self) -> int:
+        """How many are connected."""
+        return len(self._open)
 
     async def aclose(self) -> None:
         """Send every client to another replica."""
@@ -73,9 +81,14 @@ class Channels:
 class _Channel:
     """One connection: a task that reads, a task that writes, and one for each operation."""
 
-    def __init__(self, engine: Engine, most_bytes: int, receive: Receive, send: Send) -> None:
+    def __init__(
+        self, engine: Engine, most_bytes: int, receive: Receive, send: Send, caller: Caller
+    ) -> None:
         self._engine, self._most_bytes = engine, most_bytes
         self._receive, self._send = receive, send
+        self._caller = caller
+        self._scope: Scope = {"headers": [], CALLER: caller}
+        self._expelled: Closed | None = None
         self._under_way: dict[Id, tuple[Frame, asyncio.Task[None]]] = {}
         self._asked: dict[Id, Acquire] = {}
         self._called_off: set[asyncio.Task[None]] = set()
@@ -88,10 +101,12 @@ class _Channel:
     async def serve(self) -> None:
         """Return when the client is gone, or has been told why it must go."""
         self._reader = asyncio.create_task(self._read())
+        if self._expelled is not None:
+            self._reader.cancel()
         writer = asyncio.create_task(self._write())
         try:
             await asyncio.wait({self._reader, writer}, return_when=asyncio.FIRST_COMPLETED)
-            end = None if writer.done() else _end(self._reader)
+            end = None if writer.done() else self._end(self._reader)
             if end is not None and end.code is Closing.RESTARTING:
                 await self._hand_over()
             else:
@@ -108,6 +123,17 @@ class _Channel:
         """Hand everything over to another replica."""
         assert self._reader is not None
         self._reader.cancel()
+
+    def expel(self, why: str) -> None:
+        """End the connection of a caller that may call no more."""
+        self._expelled = Closed(Closing.MISUSED, why)
+        if self._reader is not None:
+            self._reader.cancel()
+
+    def _end(self, reader: asyncio.Task[Closed | None]) -> Closed | None:
+        if reader.cancelled():
+            return self._expelled or _restarting()
+        return reader.result()
 
     # What comes in
 
@@ -151,7 +177,7 @@ class _Channel:
             if frame.verb is Verb.ACQUIRE:
                 work = self._acquire(frame)
             else:
-                work = _RUN[frame.verb](self._engine, frame.body, frame.style.kind, _NO_HEADERS)
+                work = _RUN[frame.verb](self._engine, frame.body, frame.style.kind, self._scope)
             self._say(Answer(frame.id, frame.style, await result_of(work)))
         finally:
             self._under_way.pop(frame.id, None)
@@ -162,6 +188,7 @@ class _Channel:
     async def _acquire(self, frame: Frame) -> Wire:
         """Acquire, and wait for as long as the engine holds a caller."""
         request: Acquire = _acquire_reader.read(frame.body, frame.style.kind.body)
+        self._caller.reaches(request.resource, request.tenant)
         if request.request_id is None:  # a name, to be called off by
             request = msgspec.structs.replace(request, request_id=uuid.uuid4().hex)
         self._asked[frame.id] = request
@@ -264,10 +291,6 @@ def _data(message: Message, most_bytes: int) -> bytes | str:
     if len(data) > most_bytes:
         raise Closed(Closing.TOO_LARGE, f"a message has at most {most_bytes} bytes")
     return data
-
-
-def _end(reader: asyncio.Task[Closed | None]) -> Closed | None:
-    return _restarting() if reader.cancelled() else reader.result()
 
 
 def _restarting() -> Closed:

@@ -4,12 +4,13 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
+from limiter_service.door import open_to_all
 from limiter_service.http import JSON, encode
 from limiter_service.openapi import Health, answers
 from limiter_service.store.errors import StoreUnavailable
 from limiter_wire import ErrorCode, problem
 
-router = APIRouter(tags=["health"])
+router = APIRouter(tags=["health"], dependencies=[open_to_all()])
 
 
 @router.get("/livez", responses=answers("Health"))

@@ -4,13 +4,15 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Request, Response
 
+from limiter_service.door import caller_of, needs
 from limiter_service.engine.admission import Engine
 from limiter_service.engine.learning import Learning
 from limiter_service.http import JSON, Reader, encode, media, refuse_media
 from limiter_service.openapi import answers, takes
-from limiter_wire import LimitOverride
+from limiter_service.routes.audit import audit
+from limiter_wire import LimitOverride, Role
 
-router = APIRouter(tags=["limits"])
+router = APIRouter(tags=["limits"], dependencies=[needs(Role.ADMIN)])
 _reader = Reader(LimitOverride)
 
 Pool = Annotated[str, Path(max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
@@ -34,11 +36,13 @@ async def hold(
     request: Request, pool: Pool, model: Model, name: LimitName, tenant: Tenant = "default"
 ) -> Response:
     """Hold a limit to another value than that of the file, for the whole fleet."""
+    actor = _actor(request, pool)
     kind = media(request.scope)
     refuse_media(kind)
     order: LimitOverride = _reader.read(await request.body(), kind.body)
-    actor = _actor(request)
-    return _answer(await _learning(request).hold(f"{pool}/{model}", name, tenant, order, actor))
+    view = await _learning(request).hold(f"{pool}/{model}", name, tenant, order, actor)
+    audit(request, f"limit.hold {order.limit:g}", f"{pool}/{model} {view.name}", order.reason)
+    return _answer(view)
 
 
 @router.delete(
@@ -49,8 +53,10 @@ async def release(
     request: Request, pool: Pool, model: Model, name: LimitName, tenant: Tenant = "default"
 ) -> Response:
     """Let go of a limit that is held by hand."""
-    actor = _actor(request)
-    return _answer(await _learning(request).release(f"{pool}/{model}", name, tenant, actor))
+    actor = _actor(request, pool)
+    view = await _learning(request).release(f"{pool}/{model}", name, tenant, actor)
+    audit(request, "limit.release", f"{pool}/{model} {view.name}", "cleared")
+    return _answer(view)
 
 
 def _learning(request: Request) -> Learning:
@@ -58,9 +64,11 @@ def _learning(request: Request) -> Learning:
     return engine.learning
 
 
-def _actor(request: Request) -> str:
-    """Who orders: the id of the API key where there are keys."""
-    return str(getattr(request.state, "actor", None) or "anonymous")
+def _actor(request: Request, pool: str) -> str:
+    """Who orders. Raises Refusal: what holds for a tenant is not for that tenant to change."""
+    caller = caller_of(request.scope)
+    caller.reaches_all_of(pool)
+    return caller.actor
 
 
 def _answer(value: object) -> Response:

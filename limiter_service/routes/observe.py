@@ -2,6 +2,7 @@
 
 import msgspec
 
+from limiter_service.door import caller_of
 from limiter_service.engine.admission import Engine
 from limiter_service.http import Media, Reader, Scope
 from limiter_wire import Noticed, Observe
@@ -9,7 +10,8 @@ from limiter_wire import Noticed, Observe
 _reader = Reader(Observe)
 
 
-async def observe(engine: Engine, body: bytes | msgspec.Raw, kind: Media, _scope: Scope) -> Noticed:
+async def observe(engine: Engine, body: bytes | msgspec.Raw, kind: Media, scope: Scope) -> Noticed:
     """Read the report and take it in."""
     report: Observe = _reader.read(body, kind.body)
+    caller_of(scope).reaches_pool(report.resource.partition("/")[0])
     return await engine.learning.observe(report)

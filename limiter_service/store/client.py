@@ -9,7 +9,7 @@ import contextlib
 import itertools
 import ssl
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
@@ -28,6 +28,9 @@ _MAX_FLIGHTS = 4
 _MOST_AT_ONCE = 16  # connections per node of a cluster, where calls travel one by one
 _MOST_ATTEMPTS = 3
 _PAUSE = 0.02
+
+Watch = Callable[[str, float, bool], None]
+"""Hears of every call of a script: its name, seconds, and whether there was an answer."""
 
 
 class _Call:
@@ -56,6 +59,7 @@ class Client:
 
     def __init__(self, url: str, *, connect_timeout: float, command_timeout: float) -> None:
         self._timeout = command_timeout
+        self.watch: Watch | None = None
         self._cluster = urlsplit(url).scheme.endswith("+cluster")
         self.sharded = self._cluster
         self._redis = _connect(url, connect_timeout, command_timeout)
@@ -65,6 +69,21 @@ class Client:
         self._turns = asyncio.Semaphore(_MOST_AT_ONCE)
 
     async def run(
+        self, script: Script, keys: Sequence[str], arguments: Sequence[Argument]
+    ) -> Any:  # bytes, or lists of them
+        """Run *script* and return its answer; `watch` hears how long that took."""
+        if self.watch is None:
+            return await self._run(script, keys, arguments)
+        clock = asyncio.get_running_loop().time
+        began, good = clock(), False
+        try:
+            answer = await self._run(script, keys, arguments)
+            good = True
+        finally:
+            self.watch(script.name, clock() - began, good)
+        return answer
+
+    async def _run(
         self, script: Script, keys: Sequence[str], arguments: Sequence[Argument]
     ) -> Any:  # bytes, or lists of them
         """Run *script* and return its answer.

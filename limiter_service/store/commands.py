@@ -478,6 +478,11 @@ def _pack(*values: float) -> bytes:
     return pack(values)
 
 
+def unpack(text: bytes) -> Sequence[float]:
+    """Numbers as scripts answer them."""
+    return _numbers(text)
+
+
 def _numbers(text: bytes) -> Sequence[float]:
     numbers = array("d")
     numbers.frombytes(text)

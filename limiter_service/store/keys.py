@@ -100,8 +100,31 @@ class Keys:
         """
         return Key(f"{self._base}z:{len(model)}:{model}:{route}")
 
+    def counts(self) -> Key:
+        """How often things have happened, in slots of time: hash."""
+        return Key(f"{self._base}y")
+
     def events(self) -> Key:
         """What has happened in the pool: stream."""
+        return Key(f"{self._base}e")
+
+
+FLEET = "*"
+"""In place of a pool: what belongs to none. No pool can be called so."""
+
+
+class FleetKeys:
+    """The names of keys that belong to no pool."""
+
+    def __init__(self, prefix: str = DEFAULT_PREFIX) -> None:
+        self._base = f"{prefix}{{{FLEET}}}:"
+
+    def keyring(self) -> Key:
+        """Every API key, as a digest: hash."""
+        return Key(f"{self._base}keyring")
+
+    def events(self) -> Key:
+        """What has happened in no pool: stream."""
         return Key(f"{self._base}e")
 
 

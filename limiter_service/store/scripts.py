@@ -36,6 +36,11 @@ NAMES = (
     "events",
     "sweep",
     "sizes",
+    "keyring",
+    "key",
+    "count",
+    "counts",
+    "leases",
 )
 
 

@@ -267,7 +267,7 @@ async def test_what_cannot_be_answered_closes_the_channel(
 
 async def test_the_largest_body_is_the_largest_message_on_any_server():
     """The application counts for itself: another server may let more pass."""
-    app = create_app(Settings(max_body=1024), "unix:///nowhere", Pools(None))
+    app = create_app(Settings(max_body=1024, allow_anonymous=True), "unix:///nowhere", Pools(None))
     coming = [
         {"type": "websocket.connect"},
         {"type": "websocket.receive", "bytes": b"x" * 1025},

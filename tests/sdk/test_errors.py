@@ -39,6 +39,7 @@ EXPECTED = {
     ErrorCode.INVALID: InvalidRequest,
     ErrorCode.UNAUTHENTICATED: NotAllowed,
     ErrorCode.FORBIDDEN: NotAllowed,
+    ErrorCode.TOO_MANY_FAILURES: NotAllowed,
     ErrorCode.UNKNOWN_RESOURCE: UnknownResource,
     ErrorCode.UNKNOWN_LEASE: UnknownLease,
     ErrorCode.NOT_FOUND: ServiceFault,

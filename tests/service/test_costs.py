@@ -9,10 +9,9 @@ from tests_support.calls import ask, refused
 from tests_support.waiting import until
 
 from limiter_service.config import parse
-from limiter_service.engine.costs import Ledger, Pace, in_words, money, never, spent_budget
+from limiter_service.engine.costs import Pace, in_words, money, never, spent_budget
 from limiter_service.engine.levels import Level
 from limiter_service.engine.policy import Policies, Policy
-from limiter_wire import Usage
 
 SECOND = 1_000_000
 DAY = 86_400 * SECOND
@@ -142,15 +141,6 @@ def test_refunds_are_no_pace():
     pace.note(chain, [level(chain, 100_000_000)])
     (view,) = pace.views(chain, [level(chain, 90_000_000, NOON + 60 * SECOND)])
     assert (view.per_hour, view.exhausted_in) == (0, None)
-
-
-def test_a_ledger_is_bounded():
-    """Callers make up tenants: who comes late is counted together."""
-    ledger, policies = Ledger(most=3), Policies(parse(MONEY, ".yaml"), "x:")
-    for i in range(9):
-        ledger.note(policies.policy("p/m", f"t{i}"), Usage(input_tokens=1), None)
-    stats = {(each.resource, each.tenant): each.calls for each in ledger.stats()}
-    assert stats == {("p/m", "t0"): 1, ("p/m", "t1"): 1, ("p/m", "t2"): 1, ("*", "*"): 6}
 
 
 async def spend(client: httpx.AsyncClient, model: str, usage: dict[str, int], **fields: Any) -> Any:

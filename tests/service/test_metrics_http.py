@@ -14,7 +14,7 @@ from tests_support.waiting import until
 from limiter_service.engine.forecast import Prediction
 from limiter_service.engine.names import REST
 from limiter_service.engine.statistics import Wait
-from limiter_service.engine.tally import Tally
+from limiter_service.engine.tally import MOST_RESOURCES, Tally
 from limiter_service.engine.witness import Witness
 from limiter_service.metrics import Metrics
 
@@ -168,13 +168,13 @@ async def test_a_circuit_that_is_held_is_shown(service: httpx.AsyncClient):
     assert value("breaker_retry_after_seconds", resource="p/n", reason="forced_open") > 30
 
 
-def test_names_beyond_a_thousand_are_one():
+def test_names_beyond_a_number_are_one():
     """Callers make up names for wildcards."""
     tally = Tally()
-    for i in range(1500):
+    for i in range(500):
         tally.granted(f"p/{i}")
-    assert len(tally.decisions) == 1001
-    assert tally.decisions[REST, "granted", "", ""] == 500
+    assert len(tally.decisions) == MOST_RESOURCES + 1
+    assert tally.decisions[REST, "granted", "", ""] == 500 - MOST_RESOURCES
 
 
 def test_waits_of_made_up_names_are_one_series():
@@ -183,8 +183,8 @@ def test_waits_of_made_up_names_are_one_series():
     for i in range(1500):
         metrics.note_wait(Wait(f"p/{i}", 1.0, Prediction((1.0,), 1.0, 2.0, 0)))
     text = metrics.render([]).decode()
-    assert text.count("sluicegate_queue_wait_seconds_count{") == 1001
-    assert 'sluicegate_queue_wait_seconds_count{resource="*"} 500.0' in text
+    assert text.count("sluicegate_queue_wait_seconds_count{") == MOST_RESOURCES + 1
+    assert 'sluicegate_queue_wait_seconds_count{resource="*"} 1300.0' in text
 
 
 async def test_metrics_are_read_without_a_store_too(tmp_path: Path):
@@ -192,10 +192,97 @@ async def test_metrics_are_read_without_a_store_too(tmp_path: Path):
     config = tmp_path / "pools.yaml"
     config.write_text(CONFIG)
     async with (
-        in_process(f"unix://{tmp_path}/nobody", config) as app,
+        in_process(f"unix://{tmp_path}/nobody", config, allow_anonymous=True) as app,
         http_client(app) as client,
     ):
         await refused(client, "acquire", 503, "store_unavailable", resource="p/m", tokens=1)
         value = await scrape(client)
     assert value("decisions_total", code="store_unavailable") == 1
     assert value("breaker_state") == 0
+    assert value("store_failures_total", script="acquire") == 1
+    assert value("store_available") == 0
+
+
+PLAIN = """
+pools:
+  p:
+    models:
+      m:
+        limits:
+          - {name: budget, meter: tokens, limit: 1000, per: 366d}
+          - {name: burst, meter: requests, limit: 100, per: 366d, burst: 10}
+          - {name: slots, meter: concurrency, limit: 4}
+    tenants:
+      team: {limits: [{name: own, meter: tokens, limit: 500, per: 366d}]}
+    prices: {m: {input: 1, output: 2}}
+"""
+
+
+async def test_limits_and_leases_are_those_of_the_fleet(serve: Any):
+    """As they stand, with what an operator holds; also limits of tenants that the file names."""
+    client = await serve(PLAIN)
+    other = await serve(PLAIN)
+    await ask(other, "acquire", resource="p/m", tokens=400, tenant="team")
+    order = {"limit": 2000, "ttl": 60, "reason": "test"}
+    await client.put("/v1/limits/p/m/budget/override", json=order)
+    value = await scrape(client)
+    budget = {"limit": "p/m.budget", "meter": "tokens"}
+    assert value("limit_configured", **budget) == 1000
+    assert value("limit_in_force", **budget) == value("limit_held", **budget) == 2000
+    assert value("limit_remaining", limit="p/team.own") == pytest.approx(100, abs=0.1)
+    assert value("limit_remaining_ratio", limit="p/team.own") == pytest.approx(0.2, abs=0.001)
+    assert value("limit_remaining_ratio", limit="p/m.burst") == pytest.approx(0.9, abs=0.001)
+    assert value("leases_in_flight", resource="p/m") == 1
+    assert value("config_pools") == 1
+    assert value("store_available") == 1
+    assert value("store_call_seconds_count", script="snapshot") >= 2
+
+
+async def test_what_calls_reserve_use_and_cost_is_counted(serve: Any):
+    """And how the provider has served them."""
+    client = await serve(PLAIN)
+    usage = {"input_tokens": 30, "output_tokens": 20}
+    for tenant in ("team", "else"):
+        lease = await ask(client, "acquire", resource="p/m", tokens=100, tenant=tenant)
+        report = {"usage": usage, "latency": 3, "ttft": 0.3, "estimated_input_tokens": 20}
+        for _ in range(2):
+            await ask(client, "settle", lease=lease["lease"], **report)
+    lease = await ask(client, "acquire", resource="p/m", tokens=100)
+    used = {"input_tokens": 150, "output_tokens": 0}
+    await ask(client, "settle", lease=lease["lease"], outcome="rate_limited", usage=used)
+    value = await scrape(client)
+    tokens = {"resource": "p/m", "meter": "tokens"}
+    assert value("reserved_total", **tokens) == 300
+    assert value("refunded_total", **tokens) == 100
+    assert value("debited_total", **tokens) == 50
+    assert value("provider_rate_limited_total", resource="p/m") == 1
+    assert value("provider_latency_seconds_sum", resource="p/m") == 6
+    assert value("provider_ttft_seconds_count", resource="p/m") == 2
+    assert value("estimate_ratio_sum", resource="p/m") == 3
+    assert value("cost_usd_total", resource="p/m") == pytest.approx(290e-6)
+    assert value("tenant_cost_usd_total", tenant="team") == pytest.approx(70e-6)
+    assert value("tenant_cost_usd_total", tenant="*") == pytest.approx(220e-6)
+    assert value("tenant_decisions_total", tenant="team", code="granted") == 1
+    assert value("tenant_decisions_total", tenant="*", code="granted") == 2
+    assert value("acquire_seconds_count", answer="granted") == 3
+
+
+async def test_leases_that_nobody_settles_are_counted(serve: Any):
+    """Not those that were settled elsewhere, were renewed, or came back by another way."""
+    client, other = await serve(PLAIN), await serve(PLAIN)
+    leases = [
+        (await ask(client, "acquire", resource="p/m", tokens=1, ttl=1))["lease"] for _ in range(4)
+    ]
+    await ask(client, "settle", lease=leases[0])
+    await ask(other, "settle", lease=leases[1])
+    await ask(other, "renew", lease=leases[2], ttl=60)
+
+    async def found() -> bool:
+        return (await scrape(client))("leases_expired_total") >= 1
+
+    await until(found, "the lease is not missed")
+    value = await scrape(client)
+    assert value("leases_expired_total", resource="p/m") == 1
+    (stats,) = (await client.get("/v1/stats")).json()["resources"]
+    assert (stats["granted"], stats["settled"], stats["expired"]) == (4, 2, 1)
+    assert (await scrape(other))("leases_expired_total") == 0

@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import IO
 
 import httpx
 import redis
@@ -47,7 +48,9 @@ def http_client(app: Front) -> httpx.AsyncClient:
 class ServiceProcess:
     """`sluicegate serve` as a separate process on a free port; a context manager."""
 
-    def __init__(self, *arguments: str, env: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, *arguments: str, env: dict[str, str] | None = None, stderr: IO[str] | None = None
+    ) -> None:
         self._command = [
             sys.executable,
             "-m",
@@ -59,14 +62,18 @@ class ServiceProcess:
         ]
         patient = {f"SLUICEGATE_{name}_TIMEOUT": str(PATIENT) for name in ("CONNECT", "COMMAND")}
         self._env = os.environ | patient | (env or {})
-        self.url = ""
+        self.url, self._stderr = "", stderr
         self.lines: list[str] = []
         self.process: subprocess.Popen[str] | None = None
         self._reader = threading.Thread(target=self._drain, daemon=True)
 
     def __enter__(self) -> "ServiceProcess":
         self.process = subprocess.Popen(
-            self._command, stdout=subprocess.PIPE, text=True, env=self._env
+            self._command,
+            stdout=subprocess.PIPE,
+            stderr=self._stderr,
+            text=True,
+            env=self._env,
         )
         assert self.process.stdout is not None
         for line in self.process.stdout:

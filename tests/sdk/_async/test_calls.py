@@ -1,12 +1,20 @@
 """Calls of a provider under a lease: acquired, made, reported, made again if that is asked."""
 
+import uuid
 from collections.abc import Callable
 from typing import Any
 
 import httpx
 import pytest
 
-from client_sdk import BreakerOpen, Limiter, RateLimited, Usage
+from client_sdk import (
+    BreakerOpen,
+    Limiter,
+    LimiterOptions,
+    RateLimited,
+    ServiceUnavailable,
+    Usage,
+)
 
 SAID = {"usage": {"prompt_tokens": 70, "completion_tokens": 5}, "text": "hello"}
 
@@ -145,6 +153,35 @@ async def test_a_function_may_be_limited(limiter: Limiter, left: Callable[..., f
     assert left() == 996
 
 
-async def test_statistics_are_those_of_the_replica(limiter: Limiter):
-    """Since it started."""
-    assert (await limiter.stats()).since > 0
+async def test_statistics_are_those_of_the_fleet_and_of_this_limiter(limiter: Limiter):
+    """Side by side: what the service has counted, and what has happened here."""
+    who = uuid.uuid4().hex
+    async with limiter.acquire("p/m", tokens=100, tenant=who) as lease:
+        lease.used(input_tokens=30, output_tokens=5)
+        lease.observed(latency=2.0, ttft=0.5)
+    with pytest.raises(RateLimited):
+        await limiter.acquire("p/m", tokens=999, tenant=who)
+    found = await limiter.stats("minute")
+    (fleet,) = [each for each in found.tenants if each.tenant == who]
+    assert (fleet.granted, fleet.outcomes, fleet.refused) == (
+        1,
+        {"success": 1},
+        {"rate_limited": 1},
+    )
+    (local,) = found.local
+    assert (local.resource, local.granted, local.outcomes) == ("p/m", 1, {"success": 1})
+    assert (local.refused, local.input_tokens) == ({"rate_limited": 1}, 30)
+    assert local.latency is not None
+    assert local.latency.median == 2.0
+    assert local.time_to_first_token is not None
+    assert 60 <= found.since <= 65
+
+
+async def test_without_a_service_statistics_are_those_of_this_limiter():
+    """And that the others are missing."""
+    async with Limiter("http://127.0.0.1:9", options=LimiterOptions(attempts=1)) as alone:
+        with pytest.raises(ServiceUnavailable):
+            await alone.acquire("p/m", tokens=1)
+        found = await alone.stats()
+    assert found.degraded
+    assert [(each.resource, each.refused) for each in found.local] == [("p/m", {"unreachable": 1})]

@@ -496,6 +496,23 @@ def test_a_call_runs_under_a_reservation(
     assert (left("m.calls"), left("m.slots")) == (999, 50)
 
 
+def test_figures_of_a_client_stand_beside_those_of_the_fleet(
+    simulator: ProviderThread, limiter: SyncLimiter, left: Left
+):
+    """For its own models; without a limiter there is no fleet."""
+    with client(simulator, limiter=limiter, resource="p/m") as llm:
+        llm.get_response_with_tools(ASKED, extra_headers=FOUR, max_tokens=200)
+        found = llm.stats("minute")
+    assert found.client.calls == 1
+    (fleet,) = found.fleet
+    assert fleet.resource == "p/m"
+    assert fleet.latency is not None
+    assert {each.resource for each in found.tenants} == {"p/m"}
+    with client(simulator) as llm:
+        found = llm.stats()
+    assert (found.fleet, found.degraded) == ([], False)
+
+
 def test_a_retry_keeps_the_reservation_and_counts_a_request(
     simulator: ProviderThread, limiter: SyncLimiter, left: Left
 ):

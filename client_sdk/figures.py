@@ -1,0 +1,118 @@
+"""What the calls of one limiter were like, and the same beside what the service knows."""
+
+import threading
+from collections import Counter
+from collections.abc import Mapping
+
+import msgspec
+
+from client_sdk.errors import SluicegateError
+from client_sdk.streaming import Spread
+from client_sdk.streaming.statistics import Distribution
+from limiter_wire import Provenance, Settle, Stats
+
+_MOST = 1000
+
+
+class LocalStatistics(msgspec.Struct, frozen=True, kw_only=True):
+    """What happened to the calls of one limiter on one resource. Times are seconds.
+
+    `refused` counts acquires by error code, `outcomes` settled calls by how they ended. `waited`
+    is the time that granted calls stood in the queue; `latency` and `time_to_first_token` are
+    known of what the limiter has seen: streams, transports, `lease.observed`.
+    """
+
+    resource: str
+    granted: int
+    refused: Mapping[str, int]
+    outcomes: Mapping[str, int]
+    waited: Spread | None
+    latency: Spread | None
+    time_to_first_token: Spread | None
+    input_tokens: int
+    output_tokens: int
+    unknown_usage: int
+
+
+class Statistics(Stats, frozen=True, kw_only=True):
+    """Figures of the fleet as the service tells them, and of this limiter as `local`."""
+
+    local: list[LocalStatistics] = []
+
+
+class _Seen:
+    __slots__ = ("counts", "latency", "outcomes", "refused", "ttft", "waited")
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self.refused: Counter[str] = Counter()
+        self.outcomes: Counter[str] = Counter()
+        self.waited, self.latency, self.ttft = Distribution(), Distribution(), Distribution()
+
+
+class LocalFigures:
+    """Adds them up. Threads may share it; resources beyond a thousand are not told apart."""
+
+    def __init__(self) -> None:
+        self._turn = threading.Lock()
+        self._seen: dict[str, _Seen] = {}
+
+    def granted(self, resource: str, waited: float) -> None:
+        """A lease was given."""
+        with self._turn:
+            seen = self._of(resource)
+            seen.counts["granted"] += 1
+            seen.waited.add(waited)
+
+    def refused(self, resource: str, refusal: SluicegateError) -> None:
+        """An acquire was refused, or nobody could be asked."""
+        with self._turn:
+            self._of(resource).refused[str(refusal.code or "unreachable")] += 1
+
+    def settled(self, resource: str, report: Settle) -> None:
+        """A call is over."""
+        if report.phase is not None:
+            return
+        with self._turn:
+            seen = self._of(resource)
+            seen.outcomes[str(report.outcome)] += 1
+            if report.latency is not None:
+                seen.latency.add(report.latency)
+            if report.ttft is not None:
+                seen.ttft.add(report.ttft)
+            usage = report.usage
+            known = usage is not None and usage.provenance is not Provenance.UNKNOWN
+            seen.counts["unknown_usage"] += not known
+            if usage is not None:
+                seen.counts["input_tokens"] += usage.input_tokens
+                seen.counts["output_tokens"] += usage.output_tokens
+
+    def beside(self, told: Stats) -> Statistics:
+        """What the service has told, and these figures."""
+        fields = {name: getattr(told, name) for name in told.__struct_fields__}
+        return Statistics(**fields, local=self.snapshot())
+
+    def snapshot(self) -> list[LocalStatistics]:
+        """The figures up to now, by resource."""
+        with self._turn:
+            return [_local(name, seen) for name, seen in sorted(self._seen.items())]
+
+    def _of(self, resource: str) -> _Seen:
+        if resource not in self._seen and len(self._seen) >= _MOST:
+            resource = "*"
+        return self._seen.setdefault(resource, _Seen())
+
+
+def _local(resource: str, seen: _Seen) -> LocalStatistics:
+    return LocalStatistics(
+        resource=resource,
+        granted=seen.counts["granted"],
+        refused=dict(sorted(seen.refused.items())),
+        outcomes=dict(sorted(seen.outcomes.items())),
+        waited=seen.waited.spread(),
+        latency=seen.latency.spread(),
+        time_to_first_token=seen.ttft.spread(),
+        input_tokens=seen.counts["input_tokens"],
+        output_tokens=seen.counts["output_tokens"],
+        unknown_usage=seen.counts["unknown_usage"],
+    )

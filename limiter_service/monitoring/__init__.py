@@ -1,0 +1,1 @@
+"""What operators watch: the names of metrics, and what is made of them (alerts, a dashboard)."""

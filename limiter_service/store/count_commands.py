@@ -1,0 +1,105 @@
+"""The scripts that count: tell the store what has happened, read it, find leases nobody settled."""
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from limiter_service.store.client import Client
+from limiter_service.store.commands import pack, unpack
+from limiter_service.store.errors import StoreProtocol
+from limiter_service.store.keys import Key
+from limiter_service.store.scripts import load
+
+KEPT_MS = 26 * 3_600_000
+"""How long counts are kept after the last report: a day, and until its last slot is over."""
+
+MOST_PLACES = (1, 64, 192)
+"""Places of each level: the pool, models, tenants on models."""
+
+What = int | str
+News = tuple[int, str, float, Sequence[What | float]]
+"""Level, name, how heavy it is, and pairs of what was counted and how much."""
+
+_TAGS = 16  # lua/lib/counts
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(list[int | float | str])
+
+
+class Counted(msgspec.Struct, frozen=True, kw_only=True):
+    """The counts of one place over some slots."""
+
+    level: int
+    name: str
+    sums: dict[What, float]
+
+
+class Counts(msgspec.Struct, frozen=True, kw_only=True):
+    """What was counted in a pool in the last *reach* seconds."""
+
+    reach: float
+    places: list[Counted]
+
+
+class CountCommands:
+    """The scripts, as methods. Each raises StoreUnavailable or StoreProtocol."""
+
+    def __init__(self, client: Client, replace: Mapping[str, str] | None = None) -> None:
+        self._client = client
+        self._count, self._counts = load("count", replace), load("counts", replace)
+        self._leases = load("leases", replace)
+
+    async def count(self, key: Key, tag: float, news: Sequence[News]) -> None:
+        """Add *news*; telling it again under the same *tag* adds nothing."""
+        head = pack([tag, KEPT_MS, *MOST_PLACES])
+        lists = [[level, name, claim, *pairs] for level, name, claim, pairs in news]
+        answer = await self._client.run(self._count, [key], [head, _encoder.encode(lists)])
+        if answer[:8] != head[:8]:
+            raise StoreProtocol("the answer to count belongs to another call")
+
+    async def counts(self, key: Key, tag: float, ring: int, slots: int) -> Counts:
+        """Sums over the newest *slots* of a ring, for every place that has any."""
+        head = pack([tag, ring, slots])
+        answer = await self._client.run(self._counts, [key], [head])
+        first, text, found = answer
+        if first[:8] != head[:8]:
+            raise StoreProtocol("the answer to counts belongs to another call")
+        now, width = unpack(first[9:])
+        newest = now // width
+        oldest = newest - slots + 1
+        book = _decoder.decode(text)[_TAGS:] if text else []
+        places = [
+            Counted(
+                level=int(book[4 * nth]),
+                name=str(book[4 * nth + 1]),
+                sums=_sums(found[nth * slots : (nth + 1) * slots], oldest, newest),
+            )
+            for nth in range(len(book) // 4)
+        ]
+        reach = (now - oldest * width) / 1e6
+        return Counts(reach=reach, places=[place for place in places if place.sums])
+
+    async def left(
+        self, leases: Sequence[Key], tag: float, nonces: Sequence[float]
+    ) -> Sequence[float]:
+        """Microseconds that leases of one pool have left that nobody has settled (lua/leases)."""
+        head = pack([tag, *nonces])
+        answer = await self._client.run(self._leases, leases, [head])
+        if answer[:8] != head[:8]:
+            raise StoreProtocol("the answer to leases belongs to another call")
+        return unpack(answer[9:])
+
+
+def _sums(slots: Sequence[bytes | None], oldest: float, newest: float) -> dict[What, float]:
+    """What several slots have together; those that are over have come round and count nothing."""
+    sums: dict[What, float] = {}
+    for text in slots:
+        if text is None:
+            continue
+        number, *pairs = _decoder.decode(text)
+        if isinstance(number, str) or not oldest <= number <= newest:
+            continue
+        for what, much in zip(pairs[::2], pairs[1::2], strict=True):
+            assert not isinstance(what, float)
+            assert not isinstance(much, str)
+            sums[what] = sums.get(what, 0) + much
+    return sums
