@@ -37,13 +37,12 @@ async def post(url: str, **body: object) -> Any:
 
 async def closing(talk: ClientConnection) -> tuple[int, str]:
     """How the service ends a connection."""
-    try:
-        async with asyncio.timeout(PATIENCE):
-            while True:
-                await talk.recv()
-    except ConnectionClosed as ended:
-        assert ended.rcvd is not None
-        return ended.rcvd.code, ended.rcvd.reason
+    async with asyncio.timeout(PATIENCE):
+        await talk.wait_closed()
+    with pytest.raises(ConnectionClosed) as ended:
+        await talk.recv()
+    assert ended.value.rcvd is not None
+    return ended.value.rcvd.code, ended.value.rcvd.reason
 
 
 async def test_a_channel_ends_with_its_key(fleet: Fleet):
