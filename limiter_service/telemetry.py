@@ -6,6 +6,8 @@ from contextvars import ContextVar
 
 import structlog
 
+from limiter_service.secrecy import without_secrets
+
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
 
@@ -28,7 +30,8 @@ def configure(level: str, form: str, *, traced: bool = False) -> None:
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    tail = [last] if plain else [structlog.processors.format_exc_info, last]
+    told: list[structlog.typing.Processor] = [without_secrets, last]
+    tail = told if plain else [structlog.processors.format_exc_info, *told]
     structlog.configure(
         processors=[*shared, *tail],
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),

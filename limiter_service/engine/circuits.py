@@ -79,14 +79,20 @@ class Circuits:
             ),
         )
 
-    async def release(self, resource: str, expected: int | None, actor: str) -> BreakerView:
+    async def release(
+        self, resource: str, expected: int | None, actor: str, reason: str = ""
+    ) -> BreakerView:
         """Let go of a circuit."""
-        order = Order(mode=0, expected=_expected(expected), actor=actor, reason="cleared")
+        why = reason or "cleared"
+        order = Order(mode=0, expected=_expected(expected), actor=actor, reason=why)
         return await self._order(resource, order)
 
-    async def reset(self, resource: str, expected: int | None, actor: str) -> BreakerView:
+    async def reset(
+        self, resource: str, expected: int | None, actor: str, reason: str = ""
+    ) -> BreakerView:
         """Say that all is well: close the circuit, and lift what its pool is latched by."""
-        order = Order(mode=RESET, expected=_expected(expected), actor=actor, reason="reset")
+        why = reason or "reset"
+        order = Order(mode=RESET, expected=_expected(expected), actor=actor, reason=why)
         return await self._order(resource, order)
 
     async def _order(self, resource: str, order: Order) -> BreakerView:

@@ -117,11 +117,13 @@ class Learning:
         )
         return await self._order(policy, nth, told)
 
-    async def release(self, resource: str, name: str, tenant: str, actor: str) -> LimitView:
+    async def release(
+        self, resource: str, name: str, tenant: str, actor: str, reason: str = ""
+    ) -> LimitView:
         """Let go of a limit."""
         policy = self._policy_of(resource, tenant)
         nth, limit = _named(policy, name)
-        names = readings.names(policy, [limit.name, actor, "cleared"])
+        names = readings.names(policy, [limit.name, actor, reason or "cleared"])
         return await self._order(policy, nth, LimitOrder(nth=nth, names=names))
 
     async def _order(self, policy: Policy, nth: int, order: LimitOrder) -> LimitView:

@@ -22,6 +22,7 @@ Expected = Annotated[
     int | None,
     Query(ge=0, le=2**53, description="Refuse when the circuit's generation is another"),
 ]
+Why = Annotated[str, Query(max_length=500, description="Told in the events and in the log")]
 
 
 @router.get(
@@ -63,12 +64,16 @@ async def hold(request: Request, pool: Pool, model: Model) -> Response:
     dependencies=[needs(Role.ADMIN)],
 )
 async def release(
-    request: Request, pool: Pool, model: Model, expected_generation: Expected = None
+    request: Request,
+    pool: Pool,
+    model: Model,
+    expected_generation: Expected = None,
+    reason: Why = "",
 ) -> Response:
     """Let go of a circuit that is held by hand."""
     actor, circuits = _actor(request, pool), _circuits(request)
-    view = await circuits.release(f"{pool}/{model}", expected_generation, actor)
-    audit(request, "breaker.release", f"{pool}/{model}", "cleared")
+    view = await circuits.release(f"{pool}/{model}", expected_generation, actor, reason)
+    audit(request, "breaker.release", f"{pool}/{model}", reason)
     return _answer(view)
 
 
@@ -78,12 +83,16 @@ async def release(
     dependencies=[needs(Role.ADMIN)],
 )
 async def reset(
-    request: Request, pool: Pool, model: Model, expected_generation: Expected = None
+    request: Request,
+    pool: Pool,
+    model: Model,
+    expected_generation: Expected = None,
+    reason: Why = "",
 ) -> Response:
     """Close a circuit, forget its failures, and lift what its pool is latched by."""
     actor, circuits = _actor(request, pool), _circuits(request)
-    view = await circuits.reset(f"{pool}/{model}", expected_generation, actor)
-    audit(request, "breaker.reset", f"{pool}/{model}", "reset")
+    view = await circuits.reset(f"{pool}/{model}", expected_generation, actor, reason)
+    audit(request, "breaker.reset", f"{pool}/{model}", reason)
     return _answer(view)
 
 

@@ -25,6 +25,7 @@ LimitName = Annotated[
 Tenant = Annotated[
     str, Query(min_length=1, max_length=200, pattern=r"^[!-~]+$", description="Whose limits")
 ]
+Why = Annotated[str, Query(max_length=500, description="Told in the events and in the log")]
 
 
 @router.put(
@@ -50,12 +51,17 @@ async def hold(
     responses=answers("LimitView", 404, 422, 503),
 )
 async def release(
-    request: Request, pool: Pool, model: Model, name: LimitName, tenant: Tenant = "default"
+    request: Request,
+    pool: Pool,
+    model: Model,
+    name: LimitName,
+    tenant: Tenant = "default",
+    reason: Why = "",
 ) -> Response:
     """Let go of a limit that is held by hand."""
     actor = _actor(request, pool)
-    view = await _learning(request).release(f"{pool}/{model}", name, tenant, actor)
-    audit(request, "limit.release", f"{pool}/{model} {view.name}", "cleared")
+    view = await _learning(request).release(f"{pool}/{model}", name, tenant, actor, reason)
+    audit(request, "limit.release", f"{pool}/{model} {view.name}", reason)
     return _answer(view)
 
 

@@ -5,6 +5,7 @@ import json
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 from tests_support.keys import ADMIN, Fleet, bearer, make, revoke
 from tests_support.waiting import until
@@ -12,6 +13,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from client_sdk import Limiter, LimiterOptions, NotAllowed
+from limiter_service.engine import ids
 
 TAKE = {"resource": "p/m", "tokens": 1}
 PATIENCE = 10.0
@@ -37,13 +39,12 @@ async def post(url: str, **body: object) -> Any:
 
 async def closing(talk: ClientConnection) -> tuple[int, str]:
     """How the service ends a connection."""
-    try:
-        async with asyncio.timeout(PATIENCE):
-            while True:
-                await talk.recv()
-    except ConnectionClosed as ended:
-        assert ended.rcvd is not None
-        return ended.rcvd.code, ended.rcvd.reason
+    async with asyncio.timeout(PATIENCE):
+        await talk.wait_closed()
+    with pytest.raises(ConnectionClosed) as ended:
+        await talk.recv()
+    assert ended.value.rcvd is not None
+    return ended.value.rcvd.code, ended.value.rcvd.reason
 
 
 async def test_a_channel_ends_with_its_key(fleet: Fleet):
@@ -124,6 +125,23 @@ async def test_who_waits_for_its_turn_is_sent_away(fleet: Fleet):
             return bool(asked.json()["would_grant"])
 
         await until(fits, "somebody has taken the slot")
+
+
+async def test_a_lease_cannot_be_claimed_by_another_name(fleet: Fleet):
+    """A lease id with the own tenant written into it leads to no lease."""
+    url = fleet.urls[0]
+    key = make(url, "worker", "acquire", tenants=["own"])
+    others = (await post(f"{url}/v1/acquire", **TAKE, tenant="other"))["lease"]
+    ref = ids.decode(others)
+    assert ref is not None
+    forged = ids.encode(msgspec.structs.replace(ref, tenant="own"))
+    async with httpx.AsyncClient(timeout=20) as client:
+        for verb in ("settle", "renew"):
+            answer = await client.post(
+                f"{url}/v1/{verb}", json={"lease": forged}, headers=bearer(key)
+            )
+            assert (answer.status_code, answer.json()["code"]) == (404, "unknown_lease")
+    assert (await post(f"{url}/v1/settle", lease=others))["already_settled"] is False
 
 
 @pytest.mark.parametrize("way", ["auto", "off", "only"])

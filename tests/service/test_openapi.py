@@ -19,6 +19,7 @@ from schemathesis.specs.openapi.checks import (
     response_schema_conformance,
     status_code_conformance,
 )
+from tests_support.keys import ADMIN, bearer, id_of, make
 from tests_support.servers import Server
 from tests_support.service import ServiceProcess
 
@@ -70,24 +71,34 @@ def url(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[st
     """A service in a process of its own."""
     config = tmp_path_factory.mktemp("openapi") / "pools.yaml"
     config.write_text(CONFIG)
-    with ServiceProcess("--config", str(config), "--redis-url", server.url) as running:
+    arguments = ("--config", str(config), "--redis-url", server.url)
+    with ServiceProcess(*arguments, env={"SLUICEGATE_ADMIN_KEY": ADMIN}) as running:
         yield running.url
 
 
 @pytest.fixture(scope="module")
 def document(url: str) -> dict[str, Any]:
     """What the service says about itself."""
-    answer: dict[str, Any] = httpx.get(f"{url}/openapi.json").json()
+    answer: dict[str, Any] = httpx.get(f"{url}/openapi.json", headers=bearer(ADMIN)).json()
     return answer
 
 
 @pytest.fixture(scope="module")
-def schema(url: str) -> BaseSchema:
-    """The document as schemathesis reads it."""
+def schema(url: str, document: dict[str, Any]) -> BaseSchema:
+    """The document as schemathesis reads it; the keys of its callers are ours to send."""
     # Beside what it expects by itself, too large a body is a documented refusal here (413).
     refusals = {"expected-statuses": [400, 404, 405, 408, 409, 413, 415, 422, 429, 431, 503]}
     config = SchemathesisConfig.from_dict({"checks": {"negative_data_rejection": refusals}})
-    return schemathesis.openapi.from_url(f"{url}/openapi.json", config=config)
+    keyless = {
+        path: {
+            method: {name: part for name, part in operation.items() if name != "security"}
+            for method, operation in item.items()
+        }
+        for path, item in document["paths"].items()
+    }
+    schema = schemathesis.openapi.from_dict(document | {"paths": keyless}, config=config)
+    schema.config.update(base_url=url)
+    return schema
 
 
 @schemathesis.serializer("application/msgpack")
@@ -110,9 +121,10 @@ def test_every_route_is_documented_and_every_document_is_a_route(
     found = [(method.upper(), path) for path, item in document["paths"].items() for method in item]
     assert sorted(found) == OPERATIONS
     assert document["openapi"] == "3.1.0"
+    key_id = id_of(make(url, "spare", "read"))
     for method, path in OPERATIONS:
-        asked = path.format(pool="p", model="m", name="rpm")
-        with httpx.stream(method, f"{url}{asked}") as answer:
+        asked = path.format(pool="p", model="m", name="rpm", key_id=key_id)
+        with httpx.stream(method, f"{url}{asked}", headers=bearer(ADMIN)) as answer:
             assert answer.status_code not in {404, 405}, asked
 
 
@@ -162,6 +174,43 @@ def test_answers_are_as_documented(
         max_examples=25, deadline=None, database=None, suppress_health_check=list(HealthCheck)
     )
     def send(case: schemathesis.Case) -> None:
-        case.call_and_validate(checks=CHECKS)
+        case.call_and_validate(checks=CHECKS, headers=bearer(ADMIN))
+
+    send()
+
+
+def test_every_operation_says_who_may_call_it(document: dict[str, Any]):
+    """Probes are for everybody; the others name the scheme and the roles, 401 and 403."""
+    (scheme,) = document["components"]["securitySchemes"]
+    roles = {"acquire", "read", "admin"}
+    for method, path in OPERATIONS:
+        operation = document["paths"][path][method.lower()]
+        if path in {"/livez", "/readyz"}:
+            assert "security" not in operation
+            continue
+        assert all(set(way[scheme]) <= roles and way[scheme] for way in operation["security"])
+        assert {"401", "403", "429", "503"} <= set(operation["responses"])
+
+
+@pytest.mark.parametrize(
+    ("method", "path"), [each for each in OPERATIONS if each[1] not in {"/livez", "/readyz"}]
+)
+def test_nothing_is_answered_without_a_key(
+    schema: BaseSchema, db: redis.Redis, method: str, path: str
+):
+    """Whatever is sent, with no key or an unknown one: 401, and nothing of the request is looked
+    at.
+    """
+    operation = schema[path][method]
+
+    @given(case=operation.as_strategy(generation_mode=GenerationMode.POSITIVE))
+    @settings(max_examples=2, deadline=None, database=None, suppress_health_check=[*HealthCheck])
+    def send(case: schemathesis.Case) -> None:
+        for headers in ({}, bearer("sg_ffff_" + "k" * 43)):
+            answer = case.call(headers=headers)
+            case.validate_response(answer, checks=[status_code_conformance])
+            assert answer.status_code in {401, 429}, answer.text
+            assert answer.json()["code"] in {"unauthenticated", "too_many_failures"}
+        assert db.keys("sg:{p}*") == []
 
     send()
