@@ -112,7 +112,7 @@ async def test_without_a_store_the_replicas_own_figures_are_told(tmp_path: Path)
     config = tmp_path / "pools.yaml"
     config.write_text(CONFIG)
     async with (
-        in_process(f"unix://{tmp_path}/nobody", config) as app,
+        in_process(f"unix://{tmp_path}/nobody", config, allow_anonymous=True) as app,
         http_client(app) as client,
     ):
         await refused(client, "acquire", 503, "store_unavailable", resource="p/m", tokens=1)
