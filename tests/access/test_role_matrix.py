@@ -13,7 +13,7 @@ import httpx
 from fastapi.routing import APIRoute
 from tests_support.keys import ADMIN, Fleet, bearer, make, put, revoke
 from websockets.asyncio.client import connect
-from websockets.exceptions import InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from limiter_service.app import create_app
 from limiter_service.door import HOT_ROLES, routes_of
@@ -210,6 +210,8 @@ class Probe:
                 return int(httpx.Response(200, content=await channel.recv()).json()["status"])
         except InvalidStatus as refused:
             return refused.response.status_code
+        except ConnectionClosed:
+            return 401
 
 
 async def test_who_may_call_what(fleet: Fleet):
