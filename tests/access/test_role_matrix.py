@@ -227,5 +227,5 @@ async def test_who_may_call_what(fleet: Fleet):
             status, wanted = await probe.ask(route, caller), expected(route, caller)
             if wanted != (status if status in {401, 403} else None) or status >= 500:
                 wrong.append(f"{' '.join(route)} as {caller.name}: {status}, not {wanted}")
-    assert wrong == []
+    assert not wrong, "\n".join(wrong)
     assert probe.count == len(ROUTES) * len(everybody) >= 800
