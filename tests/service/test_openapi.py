@@ -159,7 +159,9 @@ def test_the_document_is_valid(schema: BaseSchema):
         (method, path, mode)
         for method, path in OPERATIONS
         for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE)
-        if path != "/livez" or mode is GenerationMode.POSITIVE  # takes nothing
+        # These take nothing.
+        if path != "/livez" or mode is GenerationMode.POSITIVE
+        if (method, path) != ("GET", "/v1/keys") or mode is GenerationMode.POSITIVE
         if path not in ENDLESS
     ],
 )
@@ -210,7 +212,8 @@ def test_nothing_is_answered_without_a_key(
             answer = case.call(headers=headers)
             case.validate_response(answer, checks=[status_code_conformance])
             assert answer.status_code in {401, 429}, answer.text
-            assert answer.json()["code"] in {"unauthenticated", "too_many_failures"}
+            codes = (b"unauthenticated", b"too_many_failures")  # in JSON or msgpack
+            assert any(code in answer.content for code in codes)
         assert db.keys("sg:{p}*") == []
 
     send()
