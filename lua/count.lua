@@ -1,7 +1,8 @@
 -- Add to the counts of a pool what a replica has counted since it last told.
 --
 -- KEYS    the counts, a hash
--- ARGV[1] tag, how long to keep the counts (ms), the most places of each level (lib/counts)
+-- ARGV[1] tag, how long to keep the counts (ms), the most places of each level, the first and the
+--         last ring to count in (lib/counts)
 -- ARGV[2] msgpack: a list for each that is counted: level, name, how heavy it is, then pairs
 -- returns the tag, G
 --
@@ -10,7 +11,7 @@
 -- @include lib/clock
 -- @include lib/counts
 
-local head = { struct.unpack("<ddddd", ARGV[1]) }
+local head = { struct.unpack("<ddddddd", ARGV[1]) }
 local tag, now = string.sub(ARGV[1], 1, 8), now_us()
 local book = open_book(redis.call("HGET", KEYS[1], "book"))
 if not is_new(book, head[1]) then
@@ -44,7 +45,7 @@ for _, news in ipairs(cmsgpack.unpack(ARGV[2])) do
       known[level .. name] = at
     end
     book[at + 3] = now
-    for ring = 1, #RINGS do
+    for ring = head[6], head[7] do
       add(KEYS[1], ring, at, now, news, 4)
     end
   end

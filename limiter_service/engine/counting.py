@@ -1,4 +1,6 @@
-"""What happens is counted here, and told to the store once a second: figures of the fleet.
+"""What happens is counted here, and told to the store: figures of the fleet.
+
+What the last minute needs is told every second, what hour and day need every ten.
 
 On the way of a call nothing is sent and nothing awaited. Losing a report costs figures, never
 a limit. What the store keeps is bounded (lua/lib/counts), and so is what waits here.
@@ -6,12 +8,12 @@ a limit. What the store keeps is bounded (lua/lib/counts), and so is what waits 
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from limiter_service.engine import ids
 from limiter_service.engine.histograms import bin_of
 from limiter_service.engine.names import REST
-from limiter_service.store.count_commands import CountCommands, News, What
+from limiter_service.store.count_commands import MINUTE, OTHERS, CountCommands, News, What
 from limiter_service.store.errors import StoreError
 from limiter_service.store.keys import Keys
 
@@ -21,8 +23,13 @@ POOL, MODEL, TENANT = 1, 2, 3
 PAUSE = 1.0
 """Seconds between two reports."""
 
+COARSE = 10.0
+"""Seconds between two reports of what hour and day need: an update of a slot costs the store
+more than a decision.
+"""
+
 _MOST_PAIRS = 1000
-_MOST_IN_A_CALL = 200
+_MOST_IN_A_CALL = 10  # the store does nothing else meanwhile
 _MOST_WEIGHTS = 4096
 _HALF_LIFE = 3600.0
 
@@ -40,6 +47,7 @@ REFUSED, OUTCOME = "-", "="
 
 Sums = defaultdict[What, float]
 Pair = tuple[str, str]
+_Report = tuple[str, float, list[News], tuple[int, int]]
 
 
 def note_time(sums: Sums, kind: int, seconds: float) -> None:
@@ -54,7 +62,9 @@ class Counting:
         self._commands, self._prefix = commands, prefix
         self._pairs: dict[Pair, Sums] = {}
         self._timer: asyncio.TimerHandle | None = None
-        self._unsaid: list[tuple[str, float, list[News]]] = []
+        self._coarse: dict[Pair, Sums] = {}
+        self._coarse_at = -COARSE
+        self._unsaid: list[_Report] = []
         self._weights: dict[tuple[str, int, str], tuple[float, float]] = {}
         self._turn = asyncio.Lock()
         self._errands: set[asyncio.Task[bool]] = set()
@@ -72,12 +82,12 @@ class Counting:
             self._timer = loop.call_later(PAUSE, self._begin)
         return self._pairs.setdefault((resource, tenant), defaultdict(float))
 
-    async def flush(self) -> bool:
-        """Tell the store everything; whether it has heard it."""
+    async def flush(self, *, whole: bool = True) -> bool:
+        """Tell the store everything, or without *whole* what is due; whether it has heard it."""
         async with self._turn:
             try:
                 await self._tell()  # what was not heard the last time, first
-                self._unsaid = list(self._take())
+                self._unsaid = list(self._take(whole=whole))
                 await self._tell()
             except StoreError:
                 return False
@@ -85,8 +95,8 @@ class Counting:
 
     async def _tell(self) -> None:
         while self._unsaid:
-            pool, tag, news = self._unsaid[0]
-            await self._commands.count(Keys(pool, self._prefix).counts(), tag, news)
+            pool, tag, news, rings = self._unsaid[0]
+            await self._commands.count(Keys(pool, self._prefix).counts(), tag, news, rings)
             del self._unsaid[0]
 
     async def aclose(self) -> None:
@@ -107,40 +117,58 @@ class Counting:
 
     async def _report(self) -> bool:
         """One report; another follows when the store did not hear this one."""
-        heard = await self.flush()
-        if not heard and self._timer is None:
+        heard = await self.flush(whole=False)
+        if (self._coarse or not heard) and self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(PAUSE, self._begin)
         return heard
 
-    def _take(self) -> Iterator[tuple[str, float, list[News]]]:
+    def _take(self, *, whole: bool) -> Iterator[_Report]:
         """What was counted, as reports of bounded size; a repeat of one keeps its tag."""
+        now = asyncio.get_running_loop().time()
         pairs, self._pairs = self._pairs, {}
+        for (resource, tenant), sums in pairs.items():
+            pair = resource, tenant
+            if pair not in self._coarse and len(self._coarse) >= _MOST_PAIRS:
+                pair = f"{resource.partition('/')[0]}/{REST}", REST
+            _add(self._coarse.setdefault(pair, defaultdict(float)), sums)
+        yield from self._reports(pairs, MINUTE, now)
+        if whole or now - self._coarse_at >= COARSE:
+            coarse, self._coarse, self._coarse_at = self._coarse, {}, now
+            yield from self._reports(coarse, OTHERS, now)
+
+    def _reports(
+        self, pairs: Mapping[Pair, Sums], rings: tuple[int, int], now: float
+    ) -> Iterator[_Report]:
         pools: dict[str, dict[tuple[int, str], Sums]] = {}
         for (resource, tenant), sums in pairs.items():
             pool, _, model = resource.partition("/")
             places = pools.setdefault(pool, {})
             for place in _places(model, tenant):
-                into = places.setdefault(place, defaultdict(float))
-                for what, much in sums.items():
-                    into[what] += much
-        now = asyncio.get_running_loop().time()
+                _add(places.setdefault(place, defaultdict(float)), sums)
         for pool, places in pools.items():
             news: list[News] = [
-                (level, name, self._weight((pool, level, name), sums, now), _pairs_of(sums))
+                (level, name, self._weight((pool, level, name), sums, rings, now), _pairs_of(sums))
                 for (level, name), sums in sorted(places.items(), key=lambda each: each[0])
             ]
             for first in range(0, len(news), _MOST_IN_A_CALL):
-                yield pool, ids.new_nonce(), news[first : first + _MOST_IN_A_CALL]
+                yield pool, ids.new_nonce(), news[first : first + _MOST_IN_A_CALL], rings
 
-    def _weight(self, place: tuple[str, int, str], sums: Sums, now: float) -> float:
+    def _weight(
+        self, place: tuple[str, int, str], sums: Sums, rings: tuple[int, int], now: float
+    ) -> float:
         """How many calls a place has made lately at this replica: one an hour ago weighs half."""
         before, at = self._weights.pop(place, (0.0, now))
         if len(self._weights) >= _MOST_WEIGHTS:
             del self._weights[next(iter(self._weights))]
-        calls = sums.get(GRANTED, 0.0) + sums.get(CALLS, 0.0)
+        calls = sums.get(GRANTED, 0.0) + sums.get(CALLS, 0.0) if rings is MINUTE else 0.0
         weight: float = before * 2.0 ** ((at - now) / _HALF_LIFE) + calls
         self._weights[place] = weight, now
         return weight
+
+
+def _add(to: Sums, sums: Sums) -> None:
+    for what, much in sums.items():
+        to[what] += much
 
 
 def pair_name(model: str, tenant: str) -> str:

@@ -20,6 +20,10 @@ What = int | str
 News = tuple[int, str, float, Sequence[What | float]]
 """Level, name, how heavy it is, and pairs of what was counted and how much."""
 
+MINUTE, OTHERS, ALL = (1, 1), (2, 3), (1, 3)
+"""Rings to count in, the first and the last: that of the last minute, the coarser ones, both."""
+
+_MOST_READ = 40  # places in a call: the store does nothing else meanwhile
 _TAGS = 16  # lua/lib/counts
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(list[int | float | str])
@@ -48,9 +52,11 @@ class CountCommands:
         self._count, self._counts = load("count", replace), load("counts", replace)
         self._leases = load("leases", replace)
 
-    async def count(self, key: Key, tag: float, news: Sequence[News]) -> None:
+    async def count(
+        self, key: Key, tag: float, news: Sequence[News], rings: tuple[int, int] = ALL
+    ) -> None:
         """Add *news*; telling it again under the same *tag* adds nothing."""
-        head = pack([tag, KEPT_MS, *MOST_PLACES])
+        head = pack([tag, KEPT_MS, *MOST_PLACES, *rings])
         lists = [[level, name, claim, *pairs] for level, name, claim, pairs in news]
         answer = await self._client.run(self._count, [key], [head, _encoder.encode(lists)])
         if answer[:8] != head[:8]:
@@ -58,25 +64,26 @@ class CountCommands:
 
     async def counts(self, key: Key, tag: float, ring: int, slots: int) -> Counts:
         """Sums over the newest *slots* of a ring, for every place that has any."""
-        head = pack([tag, ring, slots])
-        answer = await self._client.run(self._counts, [key], [head])
-        first, text, found = answer
-        if first[:8] != head[:8]:
-            raise StoreProtocol("the answer to counts belongs to another call")
-        now, width = unpack(first[9:])
-        newest = now // width
-        oldest = newest - slots + 1
-        book = _decoder.decode(text)[_TAGS:] if text else []
-        places = [
-            Counted(
-                level=int(book[4 * nth]),
-                name=str(book[4 * nth + 1]),
-                sums=_sums(found[nth * slots : (nth + 1) * slots], oldest, newest),
-            )
-            for nth in range(len(book) // 4)
-        ]
-        reach = (now - oldest * width) / 1e6
-        return Counts(reach=reach, places=[place for place in places if place.sums])
+        reach, places, first = 0.0, list[Counted](), 0
+        while True:
+            head = pack([tag, ring, slots, first, _MOST_READ])
+            answer = await self._client.run(self._counts, [key], [head])
+            start, text, found = answer
+            if start[:8] != head[:8]:
+                raise StoreProtocol("the answer to counts belongs to another call")
+            now, width = unpack(start[9:])
+            newest = now // width
+            oldest = newest - slots + 1
+            reach = (now - oldest * width) / 1e6
+            book = _decoder.decode(text)[_TAGS:] if text else []
+            for nth in range(len(found) // slots):
+                sums = _sums(found[nth * slots : (nth + 1) * slots], oldest, newest)
+                level, name = book[4 * (first + nth) : 4 * (first + nth) + 2]
+                if sums:
+                    places.append(Counted(level=int(level), name=str(name), sums=sums))
+            first += _MOST_READ
+            if 4 * first >= len(book):
+                return Counts(reach=reach, places=places)
 
     async def left(
         self, leases: Sequence[Key], tag: float, nonces: Sequence[float]

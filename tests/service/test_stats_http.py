@@ -282,6 +282,10 @@ async def test_what_a_store_did_not_hear_is_told_later(server: Server, db: redis
         level: {counting.GRANTED: 7} for level in (1, 2, 3)
     }
     assert told[0] == told[1]
+    found = await commands.counts(KEY, 1.0, *ring_for(3600))
+    assert {each.level: each.sums for each in found.places} == {
+        level: {counting.GRANTED: 7} for level in (1, 2, 3)
+    }
     await ours.aclose()
     await client.aclose()
 
