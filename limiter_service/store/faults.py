@@ -61,7 +61,8 @@ def reason(error: BaseException) -> str:
     code = getattr(error, "status_code", None)
     if code in {"MOVED", "ASK"}:
         return _ONE_SERVER
-    return f"{code} {text}" if code and not text.startswith(code) else text
+    known = code and code != "ERR" and not text.startswith(code)
+    return f"{code} {text}" if known else text
 
 
 def of_one_slot(error: BaseException) -> bool:
@@ -74,12 +75,12 @@ def _code(error: BaseException) -> str:
     Redis 7 an error inside a script has it in the middle.
     """
     code = getattr(error, "status_code", None)
-    if code:
+    if code and code != "ERR":
         return str(code)
     if not isinstance(error, exceptions.ResponseError):
         return ""
     text = str(error)
-    if text.startswith("ERR Error running script"):
+    if text.startswith("Error running script"):
         text = text.rpartition(" -")[2]
     return text.partition(" ")[0]
 

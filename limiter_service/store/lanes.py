@@ -97,12 +97,10 @@ class Lane:
             self._schedule()
 
     async def _travel(self, calls: list[Call]) -> None:
-        replies = await self._send([call.by_digest(plain=self._plain) for call in calls])
-        unknown = [i for i, reply in enumerate(replies) if is_unknown_script(reply)]
-        if unknown:  # not run at all, so these go again with their text, which also loads it
-            again = await self._introduce([calls[i] for i in unknown])
-            for i, reply in zip(unknown, again, strict=True):
-                replies[i] = reply
+        try:
+            replies = await self._ask(calls)
+        except Exception as error:  # noqa: BLE001  # a mistake of ours: callers must not hang
+            replies = [error] * len(calls)
         for call, reply in zip(calls, replies, strict=True):
             if call.answer.done():
                 continue
@@ -110,6 +108,15 @@ class Lane:
                 call.answer.set_exception(reply)
             else:
                 call.answer.set_result(reply)
+
+    async def _ask(self, calls: list[Call]) -> list[Any]:
+        replies = await self._send([call.by_digest(plain=self._plain) for call in calls])
+        unknown = [i for i, reply in enumerate(replies) if is_unknown_script(reply)]
+        if unknown:  # not run at all, so these go again with their text, which also loads it
+            again = await self._introduce([calls[i] for i in unknown])
+            for i, reply in zip(unknown, again, strict=True):
+                replies[i] = reply
+        return replies
 
     async def _introduce(self, calls: list[Call]) -> list[Any]:
         replies = await self._send([call.by_text(plain=self._plain) for call in calls])

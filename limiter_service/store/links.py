@@ -171,7 +171,7 @@ class Cluster:
     async def _send_somewhere(self, command: Command) -> Any:
         try:
             await self._known()
-            node = self._nodes.get_node_from_slot(key_slot(str(command[_KEY]).encode()))
+            node = self._owner(key_slot(str(command[_KEY]).encode()))
         except FAILURES as error:
             return error
         (reply,) = await self._exchange(node, [command])
@@ -182,7 +182,7 @@ class Cluster:
         for _ in range(_MOST_HOPS):
             if isinstance(reply, exceptions.MovedError):
                 await self._nodes.move_slot(reply)
-                node = self._nodes.get_node_from_slot(reply.slot_id)
+                node = self._owner(reply.slot_id)
                 (reply,) = await self._exchange(node, [command])
             elif isinstance(reply, exceptions.AskError):
                 node = self._node(reply.host, reply.port)
@@ -190,6 +190,12 @@ class Cluster:
             else:
                 return reply
         return exceptions.TryAgainError("redirected in circles", status_code="TRYAGAIN")
+
+    def _owner(self, slot: int) -> ClusterNode:
+        owners = self._nodes.slots_cache.get(slot)
+        if not owners:
+            raise exceptions.SlotNotCoveredError(f"no node of the cluster owns slot {slot}")
+        return owners[0]
 
     def _node(self, host: str, port: int) -> ClusterNode:
         known = self._nodes.get_node(host=host, port=port)
@@ -234,12 +240,18 @@ class Cluster:
     async def _look_again(self) -> None:
         failed, self._failed = self._failed, None
         try:
-            await self._nodes.initialize(last_failed_node_name=failed)
+            await self._initialize(failed)
         except FAILURES:
             # Every node that was known is gone: those of the URL may be others by now.
             given = [ClusterNode(h, p, **self._redis.connection_kwargs) for h, p in self._given]
             self._nodes.set_nodes(self._nodes.startup_nodes, {node.name: node for node in given})
-            await self._nodes.initialize()
+            await self._initialize()
+
+    async def _initialize(self, failed: str | None = None) -> None:
+        try:
+            await self._nodes.initialize(last_failed_node_name=failed)
+        except IndexError as error:  # of an empty list of primaries
+            raise exceptions.RedisClusterException("no node of the cluster owns slots") from error
 
     def _looked(self, look: asyncio.Task[None]) -> None:
         self._look, self._looked_at = None, look.get_loop().time()

@@ -20,7 +20,7 @@ _BUS = 10_000  # a node's bus listens this far above its port
 def cluster(binary: str, home: Path) -> Iterator[list[int]]:
     """Start three masters that own every slot between them; yields their ports."""
     with contextlib.ExitStack() as stack:
-        ports = _free_ports(_MASTERS)
+        ports = free_ports(_MASTERS)
         for port in ports:
             (home / str(port)).mkdir()
             options = ("--port", str(port), "--bind", "127.0.0.1", "--cluster-enabled", "yes")
@@ -52,7 +52,8 @@ def _complete(node: redis.Redis) -> bool:
     return text["cluster_state"] == "ok" and text["cluster_known_nodes"] == str(_MASTERS)
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
+    """Ports on loopback that nobody has, nor those of a node's bus that go with them."""
     found: list[int] = []
     while len(found) < count:
         port = random.randrange(20_000, 40_000)
