@@ -65,6 +65,7 @@ class Client:
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._timeout
+        why = ""
         for attempt in itertools.count(1):
             lane = self._lane(self._link.place(keys[0] if keys else ""))
             if not lane.fuse.admits(loop.time()):
@@ -77,7 +78,7 @@ class Client:
             except TimeoutError as error:
                 lane.fuse.failed(loop.time())
                 await self._link.doubt()
-                raise StoreUnavailable(f"no answer within {self._timeout:g} s") from error
+                raise StoreUnavailable(f"no answer within {self._timeout:g} s{why}") from error
             except FAILURES as error:
                 advised = advice(error)
                 if advised is Advice.GIVE_UP:
@@ -90,6 +91,7 @@ class Client:
                     if not of_one_slot(error):
                         lane.fuse.failed(loop.time())
                     raise StoreUnavailable(reason(error)) from error
+                why = f", after: {reason(error)}"
                 await asyncio.sleep(pause)
             else:
                 lane.fuse.succeeded()

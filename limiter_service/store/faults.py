@@ -39,7 +39,12 @@ _BY_CODE = {
     "MASTERDOWN": Advice.WAIT,
     "READONLY": Advice.ELSEWHERE,
 }
-_UNKNOWN = (exceptions.ConnectionError, exceptions.TimeoutError, OSError)
+_UNKNOWN = (
+    exceptions.ConnectionError,
+    exceptions.TimeoutError,
+    exceptions.RedisClusterException,  # no node can be connected
+    OSError,
+)
 _ONE_SERVER = "it is a node of a cluster: give its URL as redis+cluster://"
 
 
@@ -50,8 +55,8 @@ def advice(error: BaseException) -> Advice:
         return known
     if isinstance(error, exceptions.AuthenticationError | exceptions.AuthorizationError):
         return Advice.GIVE_UP
-    if isinstance(error, exceptions.RedisClusterException):
-        return Advice.ELSEWHERE  # who owns a slot is not known now
+    if isinstance(error, exceptions.SlotNotCoveredError):
+        return Advice.ELSEWHERE  # who owns the slot is not known now
     return Advice.UNKNOWN if isinstance(error, _UNKNOWN) else Advice.GIVE_UP
 
 

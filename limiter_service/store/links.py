@@ -251,7 +251,7 @@ class Cluster:
         try:
             await self._nodes.initialize(last_failed_node_name=failed)
         except IndexError as error:  # of an empty list of primaries
-            raise exceptions.RedisClusterException("no node of the cluster owns slots") from error
+            raise exceptions.SlotNotCoveredError("no node of the cluster owns slots") from error
 
     def _looked(self, look: asyncio.Task[None]) -> None:
         self._look, self._looked_at = None, look.get_loop().time()
