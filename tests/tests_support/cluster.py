@@ -143,7 +143,9 @@ def free_ports(count: int) -> list[int]:
     """Ports on loopback that nobody has, nor those of a node's bus that go with them."""
     found: list[int] = []
     while len(found) < count:
-        port = random.randrange(20_000, 40_000)
+        port = random.randrange(20_000, 20_000 + _BUS)
+        if port in found:
+            continue
         with contextlib.suppress(OSError), socket.socket() as plain, socket.socket() as bus:
             plain.bind(("127.0.0.1", port))
             bus.bind(("127.0.0.1", port + _BUS))
