@@ -204,7 +204,7 @@ def one(kind: tuple[str, int, bool], given: argparse.Namespace) -> dict[str, Val
         start(given.server, Path(path), minimum) as stores,
     ):
         config = Path(path) / "pools.yaml"
-        limit = f"{{name: b, meter: tokens, limit: {LIMIT}, per: 366d, burst: {LIMIT}}}"
+        limit = f"{{name: b, meter: tokens, limit: 1, per: 366d, burst: {LIMIT}}}"
         pool = f"{{models: {{m: {{limits: [{limit}]}}}}, durability: {given.durability}}}"
         config.write_text(f"pools: {{p: {pool}}}\n")
         words = ("--config", str(config), "--redis-url", stores.url, "--log-level", "error")

@@ -8,7 +8,7 @@ take and settle as fast as they can. Each replica is replaced: a new one starts,
 SIGTERM while the balancer goes on sending it connections, and a third of the line is served.
 
 failed          acquires and settles that raised in a caller's program
-out of place    waiters that were served before somebody who had come earlier
+out of place    how few waiters would have to move for everybody to be served in order of arrival
 granted, spent  tokens that takers were granted, and what the store says was spent
 exit            the longest that a replica took to end, seconds
 codes           exit codes

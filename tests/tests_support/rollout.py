@@ -1,6 +1,7 @@
 """Replicas behind one address are replaced one after another while callers wait and take."""
 
 import asyncio
+import bisect
 import contextlib
 import time
 from collections.abc import AsyncIterator, Callable
@@ -26,7 +27,7 @@ pools:
     queue: {{max_waiters: 100000, max_wait: 1d}}
   open:
     models:
-      m: {{limits: [{{name: budget, meter: tokens, limit: {LIMIT}, per: 366d, burst: {LIMIT}}}]}}
+      m: {{limits: [{{name: budget, meter: tokens, limit: 1, per: 366d, burst: {LIMIT}}}]}}
 """
 
 
@@ -42,12 +43,12 @@ class Figures(msgspec.Struct):
 
     @property
     def out_of_place(self) -> int:
-        """Waiters that were served before somebody who had come earlier."""
-        last, late = -1, 0
+        """How few of the waiters would have to move for everybody to be in order."""
+        tails: list[int] = []  # of rising runs, by their length
         for number in self.order:
-            late += number < last
-            last = max(last, number)
-        return late
+            at = bisect.bisect_left(tails, number)
+            tails[at : at + 1] = [number]
+        return len(self.order) - len(tails)
 
 
 class Fleet:
@@ -100,16 +101,17 @@ def _port(replica: ServiceProcess) -> int:
 async def rolling_restart(
     fleet: Fleet, waiters: int, *, over_http: int, takers: int, say: Callable[[str], None]
 ) -> Figures:
-    """Let *waiters* stand in line, *over_http* of them without a channel, and *takers* take
-    without waiting; replace every replica meanwhile, with a third of the line served after each.
+    """Let *waiters* stand in line, some of them *over_http*, and *takers* take without waiting;
+    replace every replica meanwhile, with a third of the line served after each.
     """
     figures = Figures(waiters=waiters)
+    every = waiters // over_http
     stop, go = asyncio.Event(), asyncio.Semaphore(0)
     async with _limiters(fleet.balancer.url) as (channel, plain), _client(fleet) as client:
         first = await channel.acquire("line/m", tokens=1, ttl=LONGEST)
 
         async def wait(number: int) -> None:
-            limiter = plain if number % waiters < over_http else channel
+            limiter = plain if number % every == 0 else channel
             try:
                 lease = await limiter.acquire("line/m", tokens=1, max_wait=LONGEST, ttl=LONGEST)
                 figures.order.append(number)

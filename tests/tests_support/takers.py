@@ -20,7 +20,7 @@ LIMIT = 1_000_000
 
 def pools(*names: str, more: str = "") -> str:
     """A file with one model in each pool; its limit does not refill while a test runs."""
-    limit = f"{{name: budget, meter: tokens, limit: {LIMIT}, per: 366d, burst: {LIMIT}}}"
+    limit = f"{{name: budget, meter: tokens, limit: 1, per: 366d, burst: {LIMIT}}}"
     lines = (f"  {name}: {{models: {{m: {{limits: [{limit}]}}}}{more}}}\n" for name in names)
     return "pools:\n" + "".join(lines)
 
@@ -104,20 +104,20 @@ class Takers:
         loop = asyncio.get_running_loop()
         while not self._stop.is_set():
             request = Acquire(resource=self._resource, tokens=1, request_id=uuid.uuid4().hex)
-            while True:
-                try:
-                    answer = await self._engine.acquire(request)
-                except Refusal as refusal:
-                    if refusal.problem.code is not ErrorCode.STORE_UNAVAILABLE:
-                        raise
-                    self.lost += 1
-                    self.reasons.add(refusal.problem.detail)
-                    await asyncio.sleep(0.01)
-                    continue
-                assert isinstance(answer, Granted)
-                break
+            await until(lambda r=request: self._granted(r), "a caller gets no answer", 60)
             self.granted[nth] += 1
             self.grants.append(loop.time())
+
+    async def _granted(self, request: Acquire) -> bool:
+        try:
+            answer = await self._engine.acquire(request)
+        except Refusal as refusal:
+            if refusal.problem.code is not ErrorCode.STORE_UNAVAILABLE:
+                raise
+            self.lost += 1
+            self.reasons.add(refusal.problem.detail)
+            return False
+        return isinstance(answer, Granted)
 
 
 async def patiently(ask: Callable[[], Awaitable[int]]) -> int:
