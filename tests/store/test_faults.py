@@ -221,6 +221,14 @@ async def _asked(orders: redis.Redis) -> bool:
     return sum(each["calls"] + each["rejected_calls"] for each in asked) >= 2
 
 
+async def test_the_database_of_the_url_is_used(own: Server, running: redis.Redis) -> None:
+    """Others stay empty."""
+    client = Client(f"{own.url}?db=3", connect_timeout=20.0, command_timeout=20.0)
+    assert await client.run(ADD, KEY, ()) == b"1"
+    await client.aclose()
+    assert list(running.info("keyspace")) == ["db3"]
+
+
 async def test_an_unknown_script_is_sent_once_with_its_text(
     client: Client, running: redis.Redis
 ) -> None:

@@ -3,7 +3,7 @@
 import contextlib
 import random
 import socket
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -92,9 +92,16 @@ class Nodes:
                 total[code] = total.get(code, 0) + int(seen["count"])
         return total
 
-    async def move(self, key: str, source: int, target: int) -> None:
+    async def move(
+        self,
+        key: str,
+        source: int,
+        target: int,
+        moved: Callable[[], Awaitable[object]] | None = None,
+    ) -> None:
         """Move the slot of *key* as an operator would. Returns when callers of the slot have met
-        every kind of redirection on the way, so there must be some.
+        every kind of redirection on the way, so there must be some. *moved* is awaited when all
+        keys are at the new owner, which does not own them yet.
 
         While a slot moves, a script with a key that exists and one that does not is refused
         everywhere (TRYAGAIN).
@@ -106,6 +113,8 @@ class Nodes:
         while keys := self.order(source, "CLUSTER GETKEYSINSLOT", slot, 100):
             self.order(source, "MIGRATE", "127.0.0.1", target, "", 0, 5000, "KEYS", *keys)
         await self._met("ASK")
+        if moved is not None:
+            await moved()
         others = (port for port in self.ports if self.order(port, "ROLE")[0] == b"master")
         for port in (target, source, *others):
             self.order(port, "CLUSTER SETSLOT", slot, "NODE", self.name(target))

@@ -10,9 +10,12 @@ from tests_support.takers import Takers, engine_over, patiently, pools
 from limiter_service.engine.refusals import Refusal
 from limiter_service.store import acl
 from limiter_service.store.client import Client
+from limiter_service.store.keys import Keys
+from limiter_service.store.scripts import load
 from limiter_wire import Acquire
 
 pytestmark = pytest.mark.timeout(120)
+READ = load("snapshot", {"snapshot": 'return redis.call("GET", KEYS[1])'})
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +43,12 @@ async def test_a_slot_moves_and_no_caller_notices(nodes: Nodes) -> None:
     client = Client(nodes.url, connect_timeout=20.0, command_timeout=20.0)
     takers = Takers(engine_over(client, pools(pool)), pool, 8)
     await takers.reach(100)
-    await nodes.move(f"{{{pool}}}", nodes.ports[1], nodes.ports[2])
+
+    async def found_by_asking() -> None:
+        key = Keys(pool).model_scope("m")
+        assert await client.run(READ, (key,), ()) is not None
+
+    await nodes.move(f"{{{pool}}}", nodes.ports[1], nodes.ports[2], found_by_asking)
     await takers.reach(100)
     granted = await takers.end()
     assert takers.lost == 0
