@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from functools import partial
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -60,6 +61,7 @@ from limiter_service.routes.renew import renew
 from limiter_service.routes.settle import settle
 from limiter_service.settings import Settings
 from limiter_service.store.access_commands import AccessCommands
+from limiter_service.store.address import Login, Tls
 from limiter_service.store.breaker_commands import BreakerCommands
 from limiter_service.store.client import Client
 from limiter_service.store.commands import Commands
@@ -83,11 +85,7 @@ def create_app(
     if tracer_provider is None and settings.traces == "otlp":
         tracer_provider = tracing.provider(version("sluicegate"))
     spans = None if tracer_provider is None else tracing.Spans(tracer_provider)
-    client = Client(
-        store_url,
-        connect_timeout=settings.connect_timeout,
-        command_timeout=settings.command_timeout,
-    )
+    client = connect(settings, store_url)
     policies = Policies(pools.config, settings.key_prefix, catalogue=pools.catalogue)
     waits = Waits()
 
@@ -203,6 +201,29 @@ def _state(app: FastAPI) -> State:
         refused=state.pools.problem is not None,
         channels=state.channels.open,
         held=state.engine.passes.held,
+    )
+
+
+def connect(settings: Settings, store_url: str) -> Client:
+    """The store that *settings* describe; nothing is connected yet. Raises BadAddress."""
+
+    def path(file: Path | None) -> str | None:
+        return None if file is None else str(file)
+
+    secret = settings.sentinel_password
+    return Client(
+        store_url,
+        connect_timeout=settings.connect_timeout,
+        command_timeout=settings.command_timeout,
+        tls=Tls(
+            ca=path(settings.redis_ca),
+            certificate=path(settings.redis_certificate),
+            key=path(settings.redis_key),
+            server_name=settings.redis_server_name,
+        ),
+        sentinels=Login(
+            settings.sentinel_username, None if secret is None else secret.get_secret_value()
+        ),
     )
 
 

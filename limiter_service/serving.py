@@ -13,7 +13,7 @@ from uvicorn.supervisors import Multiprocess
 
 from limiter_service import connection, websocket
 from limiter_service import settings as environment
-from limiter_service.app import create_app
+from limiter_service.app import connect, create_app
 from limiter_service.config_advice import advice
 from limiter_service.door import is_loopback
 from limiter_service.embedded import EmbeddedValkey
@@ -23,7 +23,7 @@ from limiter_service.given_keys import GivenKeyError, GivenKeys
 from limiter_service.pools import Pools
 from limiter_service.settings import Settings
 from limiter_service.store.access_commands import AccessCommands
-from limiter_service.store.client import Client, redacted
+from limiter_service.store.address import BadAddress, Topology, parse, redacted
 from limiter_service.store.errors import StoreError
 from limiter_service.telemetry import configure
 from limiter_service.tracing import NoOpenTelemetry
@@ -76,6 +76,7 @@ def check(settings: Settings) -> None:
             f"--workers {settings.workers} share one store: give it with --redis-url "
             "(the embedded Valkey belongs to a single process)"
         )
+    _check_store(settings)
     try:
         GivenKeys(settings)
     except GivenKeyError as error:
@@ -115,16 +116,37 @@ def _refuse_nobody(settings: Settings, url: str) -> None:
 
 
 async def _has_keys(settings: Settings, url: str) -> bool:
-    client = Client(
-        url,
-        connect_timeout=settings.connect_timeout,
-        command_timeout=settings.command_timeout,
-    )
+    client = connect(settings, url)
     try:
         _, ring = await AccessCommands(client, settings.key_prefix).keyring(None, ids.new_nonce())
     finally:
         await client.aclose()
     return ring is not None and bool(ring.records)
+
+
+def _check_store(settings: Settings) -> None:
+    """Raise ServeError for a store that could not be connected, whatever it did."""
+    address = None
+    if settings.redis_url is not None:
+        try:
+            address = parse(settings.redis_url)
+        except BadAddress as error:
+            raise ServeError(f"--redis-url {redacted(settings.redis_url)}: {error}") from None
+    secure = address is not None and address.secure
+    for name in ("redis_ca", "redis_certificate", "redis_key", "redis_server_name"):
+        value = getattr(settings, name)
+        variable = f"{environment.PREFIX}{name.upper()}"
+        if value is not None and not secure:
+            raise ServeError(f"{variable} is for TLS, and --redis-url is no rediss:// URL")
+        if isinstance(value, Path) and not value.is_file():
+            raise ServeError(f"{variable}: there is no file {value}")
+    if (settings.redis_certificate is None) != (settings.redis_key is None):
+        raise ServeError(
+            f"{environment.PREFIX}REDIS_CERTIFICATE and {environment.PREFIX}REDIS_KEY go together"
+        )
+    login = settings.sentinel_username is not None or settings.sentinel_password is not None
+    if login and (address is None or address.topology is not Topology.SENTINEL):
+        raise ServeError("the login of sentinels is for a redis+sentinel:// URL")
 
 
 def state_directory(settings: Settings) -> Path:
