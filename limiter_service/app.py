@@ -6,7 +6,6 @@ import time
 from collections.abc import AsyncIterator, Callable
 from functools import partial
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import structlog
@@ -61,7 +60,6 @@ from limiter_service.routes.renew import renew
 from limiter_service.routes.settle import settle
 from limiter_service.settings import Settings
 from limiter_service.store.access_commands import AccessCommands
-from limiter_service.store.address import Login, Tls
 from limiter_service.store.breaker_commands import BreakerCommands
 from limiter_service.store.client import Client
 from limiter_service.store.commands import Commands
@@ -69,6 +67,7 @@ from limiter_service.store.count_commands import CountCommands
 from limiter_service.store.errors import StoreUnavailable
 from limiter_service.store.hints import Hints
 from limiter_service.store.keys import FLEET
+from limiter_service.stores import connect
 from limiter_service.storewatch import StoreWatch
 from limiter_wire import ErrorCode, Problem, problem
 
@@ -201,29 +200,6 @@ def _state(app: FastAPI) -> State:
         refused=state.pools.problem is not None,
         channels=state.channels.open,
         held=state.engine.passes.held,
-    )
-
-
-def connect(settings: Settings, store_url: str) -> Client:
-    """The store that *settings* describe; nothing is connected yet. Raises BadAddress."""
-
-    def path(file: Path | None) -> str | None:
-        return None if file is None else str(file)
-
-    secret = settings.sentinel_password
-    return Client(
-        store_url,
-        connect_timeout=settings.connect_timeout,
-        command_timeout=settings.command_timeout,
-        tls=Tls(
-            ca=path(settings.redis_ca),
-            certificate=path(settings.redis_certificate),
-            key=path(settings.redis_key),
-            server_name=settings.redis_server_name,
-        ),
-        sentinels=Login(
-            settings.sentinel_username, None if secret is None else secret.get_secret_value()
-        ),
     )
 
 

@@ -13,7 +13,7 @@ from uvicorn.supervisors import Multiprocess
 
 from limiter_service import connection, websocket
 from limiter_service import settings as environment
-from limiter_service.app import connect, create_app
+from limiter_service.app import create_app
 from limiter_service.config_advice import advice
 from limiter_service.door import is_loopback
 from limiter_service.embedded import EmbeddedValkey
@@ -25,6 +25,7 @@ from limiter_service.settings import Settings
 from limiter_service.store.access_commands import AccessCommands
 from limiter_service.store.address import BadAddress, Topology, parse, redacted
 from limiter_service.store.errors import StoreError
+from limiter_service.stores import connect
 from limiter_service.telemetry import configure
 from limiter_service.tracing import NoOpenTelemetry
 

@@ -19,7 +19,8 @@ from limiter_service.engine.keyring import Keyring
 from limiter_service.engine.refusals import Refusal
 from limiter_service.settings import Settings
 from limiter_service.store.access_commands import AccessCommands
-from limiter_service.store.client import Client
+from limiter_service.store.address import BadAddress, redacted
+from limiter_service.stores import connect
 from limiter_wire import CreatedKey, KeyList, KeyView, NewKey, Role
 
 T = TypeVar("T")
@@ -148,11 +149,10 @@ def generate() -> None:
 def _in_store(url: str, work: Callable[[Keyring], Awaitable[T]]) -> T:
     async def run() -> T:
         settings = Settings()
-        client = Client(
-            url,
-            connect_timeout=settings.connect_timeout,
-            command_timeout=settings.command_timeout,
-        )
+        try:
+            client = connect(settings, url)
+        except BadAddress as error:
+            fail(f"--redis-url {redacted(url)}: {error}", 2)
         ring = Keyring(AccessCommands(client, settings.key_prefix), list, grace=0.0)
         try:
             return await work(ring)
