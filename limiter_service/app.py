@@ -87,7 +87,7 @@ def create_app(settings: Settings, store_url: str, pools: Pools) -> Front:
     app.state.circuits = Circuits(operators, lambda: engine.policies, settings.key_prefix)
     app.state.feed = Feed(operators, names, settings.key_prefix)
     witness = Witness(operators, names, settings.key_prefix, engine.tally.name)
-    metrics = Metrics(engine.tally, witness)
+    metrics = Metrics(engine.tally, witness, engine.outages)
     engine.books.tell(metrics)
     app.state.witness = witness
     app.state.stopping, app.state.key_prefix = False, settings.key_prefix
@@ -132,14 +132,18 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Callable[[], None]]
     def replaced(config: Config) -> None:
         catalogue = app.state.pools.catalogue
         app.state.engine.policies = Policies(config, app.state.key_prefix, catalogue=catalogue)
+        app.state.engine.outages.start()
 
+    app.state.engine.outages.start()
     watching = asyncio.create_task(app.state.pools.watch(replaced, stop))
     try:
-        yield {STOPPING: app.state.engine.passes.close}
+        yield {STOPPING: app.state.engine.close}
     finally:
         app.state.stopping = True
         await app.state.channels.aclose()
+        app.state.engine.close()
         await app.state.engine.passes.aclose()
+        await app.state.engine.outages.aclose()
         await app.state.engine.expectations.aclose()
         stop.set()
         await watching

@@ -108,6 +108,7 @@ class Front:
             headers: Headers = [http.content_type(kind.answer), _identity(identity)]
             if isinstance(value, (Granted, Checked)):
                 headers += http.limit_headers(value.limits)
+            headers += http.degraded_headers(value)
             status = http.status_of_answer(value)
             await http.answer(send, status, http.encode(value, kind.answer), headers)
 
@@ -159,6 +160,7 @@ async def _send_problem(
         _identity(identity),
         *http.problem_headers(problem),
         *http.limit_headers(problem.limits),
+        *http.degraded_headers(problem),
     ]
     if problem.code is ErrorCode.METHOD_NOT_ALLOWED:
         headers.append((b"allow", b"POST"))

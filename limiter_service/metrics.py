@@ -8,6 +8,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from limiter_service.engine.names import REST, Names
+from limiter_service.engine.outages import Outages
 from limiter_service.engine.statistics import Wait
 from limiter_service.engine.tally import Tally
 from limiter_service.engine.witness import Witness
@@ -20,12 +21,13 @@ _RATIOS = (0.25, 0.5, 0.75, 0.9, 0.95, 1, 1.05, 1.1, 1.25, 1.5, 2, 4)
 class Metrics:
     """The metrics of one process, in a registry of their own."""
 
-    def __init__(self, tally: Tally, witness: Witness) -> None:
+    def __init__(self, tally: Tally, witness: Witness, outages: Outages) -> None:
         self._registry = CollectorRegistry()
         self._name = Names(REST).of  # callers choose names
         self._breakers = Breakers(witness, tally)
         self._registry.register(Decisions(tally))
         self._registry.register(self._breakers)
+        self._registry.register(Degraded(outages))
         self._waits = Histogram(
             "sluicegate_queue_wait_seconds",
             "Time in the queue of requests that were granted",
@@ -223,6 +225,53 @@ class Breakers(Collector):
                 for name, view in seen.items()
                 if view.reason is not None and view.retry_after is not None
             ),
+        )
+
+
+class Degraded(Collector):
+    """Pools whose store is lost, and what this replica has granted without it."""
+
+    def __init__(self, outages: Outages) -> None:
+        self._outages = outages
+
+    def collect(self) -> Iterator[Metric]:
+        """As they are now, and counts since the process started."""
+        pools = self._outages.all()
+        yield _gauge(
+            "sluicegate_degraded",
+            "1 while the store of a pool is lost, by what is done about it",
+            ["pool", "mode"],
+            (
+                ((pool.name, self._outages.mode(pool.name)), float(self._outages.is_lost(pool)))
+                for pool in pools
+            ),
+        )
+        yield _gauge(
+            "sluicegate_degraded_replicas",
+            "Replicas that share the limits of a pool when its store is lost; 0: no share",
+            ["pool"],
+            (
+                ((pool.name,), float(pool.presence.replicas if pool.presence.part else 0))
+                for pool in pools
+            ),
+        )
+        yield _gauge(
+            "sluicegate_degraded_uncharged",
+            "Leases and reports that the store has not heard of yet",
+            ["pool"],
+            (((pool.name,), float(len(pool.journal))) for pool in pools),
+        )
+        yield _counter(
+            "sluicegate_degraded_grants",
+            "Leases that were granted while the store was lost",
+            ["pool"],
+            (((pool.name,), pool.granted) for pool in pools),
+        )
+        yield _counter(
+            "sluicegate_degraded_charged",
+            "Leases of these that have been charged since",
+            ["pool"],
+            (((pool.name,), pool.charged) for pool in pools),
         )
 
 

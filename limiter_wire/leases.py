@@ -86,7 +86,8 @@ class Calibration(Wire, frozen=True, kw_only=True):
 class Granted(Wire, frozen=True, kw_only=True):
     """The budget is reserved until `lease` is settled or `expires_in` seconds are over.
 
-    `charged` is by meter; where several limits count one meter, the largest charge.
+    `charged` is by meter; where several limits count one meter, the largest charge. `degraded`:
+    the store was lost, and one replica has decided by its share alone.
     `suggested_max_tokens` is a bound for the answer that about one answer in a hundred of this
     model and route would exceed, which then is cut off; None while too few were seen.
     """
@@ -177,7 +178,8 @@ class Settled(Wire, frozen=True, kw_only=True):
     """What moved, by meter; the same answer again, with `already_settled`, to a repeat.
 
     `calibration` is for a report with an estimate: how those of this kind of call compare with
-    reality.
+    reality. `degraded`: the store was lost, so the report is kept and taken in when it is back;
+    what moves for a lease from before is not known yet.
     """
 
     settled: bool = True
@@ -186,6 +188,7 @@ class Settled(Wire, frozen=True, kw_only=True):
     debited: dict[str, float] = {}
     breaker: str = "closed"
     calibration: Calibration | msgspec.UnsetType = msgspec.UNSET
+    degraded: bool = False
 
 
 class Renew(Wire, frozen=True, kw_only=True):
@@ -205,6 +208,7 @@ class Renewed(Wire, frozen=True, kw_only=True):
     lease: str
     expires_in: float
     charged: dict[str, float]
+    degraded: bool = False
 
 
 class Operation(StrEnum):

@@ -108,6 +108,9 @@ class Policy:
             keys.notice(scope.key, limit.id) for scope in self._scopes for limit in scope.limits
         )
         self.limits = tuple(limit for scope in self._scopes for limit in scope.limits)
+        self.placed = tuple(
+            ((scope.key, limit.id), limit) for scope in self._scopes for limit in scope.limits
+        )
         self.by_id = {float(limit.id): limit for limit in self.limits}
         self._slots = tuple(
             tuple(

@@ -202,6 +202,17 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
     names: bytes
 
 
+class Seen(msgspec.Struct, frozen=True, kw_only=True):
+    """What a replica hears when it says that it lives: the server's time, how many replicas
+    count, when the longest silent one was seen, how many were seen after a given time.
+    """
+
+    now: float
+    replicas: int
+    oldest: float
+    after: int
+
+
 _DIGEST = 16
 _MODEL_AND_TIME = struct.Struct("<8sd")
 
@@ -330,6 +341,44 @@ class Commands:
         answer = await self._client.run(self._scripts["sizes"], (key,), (report,))
         return _reply("sizes", report, answer)
 
+    async def beat(
+        self,
+        keys: Keys,
+        tag: float,
+        replica: float,
+        *,
+        mode: int,
+        silent: float,
+        since: float = 0.0,
+        event: Sequence[str] = (),
+    ) -> Seen:
+        """Say that a replica lives (*mode* 1), is about to see whether the store writes (0), or
+        leaves (-1). Who is *silent* for longer counts no more; times in microseconds. *event* is
+        a model, and pairs of words.
+        """
+        report = _pack(tag, replica, mode, silent, since)
+        names = (keys.replicas(), keys.events())
+        answer = await self._client.run(self._scripts["beat"], names, (report, *event))
+        now, replicas, oldest, after = _reply("beat", report, answer).numbers
+        return Seen(now=now, replicas=int(replicas), oldest=oldest, after=int(after))
+
+    async def charge(
+        self,
+        chain: Chain,
+        lease: Key,
+        claim: Claim,
+        debits: Sequence[float],
+        moved: Sequence[float] | None,
+    ) -> Reply:
+        """Charge *debits* for what was granted without the store, once; *moved* is what a settle
+        has moved since, None where there was none.
+        """
+        keys = (*chain.scopes, *(key for keys in chain.slots for key in keys), lease)
+        request = _request(claim, generation=-1.0) + _pack(*debits, *(moved or ()))
+        arguments = (*chain.policies, request)
+        answer = await self._client.run(self._scripts["charge"], keys, arguments)
+        return _reply("charge", request, answer)
+
     async def quiet(self) -> None:
         """Return when what is under way now is done, also for callers that have gone."""
         await self._client.quiet()
@@ -421,9 +470,10 @@ def _reply(name: str, request: bytes, answer: bytes) -> Reply:
     return Reply(Verdict(chr(answer[8])), _numbers(answer[9:]))
 
 
-def _request(claim: Claim) -> bytes:
-    head = (claim.nonce, claim.fingerprint, claim.ttl, claim.remember, 0.0, 0.0, 1.0, claim.marks)
-    return _pack(*head, len(claim.amounts), *claim.amounts)
+def _request(claim: Claim, generation: float = 1.0) -> bytes:
+    head = (claim.nonce, claim.fingerprint, claim.ttl, claim.remember, 0.0, 0.0)
+    amounts = claim.amounts
+    return _pack(*head, generation, claim.marks, len(amounts), *amounts)
 
 
 _SLOTS = 4 * 8

@@ -100,6 +100,10 @@ class Keys:
         """
         return Key(f"{self._base}z:{len(model)}:{model}:{route}")
 
+    def replicas(self) -> Key:
+        """Replicas that serve the pool: sorted set, name -> when it was seen."""
+        return Key(f"{self._base}r")
+
     def events(self) -> Key:
         """What has happened in the pool: stream."""
         return Key(f"{self._base}e")
