@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx
 import pytest
-from tests_support.adrift import Fleet, drain, fleet, gauge, take
+from tests_support.adrift import Fleet, drain, engine_of, fleet, gauge, take
 from tests_support.calls import ask, left, problem, refused
 from tests_support.servers import Server, valkey_binary
 from tests_support.service import http_client, in_process
@@ -123,6 +123,33 @@ async def test_callers_who_never_pause_get_one_limit_through_loss_and_return(sta
             await asyncio.gather(*tasks)
         assert sum(got) == 900
         assert await left(found.replicas[0]) == 0
+
+
+async def test_who_comes_back_first_gives_nothing_before_the_others_have_charged(start: Start):
+    """Callers are held meanwhile: the store does not know yet what the others have granted."""
+    async with start(replicas=2) as found:
+        first, second = found.replicas
+        await found.looked()
+        await found.lost()
+        granted = [len(await drain(replica, 10)) for replica in found.replicas]
+        assert granted == [45, 45]
+        late = engine_of(second).outages
+        watch = late._watches.pop("p")  # it does not try whether the store is back
+        watch.cancel()
+        await asyncio.to_thread(found.store.start)
+        pool = engine_of(first).outages.pool("p")
+
+        async def charged() -> bool:
+            return bool(pool.charged == 45)
+
+        await until(charged, "the first does not come back")
+        coming = asyncio.create_task(
+            first.post("/v1/acquire", json={"resource": "p/m", "tokens": 1})
+        )
+        late.start()
+        answer = await coming
+        problem(answer, 429, "rate_limited")
+        assert not answer.json().get("degraded")
 
 
 async def test_slots_are_shared_in_whole_ones_and_come_back(start: Start):
@@ -255,7 +282,7 @@ async def test_a_lease_of_a_replica_that_died_is_charged_by_whoever_settles_it(
         await found.looked()
         await found.lost()
         lease = (await take(first, 100))["lease"]
-        journal = first._transport.app._inner.state.engine.outages.pool("p").journal  # type: ignore[attr-defined]  # of httpx.ASGITransport
+        journal = engine_of(first).outages.pool("p").journal
         journal._entries.clear()  # as a replica that has died
         await asyncio.to_thread(found.store.start)
         await found.back()
