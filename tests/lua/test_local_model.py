@@ -156,6 +156,22 @@ def test_shares_never_exceed_the_limit_together(
         assert world.truth.left() >= -Fraction(1, 1000)
 
 
+@pytest.mark.parametrize("kind", ["bucket", "sliding"])
+def test_what_has_come_back_since_the_look_belongs_to_whoever_took_it(kind: str) -> None:
+    """Of a limit that was spent: one has taken all of it since, so the others get nothing."""
+    world = Alone(kind, 2, [])
+    world.charge(int(world.limit.capacity))
+    world.look = seen(world.truth, world.now)
+    world.pass_time(3_200_000 if kind == "sliding" else 250_000)
+    back = math.floor(world.truth.left())
+    assert back > 0
+    assert world.take(back)
+    shares = [world.share(back), world.share(0)]
+    for share in shares:
+        share.advance(world.now)
+    assert sum(max(0.0, share.left(world.now)) for share in shares) <= world.truth.left()
+
+
 @pytest.mark.parametrize("kind", ["bucket", "sliding", "calendar"])
 @given(begin=st.lists(AMOUNTS, max_size=3), steps=STEPS, back=st.lists(AMOUNTS, max_size=30))
 @settings(max_examples=40, deadline=None)
