@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from functools import partial
 from importlib.metadata import version
+from pathlib import Path
 
 import structlog
 from fastapi import FastAPI, Request, Response
@@ -35,6 +36,7 @@ from limiter_service.routes.observe import observe as observe_headers
 from limiter_service.routes.renew import renew
 from limiter_service.routes.settle import settle
 from limiter_service.settings import Settings
+from limiter_service.store.address import Login, Tls
 from limiter_service.store.breaker_commands import BreakerCommands
 from limiter_service.store.client import Client
 from limiter_service.store.commands import Commands
@@ -48,11 +50,7 @@ _FRAMEWORK_CODES = {404: ErrorCode.NOT_FOUND, 405: ErrorCode.METHOD_NOT_ALLOWED}
 
 def create_app(settings: Settings, store_url: str, pools: Pools) -> Front:
     """The service for one process. Nothing is connected before its lifespan begins."""
-    client = Client(
-        store_url,
-        connect_timeout=settings.connect_timeout,
-        command_timeout=settings.command_timeout,
-    )
+    client = connect(settings, store_url)
     policies = Policies(pools.config, settings.key_prefix, catalogue=pools.catalogue)
     waits = Waits()
 
@@ -117,6 +115,29 @@ def create_app(settings: Settings, store_url: str, pools: Pools) -> Front:
         body=settings.max_body, head=settings.max_head, body_timeout=settings.body_timeout
     )
     return Front(app, hot, bounds, {"/v1/channel": channels})
+
+
+def connect(settings: Settings, store_url: str) -> Client:
+    """The store that *settings* describe; nothing is connected yet. Raises BadAddress."""
+
+    def path(file: Path | None) -> str | None:
+        return None if file is None else str(file)
+
+    secret = settings.sentinel_password
+    return Client(
+        store_url,
+        connect_timeout=settings.connect_timeout,
+        command_timeout=settings.command_timeout,
+        tls=Tls(
+            ca=path(settings.redis_ca),
+            certificate=path(settings.redis_certificate),
+            key=path(settings.redis_key),
+            server_name=settings.redis_server_name,
+        ),
+        sentinels=Login(
+            settings.sentinel_username, None if secret is None else secret.get_secret_value()
+        ),
+    )
 
 
 def _wall_us() -> float:

@@ -18,7 +18,7 @@ from limiter_service.embedded import EmbeddedValkey
 from limiter_service.front import Front
 from limiter_service.pools import Pools
 from limiter_service.settings import Settings
-from limiter_service.store.client import redacted
+from limiter_service.store.address import BadAddress, Topology, parse, redacted
 from limiter_service.telemetry import configure
 
 
@@ -65,11 +65,37 @@ def check(settings: Settings) -> None:
             f"--workers {settings.workers} share one store: give it with --redis-url "
             "(the embedded Valkey belongs to a single process)"
         )
+    _check_store(settings)
     if not _is_loopback(settings.host) and not settings.allow_anonymous:
         raise ServeError(
             f"--host {settings.host} would serve anybody who can reach it without a key; "
             "add --allow-anonymous when the network is trusted"
         )
+
+
+def _check_store(settings: Settings) -> None:
+    """Raise ServeError for a store that could not be connected, whatever it did."""
+    address = None
+    if settings.redis_url is not None:
+        try:
+            address = parse(settings.redis_url)
+        except BadAddress as error:
+            raise ServeError(f"--redis-url {redacted(settings.redis_url)}: {error}") from None
+    secure = address is not None and address.secure
+    for name in ("redis_ca", "redis_certificate", "redis_key", "redis_server_name"):
+        value = getattr(settings, name)
+        variable = f"{environment.PREFIX}{name.upper()}"
+        if value is not None and not secure:
+            raise ServeError(f"{variable} is for TLS, and --redis-url is no rediss:// URL")
+        if isinstance(value, Path) and not value.is_file():
+            raise ServeError(f"{variable}: there is no file {value}")
+    if (settings.redis_certificate is None) != (settings.redis_key is None):
+        raise ServeError(
+            f"{environment.PREFIX}REDIS_CERTIFICATE and {environment.PREFIX}REDIS_KEY go together"
+        )
+    login = settings.sentinel_username is not None or settings.sentinel_password is not None
+    if login and (address is None or address.topology is not Topology.SENTINEL):
+        raise ServeError("the login of sentinels is for a redis+sentinel:// URL")
 
 
 def state_directory(settings: Settings) -> Path:

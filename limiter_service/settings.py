@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PREFIX = "SLUICEGATE_"
@@ -23,6 +23,18 @@ class Settings(BaseSettings):
     """The pools file; without one a permissive example pool is served."""
     redis_url: str | None = None
     """The store; None starts the embedded Valkey in `state_dir`."""
+    redis_ca: Path | None = None
+    """Authorities that the certificates of a `rediss` store must come from; None: the system's."""
+    redis_certificate: Path | None = None
+    """Certificate of this client, where the store asks for one."""
+    redis_key: Path | None = None
+    """Key of that certificate."""
+    redis_server_name: str | None = None
+    """Name in the store's certificates; None: the host that is connected to."""
+    sentinel_username: str | None = None
+    """User at the sentinels, which is not that of the servers."""
+    sentinel_password: SecretStr | None = None
+    """Password at the sentinels."""
     host: str = "127.0.0.1"
     port: int = Field(8080, ge=0, le=65_535)
     state_dir: Path | None = None
@@ -69,9 +81,10 @@ def without_ours() -> dict[str, str]:
 
 def export(settings: Settings) -> None:
     """Hand *settings* to worker processes, which read them from their environment."""
-    for name, value in settings.model_dump(mode="json").items():
+    for name, value in settings.model_dump().items():
         if value is not None:
-            os.environ[f"{PREFIX}{name.upper()}"] = str(value)
+            plain = value.get_secret_value() if isinstance(value, SecretStr) else value
+            os.environ[f"{PREFIX}{name.upper()}"] = str(plain)
 
 
 def state_home() -> Path:

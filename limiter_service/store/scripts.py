@@ -41,12 +41,34 @@ NAMES = (
 )
 
 
+FLAGS = {
+    # Reads only: also where the store is full.
+    "check": "no-writes",
+    "snapshot": "no-writes",
+    "notices": "no-writes",
+    "waiters": "no-writes",
+    "circuits": "no-writes",
+    "events": "no-writes",
+    # Gives back, or must be possible in need: a full store would never become less full.
+    "settle": "allow-oom",
+    "renew": "allow-oom",
+    "cancel": "allow-oom",
+    "sweep": "allow-oom",
+    "override": "allow-oom",
+    "limit": "allow-oom",
+}
+"""What a server may assume of a script; of others, that they write and need room."""
+
+
 class Script(msgspec.Struct, frozen=True):
-    """One script as the server knows it."""
+    """One script as the server knows it. `plain` is the same for Redis 6.2, which takes the
+    first line, with the flags, for a mistake.
+    """
 
     name: str
     text: str
     sha: str
+    plain: "Script | None" = None
 
 
 def _root() -> Traversable:
@@ -92,7 +114,13 @@ def _inline_constants(text: str) -> str:
 def load(name: str, replace: Mapping[str, str] | None = None) -> Script:
     """Script *name*, ready to be called by its digest."""
     text = source(name, replace)
-    return Script(name, text, sha1(text.encode(), usedforsecurity=False).hexdigest())
+    flags = FLAGS.get(name)
+    head = "#!lua" if flags is None else f"#!lua flags={flags}"
+    return _script(name, f"{head}\n{text}", _script(name, text))
+
+
+def _script(name: str, text: str, plain: Script | None = None) -> Script:
+    return Script(name, text, sha1(text.encode(), usedforsecurity=False).hexdigest(), plain)
 
 
 def _write(directory: Path) -> None:

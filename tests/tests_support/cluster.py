@@ -1,15 +1,16 @@
-"""A cluster of three masters on loopback."""
+"""A cluster of three masters on loopback, whose slots can be moved and nodes killed."""
 
 import contextlib
 import random
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import redis
 
 from tests_support.servers import Server
-from tests_support.waiting import wait_until
+from tests_support.waiting import until, wait_until
 
 _SLOTS = 16_384
 _MASTERS = 3
@@ -19,20 +20,106 @@ _BUS = 10_000  # a node's bus listens this far above its port
 @contextlib.contextmanager
 def cluster(binary: str, home: Path) -> Iterator[list[int]]:
     """Start three masters that own every slot between them; yields their ports."""
-    with contextlib.ExitStack() as stack:
-        ports = _free_ports(_MASTERS)
-        for port in ports:
+    with Nodes(binary, home) as nodes:
+        yield nodes.ports
+
+
+class Nodes:
+    """The nodes of a cluster; a context manager.
+
+    The last of `ports` are replicas of the first masters, as many as were asked for.
+    """
+
+    def __init__(self, binary: str, home: Path, *, replicas: int = 0, timeout: int = 2000) -> None:
+        self.ports = free_ports(_MASTERS + replicas)
+        self.servers: dict[int, Server] = {}
+        for port in self.ports:
             (home / str(port)).mkdir()
-            options = ("--port", str(port), "--bind", "127.0.0.1", "--cluster-enabled", "yes")
-            more = ("--cluster-node-timeout", "2000", "--protected-mode", "no")
-            stack.enter_context(Server(binary, home / str(port), *options, *more))
-        nodes = [stack.enter_context(redis.Redis(port=port)) for port in ports]
-        for i, node in enumerate(nodes):
+            self.servers[port] = Server(
+                binary,
+                home / str(port),
+                *("--port", str(port), "--bind", "127.0.0.1", "--protected-mode", "no"),
+                *("--cluster-enabled", "yes", "--cluster-node-timeout", str(timeout)),
+                *("--cluster-require-full-coverage", "no", "--repl-diskless-sync-delay", "0"),
+            )
+        self._stack = contextlib.ExitStack()
+        self._orders: dict[int, redis.Redis] = {}
+
+    @property
+    def url(self) -> str:
+        """Every node."""
+        hosts = ",".join(f"127.0.0.1:{port}" for port in self.ports)
+        return f"redis+cluster://{hosts}"
+
+    def __enter__(self) -> "Nodes":
+        for port, server in self.servers.items():
+            self._stack.enter_context(server)
+            self._orders[port] = self._stack.enter_context(redis.Redis(port=port))
+        masters, replicas = self.ports[:_MASTERS], self.ports[_MASTERS:]
+        for i, port in enumerate(masters):
             first, last = _SLOTS * i // _MASTERS, _SLOTS * (i + 1) // _MASTERS - 1
-            node.execute_command("CLUSTER ADDSLOTSRANGE", first, last)
-            nodes[0].execute_command("CLUSTER MEET", "127.0.0.1", ports[i])
-        wait_until(lambda: all(_complete(node) for node in nodes), "the cluster does not form", 30)
-        yield ports
+            self.order(port, "CLUSTER ADDSLOTSRANGE", first, last)
+        for port in self.ports[1:]:
+            self.order(masters[0], "CLUSTER MEET", "127.0.0.1", port)
+        count = str(len(self.ports))
+        wait_until(
+            lambda: all(_complete(self._orders[port], count) for port in self.ports),
+            "the cluster does not form",
+            30,
+        )
+        for master, replica in zip(masters, replicas, strict=False):
+            self.order(replica, "CLUSTER REPLICATE", self.name(master))
+            wait_until(lambda r=replica: self._follows(r), "the replica does not follow", 30)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def order(self, port: int, *command: Any) -> Any:
+        """What a node answers to a command of the test."""
+        return self._orders[port].execute_command(*command)
+
+    def name(self, port: int) -> str:
+        """The id of a node."""
+        return str(self.order(port, "CLUSTER MYID").decode())
+
+    def errors(self) -> dict[str, int]:
+        """How often all nodes have refused, by code."""
+        total: dict[str, int] = {}
+        for orders in self._orders.values():
+            for name, seen in orders.info("errorstats").items():
+                code = name.removeprefix("errorstat_")
+                total[code] = total.get(code, 0) + int(seen["count"])
+        return total
+
+    async def move(self, key: str, source: int, target: int) -> None:
+        """Move the slot of *key* as an operator would. Returns when callers of the slot have met
+        every kind of redirection on the way, so there must be some.
+
+        While a slot moves, a script with a key that exists and one that does not is refused
+        everywhere (TRYAGAIN).
+        """
+        slot = self.order(source, "CLUSTER KEYSLOT", key)
+        self.order(target, "CLUSTER SETSLOT", slot, "IMPORTING", self.name(source))
+        self.order(source, "CLUSTER SETSLOT", slot, "MIGRATING", self.name(target))
+        await self._met("TRYAGAIN")
+        while keys := self.order(source, "CLUSTER GETKEYSINSLOT", slot, 100):
+            self.order(source, "MIGRATE", "127.0.0.1", target, "", 0, 5000, "KEYS", *keys)
+        await self._met("ASK")
+        for port in (target, source, *self.ports[:_MASTERS]):
+            self.order(port, "CLUSTER SETSLOT", slot, "NODE", self.name(target))
+        await self._met("MOVED")
+
+    async def _met(self, code: str) -> None:
+        before = self.errors().get(code, 0)
+
+        async def more() -> bool:
+            return self.errors().get(code, 0) > before
+
+        await until(more, f"nobody is told {code}")
+
+    def _follows(self, port: int) -> bool:
+        return self._orders[port].info("replication").get("master_link_status") == "up"
 
 
 def node_of(ports: list[int], key: str) -> int:
@@ -42,17 +129,18 @@ def node_of(ports: list[int], key: str) -> int:
     return ports[next(i for i in range(_MASTERS) if slot < _SLOTS * (i + 1) // _MASTERS)]
 
 
-def _complete(node: redis.Redis) -> bool:
+def _complete(node: redis.Redis, count: str) -> bool:
     report = node.execute_command("CLUSTER INFO")
     text = (
         report
         if isinstance(report, dict)
         else dict(line.split(":", 1) for line in report.decode().split() if ":" in line)
     )
-    return text["cluster_state"] == "ok" and text["cluster_known_nodes"] == str(_MASTERS)
+    return text["cluster_state"] == "ok" and text["cluster_known_nodes"] == count
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
+    """Ports on loopback that nobody has, nor those of a node's bus that go with them."""
     found: list[int] = []
     while len(found) < count:
         port = random.randrange(20_000, 40_000)

@@ -23,7 +23,7 @@ class Server:
     """One server process; a context manager. `restart` keeps its data (append-only file)."""
 
     def __init__(self, binary: str, home: Path, *options: str) -> None:
-        self.socket = home / "s"
+        self.binary, self.socket = binary, home / "s"
         self._command = [
             *(binary, "--port", "0", "--unixsocket", str(self.socket), "--save", ""),
             *("--dir", str(home), "--logfile", str(home / "log"), *options),
@@ -43,12 +43,17 @@ class Server:
 
     def start(self) -> None:
         """Start, and return when this very process answers and has loaded its data."""
-        self.socket.unlink(missing_ok=True)
-        self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL)
+        self.launch()
+        assert self._process is not None
         deadline = time.monotonic() + _START_TIMEOUT
         while not self._answers():
             assert self._process.poll() is None, "the server ended at once"
             assert time.monotonic() < deadline, "the server does not answer"
+
+    def launch(self) -> None:
+        """Start, and return at once."""
+        self.socket.unlink(missing_ok=True)
+        self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL)
 
     def kill(self) -> None:
         """End it without a warning."""

@@ -1,0 +1,126 @@
+"""Calls on their way to one place: those of a loop tick travel together, a few trips at once.
+
+One pipeline per tick costs the service a third of a pool with a connection per call, and
+the server half: many sockets become one read (docs/decisions/0003). More calls than the trips
+can take wait here, before they take a connection.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from limiter_service.store.faults import is_unknown_script, knows_no_flags
+from limiter_service.store.fuse import Fuse
+from limiter_service.store.scripts import Script
+
+Argument = str | bytes
+_MOST_IN_A_TRIP = 256
+_MOST_TRIPS = 4
+
+Send = Callable[[Sequence[tuple[Any, ...]]], Awaitable[list[Any]]]
+
+
+class Call:
+    """One script call that waits for its answer."""
+
+    __slots__ = ("answer", "arguments", "keys", "script")
+
+    def __init__(
+        self,
+        script: Script,
+        keys: Sequence[str],
+        arguments: Sequence[Argument],
+        answer: asyncio.Future[Any],
+    ) -> None:
+        self.script, self.keys, self.arguments, self.answer = script, keys, arguments, answer
+
+    def by_digest(self, *, plain: bool) -> tuple[Any, ...]:
+        """The call of a server that has the script."""
+        return (
+            "EVALSHA",
+            self._script(plain=plain).sha,
+            len(self.keys),
+            *self.keys,
+            *self.arguments,
+        )
+
+    def by_text(self, *, plain: bool) -> tuple[Any, ...]:
+        """The call of one that has not: it keeps the text."""
+        return ("EVAL", self._script(plain=plain).text, len(self.keys), *self.keys, *self.arguments)
+
+    def _script(self, *, plain: bool) -> Script:
+        return self.script.plain or self.script if plain else self.script
+
+
+class Lane:
+    """The way to one place, with its fuse."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self.fuse = Fuse()
+        self.trips: set[asyncio.Task[None]] = set()
+        self._waiting: deque[Call] = deque()
+        self._scheduled = False
+        self._plain = False
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is under way."""
+        return not self.trips and not self._waiting
+
+    def take(self, call: Call) -> None:
+        """Send *call* with the next trip."""
+        self._waiting.append(call)
+        self._schedule()
+
+    def _schedule(self) -> None:
+        if not self._scheduled and len(self.trips) < _MOST_TRIPS:
+            self._scheduled = True
+            asyncio.get_running_loop().call_soon(self._depart)
+
+    def _depart(self) -> None:
+        self._scheduled = False
+        count = min(len(self._waiting), _MOST_IN_A_TRIP)
+        calls = [self._waiting.popleft() for _ in range(count)]
+        calls = [call for call in calls if not call.answer.done()]
+        if calls:
+            trip = asyncio.get_running_loop().create_task(self._travel(calls))
+            self.trips.add(trip)
+            trip.add_done_callback(self._return)
+        if self._waiting:
+            self._schedule()
+
+    def _return(self, trip: asyncio.Task[None]) -> None:
+        self.trips.discard(trip)
+        if self._waiting:
+            self._schedule()
+
+    async def _travel(self, calls: list[Call]) -> None:
+        try:
+            replies = await self._ask(calls)
+        except Exception as error:  # noqa: BLE001  # a mistake of ours: callers must not hang
+            replies = [error] * len(calls)
+        for call, reply in zip(calls, replies, strict=True):
+            if call.answer.done():
+                continue
+            if isinstance(reply, BaseException):
+                call.answer.set_exception(reply)
+            else:
+                call.answer.set_result(reply)
+
+    async def _ask(self, calls: list[Call]) -> list[Any]:
+        replies = await self._send([call.by_digest(plain=self._plain) for call in calls])
+        unknown = [i for i, reply in enumerate(replies) if is_unknown_script(reply)]
+        if unknown:  # not run at all, so these go again with their text, which also loads it
+            again = await self._introduce([calls[i] for i in unknown])
+            for i, reply in zip(unknown, again, strict=True):
+                replies[i] = reply
+        return replies
+
+    async def _introduce(self, calls: list[Call]) -> list[Any]:
+        replies = await self._send([call.by_text(plain=self._plain) for call in calls])
+        if not self._plain and any(map(knows_no_flags, replies)):
+            self._plain = True  # not compiled, so not run
+            replies = await self._send([call.by_text(plain=True) for call in calls])
+        return replies

@@ -1,0 +1,259 @@
+"""Ways to a store: one server, the primary that sentinels name, or the nodes of a cluster.
+
+A link sends commands and returns a reply or an error for each; it repeats nothing but what a
+cluster redirects. `place` is who gets a command: calls for different places do not wait for
+each other.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import structlog
+from redis import exceptions
+from redis.asyncio.cluster import ClusterNode, RedisCluster
+from redis.asyncio.sentinel import Sentinel
+from redis.crc import key_slot
+
+from limiter_service.store.faults import FAILURES
+
+Command = tuple[Any, ...]
+_log = structlog.get_logger()
+_MOST_HOPS = 5
+_BETWEEN_LOOKS = 0.1
+_KEY = 3  # EVALSHA digest count key
+
+
+class Link(Protocol):
+    """A way to a store."""
+
+    sharded: bool
+
+    def place(self, key: str) -> str:
+        """Who is asked for *key*, as far as it is known; empty: whoever that may be."""
+
+    async def send(self, place: str, commands: Sequence[Command]) -> list[Any]:
+        """A reply or an error for each command, in order."""
+
+    async def doubt(self) -> None:
+        """The server that was asked cannot be the right one: look again."""
+
+    async def ping(self) -> None:
+        """Return when some server answers. Raises FAILURES."""
+
+    async def info(self, section: str) -> dict[str, Any]:
+        """A server's own report. Raises FAILURES."""
+
+    async def pubsub(self) -> Any:
+        """A connection of its own for messages. Raises FAILURES."""
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+
+
+class OneServer:
+    """One server, or the one that sentinels name."""
+
+    sharded = False
+
+    def __init__(self, client: Any, sentinel: Sentinel | None = None) -> None:
+        self._redis, self._sentinel = client, sentinel
+
+    def place(self, key: str) -> str:  # noqa: ARG002  # there is one
+        """Always the same."""
+        return ""
+
+    async def send(self, place: str, commands: Sequence[Command]) -> list[Any]:  # noqa: ARG002
+        """One pipeline."""
+        try:
+            if len(commands) == 1:
+                return [await self._redis.execute_command(*commands[0])]
+            pipeline = self._redis.pipeline(transaction=False)
+            for command in commands:
+                pipeline.execute_command(*command)
+            return list(await pipeline.execute(raise_on_error=False))
+        except FAILURES as error:
+            return [error] * len(commands)
+
+    async def doubt(self) -> None:
+        """The next connections may lead to another server: by name, or by what sentinels say."""
+        with contextlib.suppress(*FAILURES):
+            await self._redis.connection_pool.disconnect(inuse_connections=False)
+
+    async def ping(self) -> None:
+        """One exchange."""
+        await self._redis.execute_command("PING")
+
+    async def info(self, section: str) -> dict[str, Any]:
+        """The server's own report."""
+        return dict(await self._redis.info(section))
+
+    async def pubsub(self) -> Any:
+        """From the same pool."""
+        return self._redis.pubsub(ignore_subscribe_messages=True)
+
+    async def aclose(self) -> None:
+        """The connections to sentinels too."""
+        await self._redis.aclose()
+        if self._sentinel is not None:
+            await self._sentinel.aclose()
+
+
+class Cluster:
+    """The nodes of a cluster. Redirections are followed here.
+
+    The client library knows the nodes and their connections; commands go past its own retries,
+    which close the connections to every node when one fails, and may send an ASKING on another
+    connection than its command.
+    """
+
+    sharded = True
+
+    def __init__(self, client: RedisCluster) -> None:
+        self._redis, self._nodes = client, client.nodes_manager
+        self._given = [(node.host, int(node.port)) for node in client.startup_nodes]
+        self._look: asyncio.Task[None] | None = None
+        self._looked_at = 0.0
+        self._failed: str | None = None
+
+    def place(self, key: str) -> str:
+        """The name of the node that owns the key's slot."""
+        owners = self._nodes.slots_cache.get(key_slot(key.encode()))
+        return owners[0].name if owners else ""
+
+    async def send(self, place: str, commands: Sequence[Command]) -> list[Any]:
+        """One pipeline to the node; each to its own where that is not known."""
+        node = self._nodes.nodes_cache.get(place)
+        if node is None:
+            return list(await asyncio.gather(*(self._send_somewhere(c) for c in commands)))
+        replies = await self._exchange(node, commands)
+        for i, reply in enumerate(replies):
+            if isinstance(reply, exceptions.AskError):
+                replies[i] = await self._follow(reply, commands[i])
+        return replies
+
+    async def doubt(self) -> None:
+        """Ask the cluster anew who owns what, beside other work; not too often."""
+        now = asyncio.get_running_loop().time()
+        if self._look is None and now - self._looked_at >= _BETWEEN_LOOKS:
+            self._begin_to_look()
+
+    async def ping(self) -> None:
+        """Any node with slots: the loss of one takes its pools, not the service."""
+        await self._known()
+        replies = await asyncio.gather(
+            *(self._exchange(node, [("PING",)]) for node in self._redis.get_primaries())
+        )
+        errors = [reply for (reply,) in replies if isinstance(reply, Exception)]
+        if len(errors) == len(replies):
+            raise errors[0]
+
+    async def info(self, section: str) -> dict[str, Any]:
+        """The report of one node."""
+        await self._known()
+        return dict(await self._redis.get_default_node().execute_command("INFO", section))
+
+    async def pubsub(self) -> Any:
+        """A connection to each node that has channels of ours."""
+        self._begin_to_look()
+        await self._known()
+        return self._redis.pubsub(ignore_subscribe_messages=True)
+
+    async def aclose(self) -> None:
+        """Every node's connections."""
+        if self._look is not None:
+            self._look.cancel()
+            await asyncio.wait({self._look})
+        await self._nodes.aclose()
+        await self._nodes.aclose("startup_nodes")
+
+    async def _send_somewhere(self, command: Command) -> Any:
+        try:
+            await self._known()
+            node = self._owner(key_slot(str(command[_KEY]).encode()))
+        except FAILURES as error:
+            return error
+        (reply,) = await self._exchange(node, [command])
+        return await self._follow(reply, command)
+
+    async def _follow(self, reply: Any, command: Command) -> Any:
+        """The reply to *command* of the node that the reply so far names."""
+        for _ in range(_MOST_HOPS):
+            if isinstance(reply, exceptions.MovedError):
+                await self._nodes.move_slot(reply)
+                node = self._owner(reply.slot_id)
+                (reply,) = await self._exchange(node, [command])
+            elif isinstance(reply, exceptions.AskError):
+                node = self._node(reply.host, reply.port)
+                _, reply = await self._exchange(node, [("ASKING",), command])
+            else:
+                return reply
+        return exceptions.TryAgainError("redirected in circles", status_code="TRYAGAIN")
+
+    def _owner(self, slot: int) -> ClusterNode:
+        owners = self._nodes.slots_cache.get(slot)
+        if not owners:
+            raise exceptions.SlotNotCoveredError(f"no node of the cluster owns slot {slot}")
+        return owners[0]
+
+    def _node(self, host: str, port: int) -> ClusterNode:
+        known = self._nodes.get_node(host=host, port=port)
+        if known is not None:
+            return known
+        node = ClusterNode(host, port, "primary", **self._redis.connection_kwargs)
+        self._nodes.set_nodes(self._nodes.nodes_cache, {node.name: node})
+        return node
+
+    async def _exchange(self, node: ClusterNode, commands: Sequence[Command]) -> list[Any]:
+        """One pipeline over one connection, which a failure closes."""
+        replies: list[Any] = []
+        try:
+            connection = node.acquire_connection()
+            try:
+                await node.disconnect_if_needed(connection)
+                await connection.send_packed_command(connection.pack_commands(commands))
+                while len(replies) < len(commands):
+                    try:
+                        replies.append(await connection.read_response())
+                    except exceptions.ResponseError as error:
+                        replies.append(error)
+            finally:
+                node.release(connection)
+        except FAILURES as error:
+            self._failed = node.name
+            replies += [error] * (len(commands) - len(replies))
+        return replies
+
+    async def _known(self) -> None:
+        """Return when it is known who owns what. Raises FAILURES."""
+        if self._look is None and not self._nodes.slots_cache:
+            self._begin_to_look()
+        if self._look is not None:
+            await asyncio.shield(self._look)
+
+    def _begin_to_look(self) -> None:
+        if self._look is None:
+            self._look = asyncio.get_running_loop().create_task(self._look_again())
+            self._look.add_done_callback(self._looked)
+
+    async def _look_again(self) -> None:
+        failed, self._failed = self._failed, None
+        try:
+            await self._initialize(failed)
+        except FAILURES:
+            # Every node that was known is gone: those of the URL may be others by now.
+            given = [ClusterNode(h, p, **self._redis.connection_kwargs) for h, p in self._given]
+            self._nodes.set_nodes(self._nodes.startup_nodes, {node.name: node for node in given})
+            await self._initialize()
+
+    async def _initialize(self, failed: str | None = None) -> None:
+        try:
+            await self._nodes.initialize(last_failed_node_name=failed)
+        except IndexError as error:  # of an empty list of primaries
+            raise exceptions.SlotNotCoveredError("no node of the cluster owns slots") from error
+
+    def _looked(self, look: asyncio.Task[None]) -> None:
+        self._look, self._looked_at = None, look.get_loop().time()
+        if not look.cancelled() and (error := look.exception()) is not None:
+            _log.debug("the cluster does not say who owns what", problem=str(error))

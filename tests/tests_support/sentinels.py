@@ -1,0 +1,117 @@
+"""A primary, its replicas, and three sentinels that watch over it, on loopback."""
+
+import contextlib
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import redis
+
+from tests_support.cluster import free_ports
+from tests_support.servers import Server
+from tests_support.waiting import wait_until
+
+SERVICE = "main"
+_SENTINELS = 3
+_REPLICAS = 2
+_QUORUM = 2
+
+
+class Watched:
+    """A context manager. `ports` are those of the servers, the first primary first."""
+
+    def __init__(self, binary: str, home: Path, *options: str, down_after: int = 500) -> None:
+        found = free_ports(1 + _REPLICAS + _SENTINELS)
+        self.ports, self.sentinel_ports = found[: 1 + _REPLICAS], found[1 + _REPLICAS :]
+        self._binary, self._home, self._down_after = binary, home, down_after
+        self.servers: dict[int, Server] = {}
+        for port in self.ports:
+            (home / str(port)).mkdir()
+            follow = () if port == self.ports[0] else ("--replicaof", f"127.0.0.1 {self.ports[0]}")
+            self.servers[port] = Server(
+                binary,
+                home / str(port),
+                *("--port", str(port), "--bind", "127.0.0.1", "--protected-mode", "no"),
+                *("--repl-diskless-sync-delay", "0", *follow, *options),
+            )
+        self._stack = contextlib.ExitStack()
+        self._orders: dict[int, redis.Redis] = {}
+
+    @property
+    def url(self) -> str:
+        """Every sentinel, and the service."""
+        hosts = ",".join(f"127.0.0.1:{port}" for port in self.sentinel_ports)
+        return f"redis+sentinel://{hosts}/{SERVICE}"
+
+    @property
+    def primary(self) -> int:
+        """The port of the primary, as the sentinels have it."""
+        sentinel = self._orders[self.sentinel_ports[0]]
+        _, port = sentinel.execute_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", SERVICE)
+        return int(port)
+
+    def __enter__(self) -> "Watched":
+        for port, server in self.servers.items():
+            self._stack.enter_context(server)
+            self._orders[port] = self._stack.enter_context(redis.Redis(port=port))
+        for port in self.ports[1:]:
+            wait_until(lambda p=port: self._follows(p), "a replica does not follow", 30)
+        for port in self.sentinel_ports:
+            self._stack.callback(_end, self._start_sentinel(port))
+            self._orders[port] = self._stack.enter_context(redis.Redis(port=port))
+        for port in self.sentinel_ports:
+            wait_until(lambda p=port: self._knows_all(p), "a sentinel does not know all", 30)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def order(self, port: int, *command: Any) -> Any:
+        """What a server or sentinel answers to a command of the test."""
+        return self._orders[port].execute_command(*command)
+
+    def cut_replication(self) -> None:
+        """Let no replica hear of anything any more: what the primary grants now is not copied.
+
+        They fail at a password that the primary does not have.
+        """
+        primary = self.primary
+        for port in self.ports:
+            if port != primary:
+                self.order(port, "CONFIG", "SET", "masterauth", "no such password")
+        self.order(primary, "CLIENT", "KILL", "TYPE", "replica")
+
+    def _start_sentinel(self, port: int) -> "subprocess.Popen[bytes]":
+        home = self._home / str(port)
+        home.mkdir()
+        (home / "sentinel.conf").write_text(
+            f"port {port}\nbind 127.0.0.1\nprotected-mode no\ndir {home}\nlogfile {home}/log\n"
+            f"sentinel monitor {SERVICE} 127.0.0.1 {self.ports[0]} {_QUORUM}\n"
+            f"sentinel down-after-milliseconds {SERVICE} {self._down_after}\n"
+            f"sentinel failover-timeout {SERVICE} 3000\n"
+        )
+        command = [self._binary, str(home / "sentinel.conf"), "--sentinel"]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        wait_until(lambda: _answers(port), "a sentinel does not answer")
+        return process
+
+    def _follows(self, port: int) -> bool:
+        return self._orders[port].info("replication").get("master_link_status") == "up"
+
+    def _knows_all(self, port: int) -> bool:
+        state = self._orders[port].sentinel_master(SERVICE)
+        others = (state["num-slaves"], state["num-other-sentinels"])
+        return others == (_REPLICAS, _SENTINELS - 1) and not state["is_sdown"]
+
+
+def _answers(port: int) -> bool:
+    try:
+        with redis.Redis(port=port) as connection:
+            return bool(connection.ping())
+    except redis.ConnectionError:
+        return False
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    process.terminate()
+    process.wait()

@@ -1,0 +1,132 @@
+"""Stores over TLS: who is trusted, who is let in, and what is said otherwise."""
+
+import shutil
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+
+import httpx
+import msgspec
+import pytest
+import redis
+from tests_support import certificates
+from tests_support.certificates import Pair
+from tests_support.cluster import free_ports
+from tests_support.servers import Server
+from tests_support.service import ServiceProcess
+
+from limiter_service.store.address import Tls
+from limiter_service.store.client import Client
+from limiter_service.store.errors import StoreUnavailable
+from limiter_service.store.scripts import load
+
+CALL = (load("snapshot", {"snapshot": "return ARGV[1]"}), ("sg:{p}:x",), ("hello",))
+NAME = "store.example"
+Ask = Callable[..., Awaitable[object]]
+
+
+class Store(msgspec.Struct, frozen=True):
+    """A server that speaks TLS alone, and asks its clients for certificates."""
+
+    port: int
+    trusted: Tls
+    stranger: Pair
+    other: Pair
+
+
+@pytest.fixture(scope="module", params=["one", "cluster"])
+def store(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[str, Store]]:
+    """The scheme of its URL, and the store."""
+    binary = shutil.which("redis-server")
+    if binary is None or not certificates.available():
+        pytest.skip("redis-server or openssl is not installed")
+    home: Path = tmp_path_factory.mktemp("tls")
+    ours, other = certificates.authority(home, "ours"), certificates.authority(home, "other")
+    server = certificates.signed(home, ours, "server", f"DNS:{NAME},IP:127.0.0.1")
+    client = certificates.signed(home, ours, "client", "DNS:client")
+    stranger = certificates.signed(home, other, "stranger", "DNS:client")
+    (port,) = free_ports(1)
+    options = [
+        *("--tls-port", str(port), "--bind", "127.0.0.1", "--tls-auth-clients", "yes"),
+        *("--tls-cert-file", server.certificate, "--tls-key-file", server.key),
+        *("--tls-ca-cert-file", ours.certificate),
+    ]
+    clustered = request.param == "cluster"
+    if clustered:
+        options += ["--cluster-enabled", "yes", "--tls-cluster", "yes"]
+    trusted = Tls(ca=ours.certificate, certificate=client.certificate, key=client.key)
+    with Server(binary, home, *options) as running:
+        if clustered:
+            with redis.Redis(unix_socket_path=str(running.socket)) as orders:
+                orders.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
+        scheme = "rediss+cluster" if clustered else "rediss"
+        yield scheme, Store(port, trusted, stranger, other)
+
+
+@pytest.fixture
+def said(store: tuple[str, Store]) -> Ask:
+    """What a call is answered over a connection with these files."""
+    scheme, there = store
+
+    async def ask(*, host: str = "127.0.0.1", **changed: str | None) -> object:
+        tls = msgspec.structs.replace(there.trusted, **changed)
+        url = f"{scheme}://{host}:{there.port}"
+        client = Client(url, connect_timeout=20.0, command_timeout=20.0, tls=tls)
+        try:
+            return await client.run(*CALL)
+        except StoreUnavailable as error:
+            return str(error)
+        finally:
+            await client.aclose()
+
+    return ask
+
+
+async def test_authority_and_certificate_open_the_way(said: Ask) -> None:
+    """Both sides know each other."""
+    assert await said() == b"hello"
+
+
+async def test_a_client_without_a_certificate_is_not_let_in(
+    said: Ask, store: tuple[str, Store]
+) -> None:
+    """Nor one with the certificate of somebody else's authority."""
+    for files in (
+        {"certificate": None, "key": None},
+        {"certificate": store[1].stranger.certificate, "key": store[1].stranger.key},
+    ):
+        assert isinstance(await said(**files), str)
+
+
+async def test_a_server_of_an_unknown_authority_is_not_trusted(
+    said: Ask, store: tuple[str, Store]
+) -> None:
+    """The reason names the certificate."""
+    reason = await said(ca=store[1].other.certificate)
+    assert "certificate verify failed" in str(reason)
+
+
+async def test_the_name_in_the_certificate_is_what_counts(said: Ask) -> None:
+    """That of the host, or the one that is expected by a setting."""
+    assert await said(server_name=NAME) == b"hello"
+    wrong = await said(server_name="other.example")
+    assert "Hostname mismatch" in str(wrong)
+    assert await said(host="localhost", server_name=NAME) == b"hello"
+
+
+def test_the_service_takes_the_files_from_its_settings(
+    store: tuple[str, Store], tmp_path: Path
+) -> None:
+    """And says that it is ready, over that store."""
+    scheme, there = store
+    assert there.trusted.ca is not None
+    env = {
+        "SLUICEGATE_REDIS_URL": f"{scheme}://127.0.0.1:{there.port}",
+        "SLUICEGATE_REDIS_CA": there.trusted.ca,
+        "SLUICEGATE_REDIS_CERTIFICATE": str(there.trusted.certificate),
+        "SLUICEGATE_REDIS_KEY": str(there.trusted.key),
+        "SLUICEGATE_REDIS_SERVER_NAME": NAME,
+    }
+    with ServiceProcess(env=env) as service:
+        assert httpx.get(f"{service.url}/readyz", timeout=20).status_code == 200
