@@ -42,6 +42,8 @@ class Settings(BaseSettings):
     workers: int = Field(1, ge=1, le=64)
     allow_anonymous: bool = False
     """Serve callers without a key on other addresses than loopback."""
+    allow_eviction: bool = False
+    """Start over a store whose `maxmemory-policy` lets it forget what was spent."""
     key_prefix: str = Field("sg:", pattern=r"^[!-z|~]{0,32}$")
     connect_timeout: float = Field(0.25, gt=0, le=60)
     command_timeout: float = Field(0.5, gt=0, le=60)

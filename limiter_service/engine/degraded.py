@@ -358,6 +358,8 @@ class Degraded:
     def _keep(
         self, pool: Outage, policy: Policy, ref: LeaseRef, report: Settle, now: float
     ) -> Settled:
+        if not pool.presence.known:
+            raise _lost(policy, "the store is lost, and this replica has never seen it")
         if report.lease not in pool.journal.reports:
             if pool.journal.full:
                 raise _lost(policy, "the store is lost, and no more reports can be remembered")

@@ -122,6 +122,7 @@ class Policy:
         )
         self.breaker = breaking.policy(config.breaker, model, _place_of_model(self._scopes))
         self._breaker_keys = (keys.circuit(model), keys.pin(), keys.events())
+        self._mark = keys.mark() if config.durability == "replicated" else None
         self.shadows = tuple(limit for limit in self.limits if limit.shadow)
         self.expects = any(_expects(limit) for limit in self.limits)
         self._shape = _version([limit.id for limit in self.limits])
@@ -199,6 +200,7 @@ class Policy:
             self._shape,
             self.breaker,
             self._breaker_keys,
+            self._mark,
         )
         return chain, valid
 

@@ -26,6 +26,7 @@ STORE_ERRORS = FAILURES
 _MOST_ATTEMPTS = 3
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.02, 0.05
 _MOST_LANES = 64
+_ACKNOWLEDGED = 0.1  # seconds that a replica of the store may take
 _SILENCE = 5.0
 
 
@@ -56,9 +57,14 @@ class Client:
         self._random = random.Random()  # noqa: S311  # spreads repeats, keeps no secret
 
     async def run(
-        self, script: Script, keys: Sequence[str], arguments: Sequence[Argument]
+        self,
+        script: Script,
+        keys: Sequence[str],
+        arguments: Sequence[Argument],
+        mark: str | None = None,
     ) -> Any:  # bytes, or lists of them
-        """Run *script* and return its answer.
+        """Run *script* and return its answer. With a *mark*, a key of ours, it counts once a
+        replica of the store has it; else StoreNotReplicated is raised, which carries the answer.
 
         Every script of ours is safe to run twice (its request id, its lease), so a lost
         answer is asked for again within the deadline.
@@ -70,7 +76,7 @@ class Client:
             lane = self._lane(self._link.place(keys[0] if keys else ""))
             if not lane.fuse.admits(loop.time()):
                 raise StoreUnavailable("its last calls had no answer, and it is asked less often")
-            call = Call(script, keys, arguments, loop.create_future())
+            call = Call(script, keys, arguments, loop.create_future(), mark)
             lane.take(call)
             try:
                 async with asyncio.timeout_at(deadline):
@@ -142,7 +148,9 @@ class Client:
         if lane is None:
             if len(self._lanes) >= _MOST_LANES:  # of nodes that have been
                 self._lanes = {name: lane for name, lane in self._lanes.items() if not lane.idle}
-            lane = self._lanes[place] = Lane(partial(self._link.send, place))
+            lane = self._lanes[place] = Lane(
+                partial(self._link.send, place), min(_ACKNOWLEDGED, self._timeout / 2)
+            )
         return lane
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from limiter_service.store.client import Client
-from limiter_service.store.errors import StoreProtocol
+from limiter_service.store.errors import StoreNotReplicated, StoreProtocol
 from limiter_service.store.keys import Key, Keys
 from limiter_service.store.scripts import NAMES, load
 
@@ -47,7 +47,8 @@ class Chain(msgspec.Struct, frozen=True):
 
     `levels` says of each scope whether all of the pool shares it (1), a model (2), or one
     tenant has it alone (3); `slots` are those of each scope. `shape` tells chains with other
-    limits apart. `breaker` is the policy of the circuit; empty where the breaker is off.
+    limits apart. `breaker` is the policy of the circuit; empty where the breaker is off. With a
+    `mark` a grant counts once a replica of the store has it.
     """
 
     scopes: tuple[Key, ...]
@@ -57,6 +58,7 @@ class Chain(msgspec.Struct, frozen=True):
     shape: float
     breaker: bytes = b""
     breaker_keys: tuple[Key, ...] = ()
+    mark: Key | None = None
 
     @property
     def keys(self) -> tuple[Key, ...]:
@@ -213,6 +215,7 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     after: int
 
 
+_GRANTING = frozenset({"acquire", "enqueue"})
 _DIGEST = 16
 _MODEL_AND_TIME = struct.Struct("<8sd")
 
@@ -452,7 +455,16 @@ class Commands:
     ) -> Reply:
         keys = chain.keys + more
         arguments = (*chain.policies, chain.breaker, request, *rest)
-        answer = await self._client.run(self._scripts[name], keys, arguments)
+        if chain.mark is None or name not in _GRANTING:
+            answer = await self._client.run(self._scripts[name], keys, arguments)
+            return _reply(name, request, answer)
+        try:
+            answer = await self._client.run(self._scripts[name], keys, arguments, chain.mark)
+        except StoreNotReplicated as error:
+            reply = _reply(name, request, error.reply)
+            if reply.verdict in {Verdict.DONE, Verdict.REPEATED}:
+                raise
+            return reply
         return _reply(name, request, answer)
 
     async def _call(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+
 from tests_support.calls import ask
 from tests_support.servers import Server
 from tests_support.service import http_client, in_process
