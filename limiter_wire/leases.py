@@ -49,7 +49,8 @@ class Acquire(Wire, frozen=True, kw_only=True):
     `max_wait`, `hold` and `ttl` are seconds. A request that waits is answered 202 after
     `hold` (default and at most: the service's hold limit). `request_id` is the idempotency
     key: the same id of the same tenant charges once. `route` labels the kind of call, for
-    learned sizes.
+    learned sizes. With `since` it is charged whatever the limits say: the caller has granted it to
+    itself so many seconds ago, when it could not reach the service.
     """
 
     resource: ResourceName
@@ -68,6 +69,7 @@ class Acquire(Wire, frozen=True, kw_only=True):
     attempt: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 1
     route: Name | None = None
     ttl: Annotated[float, msgspec.Meta(ge=1, le=86_400)] | None = None
+    since: Annotated[float, msgspec.Meta(ge=0, le=86_400)] | None = None
 
 
 class Calibration(Wire, frozen=True, kw_only=True):

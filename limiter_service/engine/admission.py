@@ -31,7 +31,7 @@ from limiter_service.engine.degraded import Degraded
 from limiter_service.engine.expectation import Expectations
 from limiter_service.engine.forecast import Forecast
 from limiter_service.engine.ids import LeaseRef
-from limiter_service.engine.journal import REMEMBERED, late
+from limiter_service.engine.journal import REMEMBERED, late, still_counts
 from limiter_service.engine.learning import Learning
 from limiter_service.engine.levels import Level, read
 from limiter_service.engine.lines import Lines
@@ -146,6 +146,8 @@ class Engine:
             marks=breaking.marks(request.worker, request.attempt),
             amounts=self._amounts(policy, request),
         )
+        if request.since is not None:
+            return await self._late(policy, request, request_id, claim)
         began = asyncio.get_running_loop().time()
         while True:
             if not alone:
@@ -159,6 +161,40 @@ class Engine:
             if answer is not None:
                 return answer
             alone = await self.degraded.stands_in(policy)
+
+    async def _late(
+        self, policy: Policy, request: Acquire, request_id: str, claim: Claim
+    ) -> Granted:
+        """Charge what a caller has granted to itself."""
+        assert request.since is not None
+        now = self._calls.now_us()
+        taken = now - request.since * _MICRO
+        numbers = await self._charge(policy, request.tenant, request_id, claim, taken, now)
+        return granted(policy, request_id, numbers, request.route)
+
+    async def _charge(
+        self,
+        policy: Policy,
+        tenant: str,
+        request_id: str,
+        claim: Claim,
+        taken: float,
+        now: float,
+    ) -> Sequence[float]:
+        """The lease that the store has after it has charged *claim*, granted elsewhere."""
+        key, claim = (
+            Keys(policy.pool, self._prefix).lease(tenant, request_id),
+            late(claim, taken, now),
+        )
+        policy.chain(now)
+        debits = [
+            amount if amount > 0 and still_counts(policy, limit, taken, now) else 0.0
+            for limit, amount in zip(policy.limits, claim.amounts, strict=True)
+        ]
+        reply = await self._calls.run(
+            policy, lambda chain: self._commands.charge(chain, key, claim, debits, None)
+        )
+        return reply.numbers
 
     async def _through_store(
         self,
@@ -364,14 +400,9 @@ class Engine:
             remember=int(policy.remember * _MICRO),
             amounts=[owed.charges.get(limit.id, 0.0) for limit in policy.limits],
         )
-        late_claim = late(claim, owed.taken, now)
-        debits = [max(0.0, amount) for amount in claim.amounts]
-        key = Keys(ref.pool, self._prefix).lease(ref.tenant, ref.request_id)
-        reply = await self._calls.run(
-            policy, lambda chain: self._commands.charge(chain, key, late_claim, debits, None)
-        )
+        numbers = await self._charge(policy, ref.tenant, ref.request_id, claim, owed.taken, now)
         return LeaseRef(
-            ref.pool, ref.model, ref.tenant, ref.request_id, nonce_of(reply.numbers), ref.route
+            ref.pool, ref.model, ref.tenant, ref.request_id, nonce_of(numbers), ref.route
         )
 
     async def renew(self, report: Renew) -> Renewed:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import msgspec
 
 from limiter_service.engine.local import Window
-from limiter_service.engine.policy import Policy
+from limiter_service.engine.policy import Limit, Policy
 from limiter_service.store.commands import Claim
 from limiter_wire import Granted, Settle, Settled
 
@@ -16,6 +16,7 @@ REMEMBERED = 3_600_000_000
 """Microseconds that the store remembers what it has charged, so that nothing is charged twice."""
 
 _REFUSED = -1.0
+_MICRO = 1_000_000
 _LEAST_TTL = 1.0  # a lease that has ended is charged, and known to have ended
 
 
@@ -50,6 +51,19 @@ def late(claim: Claim, taken: float, now: float) -> Claim:
     left = max(_LEAST_TTL, taken + claim.ttl - now)
     remember = max(claim.remember, REMEMBERED)
     return msgspec.structs.replace(claim, ttl=left, remember=remember)
+
+
+def still_counts(policy: Policy, limit: Limit, taken: float, now: float) -> bool:
+    """Whether what *limit* was charged at *taken* may still count in it."""
+    match limit.window:
+        case "bucket":
+            return now - taken < limit.capacity / limit.rate
+        case "sliding":
+            return now - taken < (limit.per or 0.0) * _MICRO
+        case "calendar":
+            return policy.window_start(limit, now) <= taken
+        case _:
+            return True
 
 
 class Journal:

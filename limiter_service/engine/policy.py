@@ -153,6 +153,11 @@ class Policy:
         """When the calendar window that began at *start* ends, in Unix µs."""
         return next((edge for edge in self._edges[limit.id] if edge > start), start)
 
+    def window_start(self, limit: Limit, wall: float) -> float:
+        """The begin of the calendar window of *limit* at *wall*, in Unix µs."""
+        start, end, _ = self._edges.get(limit.id) or self._edges_of(limit, wall)
+        return start if wall < end else end
+
     def next_edge(self, limit: Limit, wall: float) -> float:
         """The end of the calendar window of *limit* at *wall*, in Unix µs."""
         _, end, after = self._edges.get(limit.id) or self._edges_of(limit, wall)
