@@ -170,6 +170,8 @@ class Engine:
         now = self._calls.now_us()
         taken = now - request.since * _MICRO
         numbers = await self._charge(policy, request.tenant, request_id, claim, taken, now)
+        if request.ttl is None and numbers[1] != claim.fingerprint:
+            raise conflict(policy, request_id)
         return granted(policy, request_id, numbers, request.route)
 
     async def _charge(
@@ -434,6 +436,9 @@ class Engine:
 
     async def view(self, resource: str, tenant: str) -> ResourceView:
         """The live state of every limit that *resource* meets for *tenant*."""
+        policy = self._policy(resource, tenant)
+        if await self.degraded.stands_in(policy):
+            return self.degraded.view(policy)
         return await self.learning.view(resource, tenant)
 
     async def views(self, tenant: str) -> ResourceList:

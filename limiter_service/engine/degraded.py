@@ -29,11 +29,13 @@ from limiter_wire import (
     ErrorCode,
     Granted,
     LimitState,
+    LimitView,
     Meter,
     Outcome,
     QueueState,
     Renew,
     Renewed,
+    ResourceView,
     Settle,
     Settled,
 )
@@ -327,6 +329,30 @@ class Degraded:
             limit=limit.name if limit and not lenient else None,
             would_fit=_would_fit(policy, windows, amounts, now),
             limits=_states(policy, windows, frozenset(), now),
+            degraded=True,
+        )
+
+    def view(self, policy: Policy) -> ResourceView:
+        """What is left of this replica's shares."""
+        pool = self._outages.pool(policy.pool)
+        if self._outages.mode(policy.pool) == "closed" or not pool.presence.known:
+            raise _lost(policy, f"the store is lost: {pool.reason}")
+        now = self._outages.now_us(pool)
+        windows = pool.windows_of(policy, now)
+        for window in windows:
+            window.advance(now)
+        seen = zip(policy.limits, _states(policy, windows, frozenset(), now), strict=True)
+        return ResourceView(
+            resource=policy.resource,
+            tenant=policy.tenant,
+            limits=[
+                LimitView(
+                    **msgspec.structs.asdict(state),
+                    configured=whole(limit.limit),
+                    learn=limit.learn,
+                )
+                for limit, state in seen
+            ],
             degraded=True,
         )
 

@@ -196,6 +196,8 @@ async def test_what_is_said_while_degraded_is_marked(alone: Fleet):
     assert settle["degraded"]
     check = await ask(replica, "check", resource="p/m", tokens=900)
     assert (check["degraded"], check["would_grant"], check["would_fit"]) == (True, False, 800)
+    view = (await replica.get("/v1/resources/p/m")).json()
+    assert (view["degraded"], view["limits"][0]["remaining"]) == (True, 800)
     refusal = await replica.post("/v1/acquire", json={"resource": "p/m", "tokens": 801})
     assert problem(refusal, 429, "rate_limited")["degraded"]
     assert refusal.headers["sluicegate-degraded"] == "true"
