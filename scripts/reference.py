@@ -22,6 +22,7 @@ import msgspec
 import provider_tables
 import typer
 from msgspec import inspect as mi
+from pydantic import SecretStr
 
 from limiter_service import config, prices
 from limiter_service.app import create_app
@@ -415,6 +416,7 @@ def _annotation(kind: Any, metadata: Sequence[object]) -> str:
         return next((v for m in metadata if (v := getattr(m, constraint, None)) is not None), None)
 
     words = {int: "integer", float: "number", str: "text", bool: "boolean", Path: "path"}
+    words[SecretStr] = "text"
     like = f" like {_like(told('pattern'))}" if told("pattern") else ""
     return words[kind] + like + _bounds(told("gt"), told("ge"), told("le"))
 

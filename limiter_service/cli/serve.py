@@ -20,8 +20,8 @@ def serve(  # one parameter per option
     redis_url: Annotated[
         str | None,
         typer.Option(
-            help="Store: redis://, rediss://, unix:// or redis+cluster://host,host. "
-            "Default: an embedded Valkey."
+            help="Store: redis://, rediss://, unix://, redis+sentinel://host,host/service or "
+            "redis+cluster://host,host. Default: an embedded Valkey."
         ),
     ] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on. [127.0.0.1]")] = None,

@@ -75,19 +75,21 @@ class Client:
         for attempt in itertools.count(1):
             lane = self._lane(self._link.place(keys[0] if keys else ""))
             if not lane.fuse.admits(loop.time()):
-                raise StoreUnavailable("its last calls had no answer, and it is asked less often")
+                raise StoreUnavailable(f"it is asked less often, since {lane.fuse.reason}")
             call = Call(script, keys, arguments, loop.create_future(), mark)
             lane.take(call)
             try:
                 async with asyncio.timeout_at(deadline):
                     reply = await call.answer
             except TimeoutError as error:
-                lane.fuse.failed(loop.time())
+                message = f"no answer within {self._timeout:g} s{why}"
+                lane.fuse.failed(loop.time(), message)
                 await self._link.doubt()
-                raise StoreUnavailable(f"no answer within {self._timeout:g} s{why}") from error
+                raise StoreUnavailable(message) from error
             except FAILURES as error:
                 advised = advice(error)
                 if advised is Advice.GIVE_UP:
+                    lane.fuse.succeeded()  # the server is there
                     raise StoreUnavailable(reason(error)) from error
                 if advised is not Advice.WAIT:
                     await self._link.doubt()
@@ -95,7 +97,7 @@ class Client:
                 tired = advised is Advice.UNKNOWN and attempt == _MOST_ATTEMPTS
                 if tired or loop.time() + pause >= deadline:
                     if not of_one_slot(error):
-                        lane.fuse.failed(loop.time())
+                        lane.fuse.failed(loop.time(), reason(error))
                     raise StoreUnavailable(reason(error)) from error
                 why = f", after: {reason(error)}"
                 await asyncio.sleep(pause)

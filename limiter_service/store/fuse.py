@@ -13,6 +13,7 @@ class Fuse:
     def __init__(self) -> None:
         self._failures = 0
         self._next = 0.0
+        self.reason = ""
 
     @property
     def blown(self) -> bool:
@@ -28,9 +29,10 @@ class Fuse:
         self._next = now + PAUSE
         return True
 
-    def failed(self, now: float) -> None:
+    def failed(self, now: float, reason: str) -> None:
         """A call got no answer."""
         self._failures += 1
+        self.reason = reason
         if self._failures == FAILURES_IN_A_ROW:
             self._next = now + PAUSE
 

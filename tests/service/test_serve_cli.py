@@ -192,3 +192,26 @@ def test_a_store_that_evicts_is_refused_unless_told(tmp_path: Path):
         assert "maxmemory-policy allkeys-lru" in plain(done.stderr)
         with ServiceProcess("--redis-url", store.url, "--allow-eviction") as running:
             assert httpx.get(f"{running.url}/readyz").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("env", "said"),
+    [
+        ({"REDIS_URL": "http://u:canary@cache"}, "http:// is not known; known are redis://"),
+        ({"REDIS_URL": "redis+sentinel://u:canary@s1"}, "the name of the service is missing"),
+        ({"REDIS_URL": "redis://cache", "REDIS_CA": "/ca"}, "REDIS_CA is for TLS"),
+        ({"REDIS_URL": "rediss://cache", "REDIS_CA": "/nowhere"}, "there is no file /nowhere"),
+        ({"REDIS_URL": "rediss://cache", "REDIS_KEY": __file__}, "REDIS_KEY go together"),
+        ({"REDIS_URL": "redis://cache", "SENTINEL_PASSWORD": "canary"}, "login of sentinels"),
+    ],
+)
+def test_a_store_that_could_not_be_connected_is_refused(
+    monkeypatch: pytest.MonkeyPatch, env: dict[str, str], said: str
+):
+    """Before anything starts, with the reason and without the password."""
+    for name, value in env.items():
+        monkeypatch.setenv(f"SLUICEGATE_{name}", value)
+    done = run("serve")
+    assert done.exit_code == 2
+    assert said in done.output
+    assert "canary" not in done.output

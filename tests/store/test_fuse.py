@@ -7,7 +7,7 @@ def blown(now: float) -> Fuse:
     fuse = Fuse()
     for _ in range(FAILURES_IN_A_ROW):
         assert fuse.admits(now)
-        fuse.failed(now)
+        fuse.failed(now, "gone")
     return fuse
 
 
@@ -15,12 +15,12 @@ def test_failures_in_a_row_blow_it() -> None:
     """One success between them, and it counts anew."""
     fuse = Fuse()
     for _ in range(FAILURES_IN_A_ROW - 1):
-        fuse.failed(0.0)
+        fuse.failed(0.0, "gone")
     fuse.succeeded()
     for _ in range(FAILURES_IN_A_ROW - 1):
-        fuse.failed(0.0)
+        fuse.failed(0.0, "gone")
     assert fuse.admits(0.0)
-    fuse.failed(0.0)
+    fuse.failed(0.0, "gone")
     assert fuse.blown
     assert not fuse.admits(0.0)
 

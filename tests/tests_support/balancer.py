@@ -21,7 +21,9 @@ class Balancer:
         self.connections = 0
         self.port = 0
         self._writers: set[asyncio.StreamWriter] = set()
-        self._answering = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._asking, self._answering = asyncio.Event(), asyncio.Event()
+        self._asking.set()
         self._answering.set()
         self._loop = asyncio.new_event_loop()
         self._ready, self._over = threading.Event(), asyncio.Event()
@@ -40,8 +42,14 @@ class Balancer:
         """Let through what is asked, and not what is answered."""
         self._loop.call_soon_threadsafe(self._answering.clear)
 
+    def stall(self) -> None:
+        """Keep every connection, and let nothing through."""
+        self._loop.call_soon_threadsafe(self._asking.clear)
+        self._loop.call_soon_threadsafe(self._answering.clear)
+
     def flow(self) -> None:
         """Let everything through again."""
+        self._loop.call_soon_threadsafe(self._asking.set)
         self._loop.call_soon_threadsafe(self._answering.set)
 
     def __enter__(self) -> "Balancer":
@@ -69,14 +77,21 @@ class Balancer:
         self._ready.set()
         await self._over.wait()
         server.close()
+        self._asking.set()
         self._answering.set()
         self._cut()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
 
     def _cut(self) -> None:
         for writer in self._writers:
             writer.transport.abort()
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
         self._writers.add(writer)
         try:
             inner_reader, inner = await self._next_target()
@@ -85,7 +100,7 @@ class Balancer:
             self._writers.discard(writer)
             return
         self._writers.add(inner)
-        asking = asyncio.create_task(self._pump(reader, inner, None))
+        asking = asyncio.create_task(self._pump(reader, inner, self._asking))
         answering = asyncio.create_task(self._pump(inner_reader, writer, self._answering))
         try:
             await asyncio.wait({asking, answering}, return_when=asyncio.FIRST_COMPLETED)
@@ -117,11 +132,10 @@ class Balancer:
         self,
         source: asyncio.StreamReader,
         sink: asyncio.StreamWriter,
-        may: asyncio.Event | None,
+        may: asyncio.Event,
     ) -> None:
         with contextlib.suppress(OSError):
             while data := await source.read(65_536):
-                if may is not None:
-                    await may.wait()
+                await may.wait()
                 sink.write(data)
                 await sink.drain()

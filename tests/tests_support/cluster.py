@@ -106,7 +106,8 @@ class Nodes:
         while keys := self.order(source, "CLUSTER GETKEYSINSLOT", slot, 100):
             self.order(source, "MIGRATE", "127.0.0.1", target, "", 0, 5000, "KEYS", *keys)
         await self._met("ASK")
-        for port in (target, source, *self.ports[:_MASTERS]):
+        others = (port for port in self.ports if self.order(port, "ROLE")[0] == b"master")
+        for port in (target, source, *others):
             self.order(port, "CLUSTER SETSLOT", slot, "NODE", self.name(target))
         await self._met("MOVED")
 
@@ -117,6 +118,11 @@ class Nodes:
             return self.errors().get(code, 0) > before
 
         await until(more, f"nobody is told {code}")
+
+    def revive(self, port: int) -> None:
+        """Start a node again that was killed, as a replica of its heir."""
+        self.servers[port].start()
+        wait_until(lambda: self._follows(port), "the node does not come back", 30)
 
     def _follows(self, port: int) -> bool:
         return self._orders[port].info("replication").get("master_link_status") == "up"
@@ -143,7 +149,9 @@ def free_ports(count: int) -> list[int]:
     """Ports on loopback that nobody has, nor those of a node's bus that go with them."""
     found: list[int] = []
     while len(found) < count:
-        port = random.randrange(20_000, 40_000)
+        port = random.randrange(20_000, 20_000 + _BUS)
+        if port in found:
+            continue
         with contextlib.suppress(OSError), socket.socket() as plain, socket.socket() as bus:
             plain.bind(("127.0.0.1", port))
             bus.bind(("127.0.0.1", port + _BUS))

@@ -7,6 +7,7 @@ from typing import Any
 
 import redis
 
+from tests_support.balancer import Balancer
 from tests_support.cluster import free_ports
 from tests_support.servers import Server
 from tests_support.waiting import wait_until
@@ -18,21 +19,23 @@ _QUORUM = 2
 
 
 class Watched:
-    """A context manager. `ports` are those of the servers, the first primary first."""
+    """A context manager. `ports` are those of the servers, the first primary first; replicas
+    follow it through a relay.
+    """
 
     def __init__(self, binary: str, home: Path, *options: str, down_after: int = 500) -> None:
+        self._relay = Balancer([])
         found = free_ports(1 + _REPLICAS + _SENTINELS)
         self.ports, self.sentinel_ports = found[: 1 + _REPLICAS], found[1 + _REPLICAS :]
         self._binary, self._home, self._down_after = binary, home, down_after
         self.servers: dict[int, Server] = {}
         for port in self.ports:
             (home / str(port)).mkdir()
-            follow = () if port == self.ports[0] else ("--replicaof", f"127.0.0.1 {self.ports[0]}")
             self.servers[port] = Server(
                 binary,
                 home / str(port),
                 *("--port", str(port), "--bind", "127.0.0.1", "--protected-mode", "no"),
-                *("--repl-diskless-sync-delay", "0", *follow, *options),
+                *("--repl-diskless-sync-delay", "0", *options),
             )
         self._stack = contextlib.ExitStack()
         self._orders: dict[int, redis.Redis] = {}
@@ -54,7 +57,10 @@ class Watched:
         for port, server in self.servers.items():
             self._stack.enter_context(server)
             self._orders[port] = self._stack.enter_context(redis.Redis(port=port))
+        self._relay.targets = [self.ports[0]]
+        self._stack.enter_context(self._relay)
         for port in self.ports[1:]:
+            self.order(port, "REPLICAOF", "127.0.0.1", self._relay.port)
             wait_until(lambda p=port: self._follows(p), "a replica does not follow", 30)
         for port in self.sentinel_ports:
             self._stack.callback(_end, self._start_sentinel(port))
@@ -71,15 +77,16 @@ class Watched:
         return self._orders[port].execute_command(*command)
 
     def cut_replication(self) -> None:
-        """Let no replica hear of anything any more: what the primary grants now is not copied.
+        """Let no replica hear of anything any more: what the primary grants now is not copied."""
+        self._relay.stall()
 
-        They fail at a password that the primary does not have.
+    def kill(self) -> None:
+        """End the first primary without a warning; what is under way to replicas is lost if
+        replication was cut.
         """
-        primary = self.primary
-        for port in self.ports:
-            if port != primary:
-                self.order(port, "CONFIG", "SET", "masterauth", "no such password")
-        self.order(primary, "CLIENT", "KILL", "TYPE", "replica")
+        self._relay.targets = []
+        self._relay.cut()
+        self.servers[self.ports[0]].kill()
 
     def _start_sentinel(self, port: int) -> "subprocess.Popen[bytes]":
         home = self._home / str(port)
@@ -88,7 +95,7 @@ class Watched:
             f"port {port}\nbind 127.0.0.1\nprotected-mode no\ndir {home}\nlogfile {home}/log\n"
             f"sentinel monitor {SERVICE} 127.0.0.1 {self.ports[0]} {_QUORUM}\n"
             f"sentinel down-after-milliseconds {SERVICE} {self._down_after}\n"
-            f"sentinel failover-timeout {SERVICE} 3000\n"
+            f"sentinel failover-timeout {SERVICE} 60000\n"  # it would mend a relayed replica
         )
         command = [self._binary, str(home / "sentinel.conf"), "--sentinel"]
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL)

@@ -48,7 +48,7 @@ async def test_a_primary_dies_and_the_next_one_is_found(watched: Watched) -> Non
     )
     await takers.reach(200)
     acknowledged = takers.total
-    watched.servers[watched.ports[0]].kill()
+    watched.kill()
     await takers.lose()
     await takers.each()
     await _settled(engine, held.lease)
