@@ -361,7 +361,9 @@ class Commands:
         """
         report = _pack(tag, replica, mode, silent, since)
         names = (keys.replicas(), keys.events())
-        answer = await self._client.run(self._scripts["beat"], names, (report, *event))
+        answer = await self._client.run(
+            self._scripts["beat"], names, (report, *event), always=mode == 0
+        )
         now, replicas, oldest, after = _reply("beat", report, answer).numbers
         return Seen(now=now, replicas=int(replicas), oldest=oldest, after=int(after))
 
