@@ -174,6 +174,10 @@ class Alone:
             if len(self._seen) > _MOST_SEEN:
                 self._seen.popitem(last=False)
 
+    def knows(self, request: Acquire) -> bool:
+        """Whether there is something to go by."""
+        return self._mode == "open" or (request.resource, request.tenant) in self._seen
+
     def may_ask(self, now: float) -> bool:
         """Whether the service is to be asked: always, or once in LOOK_EVERY while it is lost."""
         if not self._lost:

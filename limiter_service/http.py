@@ -193,7 +193,7 @@ def problem_headers(problem: Problem) -> Headers:
 
 def degraded_headers(value: object) -> Headers:
     """`Sluicegate-Degraded`, where one replica has decided alone."""
-    return [(b"sluicegate-degraded", b"true")] if getattr(value, "degraded", False) else []
+    return [(b"sluicegate-degraded", b"true")] if getattr(value, "degraded", None) is True else []
 
 
 def limit_headers(limits: Sequence[LimitState]) -> Headers:

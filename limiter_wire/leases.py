@@ -190,7 +190,7 @@ class Settled(Wire, frozen=True, kw_only=True):
     debited: dict[str, float] = {}
     breaker: str = "closed"
     calibration: Calibration | msgspec.UnsetType = msgspec.UNSET
-    degraded: bool = False
+    degraded: bool | msgspec.UnsetType = msgspec.UNSET
 
 
 class Renew(Wire, frozen=True, kw_only=True):
@@ -210,7 +210,7 @@ class Renewed(Wire, frozen=True, kw_only=True):
     lease: str
     expires_in: float
     charged: dict[str, float]
-    degraded: bool = False
+    degraded: bool | msgspec.UnsetType = msgspec.UNSET
 
 
 class Operation(StrEnum):

@@ -568,7 +568,7 @@ class SyncLimiter:
         try:
             return self._found(self._exchange.send(op))
         except ServiceUnavailable as error:
-            if self._options.attempts == 1 or self._gives_up(time.monotonic() - began):
+            if self._options.attempts == 1 or self._gives_up(request, began):
                 raise
             asked = again(error)
             spread = self._random.uniform(0, self._options.backoff)
@@ -586,11 +586,14 @@ class SyncLimiter:
                 return self._found(self._exchange.send(op))
         raise AssertionError("unreachable")
 
-    def _gives_up(self, took: float) -> bool:
+    def _gives_up(self, request: _codec.Request, began: float) -> bool:
         """Whether one failure is enough, since this process can decide: when it knows that the
         service is lost, or when the failure has cost all the time that an answer may take.
         """
-        return self._alone is not None and (self._alone.lost or took >= self._options.timeout)
+        if self._alone is None or not isinstance(request, Acquire):
+            return False
+        slow = time.monotonic() - began >= self._options.timeout
+        return self._alone.knows(request) and (self._alone.lost or slow)
 
     def _found(self, answer: T) -> T:
         """*answer*, which says that the service is there: what was granted here is due."""
