@@ -13,6 +13,7 @@ from client_sdk._async.lease import Lease
 from client_sdk._async.limiter import Limiter
 from client_sdk._sync.lease import SyncLease
 from client_sdk._sync.limiter import SyncLimiter
+from client_sdk.alone import AloneFigures
 from client_sdk.errors import (
     BreakerOpen,
     CallFailed,
@@ -56,6 +57,7 @@ if typing.TYPE_CHECKING:
     from client_sdk.llm.figures import ClientStatistics, FleetStatistics
 
 __all__ = [
+    "AloneFigures",
     "BreakerOpen",
     "CallFailed",
     "ClientStatistics",

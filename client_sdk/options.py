@@ -5,6 +5,8 @@ from typing import Literal, get_args
 
 import msgspec
 
+from client_sdk.alone import OnServiceLoss
+
 Channel = Literal["auto", "off", "only"]
 
 _NAME = re.compile(r"[!-~]{1,200}")
@@ -30,6 +32,12 @@ class LimiterOptions(msgspec.Struct, frozen=True, kw_only=True):
     A service with TLS is known by the authorities in `ca_file`, a PEM file (None: those of the
     system), and knows this process by `certificate`, a PEM file that may hold the key too, else
     `certificate_key` does.
+
+    `on_service_loss` is what happens while the service cannot be reached. `degrade` grants here,
+    within `share` of the limits last seen of a resource: a part of each (0.25), or how many
+    processes like this one there are (4). `open` grants everything. Both are charged when the
+    service is back, and `lease.degraded` says so. `closed` raises ServiceUnavailable, as
+    `degrade` does for what was never granted before.
     """
 
     timeout: float = 2.0
@@ -44,6 +52,13 @@ class LimiterOptions(msgspec.Struct, frozen=True, kw_only=True):
     ca_file: str | None = None
     certificate: str | None = None
     certificate_key: str | None = None
+    on_service_loss: OnServiceLoss = "degrade"
+    share: float = 0.1
+
+    @property
+    def part(self) -> float:
+        """The part of each limit that this process may use alone."""
+        return self.share if self.share <= 1 else 1 / self.share
 
     def __post_init__(self) -> None:
         for name in ("timeout", "connect_timeout", "backoff", "max_backoff"):
@@ -56,6 +71,14 @@ class LimiterOptions(msgspec.Struct, frozen=True, kw_only=True):
         if self.worker is not None and not _NAME.fullmatch(self.worker):
             raise ValueError(
                 f"worker={self.worker!r}: allowed are 1 to 200 visible ASCII characters"
+            )
+        if self.on_service_loss not in get_args(OnServiceLoss):
+            allowed = ", ".join(get_args(OnServiceLoss))
+            raise ValueError(f"on_service_loss={self.on_service_loss!r}: allowed is {allowed}")
+        if not 0 < self.share <= 1_000_000:  # noqa: PLR2004  # processes
+            raise ValueError(
+                f"share={self.share!r}: allowed is a part of each limit, up to 1, or a number of "
+                "processes"
             )
         for name, most in (("attempts", 20), ("connections", 64)):
             value = getattr(self, name)

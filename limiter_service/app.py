@@ -138,7 +138,13 @@ def create_app(
     overview = Overview(engine, app.state.circuits, fleet, _wall_us, app.version)
     app.state.broadcast = Broadcast(overview.look, overview.past, app.state.feed, Timeline())
     witness = Witness(operators, names, settings.key_prefix, engine.tally.name)
-    metrics = Metrics(engine.tally, witness, lambda: engine.policies.tenants, partial(_state, app))
+    metrics = Metrics(
+        engine.tally,
+        witness,
+        lambda: engine.policies.tenants,
+        partial(_state, app),
+        engine.outages,
+    )
     engine.books.tell(metrics)
     store = StoreWatch(metrics.called)
     client.watch = store.called
@@ -217,14 +223,18 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Callable[[], None]]
     def replaced(config: Config) -> None:
         catalogue = app.state.pools.catalogue
         app.state.engine.policies = Policies(config, app.state.key_prefix, catalogue=catalogue)
+        app.state.engine.outages.start()
 
+    app.state.engine.outages.start()
     watching = asyncio.create_task(app.state.pools.watch(replaced, stop))
     try:
-        yield {STOPPING: app.state.engine.passes.close}
+        yield {STOPPING: app.state.engine.close}
     finally:
         app.state.stopping = True
         await app.state.channels.aclose()
+        app.state.engine.close()
         await app.state.engine.passes.aclose()
+        await app.state.engine.outages.aclose()
         await app.state.engine.expectations.aclose()
         await app.state.unsettled.aclose()
         await app.state.counting.aclose()

@@ -235,13 +235,15 @@ class PoolConfig(Limited, frozen=True, kw_only=True):
     breaker: BreakerConfig = BreakerConfig()
     """When circuits of the pool's models open, and how they close again."""
     on_store_loss: Literal["degrade", "open", "closed"] = "degrade"
-    """Read and checked; this version answers 503, as `closed` does."""
+    """What happens while the store is lost: each replica enforces its share of every limit, it
+    grants everything and counts, or it refuses. What was granted is charged afterwards."""
     lease_ttl: Duration = 600.0
     """How long a lease lives unless the acquire or a renewal says otherwise."""
     remember: Duration = 60.0
     """How long a lease is known after it was settled or expired."""
     durability: Literal["fast", "replicated"] = "fast"
-    """Read and checked; this version behaves as `fast`."""
+    """When a grant counts: at once, or when a replica of the store has it too (`WAIT`); without
+    one it is refused with 503, and given to who asks again with its `request_id`."""
     cold_start: Fraction = 1.0
     """Fill of a limit whose state is new or was lost: 1 is full, 0 is spent."""
 

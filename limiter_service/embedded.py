@@ -19,10 +19,21 @@ import time
 from pathlib import Path
 from typing import Self
 
+import structlog
+
 _START_TIMEOUT = 10.0
 _STOP_TIMEOUT = 10.0
 _LONGEST_SOCKET = 100  # bytes; the kernel allows 107
 _PR_SET_PDEATHSIG = 1
+_DATA = "appendonlydir"
+_DAMAGED = (
+    "Bad file format reading the append only file",
+    "Unrecoverable error reading the append only file",
+    "after rdb file reading failure",
+    "AOF manifest file",
+)
+
+_log = structlog.get_logger()
 
 
 class EmbeddedError(Exception):
@@ -74,12 +85,31 @@ class EmbeddedValkey:
         self._lock = _lock(self.directory)
         try:
             _end_leftover(self.directory)
-            self._process = _launch(self.directory, self.socket)
-            _await_ready(self._process, self.socket, self.directory / "valkey.log")
-            (self.directory / "valkey.pid").write_text(str(self._process.pid))
+            self._begin()
+            (self.directory / "valkey.pid").write_text(str(self.pid))
         except BaseException:
             self.stop()
             raise
+
+    def _begin(self) -> None:
+        """Start, over data that can be read: a torn end is cut off by the server, and what is
+        damaged elsewhere is set aside, so that every limit begins at its `cold_start`.
+        """
+        log = self.directory / "valkey.log"
+        before = _size(log)
+        try:
+            self._process = _launch(self.directory, self.socket)
+            _await_ready(self._process, self.socket, log)
+        except EmbeddedError:
+            if self._process is None or not _is_damaged(log, before):
+                raise
+            self._process.wait()
+            kept = _set_aside(self.directory)
+            _log.error(
+                "the data of the embedded store is damaged and was set aside", kept=str(kept)
+            )
+            self._process = _launch(self.directory, self.socket)
+            _await_ready(self._process, self.socket, log)
 
     def stop(self) -> None:
         """Stop the server with its data written; safe to call twice."""
@@ -160,6 +190,7 @@ def _launch(directory: Path, socket_path: Path) -> subprocess.Popen[bytes]:
         *("--dir", str(directory)),
         *("--appendonly", "yes"),
         *("--appendfsync", "everysec"),
+        *("--aof-load-truncated", "yes"),
         *("--save", ""),
         *("--maxmemory-policy", "noeviction"),
         *("--logfile", str(directory / "valkey.log")),
@@ -216,6 +247,29 @@ def _info(socket_path: Path) -> dict[str, str]:
         return {}
     pairs = (line.partition(":") for line in text.decode(errors="replace").splitlines())
     return {name: value for name, _, value in pairs}
+
+
+def _is_damaged(log: Path, since: int) -> bool:
+    """Whether the server has said in its log, from *since* on, that it cannot read its data."""
+    try:
+        said = log.read_bytes()[since:].decode(errors="replace")
+    except OSError:
+        return False
+    return any(words in said for words in _DAMAGED)
+
+
+def _set_aside(directory: Path) -> Path:
+    """Move the data to where nothing reads it; nobody else can have taken the name."""
+    kept = directory / f"damaged-{time.time_ns()}"
+    (directory / _DATA).rename(kept)
+    return kept
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
 
 
 def _last_line(log: Path) -> str:

@@ -121,6 +121,7 @@ class Front:
             ]
             if isinstance(value, (Granted, Checked)):
                 headers += http.limit_headers(value.limits)
+            headers += http.degraded_headers(value)
             status = http.status_of_answer(value)
             await http.answer(send, status, http.encode(value, kind.answer), headers)
 
@@ -175,6 +176,7 @@ async def _send_problem(
         NOT_KEPT,
         *http.problem_headers(problem),
         *http.limit_headers(problem.limits),
+        *http.degraded_headers(problem),
     ]
     if problem.code is ErrorCode.METHOD_NOT_ALLOWED:
         headers.append((b"allow", b"POST"))

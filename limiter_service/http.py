@@ -193,6 +193,11 @@ def problem_headers(problem: Problem) -> Headers:
     ]
 
 
+def degraded_headers(value: object) -> Headers:
+    """`Sluicegate-Degraded`, where one replica has decided alone."""
+    return [(b"sluicegate-degraded", b"true")] if getattr(value, "degraded", None) is True else []
+
+
 def limit_headers(limits: Sequence[LimitState]) -> Headers:
     """`RateLimit` and `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers-11)."""
     counted = [limit for limit in limits if limit.per is not None]

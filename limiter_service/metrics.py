@@ -17,6 +17,7 @@ from prometheus_client.registry import Collector
 
 from limiter_service.engine.census import Census
 from limiter_service.engine.names import REST, Names
+from limiter_service.engine.outages import Outages
 from limiter_service.engine.policy import Policy
 from limiter_service.engine.statistics import Wait
 from limiter_service.engine.tally import Tally
@@ -29,7 +30,7 @@ from limiter_service.monitoring.families import (
     gauge,
     measured,
 )
-from limiter_service.monitoring.standing import Breakers, Standing
+from limiter_service.monitoring.standing import Breakers, Degraded, Standing
 from limiter_wire import (
     Acquire,
     BreakerView,
@@ -51,7 +52,6 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     refused: bool = False
     channels: int = 0
     held: int = 0
-    degraded: bool = False
 
 
 class Metrics:
@@ -66,6 +66,7 @@ class Metrics:
         witness: Witness,
         tenants: Callable[[], Iterable[str]] = tuple,
         state: Callable[[], State] = State,
+        outages: Outages | None = None,
     ) -> None:
         # A second series for each, which nobody reads.
         disable_created_metrics()  # type: ignore[no-untyped-call]  # the library has no types here
@@ -85,6 +86,8 @@ class Metrics:
         )
         for each in collectors:
             registry.register(each)
+        if outages is not None:
+            registry.register(Degraded(outages))
         ProcessCollector(registry=registry)
         PlatformCollector(registry=registry)
         self._differences = counter("trial_differences", registry)
@@ -211,4 +214,3 @@ class Process(Collector):
         yield measured("channels_open", [((), float(now.channels))])
         yield measured("callers_held", [((), float(now.held))])
         yield measured("store_available", [((), float(self._store.good))])
-        yield measured("degraded", [((), float(now.degraded))])

@@ -24,7 +24,7 @@ from limiter_service.pools import Pools
 from limiter_service.settings import Settings
 from limiter_service.store.access_commands import AccessCommands
 from limiter_service.store.address import BadAddress, Topology, parse, redacted
-from limiter_service.store.errors import StoreError
+from limiter_service.store.errors import StoreError, StoreUnavailable
 from limiter_service.stores import connect
 from limiter_service.telemetry import configure
 from limiter_service.tracing import NoOpenTelemetry
@@ -53,6 +53,8 @@ def run(settings: Settings) -> None:
         else:
             url = settings.redis_url
             _say(f"store {redacted(url)}")
+            if not settings.allow_eviction:
+                asyncio.run(_refuse_eviction(settings, url))
         _refuse_nobody(settings, url)
         if settings.workers > 1:
             _serve_many(settings, listener)
@@ -148,6 +150,24 @@ def _check_store(settings: Settings) -> None:
     login = settings.sentinel_username is not None or settings.sentinel_password is not None
     if login and (address is None or address.topology is not Topology.SENTINEL):
         raise ServeError("the login of sentinels is for a redis+sentinel:// URL")
+
+
+async def _refuse_eviction(settings: Settings, url: str) -> None:
+    """Raise ServeError for a store that may forget what was spent. One that does not answer, or
+    does not say, is served over: it may come later.
+    """
+    client = connect(settings, url)
+    try:
+        policy = (await client.info("memory")).get("maxmemory_policy", "noeviction")
+    except StoreUnavailable:
+        return
+    finally:
+        await client.aclose()
+    if policy != "noeviction":
+        raise ServeError(
+            f"the store has maxmemory-policy {policy}: what it evicts is budget that is spent and "
+            "forgotten; set noeviction there, or add --allow-eviction"
+        )
 
 
 def state_directory(settings: Settings) -> Path:

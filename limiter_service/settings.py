@@ -62,6 +62,8 @@ class Settings(BaseSettings):
     trusted_proxies: str = ""
     """Addresses and networks, with commas between, whose `X-Forwarded-For` and
     `X-Forwarded-Proto` are believed."""
+    allow_eviction: bool = False
+    """Start over a store whose `maxmemory-policy` lets it forget what was spent."""
     key_prefix: str = Field("sg:", pattern=r"^[!-z|~]{0,32}$")
     connect_timeout: float = Field(0.25, gt=0, le=60)
     command_timeout: float = Field(0.5, gt=0, le=60)

@@ -11,8 +11,10 @@ class Event(Wire, frozen=True, kw_only=True, omit_defaults=True):
     `type` is `breaker` (a circuit went `from` one state `to` another), `override`, `reset`,
     `probe_lost`, `would_open`, `cooldown`, `latch`; or, of the limit that `limit` names,
     `limit_lowered` and `limit_learned` (the provider states another than before) and
-    `limit_override`. `key_created` and `key_revoked` are of the API key that `key` names, and
-    of no resource. `lasts` is in seconds.
+    `limit_override`; `degraded`: the store of a pool was lost for `lasts` seconds, replicas have
+    decided as `from` says, and what one of them has granted, `count` leases, is charged.
+    `key_created` and `key_revoked` are of the API key that `key` names, and of no resource.
+    `lasts` is in seconds.
     """
 
     time: float

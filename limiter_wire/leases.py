@@ -49,7 +49,8 @@ class Acquire(Wire, frozen=True, kw_only=True):
     `max_wait`, `hold` and `ttl` are seconds. A request that waits is answered 202 after
     `hold` (default and at most: the service's hold limit). `request_id` is the idempotency
     key: the same id of the same tenant charges once. `route` labels the kind of call, for
-    learned sizes.
+    learned sizes. With `since` it is charged whatever the limits say: the caller has granted it to
+    itself so many seconds ago, when it could not reach the service.
     """
 
     resource: ResourceName
@@ -69,6 +70,7 @@ class Acquire(Wire, frozen=True, kw_only=True):
     route: Name | None = None
     ttl: Annotated[float, msgspec.Meta(ge=1, le=86_400)] | None = None
     traceparent: Name | None = None
+    since: Annotated[float, msgspec.Meta(ge=0, le=86_400)] | None = None
 
 
 class Calibration(Wire, frozen=True, kw_only=True):
@@ -87,7 +89,8 @@ class Calibration(Wire, frozen=True, kw_only=True):
 class Granted(Wire, frozen=True, kw_only=True):
     """The budget is reserved until `lease` is settled or `expires_in` seconds are over.
 
-    `charged` is by meter; where several limits count one meter, the largest charge.
+    `charged` is by meter; where several limits count one meter, the largest charge. `degraded`:
+    the store was lost, and one replica has decided by its share alone.
     `suggested_max_tokens` is a bound for the answer that about one answer in a hundred of this
     model and route would exceed, which then is cut off; None while too few were seen.
     """
@@ -179,7 +182,8 @@ class Settled(Wire, frozen=True, kw_only=True):
     """What moved, by meter; the same answer again, with `already_settled`, to a repeat.
 
     `calibration` is for a report with an estimate: how those of this kind of call compare with
-    reality.
+    reality. `degraded`: the store was lost, so the report is kept and taken in when it is back;
+    what moves for a lease from before is not known yet.
     """
 
     settled: bool = True
@@ -188,6 +192,7 @@ class Settled(Wire, frozen=True, kw_only=True):
     debited: dict[str, float] = {}
     breaker: str = "closed"
     calibration: Calibration | msgspec.UnsetType = msgspec.UNSET
+    degraded: bool | msgspec.UnsetType = msgspec.UNSET
 
 
 class Renew(Wire, frozen=True, kw_only=True):
@@ -208,6 +213,7 @@ class Renewed(Wire, frozen=True, kw_only=True):
     lease: str
     expires_in: float
     charged: dict[str, float]
+    degraded: bool | msgspec.UnsetType = msgspec.UNSET
 
 
 class Operation(StrEnum):

@@ -89,7 +89,7 @@ class Problem(Wire, frozen=True, kw_only=True, omit_defaults=True):
 
     `retry_after` is in seconds: when the request would fit. `limit` names the limit that
     binds. `would_fit` is the largest token request that fits now. `queue` is where the
-    request would stand.
+    request would stand. `degraded`: the store was lost, and one replica has decided by its share.
     """
 
     type: str
@@ -105,6 +105,7 @@ class Problem(Wire, frozen=True, kw_only=True, omit_defaults=True):
     limits: list[LimitState] = []
     queue: QueueState | None = None
     request_id: str | None = None
+    degraded: bool = False
 
 
 def problem(code: ErrorCode, detail: str, **fields: object) -> Problem:

@@ -18,7 +18,9 @@ RENAMES = {
     ),
     r"with `async with`": "with `with`",
     r"async def": "def",
-    r"Acquisition, Exchange, abandonable, acquisition": "Exchange, abandonable, acquisition",
+    r"Acquisition, Aside, Exchange, abandonable, acquisition": (
+        "Aside, Exchange, abandonable, acquisition"
+    ),
     r"async with": "with",
     r"async for": "for",
     r"await ": "",

@@ -62,6 +62,13 @@ class SyncLease:
         return self.granted.lease
 
     @property
+    def degraded(self) -> bool:
+        """Whether it was granted without the whole view: by one replica without its store, or by
+        this process without the service.
+        """
+        return self.granted.degraded
+
+    @property
     def charged(self) -> dict[str, float]:
         """What is reserved, by meter."""
         return self.granted.charged

@@ -2,6 +2,7 @@
 """The limiter: acquire, check, settle and renew; calls that are limited; a look at the service."""
 
 import itertools
+import logging
 import random
 import time
 import uuid
@@ -16,10 +17,11 @@ from msgspec.structs import replace
 from client_sdk import _codec, _tracing
 from client_sdk._sync.lease import SyncLease
 from client_sdk._credentials import key_of
-from client_sdk._shell_sync import Exchange, abandonable, acquisition, sleep
+from client_sdk._shell_sync import Aside, Exchange, abandonable, acquisition, sleep
+from client_sdk.alone import Alone, AloneFigures, Shortage
 from client_sdk.calibration import DEFAULT, Adopts, Estimate, label_of
 from client_sdk.denials import Denials
-from client_sdk.errors import Refused, ServiceUnavailable, SluicegateError
+from client_sdk.errors import RateLimited, Refused, ServiceUnavailable, SluicegateError
 from client_sdk.figures import LocalFigures, Statistics
 from client_sdk.options import LimiterOptions
 from client_sdk.outcomes import telling
@@ -49,6 +51,8 @@ from limiter_wire import (
 if TYPE_CHECKING:
     from client_sdk._sync.wrapped import SyncWrappedStream
     from client_sdk.streaming import StreamTimeouts
+
+_log = logging.getLogger("sluicegate")
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -80,6 +84,8 @@ class SyncLimiter:
         self._options = options or LimiterOptions()
         self._tenant = tenant
         self._denials = Denials() if self._options.remember_refusals else None
+        mode = self._options.on_service_loss
+        self._alone = None if mode == "closed" else Alone(mode, self._options.part)
         self._random = random.Random()  # noqa: S311  # spreads waits, keeps no secret
         self._figures = LocalFigures()
         self._exchange = Exchange(url.rstrip("/"), key_of(api_key), self._options, http_transport)
@@ -97,9 +103,17 @@ class SyncLimiter:
 
     def close(self) -> None:
         """Wait for answers under way and close the connections. Acquires that wait are called
-        off.
+        off. What was granted while the service was lost is charged, if it is back.
         """
+        if self._alone is not None and self._alone.find():
+            self._flush()
         self._exchange.close()
+
+    def alone(self) -> AloneFigures:
+        """What was done here while the service could not be reached."""
+        if self._alone is None:
+            return AloneFigures(lost=False, losses=0, granted=0, refused=0, charged=0, uncharged=0)
+        return self._alone.figures()
 
     def acquire(
         self,
@@ -263,6 +277,12 @@ class SyncLimiter:
 
     def settle(self, report: Settle) -> Settled:
         """Settle a lease by its id, from whatever process."""
+        if self._alone is not None:
+            kept, report = self._alone.settle(report)
+            if kept is not None:
+                if not self._alone.lost and self._alone.find():
+                    self._flush()
+                return kept
         settled: Settled = self._send(Operation.SETTLE, report)
         return settled
 
@@ -278,6 +298,10 @@ class SyncLimiter:
         self, lease: str, ttl: float | None = None, usage: Usage | None = None
     ) -> Renewed:
         """Keep a lease alive by its id, charging *usage* beyond its reservation."""
+        if self._alone is not None:
+            kept, lease = self._alone.renew(lease, ttl, time.monotonic())
+            if kept is not None:
+                return kept
         request = Renew(lease=lease, ttl=ttl, usage=usage)
         renewed: Renewed = self._send(Operation.RENEW, request)
         return renewed
@@ -456,9 +480,17 @@ class SyncLimiter:
         lost_since: float | None = None
         while True:
             began = time.monotonic()
+            if self._alone is not None and not self._alone.may_ask(began):
+                taken = self._take_alone(request, deadline)
+                if taken is not None:
+                    return taken
             try:
                 answer = self._send(Operation.ACQUIRE, asked, asked.max_wait, news)
-            except ServiceUnavailable:
+            except ServiceUnavailable as error:
+                if self._unreachable(error):
+                    taken = self._take_alone(request, deadline)
+                    if taken is not None:
+                        return taken
                 lost_since = lost_since or began
                 left = deadline - time.monotonic()
                 if left <= 0 or time.monotonic() - lost_since >= LONGEST_LOSS:
@@ -472,6 +504,8 @@ class SyncLimiter:
             if isinstance(answer, Granted):
                 if self._denials is not None:
                     self._denials.forget(request.resource)
+                if self._alone is not None:
+                    self._alone.heard(request, answer, time.monotonic())
                 return answer
             lost_since = None
             if on_wait is not None:
@@ -481,6 +515,57 @@ class SyncLimiter:
             sleep(max(0.0, min(pause, deadline - time.monotonic())))
             left = max(0.0, deadline - time.monotonic())
             asked = replace(request, max_wait=left, hold=hold)
+
+    def _unreachable(self, error: ServiceUnavailable) -> bool:
+        """Whether this process is to decide: what the service has answered is its own answer."""
+        if self._alone is None or error.code is not None:
+            return False
+        if self._alone.lose(time.monotonic()):
+            _log.warning("%s: it is granted here (%s)", error, self._options.on_service_loss)
+        return True
+
+    def _take_alone(self, request: Acquire, deadline: float) -> Granted | None:
+        """A lease of this process's own; None when nothing is known to go by, or when there may
+        be room before *deadline*. Raises RateLimited.
+        """
+        assert self._alone is not None
+        taken = self._alone.take(request, time.monotonic())
+        if taken is None:
+            return None
+        if not isinstance(taken, Shortage):
+            return taken.granted
+        if time.monotonic() < deadline:
+            return None
+        raise RateLimited(
+            "the service cannot be reached, and this process's share of the limit is spent",
+            resource=request.resource,
+            request_id=request.request_id,
+            retry_after=taken.retry_after,
+            phase="acquire",
+            limit=taken.limit,
+            limits=taken.limits,
+        )
+
+    def _flush(self) -> None:
+        """Let the service charge and settle what was granted here, as far as it can be reached."""
+        assert self._alone is not None
+        while (grant := self._alone.next()) is not None:
+            try:
+                if grant.lease is None:
+                    age = max(0.0, time.monotonic() - grant.at)
+                    asked = replace(grant.request, max_wait=0.0, since=min(age, 86_400.0))
+                    op = _codec.op(Operation.ACQUIRE, asked)
+                    self._alone.charged(grant, (self._exchange.send(op)).lease)
+                if grant.report is not None:
+                    report = replace(grant.report, lease=grant.lease)
+                    self._exchange.send(_codec.op(Operation.SETTLE, report))
+                    self._alone.done(grant)
+            except ServiceUnavailable:
+                self._alone.give_up()
+                return
+            except SluicegateError as error:
+                _log.warning("a lease that was granted here is not charged: %s", error)
+                self._alone.done(grant)
 
     def _abandon(self, request: Acquire) -> None:
         """Leave the queue at once; what was granted meanwhile goes back unused."""
@@ -500,12 +585,28 @@ class SyncLimiter:
     ) -> Any:
         op = _codec.op(operation, request, waits, _tracing.traceparent())
         op.news = news
+        began = time.monotonic()
         for attempt in itertools.count(1):
             try:
-                return self._exchange.send(op)
+                return self._found(self._exchange.send(op))
             except ServiceUnavailable as error:
-                if attempt == self._options.attempts:
+                if attempt == self._options.attempts or self._gives_up(request, began):
                     raise
                 pause = pause_after(error, attempt, self._options, self._random.random())
             sleep(pause)
         raise AssertionError("unreachable")
+
+    def _gives_up(self, request: _codec.Request, began: float) -> bool:
+        """Whether one failure is enough, since this process can decide: when it knows that the
+        service is lost, or when the failure has cost all the time that an answer may take.
+        """
+        if self._alone is None or not isinstance(request, Acquire):
+            return False
+        slow = time.monotonic() - began >= self._options.timeout
+        return self._alone.knows(request) and (self._alone.lost or slow)
+
+    def _found(self, answer: T) -> T:
+        """*answer*, which says that the service is there: what was granted here is due."""
+        if self._alone is not None and self._alone.find():
+            Aside().do(self._flush)
+        return answer

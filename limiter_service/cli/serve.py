@@ -35,6 +35,10 @@ def serve(  # one parameter per option
     allow_anonymous: Annotated[
         bool | None, typer.Option(help="Serve callers without a key on any address.")
     ] = None,
+    allow_eviction: Annotated[
+        bool | None,
+        typer.Option(help="Serve over a store that may evict, and so forget what was spent."),
+    ] = None,
     log_level: Annotated[
         str | None, typer.Option(help="debug, info, warning or error. [info]")
     ] = None,
@@ -54,6 +58,7 @@ def serve(  # one parameter per option
         "state_dir": state_dir,
         "workers": workers,
         "allow_anonymous": allow_anonymous,
+        "allow_eviction": allow_eviction,
         "log_level": log_level,
     }
     try:

@@ -2,7 +2,7 @@
 
 import asyncio
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from msgspec import UNSET
 from msgspec.structs import replace
@@ -17,6 +17,7 @@ from limiter_service.engine.answers import (
     granted,
     lease_history,
     marks_of,
+    nonce_of,
     paused,
     scopes_of,
     settled,
@@ -26,12 +27,15 @@ from limiter_service.engine.answers import (
 from limiter_service.engine.books import Books, verdict
 from limiter_service.engine.calls import Calls
 from limiter_service.engine.charging import PriceMissing
+from limiter_service.engine.degraded import Degraded
 from limiter_service.engine.expectation import Expectations
 from limiter_service.engine.forecast import Forecast
 from limiter_service.engine.ids import LeaseRef
+from limiter_service.engine.journal import REMEMBERED, late, still_counts
 from limiter_service.engine.learning import Learning
-from limiter_service.engine.levels import read
+from limiter_service.engine.levels import Level, read
 from limiter_service.engine.lines import Lines
+from limiter_service.engine.outages import Outages
 from limiter_service.engine.passes import Passes
 from limiter_service.engine.policy import Policies, Policy, UnknownResource
 from limiter_service.engine.queueing import Queue, Tell
@@ -39,6 +43,7 @@ from limiter_service.engine.refusals import Refusal, refuse
 from limiter_service.engine.statistics import Observer
 from limiter_service.engine.tally import Tally
 from limiter_service.store.commands import NEVER, Claim, Commands, Reply, Report, Verdict
+from limiter_service.store.errors import StoreUnavailable
 from limiter_service.store.hints import Hints
 from limiter_service.store.keys import Keys
 from limiter_wire import (
@@ -48,6 +53,7 @@ from limiter_wire import (
     Granted,
     Outcome,
     Provenance,
+    QueueState,
     Renew,
     Renewed,
     ResourceList,
@@ -59,6 +65,7 @@ from limiter_wire import (
 
 _MICRO = 1_000_000
 _MOST_LISTED = 1000  # callers make up names for wildcards
+_WOULD_WAIT = frozenset({ErrorCode.RATE_LIMITED, ErrorCode.WAIT_TIMEOUT})
 
 
 class Engine:
@@ -88,6 +95,12 @@ class Engine:
         self._calls = Calls(wall_us)
         self.passes = Passes(commands, self._calls, hints, self._compiled, prefix)
         self.learning = Learning(commands, self._calls, self.passes, self._policy, self.books)
+        self.outages = Outages(
+            commands, self._calls, lambda: self.policies, prefix, self.passes.replica
+        )
+        self.outages.tell(self.settle, self.passes.adrift)
+        self.degraded = Degraded(self.outages)
+        self._hold_limit = hold_limit
         self.lines = Lines(commands, self._calls, self._forecast, self._compiled, prefix)
         self._queue = Queue(
             commands,
@@ -126,7 +139,8 @@ class Engine:
     ) -> Granted | Waiting:
         policy = self._policy(request.resource, request.tenant)
         request_id = request.request_id or uuid.uuid4().hex
-        if policy.expects:
+        alone = await self.degraded.stands_in(policy)
+        if policy.expects and not alone:
             await self.expectations.ready(policy.pool, policy.model, request.route)
         ttl = policy.lease_ttl if request.ttl is None else request.ttl
         claim = Claim(
@@ -137,6 +151,67 @@ class Engine:
             marks=breaking.marks(request.worker, request.attempt),
             amounts=self._amounts(policy, request),
         )
+        if request.since is not None:
+            return await self._late(policy, request, request_id, claim)
+        began = asyncio.get_running_loop().time()
+        while True:
+            if not alone:
+                try:
+                    return await self._through_store(policy, request, request_id, claim, hold, tell)
+                except Refusal as refusal:
+                    if not self._is_lost(policy, refusal):
+                        raise
+            waited = asyncio.get_running_loop().time() - began
+            answer = await self._alone(policy, request, request_id, claim, hold, waited)
+            if answer is not None:
+                return answer
+            alone = await self.degraded.stands_in(policy)
+
+    async def _late(
+        self, policy: Policy, request: Acquire, request_id: str, claim: Claim
+    ) -> Granted:
+        """Charge what a caller has granted to itself."""
+        assert request.since is not None
+        now = self._calls.now_us()
+        taken = now - request.since * _MICRO
+        numbers = await self._charge(policy, request.tenant, request_id, claim, taken, now)
+        if request.ttl is None and numbers[1] != claim.fingerprint:
+            raise conflict(policy, request_id)
+        return granted(policy, request_id, numbers, request.route)
+
+    async def _charge(
+        self,
+        policy: Policy,
+        tenant: str,
+        request_id: str,
+        claim: Claim,
+        taken: float,
+        now: float,
+    ) -> Sequence[float]:
+        """The lease that the store has after it has charged *claim*, granted elsewhere."""
+        key, claim = (
+            Keys(policy.pool, self._prefix).lease(tenant, request_id),
+            late(claim, taken, now),
+        )
+        policy.chain(now)
+        debits = [
+            amount if amount > 0 and still_counts(policy, limit, taken, now) else 0.0
+            for limit, amount in zip(policy.limits, claim.amounts, strict=True)
+        ]
+        reply = await self._calls.run(
+            policy, lambda chain: self._commands.charge(chain, key, claim, debits, None)
+        )
+        return reply.numbers
+
+    async def _through_store(
+        self,
+        policy: Policy,
+        request: Acquire,
+        request_id: str,
+        claim: Claim,
+        hold: float | None,
+        tell: Tell | None,
+    ) -> Granted | Waiting:
         if not self.passes.busy(policy.pool):
             answer = await self._take(policy, request, request_id, claim)
             if answer is not None:
@@ -149,8 +224,44 @@ class Engine:
         found = await self._queue.take(policy, request, request_id, claim, hold, current, tell)
         if not isinstance(found, Granted):
             return found
+        self.outages.taken(policy, claim.amounts)
         self.books.granted(policy, found)
         return self._advised(policy, request, found)
+
+    def _is_lost(self, policy: Policy, refusal: Refusal) -> bool:
+        """Whether *refusal* says that the store is lost, and this replica is to decide."""
+        if not isinstance(refusal.__cause__, StoreUnavailable):
+            return False
+        self.outages.lost(policy.pool, str(refusal.__cause__))
+        return self.outages.mode(policy.pool) != "closed" and self.outages.watches(policy.pool)
+
+    async def _alone(
+        self,
+        policy: Policy,
+        request: Acquire,
+        request_id: str,
+        claim: Claim,
+        hold: float | None,
+        waited: float,
+    ) -> Granted | Waiting | None:
+        """The answer of this replica alone; None when the store is back."""
+        patience = min(request.max_wait, seconds(policy.config.queue.max_wait)) - waited
+        held = min(self._hold_limit if hold is None else min(hold, self._hold_limit), patience)
+        try:
+            answer = await self.degraded.acquire(policy, request, request_id, claim, max(0.0, held))
+        except Refusal as refusal:
+            told = refusal.problem
+            pause = told.retry_after or 0.0
+            if told.code in _WOULD_WAIT and held < patience and pause <= patience:
+                return Waiting(
+                    request_id=request_id,
+                    waited=waited,
+                    predicted_wait=pause,
+                    queue=told.queue
+                    or QueueState(depth=0, predicted_wait=pause, predicted_wait_p90=pause),
+                )
+            raise
+        return answer if answer is None else self._advised(policy, request, answer)
 
     def _advised(self, policy: Policy, request: Acquire, answer: Granted) -> Granted:
         suggested = self._suggested(policy, request)
@@ -174,16 +285,20 @@ class Engine:
             case Verdict.DONE | Verdict.REPEATED:
                 answer = granted(policy, request_id, reply.numbers, request.route)
                 if reply.verdict is Verdict.DONE:
+                    self.outages.taken(policy, claim.amounts)
                     self.books.taken(policy, reply.numbers, answer)
+                self.degraded.pauses.passed(policy.resource)
                 return answer
             case Verdict.CONFLICT:
                 raise conflict(policy, request_id)
             case Verdict.QUEUED:
                 return None
             case Verdict.PAUSED:
+                refusal = paused(policy, reply.numbers)
+                self.degraded.pauses.heard(refusal, asyncio.get_running_loop().time())
                 if breaking.can_wait(reply.numbers, request.max_wait * _MICRO):
                     return None
-                raise paused(policy, reply.numbers)
+                raise refusal
             case _:
                 limit, wait, levels, _ = verdict_of(policy, reply.numbers)
                 self.books.denied(policy, claim.amounts, levels)
@@ -191,23 +306,37 @@ class Engine:
                     return None
                 raise denied(policy, claim.amounts, limit, wait, levels)
 
+    def close(self) -> None:
+        """Let every caller that waits go: it asks another replica."""
+        self.passes.close()
+        self.degraded.close()
+
     async def cancel(self, request: Acquire) -> None:
         """Let a waiter go at once, when the task that acquired for it has ended; what it was
         granted unheard comes back.
         """
         if request.request_id is not None:
             policy = self._policy(request.resource, request.tenant)
+            if await self.degraded.stands_in(policy):
+                return  # nobody stands in line here, and the store forgets who does not ask
             await self._queue.leave(policy, request.request_id)
 
     async def check(self, request: Acquire) -> Checked:
         """Say what acquire would answer; change nothing."""
         policy = self._policy(request.resource, request.tenant)
+        if await self.degraded.stands_in(policy):
+            return self.degraded.check(policy, self._amounts(policy, request))
         await self.expectations.ready(policy.pool, policy.model, request.route)
         amounts = self._amounts(policy, request)
         tag = ids.new_nonce()
-        reply = await self._calls.run(
-            policy, lambda chain: self._commands.check(chain, tag, request.attempt, amounts)
-        )
+        try:
+            reply = await self._calls.run(
+                policy, lambda chain: self._commands.check(chain, tag, request.attempt, amounts)
+            )
+        except Refusal as refusal:
+            if not self._is_lost(policy, refusal):
+                raise
+            return self.degraded.check(policy, amounts)
         worst, wait, levels, seen = verdict_of(policy, reply.numbers, 5)
         why, pause, state = reply.numbers[2:5]
         return Checked(
@@ -227,6 +356,20 @@ class Engine:
     async def settle(self, report: Settle) -> Settled:
         """Replace what the lease reserved by what was used; the same answer to a repeat."""
         ref, policy = self._lease(report.lease)
+        if await self.degraded.stands_in(policy):
+            answer = self.degraded.settle(policy, ref, report)
+            if answer is not None:
+                return answer
+        try:
+            return await self._settle(await self._charged(ref, policy), policy, report)
+        except Refusal as refusal:
+            if not self._is_lost(policy, refusal):
+                raise
+        # The store may have taken it in; then it knows the repeat.
+        answer = self.degraded.settle(policy, ref, report)
+        return Settled(degraded=True) if answer is None else answer
+
+    async def _settle(self, ref: LeaseRef, policy: Policy, report: Settle) -> Settled:
         told = told_by(policy, report, self._calls.now_us() / _MICRO)
         tag = ids.new_nonce()
         keys = Keys(ref.pool, self._prefix)
@@ -249,9 +392,36 @@ class Engine:
         known = self.expectations.calibration(policy.pool, policy.model, ref.route)
         return answer if known is None else replace(answer, calibration=known)
 
+    async def _charged(self, ref: LeaseRef, policy: Policy) -> LeaseRef:
+        """*ref* as the store knows it: a lease that was granted while it was lost is charged by
+        whoever meets it first.
+        """
+        owed = ref.owed
+        if owed is None:
+            return ref
+        now = self._calls.now_us()
+        if now - owed.taken > REMEMBERED:  # charged or not: the store may have forgotten it
+            raise refuse(ErrorCode.UNKNOWN_LEASE, "no such lease: it ended long ago")
+        claim = Claim(
+            nonce=ref.nonce,
+            fingerprint=owed.fingerprint,
+            ttl=owed.ttl,
+            remember=int(policy.remember * _MICRO),
+            amounts=[owed.charges.get(limit.id, 0.0) for limit in policy.limits],
+        )
+        numbers = await self._charge(policy, ref.tenant, ref.request_id, claim, owed.taken, now)
+        return LeaseRef(
+            ref.pool, ref.model, ref.tenant, ref.request_id, nonce_of(numbers), ref.route
+        )
+
     async def renew(self, report: Renew) -> Renewed:
         """Let the lease live on, and charge what it has used beyond its reservation."""
         ref, policy = self._lease(report.lease)
+        if await self.degraded.stands_in(policy):
+            answer = self.degraded.renew(policy, ref, report)
+            if answer is not None:
+                return answer
+        ref = await self._charged(ref, policy)
         used = charging.used(policy, report.usage, None, Outcome.SUCCESS)
         ttl = policy.lease_ttl if report.ttl is None else report.ttl
         tag = ids.new_nonce()
@@ -273,6 +443,9 @@ class Engine:
 
     async def view(self, resource: str, tenant: str) -> ResourceView:
         """The live state of every limit that *resource* meets for *tenant*."""
+        policy = self._policy(resource, tenant)
+        if await self.degraded.stands_in(policy):
+            return self.degraded.view(policy)
         return await self.learning.view(resource, tenant)
 
     async def views(
@@ -311,7 +484,14 @@ class Engine:
                 actual=usage.input_tokens,
             )
         levels, moved, held = lease_history(reply.numbers)
+        self._debited(policy, levels, moved)
         self._forecast.learn_settle(policy, levels, charges_of(reply.numbers), moved, held)
+
+    def _debited(self, policy: Policy, levels: Sequence[Level], moved: Sequence[float]) -> None:
+        """What a settle has taken beyond its reservation counts as taken here."""
+        if max(moved, default=0.0) > 0:
+            by_id = {level.limit_id: more for level, more in zip(levels, moved, strict=True)}
+            self.outages.taken(policy, [by_id.get(limit.id, 0.0) for limit in policy.limits])
 
     def _compiled(self, resource: str, tenant: str) -> Policy:
         return self.policies.policy(resource, tenant)

@@ -66,6 +66,11 @@ def granted(
     )
 
 
+def nonce_of(lease: Sequence[float]) -> int:
+    """The number that names a lease among those of its request."""
+    return int(lease[_NONCE])
+
+
 def marks_of(lease: Sequence[float]) -> float:
     """What a lease remembers of the breaker (lua/lib/lease)."""
     return lease[_MARKS]

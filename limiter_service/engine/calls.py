@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from limiter_service.engine.policy import Policy
 from limiter_service.engine.refusals import Refusal, refuse
 from limiter_service.store.commands import Chain, Reply, Verdict
-from limiter_service.store.errors import StoreError, StoreUnavailable
+from limiter_service.store.errors import StoreError, StoreNotReplicated, StoreUnavailable
 from limiter_wire import ErrorCode
 
 _RETRY_AFTER = 1.0
@@ -55,6 +55,8 @@ def store_refusal(error: StoreError, resource: str | None) -> Refusal:
     """The refusal for a store that does not answer, or not in our terms."""
     if isinstance(error, StoreUnavailable):
         detail = f"the store did not answer: {error}"
+    elif isinstance(error, StoreNotReplicated):
+        detail = f"{error}: ask again with the same request_id"
     else:
         detail = f"the store's answer makes no sense: {error}"
     return refuse(ErrorCode.STORE_UNAVAILABLE, detail, resource=resource, retry_after=_RETRY_AFTER)

@@ -3,7 +3,7 @@
 A lease id says which pool, model, tenant and request it belongs to, so that any replica
 finds the lease's key without a lookup, and a key bound to a tenant can be checked. The
 nonce keeps an id that is remembered for too long from touching a later lease of the
-same request id.
+same request id. A lease that was granted while the store was lost says so, and what it costs.
 """
 
 import binascii
@@ -16,6 +16,18 @@ import msgspec
 _NONCE_BITS = 52  # a whole number in a double
 
 
+class Owed(msgspec.Struct, frozen=True, array_like=True):
+    """What a lease that was granted without the store says of itself, so that any replica can
+    charge it: when it was granted and for how long, in the store's microseconds, the fingerprint
+    of its request, and its charges by limit id (-1: a shadow had no room).
+    """
+
+    taken: int
+    ttl: int
+    fingerprint: int
+    charges: dict[int, float]
+
+
 class LeaseRef(msgspec.Struct, frozen=True, array_like=True):
     """What a lease id stands for."""
 
@@ -25,6 +37,7 @@ class LeaseRef(msgspec.Struct, frozen=True, array_like=True):
     request_id: str
     nonce: int
     route: str | None = None
+    owed: Owed | None = None
 
 
 _encoder = msgspec.msgpack.Encoder()

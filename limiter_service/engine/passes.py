@@ -194,6 +194,12 @@ class Passes:
             self.closing = True
             self._tell_everybody()
 
+    def adrift(self, name: str) -> None:
+        """The store is lost: let those who wait in a pool ask, so that they hear it."""
+        pool = self.pool(name)
+        for digest in list(pool.places):
+            pool.tell(digest)
+
     def _tell_everybody(self) -> None:
         for pool in self._pools.values():
             for digest in list(pool.places):

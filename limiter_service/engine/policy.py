@@ -122,6 +122,9 @@ class Policy:
             keys.notice(scope.key, limit.id) for scope in self._scopes for limit in scope.limits
         )
         self.limits = tuple(limit for scope in self._scopes for limit in scope.limits)
+        self.placed = tuple(
+            ((scope.key, limit.id), limit) for scope in self._scopes for limit in scope.limits
+        )
         self.by_id = {float(limit.id): limit for limit in self.limits}
         self._slots = tuple(
             tuple(
@@ -133,6 +136,7 @@ class Policy:
         )
         self.breaker = breaking.policy(config.breaker, model, _place_of_model(self._scopes))
         self._breaker_keys = (keys.circuit(model), keys.pin(), keys.events())
+        self._mark = keys.mark() if config.durability == "replicated" else None
         self.shadows = tuple(limit for limit in self.limits if limit.shadow)
         self.expects = any(_expects(limit) for limit in self.limits)
         self._shape = _version([limit.id for limit in self.limits])
@@ -162,6 +166,11 @@ class Policy:
     def window_end(self, limit: Limit, start: float) -> float:
         """When the calendar window that began at *start* ends, in Unix µs."""
         return next((edge for edge in self._edges[limit.id] if edge > start), start)
+
+    def window_start(self, limit: Limit, wall: float) -> float:
+        """The begin of the calendar window of *limit* at *wall*, in Unix µs."""
+        start, end, _ = self._edges.get(limit.id) or self._edges_of(limit, wall)
+        return start if wall < end else end
 
     def next_edge(self, limit: Limit, wall: float) -> float:
         """The end of the calendar window of *limit* at *wall*, in Unix µs."""
@@ -212,6 +221,7 @@ class Policy:
             self._shape,
             self.breaker,
             self._breaker_keys,
+            self._mark,
         )
         return chain, valid
 

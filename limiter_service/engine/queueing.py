@@ -144,7 +144,8 @@ class Queue:
             except Refusal as refusal:
                 lost = refusal.problem.code is ErrorCode.STORE_UNAVAILABLE
                 over = min(wish.deadline, wish.held_until) <= loop.time()
-                if first or over or not lost:
+                closed = wish.policy.config.on_store_loss == "closed"
+                if first or over or not lost or not closed:
                     raise
                 await asyncio.sleep(_AFTER_A_FAILURE)
                 continue

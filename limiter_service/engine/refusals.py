@@ -24,6 +24,7 @@ def refuse(
     would_fit: int | None = None,
     limits: Sequence[LimitState] = (),
     queue: QueueState | None = None,
+    degraded: bool = False,
 ) -> Refusal:
     """A Refusal with the given fields; raise it."""
     return Refusal(
@@ -37,5 +38,6 @@ def refuse(
             would_fit=would_fit,
             limits=list(limits),
             queue=queue,
+            degraded=degraded,
         )
     )

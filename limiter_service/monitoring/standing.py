@@ -7,6 +7,7 @@ from prometheus_client.registry import Collector
 
 from limiter_service.engine.census import Census
 from limiter_service.engine.names import REST, Names
+from limiter_service.engine.outages import Outages
 from limiter_service.engine.tally import Tally
 from limiter_service.engine.witness import Witness
 from limiter_service.monitoring.families import MOST_LIMITS, MOST_POOLS, counted, measured
@@ -96,6 +97,28 @@ class Breakers(Collector):
                 if view.reason is not None and view.retry_after is not None
             ),
         )
+
+
+class Degraded(Collector):
+    """Pools whose store is lost, and what this replica has granted without it."""
+
+    def __init__(self, outages: Outages) -> None:
+        self._outages = outages
+
+    def collect(self) -> Iterator[Metric]:
+        """As they are now, and counts since the process started."""
+        outages, pools = self._outages, self._outages.all()
+        yield measured(
+            "degraded",
+            (((p.name, outages.mode(p.name)), float(outages.is_lost(p))) for p in pools),
+        )
+        yield measured(
+            "degraded_replicas",
+            (((p.name,), float(p.presence.replicas if p.presence.part else 0)) for p in pools),
+        )
+        yield measured("degraded_uncharged", (((p.name,), float(len(p.journal))) for p in pools))
+        yield counted("degraded_grants", (((p.name,), p.granted) for p in pools))
+        yield counted("degraded_charged", (((p.name,), p.charged) for p in pools))
 
 
 def _of(limits: Mapping[str, LimitView], field: str) -> Iterator[tuple[tuple[str, str], float]]:

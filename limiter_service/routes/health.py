@@ -23,16 +23,23 @@ async def livez() -> Response:
 async def readyz(
     request: Request, *, verbose: Annotated[bool, Query(description="Say what was checked")] = False
 ) -> Response:
-    """Whether this replica can decide: the store answers, and no shutdown has begun."""
+    """Whether this replica can decide: the store answers, or was seen and some pool is decided
+    without it; and no shutdown has begun.
+    """
     state = request.app.state
     checks = {"config": state.pools.describe()}
+    if state.stopping:
+        return _unready("this replica is shutting down", ErrorCode.SHUTTING_DOWN)
+    outages = state.engine.outages
+    lost = {pool.name: outages.describe(pool) for pool in outages.all() if outages.is_lost(pool)}
     try:
         await state.client.ping()
         checks["store"] = "ok"
     except StoreUnavailable as error:
-        return _unready(f"the store does not answer: {error}", ErrorCode.STORE_UNAVAILABLE)
-    if state.stopping:
-        return _unready("this replica is shutting down", ErrorCode.SHUTTING_DOWN)
+        checks["store"] = f"lost: {error}"
+        if not outages.goes_on():
+            return _unready(f"the store does not answer: {error}", ErrorCode.STORE_UNAVAILABLE)
+    checks |= {f"pool {name}": said for name, said in lost.items()}
     return Response(encode(Health("ok", checks if verbose else None), JSON), media_type=JSON)
 
 

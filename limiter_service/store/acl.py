@@ -11,7 +11,7 @@ from limiter_service.store.scripts import NAMES, source
 
 _CALL = re.compile(r'redis\.call\(\s*"(\w+)"')
 
-CONNECTING = ("evalsha", "eval", "info", "ping", "hello", "auth")
+CONNECTING = ("evalsha", "eval", "info", "ping", "hello", "auth", "wait")
 HINTS = ("publish", "subscribe", "unsubscribe")
 """What the scripts publish, replicas hear."""
 

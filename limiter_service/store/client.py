@@ -26,6 +26,7 @@ STORE_ERRORS = FAILURES
 _MOST_ATTEMPTS = 3
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.02, 0.05
 _MOST_LANES = 64
+_ACKNOWLEDGED = 0.1  # seconds that a replica of the store may take
 _SILENCE = 5.0
 
 Watch = Callable[[str, float, bool], None]
@@ -60,24 +61,38 @@ class Client:
         self._random = random.Random()  # noqa: S311  # spreads repeats, keeps no secret
 
     async def run(
-        self, script: Script, keys: Sequence[str], arguments: Sequence[Argument]
+        self,
+        script: Script,
+        keys: Sequence[str],
+        arguments: Sequence[Argument],
+        mark: str | None = None,
+        *,
+        always: bool = False,
     ) -> Any:  # bytes, or lists of them
-        """Run *script* and return its answer; `watch` hears how long that took."""
+        """As `_run`; `watch` hears how long that took."""
         if self.watch is None:
-            return await self._run(script, keys, arguments)
+            return await self._run(script, keys, arguments, mark, always=always)
         clock = asyncio.get_running_loop().time
         began, good = clock(), False
         try:
-            answer = await self._run(script, keys, arguments)
+            answer = await self._run(script, keys, arguments, mark, always=always)
             good = True
         finally:
             self.watch(script.name, clock() - began, good)
         return answer
 
     async def _run(
-        self, script: Script, keys: Sequence[str], arguments: Sequence[Argument]
+        self,
+        script: Script,
+        keys: Sequence[str],
+        arguments: Sequence[Argument],
+        mark: str | None,
+        *,
+        always: bool,
     ) -> Any:  # bytes, or lists of them
-        """Run *script* and return its answer.
+        """Run *script* and return its answer. With a *mark*, a key of ours, it counts once a
+        replica of the store has it; else StoreNotReplicated is raised, which carries the answer.
+        *always* asks a store too that is asked less often since it does not answer.
 
         Every script of ours is safe to run twice (its request id, its lease), so a lost
         answer is asked for again within the deadline.
@@ -87,10 +102,10 @@ class Client:
         why = ""
         for attempt in itertools.count(1):
             lane = self._lane(self._link.place(keys[0] if keys else ""))
-            if not lane.fuse.admits(loop.time()):
+            if not (always or lane.fuse.admits(loop.time())):
                 await asyncio.sleep(0)  # whoever asks again at once lets others have their turn
                 raise StoreUnavailable(f"it is asked less often, since {lane.fuse.reason}")
-            call = Call(script, keys, arguments, loop.create_future())
+            call = Call(script, keys, arguments, loop.create_future(), mark)
             lane.take(call)
             try:
                 async with asyncio.timeout_at(deadline):
@@ -164,7 +179,9 @@ class Client:
         if lane is None:
             if len(self._lanes) >= _MOST_LANES:  # of nodes that have been
                 self._lanes = {name: lane for name, lane in self._lanes.items() if not lane.idle}
-            lane = self._lanes[place] = Lane(partial(self._link.send, place))
+            lane = self._lanes[place] = Lane(
+                partial(self._link.send, place), min(_ACKNOWLEDGED, self._timeout / 2)
+            )
         return lane
 
 

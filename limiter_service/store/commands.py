@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from limiter_service.store.client import Client
-from limiter_service.store.errors import StoreProtocol
+from limiter_service.store.errors import StoreNotReplicated, StoreProtocol
 from limiter_service.store.keys import Key, Keys
 from limiter_service.store.scripts import NAMES, load
 
@@ -47,7 +47,8 @@ class Chain(msgspec.Struct, frozen=True):
 
     `levels` says of each scope whether all of the pool shares it (1), a model (2), or one
     tenant has it alone (3); `slots` are those of each scope. `shape` tells chains with other
-    limits apart. `breaker` is the policy of the circuit; empty where the breaker is off.
+    limits apart. `breaker` is the policy of the circuit; empty where the breaker is off. With a
+    `mark` a grant counts once a replica of the store has it.
     """
 
     scopes: tuple[Key, ...]
@@ -57,6 +58,7 @@ class Chain(msgspec.Struct, frozen=True):
     shape: float
     breaker: bytes = b""
     breaker_keys: tuple[Key, ...] = ()
+    mark: Key | None = None
 
     @property
     def keys(self) -> tuple[Key, ...]:
@@ -202,6 +204,18 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
     names: bytes
 
 
+class Seen(msgspec.Struct, frozen=True, kw_only=True):
+    """What a replica hears when it says that it lives: the server's time, how many replicas
+    count, when the longest silent one was seen, how many were seen after a given time.
+    """
+
+    now: float
+    replicas: int
+    oldest: float
+    after: int
+
+
+_GRANTING = frozenset({"acquire", "enqueue"})
 _DIGEST = 16
 _MODEL_AND_TIME = struct.Struct("<8sd")
 
@@ -330,6 +344,46 @@ class Commands:
         answer = await self._client.run(self._scripts["sizes"], (key,), (report,))
         return _reply("sizes", report, answer)
 
+    async def beat(
+        self,
+        keys: Keys,
+        tag: float,
+        replica: float,
+        *,
+        mode: int,
+        silent: float,
+        since: float = 0.0,
+        event: Sequence[str] = (),
+    ) -> Seen:
+        """Say that a replica lives (*mode* 1), is about to see whether the store writes (0), or
+        leaves (-1). Who is *silent* for longer counts no more; times in microseconds. *event* is
+        a model, and pairs of words.
+        """
+        report = _pack(tag, replica, mode, silent, since)
+        names = (keys.replicas(), keys.events())
+        answer = await self._client.run(
+            self._scripts["beat"], names, (report, *event), always=mode == 0
+        )
+        now, replicas, oldest, after = _reply("beat", report, answer).numbers
+        return Seen(now=now, replicas=int(replicas), oldest=oldest, after=int(after))
+
+    async def charge(
+        self,
+        chain: Chain,
+        lease: Key,
+        claim: Claim,
+        debits: Sequence[float],
+        moved: Sequence[float] | None,
+    ) -> Reply:
+        """Charge *debits* for what was granted without the store, once; *moved* is what a settle
+        has moved since, None where there was none.
+        """
+        keys = (*chain.scopes, *(key for keys in chain.slots for key in keys), lease)
+        request = _request(claim, generation=-1.0) + _pack(*debits, *(moved or ()))
+        arguments = (*chain.policies, request)
+        answer = await self._client.run(self._scripts["charge"], keys, arguments)
+        return _reply("charge", request, answer)
+
     async def quiet(self) -> None:
         """Return when what is under way now is done, also for callers that have gone."""
         await self._client.quiet()
@@ -403,7 +457,16 @@ class Commands:
     ) -> Reply:
         keys = chain.keys + more
         arguments = (*chain.policies, chain.breaker, request, *rest)
-        answer = await self._client.run(self._scripts[name], keys, arguments)
+        if chain.mark is None or name not in _GRANTING:
+            answer = await self._client.run(self._scripts[name], keys, arguments)
+            return _reply(name, request, answer)
+        try:
+            answer = await self._client.run(self._scripts[name], keys, arguments, chain.mark)
+        except StoreNotReplicated as error:
+            reply = _reply(name, request, error.reply)
+            if reply.verdict in {Verdict.DONE, Verdict.REPEATED}:
+                raise
+            return reply
         return _reply(name, request, answer)
 
     async def _call(
@@ -421,9 +484,10 @@ def _reply(name: str, request: bytes, answer: bytes) -> Reply:
     return Reply(Verdict(chr(answer[8])), _numbers(answer[9:]))
 
 
-def _request(claim: Claim) -> bytes:
-    head = (claim.nonce, claim.fingerprint, claim.ttl, claim.remember, 0.0, 0.0, 1.0, claim.marks)
-    return _pack(*head, len(claim.amounts), *claim.amounts)
+def _request(claim: Claim, generation: float = 1.0) -> bytes:
+    head = (claim.nonce, claim.fingerprint, claim.ttl, claim.remember, 0.0, 0.0)
+    amounts = claim.amounts
+    return _pack(*head, generation, claim.marks, len(amounts), *amounts)
 
 
 _SLOTS = 4 * 8

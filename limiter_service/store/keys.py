@@ -104,6 +104,14 @@ class Keys:
         """How often things have happened, in slots of time: hash."""
         return Key(f"{self._base}y")
 
+    def replicas(self) -> Key:
+        """Replicas that serve the pool: sorted set, name -> when it was seen."""
+        return Key(f"{self._base}r")
+
+    def mark(self) -> Key:
+        """Written behind grants that wait for a replica of the store: string."""
+        return Key(f"{self._base}w")
+
     def events(self) -> Key:
         """What has happened in the pool: stream."""
         return Key(f"{self._base}e")

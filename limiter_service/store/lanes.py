@@ -7,9 +7,10 @@ can take wait here, before they take a connection.
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any
 
+from limiter_service.store.errors import StoreNotReplicated
 from limiter_service.store.faults import is_unknown_script, knows_no_flags
 from limiter_service.store.fuse import Fuse
 from limiter_service.store.scripts import Script
@@ -17,6 +18,7 @@ from limiter_service.store.scripts import Script
 Argument = str | bytes
 _MOST_IN_A_TRIP = 256
 _MOST_TRIPS = 4
+_MARKED_FOR = 60_000
 
 Send = Callable[[Sequence[tuple[Any, ...]]], Awaitable[list[Any]]]
 
@@ -24,7 +26,7 @@ Send = Callable[[Sequence[tuple[Any, ...]]], Awaitable[list[Any]]]
 class Call:
     """One script call that waits for its answer."""
 
-    __slots__ = ("answer", "arguments", "keys", "script")
+    __slots__ = ("answer", "arguments", "keys", "mark", "script")
 
     def __init__(
         self,
@@ -32,7 +34,10 @@ class Call:
         keys: Sequence[str],
         arguments: Sequence[Argument],
         answer: asyncio.Future[Any],
+        mark: str | None = None,
     ) -> None:
+        """*mark* is a key to write behind what must be on a replica before it counts."""
+        self.mark = mark
         self.script, self.keys, self.arguments, self.answer = script, keys, arguments, answer
 
     def by_digest(self, *, plain: bool) -> tuple[Any, ...]:
@@ -56,8 +61,9 @@ class Call:
 class Lane:
     """The way to one place, with its fuse."""
 
-    def __init__(self, send: Send) -> None:
-        self._send = send
+    def __init__(self, send: Send, patience: float = 0.1) -> None:
+        """*patience* is how long a replica may take to acknowledge, in seconds."""
+        self._send, self._patience = send, patience
         self.fuse = Fuse()
         self.trips: set[asyncio.Task[None]] = set()
         self._waiting: deque[Call] = deque()
@@ -81,15 +87,21 @@ class Lane:
 
     def _depart(self) -> None:
         self._scheduled = False
-        count = min(len(self._waiting), _MOST_IN_A_TRIP)
-        calls = [self._waiting.popleft() for _ in range(count)]
-        calls = [call for call in calls if not call.answer.done()]
+        calls = [call for call in self._next() if not call.answer.done()]
         if calls:
             trip = asyncio.get_running_loop().create_task(self._travel(calls))
             self.trips.add(trip)
             trip.add_done_callback(self._return)
         if self._waiting:
             self._schedule()
+
+    def _next(self) -> Iterator[Call]:
+        """Calls for one trip: those that wait for a replica do not hold up the others."""
+        marked = self._waiting[0].mark is not None if self._waiting else False
+        for _ in range(min(len(self._waiting), _MOST_IN_A_TRIP)):
+            if (self._waiting[0].mark is not None) != marked:
+                return
+            yield self._waiting.popleft()
 
     def _return(self, trip: asyncio.Task[None]) -> None:
         self.trips.discard(trip)
@@ -110,7 +122,7 @@ class Lane:
                 call.answer.set_result(reply)
 
     async def _ask(self, calls: list[Call]) -> list[Any]:
-        replies = await self._send([call.by_digest(plain=self._plain) for call in calls])
+        replies = await self._say(calls, [call.by_digest(plain=self._plain) for call in calls])
         unknown = [i for i, reply in enumerate(replies) if is_unknown_script(reply)]
         if unknown:  # not run at all, so these go again with their text, which also loads it
             again = await self._introduce([calls[i] for i in unknown])
@@ -119,8 +131,25 @@ class Lane:
         return replies
 
     async def _introduce(self, calls: list[Call]) -> list[Any]:
-        replies = await self._send([call.by_text(plain=self._plain) for call in calls])
+        replies = await self._say(calls, [call.by_text(plain=self._plain) for call in calls])
         if not self._plain and any(map(knows_no_flags, replies)):
             self._plain = True  # not compiled, so not run
-            replies = await self._send([call.by_text(plain=True) for call in calls])
+            replies = await self._say(calls, [call.by_text(plain=True) for call in calls])
         return replies
+
+    async def _say(self, calls: list[Call], commands: list[tuple[Any, ...]]) -> list[Any]:
+        """The replies to *commands*; where a replica is waited for, in the same pipeline.
+
+        WAIT is about the last write of its connection. A repeat of what was done already writes
+        nothing, so a mark is written for it.
+        """
+        mark = calls[0].mark
+        if mark is None:
+            return await self._send(commands)
+        written = ("SET", mark, "1", "PX", _MARKED_FOR)
+        *replies, _, replicas = await self._send(
+            [*commands, written, ("WAIT", 1, int(self._patience * 1000))]
+        )
+        if isinstance(replicas, int) and replicas >= 1:
+            return replies
+        return [r if isinstance(r, BaseException) else StoreNotReplicated(r) for r in replies]

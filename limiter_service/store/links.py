@@ -169,7 +169,15 @@ class Cluster:
         await self._nodes.aclose("startup_nodes")
 
     async def _send_somewhere(self, command: Command) -> Any:
+        if command[0] == "WAIT":
+            return 0  # it is about a connection, and the others went over some
         try:
+            if command[0] == "SET":
+                await self._known()
+                (reply,) = await self._exchange(
+                    self._owner(key_slot(command[1].encode())), [command]
+                )
+                return reply
             await self._known()
             node = self._owner(key_slot(str(command[_KEY]).encode()))
         except FAILURES as error:

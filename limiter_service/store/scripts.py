@@ -41,6 +41,8 @@ NAMES = (
     "count",
     "counts",
     "leases",
+    "beat",
+    "charge",
 )
 
 

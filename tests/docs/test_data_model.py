@@ -58,6 +58,8 @@ def test_patterns_are_what_keys_are_called() -> None:
         "note": keys.note("MODEL"),
         "events": keys.events(),
         "counts": keys.counts(),
+        "replicas": keys.replicas(),
+        "mark": keys.mark(),
         "sizes": keys.sizes("MODEL", "ROUTE").replace(":5:", ":LENGTH:"),
         "notice": keys.notice(scope, 10).replace("s:model:MODEL:a", "SCOPE:ID"),
         "lease": re.sub(r"[0-9a-f]{32}$", "DIGEST", keys.lease("t", "r")),

@@ -198,3 +198,46 @@ def test_parallel_starts_do_not_meet(config: Path, several: list[str]):
             assert process.stdout is not None
             process.stdout.close()
     assert codes == [0] * len(processes)
+
+
+def _append_only_file(home: Path) -> Path:
+    (found,) = (home / "appendonlydir").glob("*.incr.aof")
+    return found
+
+
+def test_a_torn_end_of_the_data_costs_what_was_torn(config: Path, home: Path):
+    """As after a loss of power: the last write is gone, and everything before it is there."""
+    with service(config, home) as running:
+        take(running, 100)
+        take(running, 7)
+    data = _append_only_file(home)
+    data.write_bytes(data.read_bytes()[:-7])
+    with service(config, home) as running:
+        assert take(running, 1) in {999 - 100, 999 - 107}
+
+
+def test_damaged_data_is_set_aside_and_every_limit_begins_cold(config: Path, home: Path):
+    """The service starts, says so, and keeps the damaged files for whoever wants to look."""
+    with service(config, home) as running:
+        take(running, 100)
+    data = _append_only_file(home)
+    text = bytearray(data.read_bytes())
+    middle = len(text) // 2
+    text[middle : middle + 16] = b"\xff" * 16
+    data.write_bytes(text)
+    with service(config, home) as running:
+        assert take(running, 1) == 999
+    (kept,) = home.glob("damaged-*")
+    assert list(kept.glob("*.incr.aof"))
+    with service(config, home) as running:
+        assert take(running, 1) == 998
+
+
+def test_a_log_of_something_else_is_no_damage(home: Path):
+    """Data is set aside for one reason alone."""
+    home.mkdir()
+    (home / "valkey.conf").write_text("")
+    (home / "appendonlydir").write_text("in the way of the directory")
+    with pytest.raises(EmbeddedError), EmbeddedValkey(home):
+        pass
+    assert not list(home.glob("damaged-*"))

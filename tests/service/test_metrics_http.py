@@ -13,6 +13,7 @@ from tests_support.waiting import until
 
 from limiter_service.engine.forecast import Prediction
 from limiter_service.engine.names import REST
+from limiter_service.engine.outages import Outages
 from limiter_service.engine.statistics import Wait
 from limiter_service.engine.tally import MOST_RESOURCES, Tally
 from limiter_service.engine.witness import Witness
@@ -179,7 +180,9 @@ def test_names_beyond_a_number_are_one():
 
 def test_waits_of_made_up_names_are_one_series():
     """A label costs memory for ever."""
-    metrics = Metrics(Tally(), Witness(None, list, "sg:", str))  # type: ignore[arg-type]  # asks nobody
+    witness = Witness(None, list, "sg:", str)  # type: ignore[arg-type]  # asks nobody
+    outages = Outages(None, None, None, "sg:", 1.0)  # type: ignore[arg-type]  # likewise
+    metrics = Metrics(Tally(), witness, outages)
     for i in range(1500):
         metrics.note_wait(Wait(f"p/{i}", 1.0, Prediction((1.0,), 1.0, 2.0, 0)))
     text = metrics.render([]).decode()

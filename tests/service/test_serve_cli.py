@@ -11,7 +11,7 @@ import httpx
 import pytest
 import redis
 from tests_support.calls import EXACT
-from tests_support.servers import Server
+from tests_support.servers import Server, valkey_binary
 from tests_support.service import ServiceProcess
 from typer.testing import CliRunner, Result
 
@@ -176,6 +176,19 @@ def test_a_password_in_the_url_of_the_store_is_not_shown(
         answer = httpx.get(f"{running.url}/readyz")
         assert answer.status_code == 503
         assert "s3cret" not in answer.text
+
+
+def test_a_store_that_evicts_is_refused_unless_told(tmp_path: Path):
+    """What it evicts is budget that was spent, and forgotten."""
+    binary = valkey_binary()
+    if binary is None:
+        pytest.skip("the platform has no embedded Valkey")
+    with Server(binary, tmp_path, "--maxmemory-policy", "allkeys-lru") as store:
+        done = run("serve", "--port", "0", "--redis-url", store.url)
+        assert done.exit_code == 2
+        assert "maxmemory-policy allkeys-lru" in plain(done.stderr)
+        with ServiceProcess("--redis-url", store.url, "--allow-eviction") as running:
+            assert httpx.get(f"{running.url}/readyz").status_code == 200
 
 
 @pytest.mark.parametrize(

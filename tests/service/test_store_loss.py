@@ -1,4 +1,4 @@
-"""Redis dies under load: honest answers meanwhile, exact books afterwards."""
+"""Redis dies under load: with `closed`, honest answers meanwhile, exact books afterwards."""
 
 import asyncio
 import itertools
@@ -17,6 +17,7 @@ from tests_support.waiting import until
 HUGE = """
 pools:
   p:
+    on_store_loss: closed
     models:
       m: {limits: [{name: budget, meter: tokens, limit: 100000000, per: 366d, burst: 1000000}]}
 """

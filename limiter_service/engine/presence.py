@@ -1,0 +1,127 @@
+"""What a replica knows for the time when it is alone: who else there is, and the last levels. Pure.
+
+Why the number of replicas is never too small. A replica counts everybody whom the store has seen
+within SILENT, and the most that it has counted within SILENT: who has died counts on for a while,
+and a store that has forgotten everybody changes nothing at once. A newcomer may not grant alone
+before every other has said that it lives since the newcomer joined, for then each has counted it.
+So of two replicas that may grant alone each has counted the other, unless one of them has not
+reached the store for SILENT while others have: it is cut off alone, and what it grants comes on
+top, at most its own share, until it is charged.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+
+from limiter_service.engine.levels import Level
+from limiter_service.engine.local import Sight
+from limiter_service.engine.policy import Policy
+from limiter_service.store.commands import Seen
+
+SILENT = 30.0
+"""Seconds that a replica counts after it was last heard of."""
+
+STALE = 5.0
+"""Seconds before the last beat: what was seen earlier than that is as if it had not been seen."""
+
+GAP = 2.0
+"""Seconds without a beat after which whoever was counted before counts as heard just now."""
+
+_MICRO = 1_000_000
+
+Place = tuple[str, int]
+"""A limit: the key of its scope, and its id."""
+
+
+class Presence:
+    """The beats of one pool, as this replica has heard them; *now* is any monotonic clock."""
+
+    def __init__(self) -> None:
+        self._joined: float | None = None
+        self._wall = self._heard = 0.0
+        self._counts: deque[tuple[float, int]] = deque()
+        self._confirmed = False
+
+    @property
+    def known(self) -> bool:
+        """Whether the store was ever seen."""
+        return self._joined is not None
+
+    @property
+    def wall(self) -> float:
+        """The store's time at the last beat, in microseconds."""
+        return self._wall
+
+    def hear(self, seen: Seen, now: float) -> None:
+        """Take in what a beat has answered."""
+        if self._joined is None:
+            self._joined = seen.now
+        if now - self._heard > GAP:  # others are yet to be heard again
+            self._counts = deque([(now, self.replicas)])
+        self._wall, self._heard = seen.now, now
+        self._counts.append((now, seen.replicas))
+        while now - self._counts[0][0] > SILENT:
+            self._counts.popleft()
+        self._confirmed = self._confirmed or seen.oldest >= self._joined
+
+    def now_us(self, now: float) -> float:
+        """The store's time, in microseconds, as far as it is known here."""
+        return self._wall + (now - self._heard) * _MICRO
+
+    @property
+    def replicas(self) -> int:
+        """How many share the limits, 0 while that is not known."""
+        return max((count for _, count in self._counts), default=0)
+
+    @property
+    def part(self) -> float:
+        """The share of this replica: 0 while some other may not have counted it."""
+        return 1.0 / self.replicas if self._confirmed else 0.0
+
+
+class Sights:
+    """The last level of every limit, and what was taken since the look began that showed it."""
+
+    def __init__(self) -> None:
+        self._levels: dict[Place, Level] = {}
+        self._taken: dict[Policy, list[float]] = {}
+
+    def taken(self, policy: Policy, amounts: Iterable[float]) -> None:
+        """This replica has taken *amounts* from the limits of *policy*."""
+        known = self._taken.get(policy)
+        if known is None:
+            self._taken[policy] = [max(0.0, amount) for amount in amounts]
+            return
+        for i, amount in enumerate(amounts):
+            if amount > 0:
+                known[i] += amount
+
+    def begin(self) -> dict[Policy, list[float]]:
+        """A look begins: what is taken from now on it may not show."""
+        before, self._taken = self._taken, {}
+        return before
+
+    def end(self, seen: Iterable[tuple[Policy, Sequence[Level]]]) -> None:
+        """The look is over, and has shown these levels; others are forgotten."""
+        self._levels = {
+            place: level
+            for policy, levels in seen
+            for (place, _), level in zip(policy.placed, levels, strict=True)
+        }
+
+    def failed(self, before: dict[Policy, list[float]]) -> None:
+        """The look has shown nothing: what was taken *before* counts on."""
+        for policy, amounts in before.items():
+            self.taken(policy, amounts)
+
+    def sight(self, place: Place, presence: Presence, now: float) -> Sight:
+        """What is known of a limit at *now*, the store's time."""
+        level = self._levels.get(place)
+        if level is not None and level.wall < presence.wall - STALE * _MICRO:
+            level = None
+        own = sum(
+            amount
+            for policy, amounts in self._taken.items()
+            for (each, _), amount in zip(policy.placed, amounts, strict=True)
+            if each == place
+        )
+        return Sight(level=level, own=own, part=presence.part, now=now)
