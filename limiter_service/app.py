@@ -1,6 +1,5 @@
 """Wire settings, store, engine and routes into one ASGI application."""
 
-import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Callable
@@ -12,11 +11,12 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
-from limiter_service.config import Config
 from limiter_service.connection import STOPPING
+from limiter_service.control import Control
 from limiter_service.engine.admission import Engine
 from limiter_service.engine.circuits import Circuits
 from limiter_service.engine.feed import Feed
+from limiter_service.engine.fleet import Fleet
 from limiter_service.engine.policy import Policies
 from limiter_service.engine.refusals import Refusal
 from limiter_service.engine.statistics import Wait, Waits
@@ -26,7 +26,16 @@ from limiter_service.http import JSON, encode, problem_headers
 from limiter_service.metrics import Metrics
 from limiter_service.openapi import document
 from limiter_service.pools import Pools
-from limiter_service.routes import breakers, events, health, limits, queue, resources, stats
+from limiter_service.routes import (
+    breakers,
+    control,
+    events,
+    health,
+    limits,
+    queue,
+    resources,
+    stats,
+)
 from limiter_service.routes.acquire import acquire
 from limiter_service.routes.batch import batch
 from limiter_service.routes.channel import Channels
@@ -39,7 +48,9 @@ from limiter_service.store.breaker_commands import BreakerCommands
 from limiter_service.store.client import Client
 from limiter_service.store.commands import Commands
 from limiter_service.store.errors import StoreUnavailable
+from limiter_service.store.fleet_commands import FleetCommands
 from limiter_service.store.hints import Hints
+from limiter_service.store.keys import FLEET
 from limiter_wire import ErrorCode, Problem, problem
 
 _log = structlog.get_logger()
@@ -60,12 +71,13 @@ def create_app(settings: Settings, store_url: str, pools: Pools) -> Front:
         waits.note(wait)
         metrics.note_wait(wait)
 
+    hints = Hints(client)
     engine = Engine(
         Commands(client),
         policies,
         _wall_us,
         settings.key_prefix,
-        hints=Hints(client),
+        hints=hints,
         observe=observe,
         hold_limit=settings.hold_limit,
     )
@@ -85,12 +97,12 @@ def create_app(settings: Settings, store_url: str, pools: Pools) -> Front:
         return [*engine.policies.config.pools]
 
     app.state.circuits = Circuits(operators, lambda: engine.policies, settings.key_prefix)
-    app.state.feed = Feed(operators, names, settings.key_prefix)
+    app.state.feed = Feed(operators, lambda: [*names(), FLEET], settings.key_prefix)
     witness = Witness(operators, names, settings.key_prefix, engine.tally.name)
     metrics = Metrics(engine.tally, witness)
     engine.books.tell(metrics)
     app.state.witness = witness
-    app.state.stopping, app.state.key_prefix = False, settings.key_prefix
+    app.state.stopping = False
     app.state.waits, app.state.metrics, app.state.since = waits, metrics, time.monotonic()
     app.include_router(resources.router)
     app.include_router(queue.router)
@@ -98,6 +110,7 @@ def create_app(settings: Settings, store_url: str, pools: Pools) -> Front:
     app.include_router(breakers.router)
     app.include_router(limits.router)
     app.include_router(events.router)
+    app.include_router(control.router)
     app.include_router(health.router)
     app.add_route("/openapi.json", _openapi, include_in_schema=False)
     app.add_exception_handler(Refusal, _refusal)
@@ -113,6 +126,15 @@ def create_app(settings: Settings, store_url: str, pools: Pools) -> Front:
         "/v1/batch": partial(batch, engine),
     }
     channels = app.state.channels = Channels(engine, settings.max_body)
+    app.state.control = Control(
+        Fleet(FleetCommands(client, settings.key_prefix)),
+        pools,
+        engine,
+        channels,
+        hints,
+        key_prefix=settings.key_prefix,
+        log_level=settings.log_level,
+    )
     bounds = Bounds(
         body=settings.max_body, head=settings.max_head, body_timeout=settings.body_timeout
     )
@@ -125,25 +147,17 @@ def _wall_us() -> float:
 
 @contextlib.asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Callable[[], None]]]:
-    stop = asyncio.Event()
     await _warn_of_eviction(app.state.client)
     await app.state.witness.look()
-
-    def replaced(config: Config) -> None:
-        catalogue = app.state.pools.catalogue
-        app.state.engine.policies = Policies(config, app.state.key_prefix, catalogue=catalogue)
-
-    watching = asyncio.create_task(app.state.pools.watch(replaced, stop))
-    try:
-        yield {STOPPING: app.state.engine.passes.close}
-    finally:
-        app.state.stopping = True
-        await app.state.channels.aclose()
-        await app.state.engine.passes.aclose()
-        await app.state.engine.expectations.aclose()
-        stop.set()
-        await watching
-        await app.state.client.aclose()
+    async with app.state.control.running():
+        try:
+            yield {STOPPING: app.state.engine.passes.close}
+        finally:
+            app.state.stopping = True
+            await app.state.channels.aclose()
+            await app.state.engine.passes.aclose()
+            await app.state.engine.expectations.aclose()
+    await app.state.client.aclose()
 
 
 async def _warn_of_eviction(client: Client) -> None:

@@ -71,10 +71,9 @@ class Front:
             application = self._sockets.get(scope["path"])
             if application is None:
                 raise refuse(ErrorCode.NOT_FOUND, "WebSockets are served at /v1/channel")
+            await application(scope, receive, send)
         except Refusal as refusal:
             await _refuse_handshake(scope, send, refusal.problem)
-            return
-        await application(scope, receive, send)
 
     def _admit(self, scope: Scope) -> None:
         """Whatever holds for requests and handshakes alike. Raises Refusal."""

@@ -15,15 +15,23 @@ from limiter_wire import (
     BreakerList,
     BreakerView,
     Checked,
+    ConfigText,
+    ConfigVerdict,
+    ConfigView,
+    Drain,
     Event,
+    FleetView,
     Granted,
     LimitOverride,
     LimitView,
+    LogLevelOrder,
     Noticed,
     Observe,
     Override,
     Problem,
     QueueView,
+    Reloaded,
+    ReloadOrder,
     Renew,
     Renewed,
     ResourceList,
@@ -118,6 +126,8 @@ def document(app: FastAPI) -> dict[str, Any]:
         )
         types: list[type] = [Problem, Health, ResourceList, ResourceView, QueueView, Stats, Waiting]
         types += [BreakerList, BreakerView, Override, Event, LimitOverride, LimitView]
+        types += [FleetView, Drain, LogLevelOrder]
+        types += [ConfigView, ConfigText, ConfigVerdict, ReloadOrder, Reloaded]
         types += [kind for request, answer, *_ in _HOT.values() for kind in (request, answer)]
         _, components = msgspec.json.schema_components(types, ref_template=_REFERENCE)
         whole.setdefault("components", {}).setdefault("schemas", {}).update(components)

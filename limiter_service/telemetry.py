@@ -32,3 +32,9 @@ def configure(level: str, form: str) -> None:
     )
     handler.setFormatter(formatter)
     logging.basicConfig(handlers=[handler], level=max(_LEVELS[level], 30), force=True)
+
+
+def set_level(level: str) -> None:
+    """Log from *level* on, from now on."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]))
+    logging.getLogger().setLevel(max(_LEVELS[level], 30))

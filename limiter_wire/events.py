@@ -11,7 +11,9 @@ class Event(Wire, frozen=True, kw_only=True, omit_defaults=True):
     `type` is `breaker` (a circuit went `from` one state `to` another), `override`, `reset`,
     `probe_lost`, `would_open`, `cooldown`, `latch`; or, of the limit that `limit` names,
     `limit_lowered` and `limit_learned` (the provider states another than before) and
-    `limit_override`. `lasts` is in seconds.
+    `limit_override`. Of replicas speak `drain`, `log_level`, `config_reload` and
+    `config_refused`: then `resource` is `*`, `replica` is the one that is meant (`*`: all), and
+    `detail` says what has changed, or what is wrong. `lasts` is in seconds.
     """
 
     time: float
@@ -25,3 +27,5 @@ class Event(Wire, frozen=True, kw_only=True, omit_defaults=True):
     lasts: float | None = None
     count: int | None = None
     limit: str | None = None
+    replica: str | None = None
+    detail: str | None = None

@@ -319,6 +319,8 @@ def _struct(name: str, schema: dict[str, Any], meanings: Meanings) -> str:
 _ANSWERS = {"Granted", "Checked", "Settled", "Renewed", "BatchAnswer", "BatchResult", "Health"}
 _ANSWERS |= {"LimitState", "ResourceView", "ResourceList", "Problem", "Event", "ProviderView"}
 _ANSWERS |= {"BreakerView", "BreakerList", "BreakerWindow", "BreakerRate", "BreakerRates"}
+_ANSWERS |= {"FleetView", "FleetOrder", "ReplicaView", "ConfigView", "ConfigFault"}
+_ANSWERS |= {"ConfigChange", "ConfigVerdict", "Reloaded"}
 _ANSWERS |= {"BreakerProbes", "BreakerError", "OverrideView"}
 
 

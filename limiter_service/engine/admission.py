@@ -81,6 +81,7 @@ class Engine:
     ) -> None:
         self._commands, self._prefix = commands, prefix
         self.policies, self.tally = policies, Tally()
+        self.draining: str | None = None  # why nothing is granted here for the time being
         self.expectations = Expectations(commands, prefix)
         self.books = Books()
         self._forecast = Forecast()
@@ -120,6 +121,10 @@ class Engine:
         self, request: Acquire, hold: float | None, tell: Tell | None
     ) -> Granted | Waiting:
         policy = self._policy(request.resource, request.tenant)
+        if self.draining is not None:
+            raise refuse(
+                ErrorCode.SHUTTING_DOWN, self.draining, resource=policy.resource, retry_after=1.0
+            )
         request_id = request.request_id or uuid.uuid4().hex
         if policy.expects:
             await self.expectations.ready(policy.pool, policy.model, request.route)

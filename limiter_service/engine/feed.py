@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable
 from limiter_service.engine import ids
 from limiter_service.store.breaker_commands import NEWEST, BreakerCommands
 from limiter_service.store.errors import StoreError
-from limiter_service.store.keys import Keys
+from limiter_service.store.keys import FLEET, Keys
 from limiter_wire import Event
 
 Cursor = dict[str, str]
@@ -140,7 +140,7 @@ def _event(pool: str, fields: dict[str, str]) -> Event:
     return Event(
         time=int(fields["time"]) / _MICRO,
         type=fields["type"],
-        resource=f"{pool}/{fields['model']}",
+        resource="*" if pool == FLEET else f"{pool}/{fields['model']}",
         actor=fields.get("actor"),
         reason=fields.get("reason"),
         from_=fields.get("from"),
@@ -149,4 +149,6 @@ def _event(pool: str, fields: dict[str, str]) -> Event:
         lasts=None if lasts is None else lasts / _MICRO,
         count=number("count"),
         limit=fields.get("limit"),
+        replica=fields.get("replica"),
+        detail=fields.get("detail"),
     )

@@ -22,7 +22,9 @@ async def livez() -> Response:
 async def readyz(
     request: Request, *, verbose: Annotated[bool, Query(description="Say what was checked")] = False
 ) -> Response:
-    """Whether this replica can decide: the store answers, and no shutdown has begun."""
+    """Whether this replica can decide: the store answers, it is not drained, and no shutdown has
+    begun.
+    """
     state = request.app.state
     checks = {"config": state.pools.describe()}
     try:
@@ -32,6 +34,8 @@ async def readyz(
         return _unready(f"the store does not answer: {error}", ErrorCode.STORE_UNAVAILABLE)
     if state.stopping:
         return _unready("this replica is shutting down", ErrorCode.SHUTTING_DOWN)
+    if state.engine.draining is not None:
+        return _unready(f"this replica is {state.engine.draining}", ErrorCode.SHUTTING_DOWN)
     return Response(encode(Health("ok", checks if verbose else None), JSON), media_type=JSON)
 
 

@@ -11,6 +11,9 @@ Key = NewType("Key", str)
 
 DEFAULT_PREFIX = "sg:"
 
+FLEET = "."
+"""In place of a pool: the replicas themselves. No pool may be called so."""
+
 
 class Keys:
     """The names of one pool's keys."""
@@ -103,6 +106,18 @@ class Keys:
     def events(self) -> Key:
         """What has happened in the pool: stream."""
         return Key(f"{self._base}e")
+
+    def orders(self) -> Key:
+        """What operators have ordered of replicas: string. Of FLEET alone, as the next two."""
+        return Key(f"{self._base}f:orders")
+
+    def replicas(self) -> Key:
+        """The replicas that live: sorted set, name -> until when that is believed."""
+        return Key(f"{self._base}f:replicas")
+
+    def cards(self) -> Key:
+        """What each replica says of itself: hash, name -> card."""
+        return Key(f"{self._base}f:cards")
 
 
 def line_id(model: str, tenant: str, priority: int) -> bytes:

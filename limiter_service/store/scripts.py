@@ -36,6 +36,8 @@ NAMES = (
     "events",
     "sweep",
     "sizes",
+    "order",
+    "fleet",
 )
 
 
