@@ -338,7 +338,7 @@ def _schema(schema: dict[str, Any]) -> str:
             most = f", at most {schema['maxItems']}" if "maxItems" in schema else ""
             return f"list of {_schema(schema.get('items', {}))}{most}"
         case "object":
-            return f"mapping of names to {_schema(schema['additionalProperties'])}"
+            return f"mapping of names to {_schema(schema.get('additionalProperties', {}))}"
         case "integer" | "number" as kind:
             low, high = schema.get("minimum"), schema.get("maximum")
             return str(kind) + _bounds(schema.get("exclusiveMinimum"), low, high)

@@ -175,8 +175,12 @@ async def test_who_waits_is_handed_over_and_keeps_the_place(fleet: Fleet):
     used = {"input_tokens": 0}
     await two.call("POST", "/v1/settle", json={"lease": lease, "usage": used})
     again = ASK | {"tokens": 1000, "max_wait": 100, "request_id": "r1"}
-    assert (await one.call("POST", "/v1/acquire", json=again))["granted"]
+    lease = (await one.call("POST", "/v1/acquire", json=again))["lease"]
     await one.call("DELETE", "/v1/drain", params={"replica": name})
+    await all_of(fleet, lambda card: not card["draining"], "the replica goes on draining")
+    await callers.stand(two.client, "r2", tokens=1000)  # and it holds callers again
+    await two.call("POST", "/v1/settle", json={"lease": lease, "usage": used})
+    await callers.granted("r2")
 
 
 async def test_the_log_level_changes_and_comes_back(fleet: Fleet):
@@ -232,6 +236,18 @@ async def test_a_reload_is_told_to_all_and_says_what_changes(fleet: Fleet):
     await until(announced, "the events do not say what has changed")
 
 
+async def test_every_replica_reads_its_file_when_one_is_told_to(fleet: Fleet):
+    """Also where no change of it was noticed, as on some network file systems."""
+    one, two = fleet
+    before = (await two.call("GET", "/v1/config"))["read_at"]
+    await one.call("POST", "/v1/config/reload", json={})
+
+    async def read() -> bool:
+        return bool((await two.call("GET", "/v1/config"))["read_at"] > before)
+
+    await until(read, "the other replica does not read its file")
+
+
 async def test_drift_is_visible(fleet: Fleet):
     """A replica whose file lags behind is named with its version."""
     one, _ = fleet
@@ -279,23 +295,25 @@ async def test_a_bad_file_changes_nothing_and_every_problem_is_told(fleet: Fleet
 
 
 @pytest.mark.parametrize(
-    ("text", "form", "path"),
+    ("text", "form", "path", "said"),
     [
-        ("pools: {p: {rpm: many}}", "yaml", "pools.p.rpm"),
-        ('{"pools": {"p": {"modles": {}}}}', "json", "pools.p.modles"),
-        ("pools = 3", "toml", "pools"),
-        ("a: &a [*a]", "yaml", "file"),
-        ("price_file: /etc/passwd", "yaml", "price_file"),
-        ("[" * 5000, "json", "file"),
-        ("[" * 5000, "yaml", "file"),
+        ("pools: {p: {rpm: many}}", "yaml", "pools.p.rpm", "expected"),
+        ('{"pools": {"p": {"modles": {}}}}', "json", "pools.p.modles", "did you mean models?"),
+        ("pools = 3", "toml", "pools", "is not a mapping"),
+        ("a: &a [*a]", "yaml", "file", "an alias that contains itself"),
+        ("price_file: /etc/passwd", "yaml", "price_file", "is not read for a check"),
+        ("[" * 5000, "json", "file", "cannot be parsed"),
+        ("[" * 5000, "yaml", "file", "cannot be parsed"),
     ],
 )
-async def test_a_bad_text_is_found_bad(fleet: Fleet, text: str, form: str, path: str):
+async def test_a_bad_text_is_found_bad(fleet: Fleet, text: str, form: str, path: str, said: str):
     """Without a change, and without a file being read that is not in force already."""
     one, _ = fleet
     found = await one.call("POST", "/v1/config/validate", json={"text": text, "format": form})
     assert not found["valid"]
-    assert [fault["path"] for fault in found["faults"]] == [path]
+    (fault,) = found["faults"]
+    assert fault["path"] == path
+    assert said in fault["message"]
     assert (await one.call("GET", "/v1/config"))["faults"] == []
 
 
