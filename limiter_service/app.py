@@ -96,8 +96,11 @@ def create_app(settings: Settings, store_url: str, pools: Pools) -> Front:
     def names() -> list[str]:
         return [*engine.policies.config.pools]
 
+    def streams() -> list[str]:
+        return [*names(), FLEET]
+
     app.state.circuits = Circuits(operators, lambda: engine.policies, settings.key_prefix)
-    app.state.feed = Feed(operators, lambda: [*names(), FLEET], settings.key_prefix)
+    app.state.feed = Feed(operators, streams, settings.key_prefix)
     witness = Witness(operators, names, settings.key_prefix, engine.tally.name)
     metrics = Metrics(engine.tally, witness)
     engine.books.tell(metrics)

@@ -10,6 +10,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PREFIX = "SLUICEGATE_"
 
+_CALLERS = (f"{PREFIX}API_KEY", f"{PREFIX}URL")
+"""What callers on this host are told, the SDK and the command line, and no service."""
+
 _INJECTED = ("SLUICEGATE_PORT_", "SLUICEGATE_SERVICE_")
 """Kubernetes puts these in the environment of every pod beside a Service `sluicegate`."""
 
@@ -53,6 +56,7 @@ def unknown(environment: Mapping[str, str]) -> list[str]:
         for name in environment
         if name.startswith(PREFIX)
         and not name.startswith(_INJECTED)
+        and name not in _CALLERS
         and name.removeprefix(PREFIX).lower() not in Settings.model_fields
     )
 
@@ -60,6 +64,11 @@ def unknown(environment: Mapping[str, str]) -> list[str]:
 def unknown_here() -> list[str]:
     """Unknown names in this process's environment."""
     return unknown(os.environ)
+
+
+def api_key_here() -> str | None:
+    """The API key with which commands of this process call a service."""
+    return os.environ.get(f"{PREFIX}API_KEY")
 
 
 def without_ours() -> dict[str, str]:

@@ -12,13 +12,13 @@ class Event(Wire, frozen=True, kw_only=True, omit_defaults=True):
     `probe_lost`, `would_open`, `cooldown`, `latch`; or, of the limit that `limit` names,
     `limit_lowered` and `limit_learned` (the provider states another than before) and
     `limit_override`. Of replicas speak `drain`, `log_level`, `config_reload` and
-    `config_refused`: then `resource` is `*`, `replica` is the one that is meant (`*`: all), and
-    `detail` says what has changed, or what is wrong. `lasts` is in seconds.
+    `config_refused`, and of no resource: `replica` is the one that is meant (`*`: all), `detail`
+    says what has changed, or what is wrong. `lasts` is in seconds.
     """
 
     time: float
     type: str
-    resource: str
+    resource: str | None = None
     actor: str | None = None
     reason: str | None = None
     from_: str | None = msgspec.field(name="from", default=None)

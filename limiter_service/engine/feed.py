@@ -21,7 +21,7 @@ Cursor = dict[str, str]
 _MICRO = 1_000_000
 _EVERY = 0.25
 _BEGINNING = "0-0"
-_ID = re.compile(r"([A-Za-z0-9._-]{1,64})=(\d{1,20}-\d{1,20})")
+_ID = re.compile(r"([A-Za-z0-9._-]{1,64}|\*)=(\d{1,20}-\d{1,20})")
 
 
 def cursor_of(text: str | None) -> Cursor | None:
@@ -140,7 +140,7 @@ def _event(pool: str, fields: dict[str, str]) -> Event:
     return Event(
         time=int(fields["time"]) / _MICRO,
         type=fields["type"],
-        resource="*" if pool == FLEET else f"{pool}/{fields['model']}",
+        resource=None if pool == FLEET else f"{pool}/{fields['model']}",
         actor=fields.get("actor"),
         reason=fields.get("reason"),
         from_=fields.get("from"),

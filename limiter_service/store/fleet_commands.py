@@ -7,7 +7,7 @@ import msgspec
 from limiter_service.store.breaker_commands import checked
 from limiter_service.store.client import Client
 from limiter_service.store.commands import pack
-from limiter_service.store.keys import FLEET, Keys
+from limiter_service.store.keys import FLEET, FleetKeys, Keys
 from limiter_service.store.scripts import load
 
 UNTIL_CLEARED = -1.0
@@ -56,13 +56,14 @@ class FleetCommands:
     def __init__(
         self, client: Client, prefix: str, replace: Mapping[str, str] | None = None
     ) -> None:
-        self._client, self._keys = client, Keys(FLEET, prefix)
+        self._client, self._keys = client, FleetKeys(prefix)
+        self._channel = Keys(FLEET, prefix).channel()
         self._order, self._fleet = load("order", replace), load("fleet", replace)
 
     @property
     def channel(self) -> str:
         """Where orders are announced."""
-        return self._keys.channel()
+        return self._channel
 
     async def order(
         self,

@@ -11,9 +11,6 @@ Key = NewType("Key", str)
 
 DEFAULT_PREFIX = "sg:"
 
-FLEET = "."
-"""In place of a pool: the replicas themselves. No pool may be called so."""
-
 
 class Keys:
     """The names of one pool's keys."""
@@ -107,17 +104,32 @@ class Keys:
         """What has happened in the pool: stream."""
         return Key(f"{self._base}e")
 
+
+FLEET = "*"
+"""In place of a pool: what belongs to none. No pool can be called so."""
+
+
+class FleetKeys:
+    """The names of keys that belong to no pool."""
+
+    def __init__(self, prefix: str = DEFAULT_PREFIX) -> None:
+        self._base = f"{prefix}{{{FLEET}}}:"
+
     def orders(self) -> Key:
-        """What operators have ordered of replicas: string. Of FLEET alone, as the next two."""
-        return Key(f"{self._base}f:orders")
+        """What operators have ordered of replicas: string."""
+        return Key(f"{self._base}orders")
 
     def replicas(self) -> Key:
         """The replicas that live: sorted set, name -> until when that is believed."""
-        return Key(f"{self._base}f:replicas")
+        return Key(f"{self._base}replicas")
 
     def cards(self) -> Key:
         """What each replica says of itself: hash, name -> card."""
-        return Key(f"{self._base}f:cards")
+        return Key(f"{self._base}cards")
+
+    def events(self) -> Key:
+        """What has happened in no pool: stream."""
+        return Key(f"{self._base}e")
 
 
 def line_id(model: str, tenant: str, priority: int) -> bytes:

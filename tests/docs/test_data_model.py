@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from limiter_service.store.keys import Keys
+from limiter_service.store.keys import FleetKeys, Keys
 from limiter_service.store.scripts import NAMES
 
 ROOT = Path(__file__).parents[2]
@@ -57,14 +57,18 @@ def test_patterns_are_what_keys_are_called() -> None:
         "pin": keys.pin(),
         "note": keys.note("MODEL"),
         "events": keys.events(),
-        "orders": keys.orders(),
-        "replicas": keys.replicas(),
-        "cards": keys.cards(),
         "sizes": keys.sizes("MODEL", "ROUTE").replace(":5:", ":LENGTH:"),
         "notice": keys.notice(scope, 10).replace("s:model:MODEL:a", "SCOPE:ID"),
         "lease": re.sub(r"[0-9a-f]{32}$", "DIGEST", keys.lease("t", "r")),
     } | {name: getattr(keys, name)() for name in QUEUE}
     assert {row[1].strip("`"): row[0].strip("`") for row in rows("Key |")} == real
+
+
+def test_every_key_of_the_fleet_has_a_row() -> None:
+    """Under the name that its method gives it."""
+    methods = inspect.getmembers(FleetKeys(), inspect.ismethod)
+    real = {name: method() for name, method in methods if not name.startswith("_")}
+    assert {row[1].strip("`"): row[0].strip("`") for row in rows("Fleet key |")} == real
 
 
 def test_every_script_is_a_writer_or_a_reader() -> None:
@@ -78,7 +82,7 @@ def test_scripts_name_no_other_keys(name: str) -> None:
     typed = r"the (\w+)[^,]*, (?:an? )?(string|sorted set|hash|stream)"
     said = [words for words in keys_of(name).split(";") if "no " not in words]
     named = [re.search(typed, words) for words in said if "as for" not in words]
-    known = {(row[2], row[3]) for row in rows("Key |")}
+    known = {(row[2], row[3]) for row in (*rows("Key |"), *rows("Fleet key |"))}
     assert named
     assert {match and match.groups() for match in named} <= known
 

@@ -49,7 +49,7 @@ class Replica:
         """What has happened to replicas."""
         headers = {"last-event-id": "0"}
         answer = await self.client.get("/v1/events?follow=false", headers=headers)
-        return [event for event in _events(answer.text) if event["resource"] == "*"]
+        return [event for event in _events(answer.text) if "replica" in event]
 
 
 def _events(text: str) -> list[Answer]:
