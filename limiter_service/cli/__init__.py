@@ -13,6 +13,7 @@ from limiter_service.cli.limits import limits
 from limiter_service.cli.provider_sim import provider_sim
 from limiter_service.cli.queue import queue
 from limiter_service.cli.serve import serve
+from limiter_service.cli.simulate import simulate
 from limiter_service.cli.stats import stats
 from limiter_service.cli.status import status
 from limiter_service.cli.top import top
@@ -32,6 +33,7 @@ app.command(name="provider-sim")(provider_sim)
 app.command()(status)
 app.command()(top)
 app.command()(explain)
+app.command()(simulate)
 app.command()(queue)
 app.command()(stats)
 app.command()(events)

@@ -8,6 +8,7 @@ from limiter_service.cli.ending import WRONG_WORDS, fail
 
 _THOUSAND = 1000
 _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
+_ROUNDS_TO_IT = 0.05
 
 
 def parts(resource: str) -> tuple[str, str]:
@@ -38,13 +39,14 @@ def lasting(seconds: float | None) -> str:
     """A duration in its largest two units."""
     if seconds is None:
         return "-"
-    if seconds < _MINUTE:
+    if seconds < _MINUTE - _ROUNDS_TO_IT:
         return f"{seconds:.1f} s"
-    if seconds < _HOUR:
-        return f"{seconds // _MINUTE:.0f} min {seconds % _MINUTE:.0f} s"
-    if seconds < _DAY:
-        return f"{seconds // _HOUR:.0f} h {seconds % _HOUR // _MINUTE:.0f} min"
-    return f"{seconds // _DAY:.0f} d {seconds % _DAY // _HOUR:.0f} h"
+    whole = round(seconds)
+    if whole < _HOUR:
+        return f"{whole // _MINUTE} min {whole % _MINUTE} s"
+    if whole < _DAY:
+        return f"{whole // _HOUR} h {whole % _HOUR // _MINUTE} min"
+    return f"{whole // _DAY} d {whole % _DAY // _HOUR} h"
 
 
 def share_used(limit: dict[str, Any]) -> float:

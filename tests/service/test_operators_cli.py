@@ -277,7 +277,7 @@ class Command:
                 stdout=terminal,
                 stderr=terminal,
                 start_new_session=True,
-                preexec_fn=lambda: ioctl(0, termios.TIOCSCTTY, 0),  # so that Ctrl-C is a signal
+                preexec_fn=lambda: ioctl(0, termios.TIOCSCTTY, 0),  # noqa: PLW1509  # Ctrl-C is a signal
             )
             os.close(terminal)
             self._screen = self.keyboard
