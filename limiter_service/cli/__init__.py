@@ -2,10 +2,12 @@
 
 import typer
 
+from limiter_service.cli.bench import bench
 from limiter_service.cli.breakers import breakers
 from limiter_service.cli.check_config import check_config
 from limiter_service.cli.config import config
 from limiter_service.cli.demo import demo
+from limiter_service.cli.doctor import doctor
 from limiter_service.cli.events import events
 from limiter_service.cli.explain import explain
 from limiter_service.cli.fleet import drain, log_level, replicas, undrain
@@ -34,6 +36,8 @@ app.command()(status)
 app.command()(top)
 app.command()(explain)
 app.command()(simulate)
+app.command()(doctor)
+app.command()(bench)
 app.command()(queue)
 app.command()(stats)
 app.command()(events)
