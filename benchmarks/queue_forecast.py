@@ -37,6 +37,7 @@ from harness import Report, Value, options, quantile, say, store
 
 from limiter_service.demo.workload import Call, generate, read_trace, within
 from limiter_service.engine.refusals import Refusal
+from limiter_service.simulation.virtual_time import run
 from limiter_wire import Acquire, ErrorCode, Granted, Settle, Usage, Waiting
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
@@ -199,8 +200,6 @@ def scene(
 
 def main() -> None:
     """Start a store and measure every load of every trace."""
-    from tests_support.virtual import run  # noqa: PLC0415  # likewise
-
     parser = options(__doc__)
     parser.add_argument("--trace", type=Path, help="default: both")
     parser.add_argument("--loads", default="0.8,1.15,2")

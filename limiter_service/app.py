@@ -14,8 +14,8 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from limiter_service import tracing
-from limiter_service.config import Config
 from limiter_service.connection import STOPPING
+from limiter_service.control import Control
 from limiter_service.door import Door, is_loopback, needs, refuse_silent_routes
 from limiter_service.engine.admission import Engine
 from limiter_service.engine.books import Books
@@ -23,6 +23,7 @@ from limiter_service.engine.broadcast import Broadcast
 from limiter_service.engine.circuits import Circuits
 from limiter_service.engine.counting import Counting
 from limiter_service.engine.feed import Feed
+from limiter_service.engine.fleet import Fleet
 from limiter_service.engine.fleet_traffic import FleetTraffic
 from limiter_service.engine.history import History
 from limiter_service.engine.keyring import Keyring
@@ -41,6 +42,7 @@ from limiter_service.openapi import document
 from limiter_service.pools import Pools
 from limiter_service.routes import (
     breakers,
+    control,
     dashboard,
     events,
     health,
@@ -65,6 +67,7 @@ from limiter_service.store.client import Client
 from limiter_service.store.commands import Commands
 from limiter_service.store.count_commands import CountCommands
 from limiter_service.store.errors import StoreUnavailable
+from limiter_service.store.fleet_commands import FleetCommands
 from limiter_service.store.hints import Hints
 from limiter_service.store.keys import FLEET
 from limiter_service.stores import connect
@@ -100,12 +103,13 @@ def create_app(
         engine.books.expired(resource, tenant)
 
     unsettled = Unsettled(count_commands.left, expired, settings.key_prefix)
+    hints = Hints(client)
     engine = (Engine if spans is None else tracing.TracedEngine)(
         Commands(client),
         policies,
         _wall_us,
         settings.key_prefix,
-        hints=Hints(client),
+        hints=hints,
         observe=observe,
         hold_limit=settings.hold_limit,
         books=Books(counting, unsettled),
@@ -134,8 +138,8 @@ def create_app(
     app.state.history = History(count_commands, counting, names, settings.key_prefix)
     app.state.circuits = Circuits(operators, lambda: engine.policies, settings.key_prefix)
     app.state.feed = Feed(operators, streams, settings.key_prefix)
-    fleet = FleetTraffic(app.state.history)
-    overview = Overview(engine, app.state.circuits, fleet, _wall_us, app.version)
+    traffic = FleetTraffic(app.state.history)
+    overview = Overview(engine, app.state.circuits, traffic, _wall_us, app.version)
     app.state.broadcast = Broadcast(overview.look, overview.past, app.state.feed, Timeline())
     witness = Witness(operators, names, settings.key_prefix, engine.tally.name)
     metrics = Metrics(
@@ -149,7 +153,7 @@ def create_app(
     store = StoreWatch(metrics.called)
     client.watch = store.called
     app.state.witness = witness
-    app.state.stopping, app.state.key_prefix = False, settings.key_prefix
+    app.state.stopping = False
     app.state.waits, app.state.metrics, app.state.since = waits, metrics, time.monotonic()
     keyring = app.state.keyring = Keyring(
         AccessCommands(client, settings.key_prefix),
@@ -171,6 +175,7 @@ def create_app(
     app.include_router(events.router)
     app.include_router(live.router)
     app.include_router(dashboard.router)
+    app.include_router(control.router)
     app.include_router(health.router)
     app.add_api_route("/openapi.json", _openapi, include_in_schema=False, dependencies=[needs()])
     refuse_silent_routes(app)
@@ -192,6 +197,15 @@ def create_app(
         store.tell(spans.called)
         hot = {path: spans.within(handler) for path, handler in hot.items()}
     channels = app.state.channels = Channels(engine, settings.max_body)
+    app.state.control = Control(
+        Fleet(FleetCommands(client, settings.key_prefix)),
+        pools,
+        engine,
+        channels,
+        hints,
+        key_prefix=settings.key_prefix,
+        log_level=settings.log_level,
+    )
     bounds = Bounds(
         body=settings.max_body, head=settings.max_head, body_timeout=settings.body_timeout
     )
@@ -215,35 +229,26 @@ def _wall_us() -> float:
 
 @contextlib.asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Callable[[], None]]]:
-    stop = asyncio.Event()
     await _warn_of_eviction(app.state.client)
     await app.state.witness.look()
     await app.state.keyring.begin()
-
-    def replaced(config: Config) -> None:
-        catalogue = app.state.pools.catalogue
-        app.state.engine.policies = Policies(config, app.state.key_prefix, catalogue=catalogue)
-        app.state.engine.outages.start()
-
     app.state.engine.outages.start()
-    watching = asyncio.create_task(app.state.pools.watch(replaced, stop))
-    try:
-        yield {STOPPING: app.state.engine.close}
-    finally:
-        app.state.stopping = True
-        await app.state.channels.aclose()
-        app.state.engine.close()
-        await app.state.engine.passes.aclose()
-        await app.state.engine.outages.aclose()
-        await app.state.engine.expectations.aclose()
-        await app.state.unsettled.aclose()
-        await app.state.counting.aclose()
-        stop.set()
-        await watching
-        await app.state.keyring.aclose()
-        await app.state.client.aclose()
-        if app.state.tracer_provider is not None:
-            await asyncio.to_thread(app.state.tracer_provider.shutdown)
+    async with app.state.control.running():
+        try:
+            yield {STOPPING: app.state.engine.close}
+        finally:
+            app.state.stopping = True
+            await app.state.channels.aclose()
+            app.state.engine.close()
+            await app.state.engine.passes.aclose()
+            await app.state.engine.outages.aclose()
+            await app.state.engine.expectations.aclose()
+            await app.state.unsettled.aclose()
+            await app.state.counting.aclose()
+    await app.state.keyring.aclose()
+    await app.state.client.aclose()
+    if app.state.tracer_provider is not None:
+        await asyncio.to_thread(app.state.tracer_provider.shutdown)
 
 
 async def _warn_of_eviction(client: Client) -> None:

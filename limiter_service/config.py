@@ -5,6 +5,7 @@ import re
 import tomllib
 import types
 import typing
+from collections.abc import Collection
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
@@ -317,18 +318,31 @@ def load(path: Path) -> Config:
 
 
 def parse(
-    text: str, suffix: str, source: str = "configuration", base: Path | None = None
+    text: str,
+    suffix: str,
+    source: str = "configuration",
+    base: Path | None = None,
+    *,
+    price_files: Collection[str] | None = None,
 ) -> Config:
     """Check the text of a pools file; *suffix* (.yaml, .yml, .toml, .json) says how to read it.
-    Files that it names are relative to *base*.
+    Files that it names are relative to *base*; only *price_files* are read where these are given.
     """
     try:
         raw = _read(text, suffix)
-    except (yaml.YAMLError, tomllib.TOMLDecodeError, json.JSONDecodeError, ValueError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         where = " ".join(str(error).split())
         raise ConfigError(source, [ConfigProblem("file", f"cannot be parsed: {where}")]) from error
     problems: list[ConfigProblem] = []
     config = _build(Config, {} if raw is None else raw, "", problems)
+    if (
+        not problems
+        and config.price_file
+        and config.price_file
+        not in (price_files if price_files is not None else (config.price_file,))
+    ):
+        message = f"{config.price_file!r} is not read for a check; in force: "
+        _note(problems, "price_file", message + (", ".join(price_files or ()) or "none"))
     if not problems:
         _check_prices(config, base, problems)
     if problems:
@@ -368,11 +382,45 @@ def _read(text: str, suffix: str) -> Any:  # whatever the file holds
         case ".json":
             return json.loads(text, object_pairs_hook=_unique_pairs)
         case ".yaml" | ".yml":
-            return yaml.load(text, Loader=_UniqueKeys)  # noqa: S506  # a SafeLoader
+            return _yaml(text)
         case other:
             raise ValueError(
                 f"the suffix {other!r} is not known; allowed: .yaml, .yml, .toml, .json"
             )
+
+
+_MOST_NODES = 200_000
+
+
+def _yaml(text: str) -> Any:  # whatever the file holds
+    """Raises ValueError when aliases would make far more of the text than stands there."""
+    loader = _UniqueKeys(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        if _size(node, {}) > _MOST_NODES:
+            raise ValueError(f"aliases make more than {_MOST_NODES} values of it")
+        return loader.construct_document(node)
+    finally:
+        loader.dispose()
+
+
+def _size(node: yaml.Node, known: dict[int, int]) -> int:
+    """How many values a node stands for, each alias counted in full."""
+    size = known.get(id(node))
+    if size == 0:
+        raise ValueError(f"line {node.start_mark.line + 1}: an alias that contains itself")
+    if size is not None:
+        return size
+    known[id(node)] = 0
+    parts: list[yaml.Node] = []
+    if isinstance(node, yaml.MappingNode):
+        parts = [part for pair in node.value for part in pair]
+    elif isinstance(node, yaml.SequenceNode):
+        parts = node.value
+    known[id(node)] = size = 1 + sum(_size(part, known) for part in parts)
+    return size
 
 
 def _build(

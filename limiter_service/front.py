@@ -78,11 +78,10 @@ class Front:
             if application is None:
                 raise refuse(ErrorCode.NOT_FOUND, "WebSockets are served at /v1/channel")
             (await self._door.admit(scope)).needs(*HOT_ROLES[scope["path"]])
+            REQUEST_ID.set(http.request_id(scope))
+            await application(scope, receive, send)
         except Refusal as refusal:
             await _refuse_handshake(scope, send, refusal.problem)
-            return
-        REQUEST_ID.set(http.request_id(scope))
-        await application(scope, receive, send)
 
     def _bound(self, scope: Scope) -> None:
         """Whatever holds for requests and handshakes alike. Raises Refusal."""

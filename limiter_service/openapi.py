@@ -17,14 +17,20 @@ from limiter_wire import (
     BreakerList,
     BreakerView,
     Checked,
+    ConfigText,
+    ConfigVerdict,
+    ConfigView,
     CreatedKey,
+    Drain,
     Event,
+    FleetView,
     Granted,
     KeyList,
     KeyView,
     LimitOverride,
     LimitView,
     Live,
+    LogLevelOrder,
     NewKey,
     Noticed,
     Observe,
@@ -32,6 +38,8 @@ from limiter_wire import (
     Past,
     Problem,
     QueueView,
+    Reloaded,
+    ReloadOrder,
     Renew,
     Renewed,
     ResourceList,
@@ -146,6 +154,8 @@ def document(app: FastAPI) -> dict[str, Any]:
         types += [BreakerList, BreakerView, Override, Event, LimitOverride, LimitView]
         types += [Live, Past]
         types += [NewKey, CreatedKey, KeyView, KeyList]
+        types += [FleetView, Drain, LogLevelOrder]
+        types += [ConfigView, ConfigText, ConfigVerdict, ReloadOrder, Reloaded]
         types += [kind for request, answer, *_ in _HOT.values() for kind in (request, answer)]
         _, components = msgspec.json.schema_components(types, ref_template=_REFERENCE)
         whole.setdefault("components", {}).setdefault("schemas", {}).update(components)

@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import os
+import signal
 import socket
 import ssl
 import sys
@@ -189,7 +191,22 @@ def _serve_many(settings: Settings, listener: socket.socket) -> None:
     config = _uvicorn(app, settings, factory=True, workers=settings.workers)
     listener.listen(config.backlog)  # callers may come before the first worker accepts
     _announce(listener, settings)
-    Multiprocess(config, sockets=[listener]).run()
+    _Workers(config, sockets=[listener]).run()
+
+
+class _Workers(Multiprocess):
+    """Worker processes that live through SIGHUP.
+
+    uvicorn would replace them, and one that starts with a bad file ends; each reads the file
+    by itself instead, and keeps what it has when the file is bad.
+    """
+
+    def handle_hup(self) -> None:
+        """Pass the signal on."""
+        for process in self.processes:
+            if process.pid is not None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(process.pid, signal.SIGHUP)
 
 
 class _Server(uvicorn.Server):

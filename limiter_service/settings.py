@@ -10,7 +10,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PREFIX = "SLUICEGATE_"
 
-_CALLERS = (f"{PREFIX}API_KEY",)
+_CALLERS = (f"{PREFIX}API_KEY", f"{PREFIX}URL")
 """What callers on this host are told, the SDK and the command line, and no service."""
 
 _INJECTED = ("SLUICEGATE_PORT_", "SLUICEGATE_SERVICE_")

@@ -13,8 +13,10 @@ class Event(Wire, frozen=True, kw_only=True, omit_defaults=True):
     `limit_lowered` and `limit_learned` (the provider states another than before) and
     `limit_override`; `degraded`: the store of a pool was lost for `lasts` seconds, replicas have
     decided as `from` says, and what one of them has granted, `count` leases, is charged.
-    `key_created` and `key_revoked` are of the API key that `key` names, and of no resource.
-    `lasts` is in seconds.
+    `key_created` and `key_revoked` are of the API key that `key` names, and of no resource. So are
+    `drain`, `log_level`, `config_reload` and `config_refused`, which speak of replicas: `replica`
+    is the one that is meant (`*`: all), `detail` says what has changed, or what is wrong. `lasts`
+    is in seconds.
     """
 
     time: float
@@ -29,3 +31,5 @@ class Event(Wire, frozen=True, kw_only=True, omit_defaults=True):
     count: int | None = None
     limit: str | None = None
     key: str | None = None
+    replica: str | None = None
+    detail: str | None = None

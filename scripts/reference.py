@@ -359,6 +359,8 @@ _ANSWERS = {"Granted", "Checked", "Settled", "Renewed", "BatchAnswer", "BatchRes
 _ANSWERS |= {"LimitState", "ResourceView", "ResourceList", "Problem", "Event", "ProviderView"}
 _ANSWERS |= {"BreakerView", "BreakerList", "BreakerWindow", "BreakerRate", "BreakerRates"}
 _ANSWERS |= {"KeyView", "CreatedKey", "KeyList"}
+_ANSWERS |= {"FleetView", "FleetOrder", "ReplicaView", "ConfigView", "ConfigFault"}
+_ANSWERS |= {"ConfigChange", "ConfigVerdict", "Reloaded"}
 _ANSWERS |= {"BreakerProbes", "BreakerError", "OverrideView"}
 _ANSWERS |= {"Live", "Traffic", "RefusalCount", "TenantLimits", "Past", "TrafficPast", "LevelPast"}
 
@@ -377,7 +379,7 @@ def _schema(schema: dict[str, Any]) -> str:
             most = f", at most {schema['maxItems']}" if "maxItems" in schema else ""
             return f"list of {_schema(schema.get('items', {}))}{most}"
         case "object":
-            return f"mapping of names to {_schema(schema['additionalProperties'])}"
+            return f"mapping of names to {_schema(schema.get('additionalProperties', {}))}"
         case "integer" | "number" as kind:
             low, high = schema.get("minimum"), schema.get("maximum")
             return str(kind) + _bounds(schema.get("exclusiveMinimum"), low, high)

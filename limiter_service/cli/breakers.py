@@ -1,15 +1,14 @@
 """`sluicegate breakers`: look at circuits of a running service, and hold them by hand."""
 
 import json
-import time
 from typing import Annotated, Any
 from urllib.parse import quote
 
 import typer
 
 from limiter_service.cli.asking import Output, ask, table
-from limiter_service.cli.ending import fail
-from limiter_service.config import seconds
+from limiter_service.cli.options import HERE, Forever, Key, Resource, Shown, Ttl, Url, Why, life_of
+from limiter_service.cli.words import clock, parts
 
 breakers = typer.Typer(
     name="breakers",
@@ -18,21 +17,9 @@ breakers = typer.Typer(
     rich_markup_mode=None,
 )
 
-Resource = Annotated[str, typer.Argument(help="pool/model")]
-Url = Annotated[str, typer.Option(help="Where the service listens.")]
-Key = Annotated[
-    str | None, typer.Option(help="API key, where there are keys. [SLUICEGATE_API_KEY]")
-]
-Shown = Annotated[Output, typer.Option(help="For people, or as the service answers.")]
-Ttl = Annotated[
-    str | None, typer.Option(help='How long: seconds, "90s", "5m", "1h". Or give --until-cleared.')
-]
-Forever = Annotated[bool, typer.Option("--until-cleared", help="Until somebody clears it.")]
-Why = Annotated[str, typer.Option(help="Told to whoever looks, and in the events.")]
 Generation = Annotated[
     int | None, typer.Option(min=0, help="Refuse when the circuit has changed since you looked.")
 ]
-HERE = "http://127.0.0.1:8080"
 
 
 @breakers.command()
@@ -150,9 +137,7 @@ def reset(
 
 
 def _path(resource: str, verb: str = "", generation: int | None = None) -> str:
-    pool, slash, model = resource.partition("/")
-    if not (pool and slash and model):
-        fail(f"{resource!r} is no resource: give it as pool/model", 2)
+    pool, model = parts(resource)
     path = f"/v1/breakers/{quote(pool)}/{quote(model)}" + (f"/{verb}" if verb else "")
     return path + (f"?expected_generation={generation}" if generation is not None else "")
 
@@ -160,12 +145,7 @@ def _path(resource: str, verb: str = "", generation: int | None = None) -> str:
 def _order(
     mode: str, ttl: str | None, reason: str, generation: int | None, *, forever: bool
 ) -> dict[str, Any]:
-    if (ttl is None) == (not forever):
-        fail("say for how long: --ttl 10m, or --until-cleared", 2)
-    try:
-        life = None if ttl is None else seconds(ttl)
-    except ValueError as error:
-        fail(f"--ttl: {error}", 2)
+    life = life_of(ttl, forever=forever)
     body = {"mode": mode, "ttl": life, "reason": reason}
     return body if generation is None else body | {"expected_generation": generation}
 
@@ -209,7 +189,7 @@ def _show(view: dict[str, Any], output: Output) -> None:
     elif view["credentials_refused"]:
         lines.append(("credentials", f"refused {view['credentials_refused']} times in a row"))
     if view["cooldown_until"]:
-        lines.append(("cools down", f"until {_clock(view['cooldown_until'])}"))
+        lines.append(("cools down", f"until {clock(view['cooldown_until'])}"))
     if view["ramp"] < 1:
         lines.append(("ramp", f"buckets refill at {view['ramp']:.0%} of their rate"))
     under_way = f"{probes['held']} of {probes['limit']} under way"
@@ -218,10 +198,10 @@ def _show(view: dict[str, Any], output: Output) -> None:
     longer = f"next for {view['next_open_duration']:g} s"
     lines.append(("opened", f"{view['open_count']} times; {longer}"))
     if held:
-        until = f"until {_clock(held['until'])}" if held["until"] else "until cleared"
+        until = f"until {clock(held['until'])}" if held["until"] else "until cleared"
         lines.append(("held", f"{held['mode']} by {held['actor']}, {until}: {held['reason']}"))
     lines += [
-        ("failed", f"{each['outcome']}{_details(each)}, {_clock(each['time'])}")
+        ("failed", f"{each['outcome']}{_details(each)}, {clock(each['time'])}")
         for each in view["last_errors"]
     ]
     typer.echo("\n".join(f"{name:14}{text}" for name, text in lines))
@@ -238,8 +218,4 @@ def _duration(wait: float | None) -> str:
 
 
 def _ago(since: float | None) -> str:
-    return f" since {_clock(since)}" if since else ""
-
-
-def _clock(then: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(then))
+    return f" since {clock(since)}" if since else ""

@@ -89,6 +89,7 @@ class Engine:
     ) -> None:
         self._commands, self._prefix = commands, prefix
         self.policies, self.tally = policies, Tally()
+        self.draining: str | None = None  # why nothing is granted here for the time being
         self.expectations = Expectations(commands, prefix)
         self.books = books or Books()
         self._forecast = Forecast()
@@ -138,6 +139,10 @@ class Engine:
         self, request: Acquire, hold: float | None, tell: Tell | None
     ) -> Granted | Waiting:
         policy = self._policy(request.resource, request.tenant)
+        if self.draining is not None:
+            raise refuse(
+                ErrorCode.SHUTTING_DOWN, self.draining, resource=policy.resource, retry_after=1.0
+            )
         request_id = request.request_id or uuid.uuid4().hex
         alone = await self.degraded.stands_in(policy)
         if policy.expects and not alone:

@@ -164,4 +164,6 @@ def _event(pool: str, fields: dict[str, str]) -> Event:
         count=number("count"),
         limit=fields.get("limit"),
         key=fields.get("key"),
+        replica=fields.get("replica"),
+        detail=fields.get("detail"),
     )

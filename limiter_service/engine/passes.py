@@ -135,7 +135,7 @@ class Passes:
         self._commands, self._calls, self._hints = commands, calls, hints
         self._policy_of, self._prefix = policy_of, prefix
         self.replica = float(ids.new_nonce() + 1)
-        self.closing = False
+        self.closing, self._ended = False, False
         self._pools: dict[str, Pool] = {}
         self._errands: set[asyncio.Task[None]] = set()
 
@@ -189,7 +189,12 @@ class Passes:
         self._errand(self._quietly(self.cancel(policy, request_id, let_go=True)))
 
     def close(self) -> None:
-        """Let every caller go: each asks again and sees `closing`."""
+        """Let every caller go for good: each asks again and sees `closing`."""
+        self._ended = True
+        self.hand_over()
+
+    def hand_over(self) -> None:
+        """Let every caller go to another replica, until `take_up`."""
         if not self.closing:
             self.closing = True
             self._tell_everybody()
@@ -199,6 +204,10 @@ class Passes:
         pool = self.pool(name)
         for digest in list(pool.places):
             pool.tell(digest)
+
+    def take_up(self) -> None:
+        """Hold callers again."""
+        self.closing = self._ended
 
     def _tell_everybody(self) -> None:
         for pool in self._pools.values():
@@ -226,7 +235,7 @@ class Passes:
         self.tend(pool)
 
     def tend(self, pool: Pool) -> None:
-        if pool.task is None and not self.closing:
+        if pool.task is None and not self._ended:
             pool.task = asyncio.get_running_loop().create_task(self._look_after(pool))
 
     async def _look_after(self, pool: Pool) -> None:

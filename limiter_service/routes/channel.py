@@ -53,6 +53,9 @@ class Channels:
         self._open: dict[_Channel, asyncio.Task[None]] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a channel. Raises Refusal, before it is accepted, while the engine drains."""
+        if self._engine.draining is not None:
+            raise refuse(ErrorCode.SHUTTING_DOWN, self._engine.draining, retry_after=1.0)
         await send({"type": "websocket.accept"})
         caller = caller_of(scope)
         channel = _Channel(self._engine, self._most_bytes, receive, send, caller)

@@ -24,7 +24,7 @@ async def readyz(
     request: Request, *, verbose: Annotated[bool, Query(description="Say what was checked")] = False
 ) -> Response:
     """Whether this replica can decide: the store answers, or was seen and some pool is decided
-    without it; and no shutdown has begun.
+    without it; it is not drained, and no shutdown has begun.
     """
     state = request.app.state
     checks = {"config": state.pools.describe()}
@@ -40,6 +40,8 @@ async def readyz(
         if not outages.goes_on():
             return _unready(f"the store does not answer: {error}", ErrorCode.STORE_UNAVAILABLE)
     checks |= {f"pool {name}": said for name, said in lost.items()}
+    if state.engine.draining is not None:
+        return _unready(f"this replica is {state.engine.draining}", ErrorCode.SHUTTING_DOWN)
     return Response(encode(Health("ok", checks if verbose else None), JSON), media_type=JSON)
 
 

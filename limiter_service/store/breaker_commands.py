@@ -63,7 +63,7 @@ class BreakerCommands:
         who, why = order.actor.encode(), order.reason.encode()
         texts: list[str | bytes] = [policy, numbers, order.note, who, why, keys.channel()]
         answer = await self._client.run(self._override, names, texts)
-        body = _checked(answer, numbers[:8], "override")
+        body = checked(answer, numbers[:8], "override")
         return answer[8:9] == b"G", int(_numbers(body)[0])
 
     async def circuits(self, keys: Keys, models: Sequence[str], tag: float) -> Raw:
@@ -80,7 +80,7 @@ class BreakerCommands:
         for model in models:
             names += [keys.circuit(model), keys.note(model)]
         head = pack([tag])
-        body = _checked(await self._client.run(self._circuits, names, [head]), head, "circuits")
+        body = checked(await self._client.run(self._circuits, names, [head]), head, "circuits")
         wall, *lengths = _numbers(body[: 8 * (len(names) + 1)])
         texts: list[bytes | None] = []
         at = 8 * (len(names) + 1)
@@ -100,7 +100,7 @@ class BreakerCommands:
         """What has happened in a pool after an event: the id to go on from, and events."""
         head = pack([tag])
         answer = await self._client.run(self._events, [keys.events()], [head, after, str(_BATCH)])
-        last, entries = _decoder.decode(_checked(answer, head, "events"))
+        last, entries = _decoder.decode(checked(answer, head, "events"))
         events = [
             (name, dict(zip(fields[::2], fields[1::2], strict=True))) for name, fields in entries
         ]
@@ -110,7 +110,8 @@ class BreakerCommands:
 _decoder = msgspec.msgpack.Decoder(tuple[str, list[tuple[str, list[str]]]])
 
 
-def _checked(answer: bytes, tag: bytes, name: str) -> bytes:
+def checked(answer: bytes, tag: bytes, name: str) -> bytes:
+    """The body of an answer. Raises StoreProtocol when it belongs to another call."""
     if answer[:8] != tag:
         raise StoreProtocol(f"the answer to {name} belongs to another call")
     return answer[9:]

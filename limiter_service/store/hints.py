@@ -25,6 +25,7 @@ class Hints:
         self._listeners: dict[str, Listener] = {}
         self._task: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
+        self._ended = False
 
     def listen(self, channel: str, listener: Listener) -> None:
         """Call *listener* with every message on *channel*."""
@@ -39,8 +40,12 @@ class Hints:
         self._changed.set()
 
     async def aclose(self) -> None:
-        """Stop listening."""
+        """Stop listening, for good. Being told so and cancelled: a connection that is just being
+        made may swallow the latter.
+        """
+        self._ended = True
         self._listeners.clear()
+        self._changed.set()
         if self._task is not None:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -48,7 +53,7 @@ class Hints:
             self._task = None
 
     async def _run(self) -> None:
-        while True:
+        while not self._ended:
             try:
                 async with self._client.subscription() as subscription:
                     await self._follow(subscription)
@@ -58,7 +63,7 @@ class Hints:
 
     async def _follow(self, subscription: Subscription) -> None:
         subscribed: set[str] = set()
-        while True:
+        while not self._ended:
             self._changed.clear()
             wanted = set(self._listeners)
             if wanted - subscribed:

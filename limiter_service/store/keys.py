@@ -131,6 +131,18 @@ class FleetKeys:
         """Every API key, as a digest: hash."""
         return Key(f"{self._base}keyring")
 
+    def orders(self) -> Key:
+        """What operators have ordered of replicas: string."""
+        return Key(f"{self._base}orders")
+
+    def replicas(self) -> Key:
+        """The replicas that live: sorted set, name -> until when that is believed."""
+        return Key(f"{self._base}replicas")
+
+    def cards(self) -> Key:
+        """What each replica says of itself: hash, name -> card."""
+        return Key(f"{self._base}cards")
+
     def events(self) -> Key:
         """What has happened in no pool: stream."""
         return Key(f"{self._base}e")

@@ -43,6 +43,8 @@ NAMES = (
     "leases",
     "beat",
     "charge",
+    "order",
+    "fleet",
 )
 
 

@@ -19,7 +19,6 @@ from rate_errors.messages import Ending, Finished, Strategy
 from rate_errors.providers import ALL, PROVIDERS, Limits, Provider, most_output
 from tests_support.replica import Replica
 from tests_support.scripts import POOL
-from tests_support.virtual import run
 
 from limiter_service.config import Config, ModelConfig, PoolConfig, QueueConfig
 from limiter_service.demo.workload import Call, generate
@@ -27,6 +26,7 @@ from limiter_service.engine.admission import Engine
 from limiter_service.provider_sim.limits import Admitted, Refused
 from limiter_service.provider_sim.provider import Ask
 from limiter_service.provider_sim.provider import Provider as Simulated
+from limiter_service.simulation.virtual_time import run
 from limiter_wire import Acquire, Granted, Outcome, Settle, Usage
 
 LOAD, MINUTES, ON_THE_WAY = 1.5, 4.0, 0.1

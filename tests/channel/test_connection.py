@@ -18,6 +18,7 @@ from tests_support.waiting import until
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from client_sdk import Limiter
 from limiter_service.app import create_app
 from limiter_service.pools import Pools
 from limiter_service.settings import Settings
@@ -419,6 +420,39 @@ async def test_a_replica_that_shuts_down_hands_its_callers_over(service: Service
         assert ended.rcvd is not None
         assert (ended.rcvd.code, ended.rcvd.reason) == (1012, "this replica is shutting down")
         await stopping
+
+
+async def test_a_replica_that_is_drained_hands_its_callers_over(
+    service: ServiceThread, client: httpx.AsyncClient
+):
+    """As one that shuts down does, and it opens no channel until it grants again."""
+    async with connect(service.channel) as connection:
+        talk = Talk(connection, text=False)
+        lease = (await talk.ask("acquire", resource="p/one", tokens=1))["lease"]
+        await talk.say([take(name, resource="p/one", max_wait=60) for name in range(3)])
+        await until(lambda: _waiting(service, 3), "they do not wait")
+        assert (await client.put("/v1/drain", json={"ttl": 60})).status_code == 200
+        told = await talk.hear()
+        assert [(a["status"], a["code"]) for a in told] == [(503, "shutting_down")] * 3
+        ended = await talk.end()
+        assert ended.rcvd is not None
+        assert ended.rcvd.code == 1012
+    with pytest.raises(InvalidStatus) as caught:
+        await connect(service.channel).__aenter__()
+    assert caught.value.response.status_code == 503
+    assert json.loads(caught.value.response.body)["code"] == "shutting_down"
+    async with Limiter(service.url) as limiter:  # falls back to HTTP, where settles are taken
+        await limiter.observe("p/one", {})
+    assert (await client.post("/v1/settle", json={"lease": lease})).status_code == 200
+    assert (await client.delete("/v1/drain")).status_code == 200
+
+    async def open_again() -> bool:
+        return (await client.get("/readyz")).status_code == 200
+
+    await until(open_again, "it goes on draining")
+    async with connect(service.channel) as connection:
+        talk = Talk(connection, text=True)
+        assert (await talk.ask("acquire", resource="p/m", tokens=1))["status"] == 200
 
 
 async def test_several_workers_serve_channels(start: Any, store: Server, tmp_path: Path):

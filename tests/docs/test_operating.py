@@ -85,7 +85,7 @@ def test_the_user_is_enough_to_wait(user: str, db: redis.Redis, tmp_path: Path) 
         waiting = {**ask, "max_wait": 50, "request_id": "r1"}
         answer = threads.submit(client.post, "/v1/acquire", json=waiting)
         wait_until(lambda: client.get("/v1/queue/p").json()["depth"] == 1, "nobody waits")
-        wait_until(lambda: db.pubsub_channels() == [b"sg:{p}:q:hints"], "nobody listens")
+        wait_until(lambda: b"sg:{p}:q:hints" in db.pubsub_channels(), "nobody listens")
         leaving = {**ask, "request_id": "r2"}
         for max_wait, status in ((50, 202), (0, 429)):
             body = {**leaving, "max_wait": max_wait, "hold": 0}

@@ -8,10 +8,10 @@ import pytest
 import redis
 from tests_support.replica import Replica
 from tests_support.scripts import POOL
-from tests_support.virtual import run
 
 from limiter_service.engine.queueing import NEWS
 from limiter_service.engine.refusals import Refusal
+from limiter_service.simulation.virtual_time import run
 from limiter_wire import Acquire, Granted, Override, Settle, Waiting
 
 CONFIG = f"""

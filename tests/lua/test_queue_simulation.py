@@ -16,12 +16,12 @@ from typing import Any
 import pytest
 import redis
 from tests_support.scripts import CLOCK, POOL, START, scripts
-from tests_support.virtual import run
 
 from limiter_service.config import parse
 from limiter_service.engine.admission import Engine
 from limiter_service.engine.policy import Policies
 from limiter_service.engine.refusals import Refusal
+from limiter_service.simulation.virtual_time import run
 from limiter_service.store.commands import Commands
 from limiter_service.store.errors import StoreUnavailable
 from limiter_service.store.scripts import Script

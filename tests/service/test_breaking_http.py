@@ -278,10 +278,10 @@ async def test_a_limit_that_refuses_takes_no_probe(service: httpx.AsyncClient, d
     await end(service, "server_error", 4)
     granted = await probe(service)
     await ask(service, "settle", lease=granted["lease"], outcome="cancelled")
-    before = {key: db.dump(key) for key in db.scan_iter()}
+    before = {key: db.dump(key) for key in db.scan_iter("sg:{p}*")}
     large = {"resource": "p/m", "tokens": 999}
     await refused(service, "acquire", 429, "rate_limited", **large)
-    assert {key: db.dump(key) for key in db.scan_iter()} == before
+    assert {key: db.dump(key) for key in db.scan_iter("sg:{p}*")} == before
     assert (await state(service))["probes"]["held"] == 0
     assert (await take(service))["probe"]
 
@@ -333,9 +333,9 @@ async def test_a_check_says_what_the_breaker_does(serve: Any, db: redis.Redis):
         return bool(found["would_grant"])
 
     await until(due, "the opening does not end")
-    before = {key: db.dump(key) for key in db.scan_iter()}
+    before = {key: db.dump(key) for key in db.scan_iter("sg:{p}*")}
     await due()
-    assert {key: db.dump(key) for key in db.scan_iter()} == before
+    assert {key: db.dump(key) for key in db.scan_iter("sg:{p}*")} == before
 
 
 async def test_a_circuit_that_is_held_open_refuses_and_one_held_closed_passes(serve: Any):

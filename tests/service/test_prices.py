@@ -202,12 +202,12 @@ def test_a_reload_takes_new_prices(priced: Path):
     """And keeps what is in force when they are refused."""
     pools, prices = Pools(priced), priced.parent / "prices.json"
     prices.write_text(json.dumps({"gpt-x": {**ENTRY, "input_cost_per_token": 5e-06}}))
-    assert pools.reload()
+    assert pools.reload().accepted
     found = pools.catalogue.price("openai", "gpt-x")
     assert found is not None
     assert found.input == 5
     prices.write_text("{}")
-    assert not pools.reload()
+    assert not pools.reload().accepted
     assert pools.catalogue.price("openai", "gpt-x") == found
 
 

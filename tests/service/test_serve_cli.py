@@ -1,6 +1,7 @@
 """The command line: what it refuses before anything starts, and several workers."""
 
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import redis
 from tests_support.calls import EXACT
 from tests_support.servers import Server, valkey_binary
 from tests_support.service import ServiceProcess
+from tests_support.waiting import wait_until
 from typer.testing import CliRunner, Result
 
 from limiter_service.cli import app
@@ -162,6 +164,37 @@ def test_workers_share_one_budget_and_end_together(
                 body = {"resource": "p/m", "tokens": 150}
                 codes.append(client.post(f"{running.url}/v1/acquire", json=body).status_code)
         assert sorted(codes) == [200] * 6 + [429] * 6
+        assert running.stop() == 0
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_hangup_reads_the_file_again(
+    db: redis.Redis, server: Server, write_config: Callable[[str], Path], workers: int
+):
+    """Every worker does, and one that is given a bad file goes on with what it has."""
+    arguments = ["--config", str(write_config(EXACT)), "--redis-url", server.url]
+    with (
+        ServiceProcess(*arguments, "--workers", str(workers)) as running,
+        httpx.Client(base_url=running.url, timeout=20) as client,
+    ):
+        assert running.process is not None
+
+        def reloads(kind: str) -> int:
+            """How many replicas say that a signal has made them read."""
+            answer = client.get("/v1/events?follow=false", headers={"last-event-id": "0"})
+            lines = [line for line in answer.text.splitlines() if f'"type":"{kind}"' in line]
+            return len({line.partition('"replica":')[2] for line in lines if "SIGHUP" in line})
+
+        wait_until(
+            lambda: len(client.get("/v1/replicas").json()["replicas"]) == workers, "not all serve"
+        )
+        running.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: reloads("config_reload") == workers, "the file is not read")
+        write_config("pools: {p: {modles: {}}}")
+        running.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: reloads("config_refused") == workers, "the file is not refused")
+        ask = {"resource": "p/m", "tokens": 1}
+        assert client.post("/v1/acquire", json=ask).status_code == 200
         assert running.stop() == 0
 
 

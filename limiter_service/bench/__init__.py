@@ -1,0 +1,1 @@
+"""A short measurement of a service from outside: what `sluicegate bench` runs."""
