@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test adapters check lint types contracts lua docs format sizes bench clean
+.PHONY: demo test adapters helm containers check lint types contracts lua docs format sizes bench clean
 
 demo: $(READY)
 	@$(BIN)/sluicegate demo $(ARGS)
@@ -15,6 +15,13 @@ test: $(READY)
 # Adapters against the real packages, in environments of their own (.venv-adapters).
 adapters: $(READY)
 	$(BIN)/python scripts/adapters.py test $(ARGS)
+
+# The chart's tests need helm; the image's tests an engine, which this starts where it can.
+helm: $(READY)
+	$(BIN)/python scripts/helm.py
+
+containers: $(READY)
+	$(BIN)/python scripts/containers.py $(ARGS)
 
 check: lint types contracts lua docs test
 
@@ -46,12 +53,14 @@ lua: $(READY)
 
 docs: $(READY)
 	$(BIN)/python scripts/reference.py --check
+	$(BIN)/python scripts/image_pins.py --check
 
 format: $(READY)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 	$(BIN)/python scripts/unasync.py
 	$(BIN)/python scripts/reference.py
+	$(BIN)/python scripts/image_pins.py
 
 sizes: $(READY)
 	$(BIN)/python scripts/sizes.py

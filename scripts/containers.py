@@ -21,7 +21,7 @@ import docker
 
 ROOT = Path(__file__).parents[1]
 _START_TIMEOUT = 30.0
-_STORES = ("tests/lua/test_scripts.py", "tests/service/test_acquire_http.py")
+_STORES: tuple[str, ...] = ("tests/lua/test_scripts.py", "tests/service/test_acquire_http.py")
 _STORES += ("tests/service/test_settle_http.py", "tests/service/test_queue_http.py")
 
 

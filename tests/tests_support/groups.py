@@ -4,7 +4,7 @@ from typing import Any
 
 from xdist.scheduler import LoadScopeScheduling
 
-GROUPS = ("tests/races/", "tests/lua/test_cluster.py")
+GROUPS = ("tests/races/", "tests/lua/test_cluster.py", "tests/containers/")
 """How the ids of such tests begin. (pytest 9.2 knows nothing of marks `xdist_group`.)"""
 
 
