@@ -16,8 +16,9 @@ from packaging.requirements import Requirement
 ROOT = Path(__file__).parents[1]
 PINS = ROOT / "constraints.txt"
 PYTHONS = ("3.11", "3.12", "3.13", "3.14")
+# A base may have no time zones, which calendar windows need.
 PARTS = {
-    "constraints-image.txt": ("What the image runs", ["sluicegate[service,cost]"]),
+    "constraints-image.txt": ("What the image runs", ["sluicegate[service,cost]", "tzdata"]),
     "constraints-build.txt": ("What makes the wheel", ["hatchling"]),
 }
 

@@ -20,6 +20,9 @@ pytestmark = pytest.mark.timeout(900)  # the first test builds the image
 POOLS = """
 pools:
   p:
+    limits:
+      - {name: day, meter: requests, limit: 1000, per: day, window: calendar,
+         timezone: Europe/Berlin}
     models:
       m: {tpm: 1000, concurrency: 4}
 """
