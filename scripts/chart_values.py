@@ -20,12 +20,21 @@ SCHEMA = CHART / "values.schema.json"
 
 # The chart gives these itself: addresses, files, and what belongs into a Secret.
 OF_THE_CHART = {
+    "admin_key",
+    "admin_key_file",
     "allow_anonymous",
     "config",
     "host",
+    "metrics_open",
     "port",
+    "redis_ca",
+    "redis_certificate",
+    "redis_key",
     "redis_url",
+    "sentinel_password",
     "state_dir",
+    "tls_certificate",
+    "tls_key",
     "workers",
 }
 

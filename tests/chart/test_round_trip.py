@@ -11,6 +11,7 @@ from tests_support import chart
 from tests_support.service import ServiceProcess
 
 PROGRAM = (chart.CHART / "files/round_trip.py").read_text()
+KEY = "sg_0123456789ab_" + "k" * 43
 POOLS = """
 pools:
   p:
@@ -25,13 +26,14 @@ def service(tmp_path: Path) -> Iterator[str]:
     """The URL of a service with its own store."""
     pools = tmp_path / "pools.yaml"
     pools.write_text(POOLS)
-    with ServiceProcess("--config", str(pools), "--state-dir", str(tmp_path / "s")) as running:
+    arguments = ("--config", str(pools), "--state-dir", str(tmp_path / "s"))
+    with ServiceProcess(*arguments, env={"SLUICEGATE_ADMIN_KEY": KEY}) as running:
         yield running.url
 
 
-def run(url: str, resource: str | None = None) -> subprocess.CompletedProcess[str]:
+def run(url: str, resource: str | None = None, key: str = KEY) -> subprocess.CompletedProcess[str]:
     """The program as the pod starts it."""
-    given = {"SERVICE": url} | ({"RESOURCE": resource} if resource else {})
+    given = {"SERVICE": url, "KEY": f"{key}\n"} | ({"RESOURCE": resource} if resource else {})
     return subprocess.run(
         [sys.executable, "-c", PROGRAM],
         env=os.environ | given,
@@ -51,8 +53,9 @@ def test_a_lease_goes_round(service: str) -> None:
 
 
 def test_what_does_not_work_fails(service: str) -> None:
-    """A resource that is not served, a service that is not there."""
+    """A resource that is not served, a key that is not known, a service that is not there."""
     assert run(service, "p/unknown").returncode != 0
+    assert run(service, "p/m", KEY[:-1] + "x").returncode != 0
     assert run("http://127.0.0.1:9").returncode != 0
 
 

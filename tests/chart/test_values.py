@@ -30,12 +30,15 @@ OTHER: dict[str, Any] = {
     "redis.url": "redis://other",
     "redis.existingSecret": "other",
     "redis.secretKey": "other",
-    "redis.tlsSecret": "other",
+    "redis.tls.secret": "other",
+    "redis.tls.clientCertificate": True,
     "valkey.enabled": True,
     "valkey.image": "other:1",
     "valkey.storage": "9Gi",
     "valkey.storageClass": "other",
-    "auth.allowAnonymous": False,
+    "auth.existingSecret": "other",
+    "auth.allowAnonymous": True,
+    "tls.secret": "other",
     "service.type": "LoadBalancer",
     "service.port": 80,
     "service.annotations": {"other": "annotation"},
@@ -75,6 +78,8 @@ OTHER: dict[str, Any] = {
     "networkPolicy.from": [{"namespaceSelector": {}}],
     "networkPolicy.redisPorts": [6380],
     "networkPolicy.egress": [{"to": [{"namespaceSelector": {}}]}],
+    "metrics.open": True,
+    "metrics.serviceMonitor.keySecret": "other",
     "metrics.serviceMonitor.enabled": True,
     "metrics.serviceMonitor.interval": "99s",
     "metrics.serviceMonitor.labels": {"other": "label"},
@@ -89,6 +94,7 @@ OTHER: dict[str, Any] = {
 # What must be on for a value to be seen.
 NEEDS: dict[str, Values] = {
     "redis.secretKey": {"redis": {"existingSecret": "store"}},
+    "redis.tls.clientCertificate": {"redis": {"tls": {"secret": "a"}}},
     "restartOnConfigChange": {"config": {"pools": {}}},
     "valkey": {"valkey": {"enabled": True}},
     "valkey.enabled": {},
@@ -98,14 +104,13 @@ NEEDS: dict[str, Values] = {
     "httpRoute.enabled": {"httpRoute": {"parentRefs": [{"name": "a"}]}},
     "autoscaling": {"autoscaling": {"enabled": True}},
     "autoscaling.enabled": {},
-    "metrics.serviceMonitor": {"metrics": {"serviceMonitor": {"enabled": True}}},
-    "metrics.serviceMonitor.enabled": {},
+    "metrics.serviceMonitor": {"metrics": {"open": True, "serviceMonitor": {"enabled": True}}},
+    "metrics.serviceMonitor.enabled": {"metrics": {"open": True}},
     "metrics.prometheusRule": {"metrics": {"prometheusRule": {"enabled": True}}},
     "metrics.prometheusRule.enabled": {},
     "metrics.dashboards": {"metrics": {"dashboards": {"enabled": True}}},
     "metrics.dashboards.enabled": {},
 }
-FILES = {"metrics.prometheusRule": "alerts.yaml", "metrics.dashboards": "dashboards"}
 
 
 def needed(key: str) -> Values:
@@ -136,9 +141,6 @@ def test_each_key_has_another_value_here() -> None:
 @pytest.mark.parametrize("key", KEYS)
 def test_a_value_is_used(key: str) -> None:
     """Another value renders something else."""
-    name = FILES.get(key.rpartition(".")[0])
-    if name and not (chart.CHART / "files" / name).exists():
-        pytest.skip(f"the chart has no files/{name}")
     base = needed(key)
     assert chart.text(base) != chart.text(merged(base, nested(key, OTHER[key])))
 
@@ -180,6 +182,7 @@ BAD: list[tuple[Values, str]] = [
     ({"settings": {"comand_timeout": 1}}, "comand_timeout"),
     ({"settings": {"command_timeout": 0}}, "command_timeout"),
     ({"settings": {"redis_url": "redis://a"}}, "redis_url"),
+    ({"settings": {"admin_key": "sg_a_b"}}, "admin_key"),
     ({"config": {"pool": {}}}, "pool"),
     ({"config": {"pools": {"p": {"models": {"m": {"rpn": 1}}}}}}, "rpn"),
     ({"config": {"pools": {"p": {"models": {"m": {"rpm": -1}}}}}}, "rpm"),
@@ -209,6 +212,8 @@ CANNOT_WORK: list[tuple[Values, str]] = [
     ({"httpRoute": {"enabled": True}}, "httpRoute.parentRefs"),
     ({"autoscaling": {"enabled": True, "minReplicas": 9, "maxReplicas": 2}}, "minReplicas"),
     ({"preStopSeconds": 40}, "terminationGracePeriodSeconds"),
+    ({"redis": {"tls": {"clientCertificate": True}}}, "redis.tls.secret"),
+    ({"metrics": {"serviceMonitor": {"enabled": True}}}, "keySecret"),
 ]
 
 

@@ -11,11 +11,12 @@ import httpx
 from client_sdk import RateLimited, SyncLimiter
 
 url, resource = os.environ["SERVICE"], os.environ.get("RESOURCE")
+keys = os.environ.get("KEY", "").split()
 answer = httpx.get(f"{url}/readyz", params={"verbose": True}, timeout=10)
 print("readyz", answer.status_code, answer.text)
 answer.raise_for_status()
 if resource:
-    with SyncLimiter(url, tenant="helm-test") as limiter:
+    with SyncLimiter(url, tenant="helm-test", api_key=keys[0] if keys else None) as limiter:
         try:
             with limiter.acquire(resource, tokens=1, max_wait=5) as lease:
                 lease.used(input_tokens=0, output_tokens=0)

@@ -68,6 +68,20 @@ redis://{{ include "sluicegate.fullname" . }}-valkey:6379/0
 {{ ternary .Values.autoscaling.minReplicas .Values.replicas .Values.autoscaling.enabled }}
 {{- end }}
 
+{{- /* Where admin keys are; empty where callers need none. */ -}}
+{{- define "sluicegate.keySecret" -}}
+{{- .Values.auth.existingSecret | default (ternary "" (include "sluicegate.fullname" .) .Values.auth.allowAnonymous) -}}
+{{- end }}
+
+{{- define "sluicegate.scheme" -}}
+{{ ternary "https" "http" (not (empty .Values.tls.secret)) }}
+{{- end }}
+
+{{- define "sluicegate.probe" -}}
+httpGet: {path: {{ .path }}, port: http, scheme: {{ include "sluicegate.scheme" .root | upper }}}
+timeoutSeconds: 3
+{{- end }}
+
 {{- define "sluicegate.containerSecurity" -}}
 allowPrivilegeEscalation: false
 readOnlyRootFilesystem: true
