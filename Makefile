@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test adapters browser check lint types contracts lua docs format sizes bench clean
+.PHONY: demo test adapters browser helm containers check lint types contracts lua docs format sizes bench clean
 
 demo: $(READY)
 	@$(BIN)/sluicegate demo $(ARGS)
@@ -19,6 +19,13 @@ adapters: $(READY)
 # The dashboard in the system's Chromium, from an environment of its own (.venv-browser).
 browser: $(READY)
 	$(BIN)/python scripts/browser.py $(ARGS)
+
+# The chart's tests need helm; the image's tests an engine, which this starts where it can.
+helm: $(READY)
+	$(BIN)/python scripts/helm.py
+
+containers: $(READY)
+	$(BIN)/python scripts/containers.py $(ARGS)
 
 check: lint types contracts lua docs test
 
@@ -50,12 +57,14 @@ lua: $(READY)
 
 docs: $(READY)
 	$(BIN)/python scripts/reference.py --check
+	$(BIN)/python scripts/image_pins.py --check
 
 format: $(READY)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 	$(BIN)/python scripts/unasync.py
 	$(BIN)/python scripts/reference.py
+	$(BIN)/python scripts/image_pins.py
 
 sizes: $(READY)
 	$(BIN)/python scripts/sizes.py

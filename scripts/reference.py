@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import annotated_types
+import chart_values
 import httpx
 import msgspec
 import provider_tables
@@ -66,19 +67,22 @@ def main(arguments: list[str]) -> int:
         "cli.md": cli(),
         "providers.md": providers(),
         "metrics.md": metrics(),
+        "chart.md": chart(),
     }
     unused = meanings.unused()
     for name in unused:
         print(f"reference: {name} in meanings.toml describes nothing")
-    stale = [n for n, text in pages.items() if _read(TARGET / n) != text]
+    files = {TARGET / name: text for name, text in pages.items()}
+    files[chart_values.SCHEMA] = chart_values.schema()
+    stale = [path for path, text in files.items() if _read(path) != text]
     if "--check" in arguments:
-        for name in stale:
-            print(f"reference: docs/reference/{name} is stale; run scripts/reference.py")
+        for path in stale:
+            print(f"reference: {path.relative_to(ROOT)} is stale; run scripts/reference.py")
         return 1 if stale or unused else 0
     TARGET.mkdir(parents=True, exist_ok=True)
-    for name in stale:
-        (TARGET / name).write_text(pages[name], encoding="utf-8")
-    print(f"reference: wrote {len(stale)} pages")
+    for path in stale:
+        path.write_text(files[path], encoding="utf-8")
+    print(f"reference: wrote {len(stale)} files")
     return 1 if unused else 0
 
 
@@ -206,6 +210,11 @@ def metrics() -> str:
         "of the Python process (`process_*`, `python_info`) come on top.\n"
     )
     return _page(parts)
+
+
+def chart() -> str:
+    """What the Helm chart can be told."""
+    return _page([_part("chart.md"), _table(("Key", "Default", "Meaning"), chart_values.rows())])
 
 
 async def openapi() -> dict[str, Any]:

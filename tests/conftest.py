@@ -1,20 +1,18 @@
 """Real servers for every test: private sockets, own processes, no port, no mock."""
 
-import shutil
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import redis
 import structlog
-from tests_support.servers import Server, valkey_binary
+from tests_support.servers import BINARIES, Server
 
 from limiter_service.store.keys import FleetKeys
 
-BINARIES: dict[str, str | None] = {
-    "valkey": valkey_binary(),
-    "redis": shutil.which("redis-server"),
-}
+# The same stores in containers: `STORES=containers pytest tests/lua tests/service`.
+IN_CONTAINERS = os.environ.get("STORES") == "containers"
 
 
 @pytest.fixture(autouse=True)
@@ -32,8 +30,21 @@ def server(
     binary = BINARIES[request.param]
     if binary is None:
         pytest.skip(f"no {request.param}-server is installed")
-    with Server(binary, tmp_path_factory.mktemp(request.param)) as running:
-        yield running
+    home = tmp_path_factory.mktemp(request.param)
+    with (
+        _contained(request.param, binary, home) if IN_CONTAINERS else Server(binary, home) as store
+    ):
+        yield store
+
+
+def _contained(kind: str, binary: str, home: Path) -> Server:
+    """The binary in an image of its own."""
+    from tests_support import containers, images  # noqa: PLC0415  # needs docker's client
+
+    engine = containers.engine()
+    if isinstance(engine, str):
+        pytest.skip(engine)
+    return containers.StoreContainer(images.build_store(engine, kind, binary), home)
 
 
 @pytest.fixture

@@ -56,6 +56,9 @@ FLAGS = {
     "waiters": "no-writes",
     "circuits": "no-writes",
     "events": "no-writes",
+    "leases": "no-writes",
+    "keyring": "no-writes",
+    "counts": "no-writes",
     # Gives back, or must be possible in need: a full store would never become less full.
     "settle": "allow-oom",
     "renew": "allow-oom",
@@ -63,6 +66,10 @@ FLAGS = {
     "sweep": "allow-oom",
     "override": "allow-oom",
     "limit": "allow-oom",
+    "order": "allow-oom",
+    "fleet": "allow-oom",
+    "beat": "allow-oom",
+    "charge": "allow-oom",
 }
 """What a server may assume of a script; of others, that they write and need room."""
 

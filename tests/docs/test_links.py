@@ -7,7 +7,7 @@ import pytest
 from tests_support.documents import blocks
 
 ROOT = Path(__file__).parents[2]
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "helm").glob("*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "helm").rglob("*.md")])
 LANGUAGES = {"python", "yaml", "toml", "json", "bash", "text"}
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 

@@ -2,7 +2,7 @@
 
 python   runs alone, against a real service with the configuration shown above it, and against
          a simulated provider
-yaml     is a pools file, and good (toml likewise)
+yaml     is a pools file, and good (toml likewise); below `# values.yaml`, values of the chart
 bash     `curl` runs against the service; other commands and their options exist
 json     has the shape of the answer to the `curl` above it
 text     is for people
@@ -20,12 +20,14 @@ from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import typer
+import yaml
 from sybil import Example
 from typer.testing import CliRunner
 
 from limiter_service.cli import app
 from limiter_service.config import parse
 from limiter_service.settings import unknown
+from tests_support import chart
 from tests_support.provider import ProviderThread
 from tests_support.service import ServiceProcess
 
@@ -123,7 +125,11 @@ def run_python(example: Example) -> None:
 
 
 def check_yaml(example: Example) -> None:
-    """Parse a pools file."""
+    """Parse a pools file, or have the chart take values."""
+    if str(example.parsed).startswith("# values.yaml"):
+        if chart.helm():
+            chart.text(yaml.safe_load(str(example.parsed)))
+        return
     parse(str(example.parsed), ".yaml", f"{example.path}:{example.line}")
 
 
@@ -186,6 +192,12 @@ def _check_command(words: list[str], example: Example) -> None:
             assert re.search(rf"^{target}:", makefile, re.MULTILINE), f"no target {target}"
         case ["pip", "install", what]:
             _check_extra(what)
+        case ["helm", "install" | "upgrade" | "test" | "lint" | "template", *rest]:
+            _check_chart(rest)
+        case ["kubectl", "create" | "get" | "rollout" | "port-forward" | "logs", *_]:
+            pass
+        case ["docker", "build" | "compose" | "run" | "tag" | "push", *_]:
+            pass
         case _:
             raise AssertionError(f"nothing here can check {shlex.join(words)!r}")
 
@@ -218,6 +230,16 @@ def _check_extra(what: str) -> None:
     name, _, extras = what.rstrip("]").partition("[")
     assert name == project["name"]
     assert set(filter(None, extras.split(","))) <= set(project["optional-dependencies"])
+
+
+def _check_chart(words: list[str]) -> None:
+    """The chart that is named is there, and takes the values that are set."""
+    for word in words:
+        if word.startswith("helm/"):
+            assert (ROOT / word / "Chart.yaml").is_file(), f"there is no chart {word}"
+    given = [words[i + 1] for i, word in enumerate(words) if word == "--set"]
+    if chart.helm():
+        chart.run("template", str(chart.CHART), *(w for g in given for w in ("--set", g)))
 
 
 def _service(example: Example) -> Running:

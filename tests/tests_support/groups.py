@@ -4,7 +4,13 @@ from typing import Any
 
 from xdist.scheduler import LoadScopeScheduling
 
-GROUPS = ("tests/races/", "tests/access/", "tests/topologies/", "tests/lua/test_cluster.py")
+GROUPS = (
+    "tests/races/",
+    "tests/access/",
+    "tests/topologies/",
+    "tests/containers/",
+    "tests/lua/test_cluster.py",
+)
 """How the ids of such tests begin. (pytest 9.2 knows nothing of marks `xdist_group`.)"""
 
 

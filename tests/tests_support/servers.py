@@ -1,5 +1,6 @@
 """Start Redis or Valkey on a private unix socket and know that it is ours."""
 
+import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -17,6 +18,13 @@ def valkey_binary() -> str | None:
     except ImportError:
         return None
     return str(_binary.get_binary_path())
+
+
+BINARIES: dict[str, str | None] = {
+    "valkey": valkey_binary(),
+    "redis": shutil.which("redis-server"),
+}
+"""The servers that are installed here."""
 
 
 class Server:
