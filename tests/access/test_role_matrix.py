@@ -56,7 +56,7 @@ ROUTES: dict[tuple[str, str], tuple[str, str]] = {
     ("GET", "/v1/keys"): ("admin", FLEET),
     ("POST", "/v1/keys"): ("admin", FLEET),
     ("DELETE", "/v1/keys/{key_id}"): ("admin", FLEET),
-    ("GET", "/v1/replicas"): ("read", KEYED),
+    ("GET", "/v1/replicas"): ("read", ALL),
     ("GET", "/v1/config"): ("read", FLEET),
     ("POST", "/v1/config/validate"): ("admin", FLEET),
     ("POST", "/v1/config/reload"): ("admin", FLEET),
