@@ -17,6 +17,7 @@
 -- @include lib/sliding
 -- @include lib/calendar
 -- @include lib/concurrency
+-- @include lib/ramp
 -- @include lib/windows
 -- @include lib/learned
 -- @include lib/scope
