@@ -65,7 +65,8 @@ class Engine:
     """The use cases of the service. Every method raises Refusal when it has no answer.
 
     `wall_us` is this host's clock in Unix microseconds: only for choosing the boundaries of
-    calendar windows, and the scripts refuse a wrong choice.
+    calendar windows, and the scripts refuse a wrong choice. `nonces` names calls; the jitter
+    of circuits comes from them.
     """
 
     def __init__(
@@ -78,8 +79,9 @@ class Engine:
         hints: Hints,
         observe: Observer,
         hold_limit: float = 25.0,
+        nonces: Callable[[], int] = ids.new_nonce,
     ) -> None:
-        self._commands, self._prefix = commands, prefix
+        self._commands, self._prefix, self._nonce = commands, prefix, nonces
         self.policies, self.tally = policies, Tally()
         self.expectations = Expectations(commands, prefix)
         self.books = Books()
@@ -125,7 +127,7 @@ class Engine:
             await self.expectations.ready(policy.pool, policy.model, request.route)
         ttl = policy.lease_ttl if request.ttl is None else request.ttl
         claim = Claim(
-            nonce=ids.new_nonce(),
+            nonce=self._nonce(),
             fingerprint=_fingerprint(request),
             ttl=int(ttl * _MICRO),
             remember=int(policy.remember * _MICRO),
@@ -199,7 +201,7 @@ class Engine:
         policy = self._policy(request.resource, request.tenant)
         await self.expectations.ready(policy.pool, policy.model, request.route)
         amounts = self._amounts(policy, request)
-        tag = ids.new_nonce()
+        tag = self._nonce()
         reply = await self._calls.run(
             policy, lambda chain: self._commands.check(chain, tag, request.attempt, amounts)
         )
@@ -223,7 +225,7 @@ class Engine:
         """Replace what the lease reserved by what was used; the same answer to a repeat."""
         ref, policy = self._lease(report.lease)
         told = told_by(policy, report, self._calls.now_us() / _MICRO)
-        tag = ids.new_nonce()
+        tag = self._nonce()
         keys = Keys(ref.pool, self._prefix)
         key, queue = keys.lease(ref.tenant, ref.request_id), keys.queue()
         reply = await self._calls.run(
@@ -247,7 +249,7 @@ class Engine:
         ref, policy = self._lease(report.lease)
         used = charging.used(policy, report.usage, None, Outcome.SUCCESS)
         ttl = policy.lease_ttl if report.ttl is None else report.ttl
-        tag = ids.new_nonce()
+        tag = self._nonce()
         keys = Keys(ref.pool, self._prefix)
         key, queue, life = keys.lease(ref.tenant, ref.request_id), keys.queue(), int(ttl * _MICRO)
         reply = await self._calls.run(
