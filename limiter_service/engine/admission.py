@@ -72,7 +72,8 @@ class Engine:
     """The use cases of the service. Every method raises Refusal when it has no answer.
 
     `wall_us` is this host's clock in Unix microseconds: only for choosing the boundaries of
-    calendar windows, and the scripts refuse a wrong choice.
+    calendar windows, and the scripts refuse a wrong choice. `nonces` names calls; the jitter
+    of circuits comes from them.
     """
 
     def __init__(
@@ -86,8 +87,9 @@ class Engine:
         observe: Observer,
         hold_limit: float = 25.0,
         books: Books | None = None,
+        nonces: Callable[[], int] = ids.new_nonce,
     ) -> None:
-        self._commands, self._prefix = commands, prefix
+        self._commands, self._prefix, self._nonce = commands, prefix, nonces
         self.policies, self.tally = policies, Tally()
         self.draining: str | None = None  # why nothing is granted here for the time being
         self.expectations = Expectations(commands, prefix)
@@ -149,7 +151,7 @@ class Engine:
             await self.expectations.ready(policy.pool, policy.model, request.route)
         ttl = policy.lease_ttl if request.ttl is None else request.ttl
         claim = Claim(
-            nonce=ids.new_nonce(),
+            nonce=self._nonce(),
             fingerprint=_fingerprint(request),
             ttl=int(ttl * _MICRO),
             remember=int(policy.remember * _MICRO),
@@ -333,7 +335,7 @@ class Engine:
             return self.degraded.check(policy, self._amounts(policy, request))
         await self.expectations.ready(policy.pool, policy.model, request.route)
         amounts = self._amounts(policy, request)
-        tag = ids.new_nonce()
+        tag = self._nonce()
         try:
             reply = await self._calls.run(
                 policy, lambda chain: self._commands.check(chain, tag, request.attempt, amounts)
@@ -376,7 +378,7 @@ class Engine:
 
     async def _settle(self, ref: LeaseRef, policy: Policy, report: Settle) -> Settled:
         told = told_by(policy, report, self._calls.now_us() / _MICRO)
-        tag = ids.new_nonce()
+        tag = self._nonce()
         keys = Keys(ref.pool, self._prefix)
         key, queue = keys.lease(ref.tenant, ref.request_id), keys.queue()
         reply = await self._calls.run(
@@ -429,7 +431,7 @@ class Engine:
         ref = await self._charged(ref, policy)
         used = charging.used(policy, report.usage, None, Outcome.SUCCESS)
         ttl = policy.lease_ttl if report.ttl is None else report.ttl
-        tag = ids.new_nonce()
+        tag = self._nonce()
         keys = Keys(ref.pool, self._prefix)
         key, queue, life = keys.lease(ref.tenant, ref.request_id), keys.queue(), int(ttl * _MICRO)
         reply = await self._calls.run(
