@@ -43,7 +43,7 @@ sys.path.append(str(Path(__file__).parents[1] / "tests"))
 
 from tests_support.replica import Replica
 from tests_support.scripts import POOL
-from tests_support.virtual import run
+from limiter_service.simulation.virtual_time import run
 
 RPM, START, FACTOR, SPAN = 1200, 20, 2.0, 10.0
 RATE, PAUSE, ON_THE_WAY, TRIES, PATIENCE = 18.0, 60.0, 0.1, 8, 120.0

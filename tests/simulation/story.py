@@ -220,9 +220,9 @@ class Story:
         )
         for _ in range(luck.choice([1, 6, 6, 6])):
             answer = await self._do(luck.choice(self.engines).settle(report))
-            if not isinstance(answer, Refusal) or answer.problem.code not in _UNANSWERED:
-                if luck.random() < 0.9:
-                    return
+            known = not isinstance(answer, Refusal) or answer.problem.code not in _UNANSWERED
+            if known and luck.random() < 0.9:
+                return
             await asyncio.sleep(luck.uniform(0.01, 0.5))
 
     async def _do(self, work: Any) -> Any:

@@ -18,8 +18,8 @@ import redis
 from ledger import Broken
 from story import FAULTS, story
 from tests_support.scripts import scripts
-from tests_support.virtual import run
 
+from limiter_service.simulation.virtual_time import run
 from limiter_service.store.scripts import part
 
 SEEDS = int(os.environ.get("SIM_SEEDS", "1000"))
