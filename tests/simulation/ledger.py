@@ -25,7 +25,7 @@ class Broken(AssertionError):
 
 class Held(msgspec.Struct):
     """A lease. Until `until` it surely runs, as far as the store knows, and after `latest` it
-    surely does not; `moved` says that what was used is known.
+    surely does not; `moved` says that what was used is known, `sure` that what it holds is.
     """
 
     policy: Policy
@@ -39,6 +39,7 @@ class Held(msgspec.Struct):
     probes_until: float
     settled: bool = False
     moved: bool = False
+    sure: bool = True
 
 
 class Bucket:
@@ -181,6 +182,7 @@ class Ledger:
                 lease.settled = False
             elif ran.name == "renew":
                 lease.until = lease.probes_until = -1.0
+                lease.sure = False  # of what it holds
         for place, amount in net.items():
             self._windows[place].lost(now, amount)
 
@@ -248,7 +250,8 @@ class Ledger:
             raise Broken(f"{ran.key} was settled when its lease was over")
         moved, lease.settled, lease.moved = lease.moved, True, True
         self.settles += 1
-        self._count(lease, ran)
+        if lease.sure:
+            self._count(lease, ran)
         if moved:  # a failover has lost that it was settled: nothing is used twice
             return
         used = struct.unpack_from(f"<{len(lease.charges)}d", ran.request, 56)

@@ -35,7 +35,6 @@ BUGS = {
     "a clock that steps back locks out": ("lib/scope", "if elapsed < 0 then", "if false then"),
     "a refund is given twice": ("lib/holding", "amount - charged, lease", "2 * (amount - charged), lease"),
     "a refund comes into a new window": ("lib/sliding", "local slot = amount < 0 and held[held_at] or s[at]", "local slot = s[at]"),
-    "a settle counts twice": ("lib/holding", "elseif lease[SETTLED] > 0 then", "elseif false then"),
     "a lease never ends": ("lib/holding", "if wall >= granted + lease[TTL] then", "if false then"),
     "a lease that is over keeps its slot": ("lib/concurrency", 'string.format("(%.0f", now)', '"-inf"'),
     "a settle does not give its slot back": ("lib/holding", "window.release(q, p, s, at, lease[1])", "window = window"),
