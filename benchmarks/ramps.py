@@ -43,6 +43,7 @@ sys.path.append(str(Path(__file__).parents[1] / "tests"))
 
 from tests_support.replica import Replica
 from tests_support.scripts import POOL
+
 from limiter_service.simulation.virtual_time import run
 
 RPM, START, FACTOR, SPAN = 1200, 20, 2.0, 10.0
