@@ -26,6 +26,9 @@ class Hints:
         self._task: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
         self._ended = False
+        self._live: Subscription | None = None
+        self._subscribed: set[str] = set()
+        self._adding: set[asyncio.Task[None]] = set()
 
     def listen(self, channel: str, listener: Listener) -> None:
         """Call *listener* with every message on *channel*."""
@@ -33,11 +36,27 @@ class Hints:
         self._changed.set()
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._run())
+        elif self._live is not None:
+            # The reader looks only now and then; what is published meanwhile would be missed.
+            adding = self._add_now(self._live, channel)
+            task = asyncio.get_running_loop().create_task(adding)
+            self._adding.add(task)
+            task.add_done_callback(self._adding.discard)
 
     def ignore(self, channel: str) -> None:
         """Listen to *channel* no more."""
         self._listeners.pop(channel, None)
         self._changed.set()
+
+    async def _add(self, subscription: Subscription, channels: set[str]) -> None:
+        new = channels - self._subscribed
+        if new:
+            self._subscribed |= new
+            await subscription.subscribe(*new)
+
+    async def _add_now(self, subscription: Subscription, channel: str) -> None:
+        with contextlib.suppress(*STORE_ERRORS):  # the reader meets it too
+            await self._add(subscription, {channel})
 
     async def aclose(self) -> None:
         """Stop listening, for good. Being told so and cancelled: a connection that is just being
@@ -51,6 +70,8 @@ class Hints:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
             self._task = None
+        if self._adding:
+            await asyncio.wait(set(self._adding))
 
     async def _run(self) -> None:
         while not self._ended:
@@ -62,15 +83,21 @@ class Hints:
                 await asyncio.sleep(_PAUSE)
 
     async def _follow(self, subscription: Subscription) -> None:
-        subscribed: set[str] = set()
+        self._live, self._subscribed = subscription, set()
+        try:
+            await self._read(subscription)
+        finally:
+            self._live = None
+
+    async def _read(self, subscription: Subscription) -> None:
         while not self._ended:
             self._changed.clear()
             wanted = set(self._listeners)
-            if wanted - subscribed:
-                await subscription.subscribe(*(wanted - subscribed))
-            if subscribed - wanted:
-                await subscription.unsubscribe(*(subscribed - wanted))
-            subscribed = wanted
+            await self._add(subscription, wanted)
+            gone = self._subscribed - wanted
+            if gone:
+                self._subscribed -= gone
+                await subscription.unsubscribe(*gone)
             if not wanted:
                 await self._changed.wait()
                 continue

@@ -11,7 +11,7 @@ import yaml
 from tests_support import chart
 from tests_support.chart import ROOT, ChartError, Values, merged
 
-sys.path.insert(0, str(ROOT / "scripts"))
+sys.path.append(str(ROOT / "scripts"))  # last: other modules there have names of ours
 import chart_values
 
 OTHER: dict[str, Any] = {

@@ -3,6 +3,7 @@
 import struct
 
 import redis
+from tests_support.leavings import left_in
 from tests_support.races import RACES
 from tests_support.scripts import CLOCK, POOL, START, scripts
 from tests_support.servers import Server
@@ -118,7 +119,8 @@ def test_a_day_of_successes_leaves_the_state_as_large_as_a_minute(db: redis.Redi
         assert letters == {b"G"}
 
     def sizes() -> dict[bytes, int]:
-        return {key: db.memory_usage(key) for key in db.scan_iter() if key != CLOCK.encode()}
+        found = (key for key in left_in(db) if key.startswith(b"sg:{p}") and key != CLOCK.encode())
+        return {key: db.memory_usage(key) for key in found}
 
     calls(0, 24)
     minute = sizes()

@@ -7,6 +7,7 @@ import pytest
 import redis
 from dirty_equals import IsFloat, IsPartialDict
 from tests_support.calls import problem
+from tests_support.leavings import left_in
 
 CONFIG = """
 pools:
@@ -197,4 +198,4 @@ async def test_looking_changes_nothing(service: httpx.AsyncClient, db: redis.Red
     """No key is left behind."""
     await service.get("/v1/breakers")
     await service.get(PATH)
-    assert db.dbsize() == 0
+    assert left_in(db) == set()

@@ -4,6 +4,7 @@ from typing import Any
 
 import httpx
 from tests_support.calls import ask, view
+from tests_support.leavings import left_in
 
 CONFIG = """
 pools:
@@ -68,4 +69,4 @@ async def test_a_view_changes_nothing(client: httpx.AsyncClient, db: Any):
     for _ in range(3):
         await client.get("/v1/resources")
         await view(client)
-    assert db.dbsize() == 0
+    assert left_in(db) == set()
