@@ -86,7 +86,7 @@ async def test_strangers_cannot_fill_the_log(client: httpx.AsyncClient):
         for i in range(60):
             await client.get("/v1/stats", headers=bearer(f"sg_{i:04}_" + "k" * 43))
     told = [line for line in lines if line["event"] == "a caller without a valid key"]
-    assert 1 <= len(told) <= 25
+    assert 1 <= len(told) <= 35  # twenty at once, then one in three seconds
     assert not any("kkkk" in str(line) for line in lines)
 
 

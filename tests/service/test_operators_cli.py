@@ -86,7 +86,7 @@ def operator(service: Operator, db: redis.Redis) -> Iterator[Operator]:
     def ready() -> bool:
         """It has seen that nothing is ordered any more, and has given a sign of life since."""
         cards = httpx.get(f"{service.url}/v1/replicas").json()["replicas"]
-        return [(c["draining"], c["log_level"]) for c in cards] == [(False, "info")]
+        return {(c["draining"], c["log_level"]) for c in cards} == {(False, "info")}
 
     wait_until(ready, "the service does not come to itself")
     yield service
