@@ -338,6 +338,7 @@ class Degraded:
         if self._outages.mode(policy.pool) == "closed" or not pool.presence.known:
             raise _lost(policy, f"the store is lost: {pool.reason}")
         now = self._outages.now_us(pool)
+        part = 1.0 if self._outages.mode(policy.pool) == "open" else pool.presence.part
         windows = pool.windows_of(policy, now)
         for window in windows:
             window.advance(now)
@@ -348,6 +349,7 @@ class Degraded:
             limits=[
                 LimitView(
                     **msgspec.structs.asdict(state),
+                    capacity=whole(limit.capacity / limit.unit * part),
                     configured=whole(limit.limit),
                     learn=limit.learn,
                 )

@@ -33,7 +33,11 @@ class Standing(Collector):
         yield measured("limit_remaining", _of(limits, "remaining"))
         yield measured(
             "limit_remaining_ratio",
-            (((n, str(v.meter)), v.remaining / v.capacity) for n, v in limits.items()),
+            (
+                ((n, str(v.meter)), v.remaining / v.capacity)
+                for n, v in limits.items()
+                if v.capacity
+            ),
         )
         yield measured("limit_rate_ratio", _of(limits, "share"))
         flights = {self._name(n): count for n, count in self.now.in_flight.items()}
