@@ -391,7 +391,11 @@ async def test_a_store_that_is_away_is_told(tmp_path: Path):
     """Orders lie in the store."""
     file = tmp_path / "pools.yaml"
     file.write_text(POOLS)
-    async with in_process(f"unix://{tmp_path}/nobody", file) as app, http_client(app) as client:
+    nowhere = f"unix://{tmp_path}/nobody"
+    async with (
+        in_process(nowhere, file, allow_anonymous=True) as app,
+        http_client(app) as client,
+    ):
         problem(await client.get("/v1/replicas"), 503, "store_unavailable")
         problem(await client.put("/v1/drain", json={"ttl": 5}), 503, "store_unavailable")
         assert (await client.get("/v1/config")).status_code == 200

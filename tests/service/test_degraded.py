@@ -418,7 +418,8 @@ async def test_a_start_without_a_store_is_no_crash(mortal: Server, write_config:
     mortal.kill()
     path = write_config(config())
     async with contextlib.AsyncExitStack() as stack:
-        app = await stack.enter_async_context(in_process(mortal.url, path))
+        service = in_process(mortal.url, path, allow_anonymous=True)
+        app = await stack.enter_async_context(service)
         replica: httpx.AsyncClient = await stack.enter_async_context(http_client(app))
         problem(await replica.get("/readyz"), 503, "store_unavailable")
         assert (await replica.get("/livez")).status_code == 200

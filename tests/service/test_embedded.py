@@ -120,7 +120,10 @@ def test_a_killed_service_leaves_no_server_behind(config: Path, home: Path):
 
 
 def test_a_store_that_dies_is_unavailable_and_the_service_says_so(config: Path, home: Path):
-    """The service answers 503 instead of hanging, and still ends cleanly."""
+    """The service answers 503 instead of hanging, as it was told, and still ends cleanly."""
+    text = config.read_text().replace("  p:\n", "  p:\n    on_store_loss: closed\n")
+    assert "closed" in text
+    config.write_text(text)
     with service(config, home) as running:
         os.kill(valkey_pid(home), signal.SIGKILL)
         answer = httpx.post(f"{running.url}/v1/acquire", json={"resource": "p/m", "tokens": 1})

@@ -182,7 +182,7 @@ def test_waits_of_made_up_names_are_one_series():
     """A label costs memory for ever."""
     witness = Witness(None, list, "sg:", str)  # type: ignore[arg-type]  # asks nobody
     outages = Outages(None, None, None, "sg:", 1.0)  # type: ignore[arg-type]  # likewise
-    metrics = Metrics(Tally(), witness, outages)
+    metrics = Metrics(Tally(), witness, outages=outages)
     for i in range(1500):
         metrics.note_wait(Wait(f"p/{i}", 1.0, Prediction((1.0,), 1.0, 2.0, 0)))
     text = metrics.render([]).decode()
@@ -202,7 +202,7 @@ async def test_metrics_are_read_without_a_store_too(tmp_path: Path):
         value = await scrape(client)
     assert value("decisions_total", code="store_unavailable") == 1
     assert value("breaker_state") == 0
-    assert value("store_failures_total", script="acquire") == 1
+    assert value("store_failures_total", script="beat") >= 1
     assert value("store_available") == 0
 
 

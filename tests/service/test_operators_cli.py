@@ -255,6 +255,17 @@ def test_events_are_told_and_can_be_gone_on_from(operator: Operator):
     assert "override" not in operator.reads("events", "--type", "log_level")
 
 
+def heeds_interrupts() -> None:
+    """A shell lets what it runs in the background ignore Ctrl-C, and so would we."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def at_a_terminal() -> None:
+    """Ctrl-C is a signal there."""
+    heeds_interrupts()
+    ioctl(0, termios.TIOCSCTTY, 0)
+
+
 class Command:
     """A command as a process: in a pipe, or in a terminal of some width."""
 
@@ -264,7 +275,12 @@ class Command:
         env.pop("COLUMNS", None)
         self.shown = ""
         if columns is None:
-            self.process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE)
+            self.process = subprocess.Popen(
+                command,
+                env=env,
+                stdout=subprocess.PIPE,
+                preexec_fn=heeds_interrupts,  # noqa: PLW1509  # one call of the system
+            )
             assert self.process.stdout is not None
             self.keyboard, self._screen = -1, self.process.stdout.fileno()
         else:
@@ -277,7 +293,7 @@ class Command:
                 stdout=terminal,
                 stderr=terminal,
                 start_new_session=True,
-                preexec_fn=lambda: ioctl(0, termios.TIOCSCTTY, 0),  # noqa: PLW1509  # Ctrl-C is a signal
+                preexec_fn=at_a_terminal,  # noqa: PLW1509  # two calls of the system
             )
             os.close(terminal)
             self._screen = self.keyboard
@@ -308,7 +324,7 @@ class Command:
 
     def ends(self) -> int:
         """The exit code."""
-        return self.process.wait(20)
+        return self.process.wait(50)
 
 
 @pytest.mark.parametrize("leave", ["q", "ctrl-c"])

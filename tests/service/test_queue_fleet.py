@@ -164,7 +164,7 @@ async def test_a_subscription_that_is_cut_is_made_again(
         await callers.stand(one, name)
 
     async def listens() -> bool:
-        return db.pubsub_channels() == [b"sg:{p}:q:hints"]
+        return b"sg:{p}:q:hints" in db.pubsub_channels()
 
     for name in ("first", "second"):
         await until(listens, "nobody listens")
