@@ -212,6 +212,8 @@ def test_no_test_sleeps():
         "tests/benchmarks/test_native_accounting.py",
         "tests/lua/test_queue_news.py",
         "tests/lua/test_queue_simulation.py",
+        "tests/simulation/story.py",
+        "tests/simulation/world.py",
         "tests/tests_support/replica.py",
         "tests/tests_support/waiting.py",
     ]

@@ -10,6 +10,7 @@ from limiter_service.config import parse
 from limiter_service.engine.census import Census, QueueNow
 from limiter_service.engine.forecast import Prediction
 from limiter_service.engine.names import REST
+from limiter_service.engine.outages import Outages
 from limiter_service.engine.policy import Policies
 from limiter_service.engine.statistics import Wait
 from limiter_service.engine.tally import Tally
@@ -59,7 +60,9 @@ def test_the_page_is_the_registry():
     """Every metric that the registry has stands on the page, with its kind and its meaning."""
     row = re.compile(r"^\| `(\w+)` \| (\w+) \| .*? \| (.+) \| [\d,]+ \|$", re.MULTILINE)
     rows = row.findall(PAGE.read_text())
-    metrics = Metrics(Tally(), Witness(None, list, "sg:", str))  # type: ignore[arg-type]  # asks nobody
+    witness = Witness(None, list, "sg:", str)  # type: ignore[arg-type]  # asks nobody
+    outages = Outages(None, None, None, "sg:", 1.0)  # type: ignore[arg-type]  # likewise
+    metrics = Metrics(Tally(), witness, outages=outages)
     registered = {
         (f"{each.name}_total" if each.type == "counter" else each.name): (
             each.type,
