@@ -57,7 +57,7 @@ def own_engine() -> Iterator[dict[str, str]]:
         print("containers: no engine answers, and none can be started here", flush=True)
         yield {}
         return
-    with tempfile.TemporaryDirectory(prefix="engine") as home:
+    with tempfile.TemporaryDirectory(prefix="engine", ignore_cleanup_errors=True) as home:
         address = f"unix://{home}/s"
         command = [binary, "--host", address, "--iptables=false", "--ip6tables=false"]
         command += ["--bridge=none", "--pidfile", f"{home}/pid"]
@@ -77,6 +77,14 @@ def own_engine() -> Iterator[dict[str, str]]:
         finally:
             process.terminate()
             process.wait()
+            _let_go(home)
+
+
+def _let_go(home: str) -> None:
+    """Unmount what an engine leaves mounted, as its networks' namespaces: it cannot be removed."""
+    mounted = [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines()]
+    for place in reversed([path for path in mounted if path.startswith(f"{home}/")]):
+        subprocess.run(["umount", "--lazy", place], check=False)  # noqa: S603, S607  # as above
 
 
 if __name__ == "__main__":
