@@ -425,8 +425,10 @@ class Circuits(RuleBasedStateMachine):
     @rule(first=st.sampled_from(["model_quota", "model_refused"]),
           acts=st.lists(st.sampled_from(["success", "success", "model_quota", "model_refused",
           "failure", "neutral"]), min_size=1, max_size=4),
-          off=st.sampled_from([-1, 0, 0]), asked=_asked)  # fmt: skip
-    def model_latched(self, first: str, acts: list[str], off: int, asked: int) -> None:
+          off=st.sampled_from([-1, 0, 0]), asked=_asked, again=st.booleans())  # fmt: skip
+    def model_latched(
+        self, first: str, acts: list[str], off: int, asked: int, *, again: bool
+    ) -> None:
         """One model is latched, its time ends, and probes find out."""
         for _ in range(3):
             if not self.ask(room=True, attempt=1, luck=0.5):
@@ -436,7 +438,7 @@ class Circuits(RuleBasedStateMachine):
             self.settle(Report(what=first, generation=generation, token=token, asked=asked))
         if self.circuit.state == "open" and self.circuit.override == "none":
             self.until(self.circuit.open_until, off)
-        for what in acts:
+        for what in [first] * again + acts:
             if self.ask(room=True, attempt=1, luck=0.5):
                 call = self.calls.pop()
                 self.settle(Report(what=what, generation=call.generation, token=call.token))
