@@ -31,7 +31,7 @@ from limiter_service.store.commands import Chain
 from limiter_service.store.scripts import load
 
 HERE = Path(__file__).parent
-BUDGETS, DEPTH, CALLS = 100, 64, 12_800
+BUDGETS, DEPTH, CALLS, TURNS = 100, 64, 12_800, 20
 CONFIG = """
 pools:
   bench:
@@ -148,12 +148,25 @@ def run(binary: str, rounds: int) -> None:
 def print_table(client: redis.Redis, rounds: int) -> None:
     """Interleave every variant in every round."""
     times: dict[str, list[float]] = {}
+    shares: dict[str, list[float]] = {"acquire": [], "settle": []}
     for round_ in range(rounds):
         client.flushdb()
         kinds = variants(client)
         numbers = range(1 + round_ * CALLS, 1 + (round_ + 1) * CALLS)
         for name, make in kinds.items():
             times.setdefault(name, []).append(measure(client, make, numbers))
+        # The same calls once more, with and without the gate by turns: what a call costs grows
+        # with the store, so that variants which come later would look dearer.
+        first = (rounds + 1 + round_) * CALLS
+        for name, found in shares.items():
+            spent = {"": 0.0, ", no gate": 0.0}
+            for turn in range(TURNS):
+                part = range(first + turn * DEPTH * 10, first + (turn + 1) * DEPTH * 10)
+                if name == "settle":  # the leases without a gate are there from above
+                    measure(client, kinds["acquire, no circuit"], part)
+                for kind in spent:
+                    spent[kind] += measure(client, kinds[name + kind], part)
+            found.append(spent[""] / spent[", no gate"] - 1)
     print(f"{'':20}{'µs':>7}{'(range)':>15}{'/ return 1':>12}{'/ prototype':>13}{'/ + once':>10}")
     for name, values in times.items():
         ratios = [
@@ -165,12 +178,8 @@ def print_table(client: redis.Redis, rounds: int) -> None:
             f"{name:20}{statistics.median(values):7.1f}{spread:>15}"
             f"{ratios[0]:12.1f}{ratios[1]:13.2f}{ratios[2]:10.2f}"
         )
-    shares = [
-        statistics.median(a / b - 1 for a, b in zip(times[name], times[bare], strict=True))
-        for name in ("acquire", "settle")
-        for bare in [f"{name}, no gate"]
-    ]
-    print("the gate adds {:.0%} to an acquire and {:.0%} to a settle".format(*shares))
+    medians = [statistics.median(values) for values in shares.values()]
+    print("the gate adds {:.0%} to an acquire and {:.0%} to a settle".format(*medians))
     scope, lease = b"sg:{bench}:s:model:m1", next(client.scan_iter(match="sg:{bench}:l:1*"))
     circuit = b"sg:{bench}:b:model:m1"
     for label, key in (("state of 3 limits", scope), ("lease", lease), ("circuit", circuit)):
