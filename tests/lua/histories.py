@@ -200,7 +200,7 @@ class Run:
             assert answer.verdict is Verdict.DENIED, f"{answer.verdict} instead of a denial"
             assert answer.numbers[:2] == (worst, wait), "binding limit and wait"
             self._assert_levels(policy, answer.numbers, 2)
-            assert before is None or before == self.bench.dump(), "a denial wrote something"
+            assert before is None or _kept(before, self.bench.dump()), "a denial wrote something"
             self._assert_honest(policy, amounts, wait)
             return
         assert answer.verdict is Verdict.DONE, f"{answer.verdict} instead of a grant"
@@ -217,7 +217,7 @@ class Run:
         policy, amounts = self.policy(step.who), _amounts_of(self.policy(step.who), step.amount)
         before = self.bench.dump()
         answer = self.bench.check(policy, amounts)
-        assert before == self.bench.dump(), "a check wrote something"
+        assert _kept(before, self.bench.dump()), "a check wrote something"
         opened = self.reference.open(policy, self.bench.now)
         expected = self.reference.verdict(opened, amounts, self.bench.now)
         assert answer.numbers[:2] == expected, "what a check says"
@@ -363,6 +363,11 @@ def policies_of(pool: str) -> Policies:
     """The policies of one pool, as the file has it."""
     text = f"pools:\n  {POOL}:\n" + "\n".join("  " + line for line in pool.splitlines())
     return Policies(parse(text, ".yaml"), "sg:")
+
+
+def _kept(before: Mapping[bytes, bytes], after: Mapping[bytes, bytes]) -> bool:
+    """Whether nothing was written; on a slow machine a key may have come to its end meanwhile."""
+    return all(before.get(key) == text for key, text in after.items())
 
 
 def _amounts_of(policy: Policy, amount: int) -> list[int]:
