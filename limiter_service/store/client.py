@@ -73,12 +73,13 @@ class Client:
         if self.watch is None:
             return await self._run(script, keys, arguments, mark, always=always)
         clock = asyncio.get_running_loop().time
-        began, good = clock(), False
+        began = clock()
         try:
             answer = await self._run(script, keys, arguments, mark, always=always)
-            good = True
-        finally:
-            self.watch(script.name, clock() - began, good)
+        except Exception:  # whoever is cancelled has learned nothing of the store
+            self.watch(script.name, clock() - began, False)
+            raise
+        self.watch(script.name, clock() - began, True)
         return answer
 
     async def _run(
