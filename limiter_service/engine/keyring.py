@@ -289,6 +289,6 @@ def _given_record(shown: Credential) -> KeyRecord:
 def _unheard() -> Refusal:
     return refuse(
         ErrorCode.STORE_UNAVAILABLE,
-        "the store does not answer, so nobody knows whether the API key is valid",
+        "the store does not answer, so nobody knows which API keys are valid, if any is needed",
         retry_after=1.0,
     )
