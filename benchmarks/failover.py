@@ -18,7 +18,8 @@ as it is        replication is healthy: what asynchronous replication loses by c
 cut off         no replica has heard anything for two seconds before the kill: the worst case
 cut, min-replicas   the same with `min-replicas-to-write 1`, `min-replicas-max-lag 1`
 
---durability replicated has each grant wait for a replica.
+--durability replicated has each grant wait for a replica. --on-store-loss closed has nobody served
+meanwhile; as it is by default the service goes on with its share, and charges it afterwards.
 """
 
 import argparse
@@ -205,7 +206,8 @@ def one(kind: tuple[str, int, bool], given: argparse.Namespace) -> dict[str, Val
     ):
         config = Path(path) / "pools.yaml"
         limit = f"{{name: b, meter: tokens, limit: 1, per: 366d, burst: {LIMIT}}}"
-        pool = f"{{models: {{m: {{limits: [{limit}]}}}}, durability: {given.durability}}}"
+        ways = f"durability: {given.durability}, on_store_loss: {given.mode}"
+        pool = f"{{models: {{m: {{limits: [{limit}]}}}}, {ways}}}"
         config.write_text(f"pools: {{p: {pool}}}\n")
         words = ("--config", str(config), "--redis-url", stores.url, "--log-level", "error")
         with ServiceProcess(*words, env=_DEFAULTS) as service:
@@ -222,6 +224,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--cluster", action="store_true")
     parser.add_argument("--durability", choices=["fast", "replicated"], default="fast")
+    modes = ["degrade", "open", "closed"]
+    parser.add_argument("--on-store-loss", choices=modes, default="degrade", dest="mode")
     given = parser.parse_args()
     given.server = given.server or shutil.which("redis-server")
     assert given.server, "give a server with --server"

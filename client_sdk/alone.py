@@ -189,7 +189,7 @@ class Alone:
             return True
 
     def lose(self, now: float) -> bool:
-        """The service cannot be reached; whether that is news."""
+        """The service cannot be reached; whether that is news, and something can be granted here."""
         with self._lock:
             news, self._lost = not self._lost, True
             self._look_at = now + LOOK_EVERY
@@ -197,7 +197,7 @@ class Alone:
                 self._losses += 1
                 self._shares.clear()
                 self._latest = _latest(self._seen)
-            return news
+            return news and (self._mode == "open" or bool(self._seen))
 
     def find(self) -> bool:
         """The service has answered; whether that is news, or there is something to charge."""
