@@ -262,11 +262,11 @@ class Outages:
     async def _look(self, pool: Outage) -> None:
         """See the levels of every resource that the file names, and of those in use."""
         policies = self._looked_at(pool)
-        before = pool.sights.begin()
+        pool.sights.begin()
         try:
             levels = await asyncio.gather(*map(self._levels, policies))
         except (StoreError, Refusal):
-            pool.sights.failed(before)
+            pool.sights.failed()
             raise
         pool.sights.end(zip(policies, levels, strict=True))
 

@@ -84,6 +84,7 @@ class Sights:
     def __init__(self) -> None:
         self._levels: dict[Place, Level] = {}
         self._taken: dict[Policy, list[float]] = {}
+        self._before: dict[Policy, list[float]] = {}  # what was taken before the look under way
 
     def taken(self, policy: Policy, amounts: Iterable[float]) -> None:
         """This replica has taken *amounts* from the limits of *policy*."""
@@ -95,21 +96,22 @@ class Sights:
             if amount > 0:
                 known[i] += amount
 
-    def begin(self) -> dict[Policy, list[float]]:
+    def begin(self) -> None:
         """A look begins: what is taken from now on it may not show."""
-        before, self._taken = self._taken, {}
-        return before
+        self._before, self._taken = self._taken, {}
 
     def end(self, seen: Iterable[tuple[Policy, Sequence[Level]]]) -> None:
         """The look is over, and has shown these levels; others are forgotten."""
+        self._before = {}
         self._levels = {
             place: level
             for policy, levels in seen
             for (place, _), level in zip(policy.placed, levels, strict=True)
         }
 
-    def failed(self, before: dict[Policy, list[float]]) -> None:
-        """The look has shown nothing: what was taken *before* counts on."""
+    def failed(self) -> None:
+        """The look has shown nothing: what was taken before it counts on."""
+        before, self._before = self._before, {}
         for policy, amounts in before.items():
             self.taken(policy, amounts)
 
@@ -120,7 +122,8 @@ class Sights:
             level = None
         own = sum(
             amount
-            for policy, amounts in self._taken.items()
+            for policies in (self._before, self._taken)
+            for policy, amounts in policies.items()
             for (each, _), amount in zip(policy.placed, amounts, strict=True)
             if each == place
         )

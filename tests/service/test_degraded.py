@@ -91,16 +91,23 @@ async def test_three_replicas_grant_no_more_than_one_limit_and_the_books_balance
 
 
 async def test_callers_who_never_pause_get_one_limit_through_loss_and_return(start: Start):
-    """Whoever comes back first must not give what others have granted already."""
+    """Whoever comes back first must not give what others have granted already.
+
+    What one replica has taken faster than the others just before the loss may come on top: they
+    have looked at the level at different moments.
+    """
     async with start(replicas=3) as found:
         got = [0] * 3
+        alone = [0] * 3
         stop = asyncio.Event()
 
         async def call(nth: int) -> None:
             body = {"resource": "p/m", "tokens": 1}
             while not stop.is_set():
                 answer = await found.replicas[nth].post("/v1/acquire", json=body)
-                got[nth] += answer.status_code == 200
+                if answer.status_code == 200:
+                    got[nth] += 1
+                    alone[nth] += answer.json()["degraded"]
 
         async def reached(least: int) -> bool:
             return sum(got) >= least
@@ -114,6 +121,7 @@ async def test_callers_who_never_pause_get_one_limit_through_loss_and_return(sta
             await until(lambda: reached(90), "nothing is granted")
             await found.lost()
             before = sum(got)
+            taken = [all_of - here for all_of, here in zip(got, alone, strict=True)]
             await until(lambda: reached(before + 150), "nothing is granted alone")
             await asyncio.to_thread(found.store.start)
             await found.back()
@@ -121,8 +129,8 @@ async def test_callers_who_never_pause_get_one_limit_through_loss_and_return(sta
         finally:
             stop.set()
             await asyncio.gather(*tasks)
-        assert sum(got) == 900
-        assert await left(found.replicas[0]) == 0
+        assert 900 <= sum(got) <= 900 + 2 * (max(taken) - min(taken))
+        assert await left(found.replicas[0]) == 900 - sum(got)
 
 
 async def test_who_comes_back_first_gives_nothing_before_the_others_have_charged(start: Start):
