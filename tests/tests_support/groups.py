@@ -19,3 +19,20 @@ class ByGroup(LoadScopeScheduling):  # type: ignore[misc]  # the package has no 
 
     def _split_scope(self, nodeid: str) -> Any:
         return next((group for group in GROUPS if nodeid.startswith(group)), nodeid)
+
+    def remove_node(self, node: Any) -> str | None:
+        """The test that broke its worker, if one did; what the worker had not begun is for others.
+
+        (xdist 3.8 deals out again what the worker had finished, too, and waits for it for ever.)
+        """
+        left = [
+            (scope, nodeid)
+            for scope, tests in self.assigned_work.pop(node).items()
+            for nodeid, done in tests.items()
+            if not done
+        ]
+        for scope, nodeid in left[1:]:
+            self.workqueue.setdefault(scope, {})[nodeid] = False
+        for other in self.assigned_work:
+            self._reschedule(other)
+        return left[0][1] if left else None
