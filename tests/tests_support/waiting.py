@@ -4,8 +4,11 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
+PATIENCE = 45.0
+"""Seconds after which something hangs; a test is never about them."""
 
-def wait_until(condition: Callable[[], object], message: str, timeout: float = 15.0) -> None:
+
+def wait_until(condition: Callable[[], object], message: str, timeout: float = PATIENCE) -> None:
     """Return as soon as *condition* holds; fail with *message* when it does not in time."""
     deadline = time.monotonic() + timeout
     while not condition():
@@ -14,7 +17,7 @@ def wait_until(condition: Callable[[], object], message: str, timeout: float = 1
 
 
 async def until(
-    condition: Callable[[], Awaitable[object]], message: str, timeout: float = 15.0
+    condition: Callable[[], Awaitable[object]], message: str, timeout: float = PATIENCE
 ) -> None:
     """`wait_until` for a condition that is awaited."""
     deadline = time.monotonic() + timeout
