@@ -4,13 +4,16 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test adapters browser helm containers check lint types contracts lua docs format sizes bench clean
+.PHONY: demo ready test adapters browser helm containers environments check lint types contracts lua docs format sizes bench clean
 
 demo: $(READY)
 	@$(BIN)/sluicegate demo $(ARGS)
 
+ready: $(READY)
+
+# What fails is tried once more, alone, and named in the end: scripts/test.py.
 test: $(READY)
-	$(BIN)/pytest -n $${PYTEST_WORKERS:-2} --dist loadgroup $(ARGS)
+	$(BIN)/python scripts/test.py -n $${PYTEST_WORKERS:-2} --dist loadgroup $(ARGS)
 
 # Adapters against the real packages, in environments of their own (.venv-adapters).
 adapters: $(READY)
@@ -26,6 +29,12 @@ helm: $(READY)
 
 containers: $(READY)
 	$(BIN)/python scripts/containers.py $(ARGS)
+
+# All that the three above need and this machine can fetch.
+environments: $(READY)
+	$(BIN)/python scripts/helm.py
+	$(BIN)/python scripts/adapters.py build
+	$(BIN)/python scripts/browser.py build
 
 check: lint types contracts lua docs test
 

@@ -1,6 +1,8 @@
 """The code blocks of README and docs are tests (tests/tests_support/documents.py)."""
 
+import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,6 +10,10 @@ from sybil import Sybil
 from sybil.parsers.markdown import CodeBlockParser
 from tests_support import documents
 from tests_support.documents import Services
+
+# Tests meet nobody over TLS but whom they say that they trust. To read the certificates of the
+# world takes an HTTP client longer than all its requests.
+os.environ["SSL_CERT_FILE"] = str(Path(__file__).parent / "tests/tests_support/nobody.pem")
 
 pytest_collect_file = Sybil(
     parsers=[

@@ -13,12 +13,14 @@ _MSGPACK = "application/msgpack"
 
 def _settings(url: str, api_key: str | None, options: LimiterOptions) -> dict[str, object]:
     headers = {"content-type": _MSGPACK, "accept": _MSGPACK}
+    # Where no TLS is spoken nobody is verified: to read the authorities takes longer than a call.
+    verify = tls_of(options) or not url.lower().startswith("http:")
     if api_key is not None:
         headers["authorization"] = f"Bearer {api_key}"
     return {
         "base_url": url,
         "headers": headers,
-        "verify": True if (tls := tls_of(options)) is None else tls,
+        "verify": verify,
         "timeout": httpx.Timeout(options.timeout, connect=options.connect_timeout),
         # httpx re-checks every connection on each request: many of them cost milliseconds.
         "limits": httpx.Limits(

@@ -1,6 +1,7 @@
 """Try the dashboard in a browser: build an environment with Playwright, run tests/dashboard there.
 
     python scripts/browser.py            arguments go to pytest
+    python scripts/browser.py build      the environment alone
 
 The browser is the system's Chromium (Debian: chromium); none is downloaded. Without one the
 tests skip. Pictures of the page are left in build/dashboard.
@@ -15,9 +16,11 @@ PINS = ROOT / "tests/dashboard/requirements.txt"
 
 
 def main(arguments: list[str]) -> int:
-    """The exit code of pytest."""
+    """The exit code."""
     python = build(home("browser", "playwright"), PINS)
-    command = [str(python), "-m", "pytest", "tests/dashboard", "-q", "-p", "no:schemathesis"]
+    if arguments == ["build"]:
+        return 0
+    command = [str(python), "scripts/test.py", "tests/dashboard", "-q", "-p", "no:schemathesis"]
     done = subprocess.run([*command, *arguments], cwd=ROOT, check=False)  # noqa: S603  # our own words
     return done.returncode
 

@@ -31,7 +31,7 @@ def main(arguments: list[str]) -> int:
         environment = dict(os.environ)  # noqa: TID251  # for children
         if not answers(None):
             environment |= stack.enter_context(own_engine())
-        pytest = [sys.executable, "-m", "pytest", *arguments]
+        pytest = [sys.executable, "scripts/test.py", *arguments]
         codes = [
             subprocess.run([*pytest, *tests], cwd=ROOT, env=environment | more, check=False)  # noqa: S603  # our own words
             for tests, more in ((["tests/containers"], {}), (_STORES, {"STORES": "containers"}))

@@ -7,6 +7,7 @@ what luacheck reads.
 import re
 import sys
 from collections.abc import Mapping
+from functools import cache, lru_cache
 from hashlib import sha1
 from importlib import resources
 from importlib.resources.abc import Traversable
@@ -91,6 +92,7 @@ def _root() -> Traversable:
     return packaged if packaged.is_dir() else Path(__file__).parents[2] / "lua"
 
 
+@cache
 def part(name: str) -> str:
     """The text of one file under lua/, as it stands there."""
     return (_root() / f"{name}.lua").read_text(encoding="utf-8")
@@ -127,7 +129,12 @@ def _inline_constants(text: str) -> str:
 
 def load(name: str, replace: Mapping[str, str] | None = None) -> Script:
     """Script *name*, ready to be called by its digest."""
-    text = source(name, replace)
+    return _loaded(name, tuple(sorted((replace or {}).items())))
+
+
+@lru_cache(1024)
+def _loaded(name: str, replace: tuple[tuple[str, str], ...]) -> Script:
+    text = source(name, dict(replace))
     flags = FLAGS.get(name)
     head = "#!lua" if flags is None else f"#!lua flags={flags}"
     return _script(name, f"{head}\n{text}", _script(name, text))

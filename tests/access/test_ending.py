@@ -16,7 +16,7 @@ from client_sdk import Limiter, LimiterOptions, NotAllowed
 from limiter_service.engine import ids
 
 TAKE = {"resource": "p/m", "tokens": 1}
-PATIENCE = 10.0
+PATIENCE = 30.0
 
 
 def channel(url: str, key: str) -> Any:
@@ -33,7 +33,7 @@ async def ask(talk: ClientConnection, **frame: object) -> Any:
 
 async def post(url: str, **body: object) -> Any:
     """What an admin is answered."""
-    async with httpx.AsyncClient(timeout=20) as client:
+    async with httpx.AsyncClient(timeout=PATIENCE) as client:
         return (await client.post(url, json=body, headers=bearer(ADMIN))).json()
 
 
@@ -104,7 +104,7 @@ async def test_who_waits_for_its_turn_is_sent_away(fleet: Fleet):
     one, two = fleet.urls
     key = make(one, "waiter", "acquire")
     take = {"resource": "p/one", "tokens": 1}
-    async with httpx.AsyncClient(timeout=20) as client:
+    async with httpx.AsyncClient(timeout=PATIENCE) as client:
         admin = bearer(ADMIN)
         lease = (await client.post(f"{one}/v1/acquire", json=take, headers=admin)).json()["lease"]
         body = take | {"max_wait": 20}
@@ -135,7 +135,7 @@ async def test_a_lease_cannot_be_claimed_by_another_name(fleet: Fleet):
     ref = ids.decode(others)
     assert ref is not None
     forged = ids.encode(msgspec.structs.replace(ref, tenant="own"))
-    async with httpx.AsyncClient(timeout=20) as client:
+    async with httpx.AsyncClient(timeout=PATIENCE) as client:
         for verb in ("settle", "renew"):
             answer = await client.post(
                 f"{url}/v1/{verb}", json={"lease": forged}, headers=bearer(key)
@@ -152,7 +152,7 @@ async def test_the_sdk_says_that_a_key_is_valid_no_more(
     one, two = fleet.urls
     key = make(one, "worker", "acquire")
     monkeypatch.setenv("SLUICEGATE_API_KEY", key)
-    options = LimiterOptions(channel=way, timeout=10)  # type: ignore[arg-type]  # one of three
+    options = LimiterOptions(channel=way, timeout=PATIENCE)  # type: ignore[arg-type]  # one of three
     async with Limiter(two, options=options) as limiter:
         await limiter.acquire("p/m", tokens=1)
         revoke(two, key)

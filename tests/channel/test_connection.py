@@ -37,7 +37,7 @@ class Talk:
 
     async def hear(self) -> Any:
         """The next message."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             message = await self.connection.recv()
         assert isinstance(message, str) is self._text
         return json.loads(message) if self._text else msgspec.msgpack.decode(message)

@@ -258,8 +258,9 @@ async def test_a_connection_on_which_nothing_is_heard_is_replaced(service: Servi
         async with Limiter(relay.url, options=hasty) as limiter:
             await limiter.check("p/m", tokens=1)
             relay.stall()
+            before = relay.handshakes
             caller = asyncio.create_task(limiter.check("p/m", tokens=1))
-            await until(holds(lambda: relay.handshakes == 2), "the connection is kept")
+            await until(holds(lambda: relay.handshakes > before), "the connection is kept")
             relay.flow()
             assert (await caller).would_grant
 

@@ -175,8 +175,9 @@ def test_a_connection_on_which_nothing_is_heard_is_replaced(
     with Relay(service.port) as relay, SyncLimiter(relay.url, options=hasty) as limiter:
         limiter.check("p/m", tokens=1)
         relay.stall()
+        before = relay.handshakes
         caller = threads.submit(limiter.check, "p/m", tokens=1)
-        wait_until(lambda: relay.handshakes == 2, "the connection is kept")
+        wait_until(lambda: relay.handshakes > before, "the connection is kept")
         relay.flow()
         assert caller.result(20).would_grant
 

@@ -148,13 +148,17 @@ async def _handed_on(one: Engine, two: Engine, pools: dict[int, str]) -> dict[st
             channels = node.execute_command("PUBSUB", "SHARDCHANNELS")
         return f"sg:{{{pool}}}:q:hints".encode() in channels
 
-    async with asyncio.timeout(15), asyncio.TaskGroup() as callers:
+    leases, waiting = [], []
+    async with asyncio.TaskGroup() as callers:
         for port, pool in pools.items():
             held = await one.acquire(Acquire(resource=f"{pool}/m", tokens=1))
             assert isinstance(held, Granted)
+            leases.append(held.lease)
             for number in range(1, 21):
-                callers.create_task(wait_and_hand_on(pool, number))
+                waiting.append(callers.create_task(wait_and_hand_on(pool, number)))
                 await until(lambda p=pool, n=number: stands(p, n), "it does not wait")
             await until(lambda p=port, c=pool: listens(p, c), "nobody listens")
-            await one.settle(Settle(lease=held.lease))
+        async with asyncio.timeout(15):
+            await asyncio.gather(*(one.settle(Settle(lease=lease)) for lease in leases))
+            await asyncio.gather(*waiting)
     return order

@@ -74,6 +74,16 @@ FAULTS = {
 # constants of whatever modules are loaded, and find another fault missing with each new one.
 _HISTORIES = 2000
 
+# Where the search would be long, it begins with a history that is known to show the fault. When
+# it does so no more, as after a change of what is drawn, the fault is searched for as any other.
+SHOWN_BY = {
+    "the wait is over when a ramp has room no more": 23,
+    "a ramp grows from both, its start and what was used": 24,
+    "a refund resurrects a closed calendar window": 36,
+    "a ramp in shadow puts off what is enforced": 236,
+    "a refund fills above the capacity": 379,
+}
+
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("fault", FAULTS)
@@ -85,9 +95,9 @@ def test_the_model_finds_the_fault(valkey_db: redis.Redis, fault: str) -> None:
     one = run(valkey_db, {name: whole.replace(text, replacement)})
 
     with pytest.raises((AssertionError, redis.ResponseError)):
-        _until_it_differs(one)
+        _until_it_differs(one, SHOWN_BY.get(fault, 0))
 
 
-def _until_it_differs(one: Callable[[tuple[int, list[Step]]], None]) -> None:
-    for seed in range(_HISTORIES):
+def _until_it_differs(one: Callable[[tuple[int, list[Step]]], None], first: int) -> None:
+    for seed in (first, *range(_HISTORIES)):
         one(drawn(Random(seed)))

@@ -52,6 +52,13 @@ FAULTS = {
 
 _HISTORIES = 300
 
+# Where the search would be long, it begins with a history that is known to show the fault. When
+# it does so no more, as after a change of what is drawn, the fault is searched for as any other.
+SHOWN_BY = {
+    "what was said of a window that has ended counts": 70,
+    "a cut has no floor": 190,
+}
+
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("fault", FAULTS)
@@ -63,9 +70,9 @@ def test_the_model_finds_the_fault(valkey_db: redis.Redis, fault: str) -> None:
     one = run(valkey_db, {name: whole.replace(text, replacement)})
 
     with pytest.raises((AssertionError, redis.ResponseError)):
-        _until_it_differs(one)
+        _until_it_differs(one, SHOWN_BY.get(fault, 0))
 
 
-def _until_it_differs(one: Callable[[tuple[int, list[Step]]], None]) -> None:
-    for seed in range(_HISTORIES):
+def _until_it_differs(one: Callable[[tuple[int, list[Step]]], None], first: int) -> None:
+    for seed in (first, *range(_HISTORIES)):
         one(drawn(Random(seed)))

@@ -62,6 +62,22 @@ FAULTS = {
     "an empty queue stays": ("lib/waiting", 'redis.call("UNLINK", queue, order, front, asleep, grants, book, tickets)', "keep = keep"),
 }  # fmt: skip
 
+# Where the search would be long, it begins with a history that is known to show the fault. When
+# it does so no more, as after a change of what is drawn, the fault is searched for as any other.
+SHOWN_BY = {
+    "a waiter whose time is over stays": 19,
+    "who is late is told so for ever": 22,
+    "a waiter that can never fit stays": 26,
+    "a sweep ends with its first part": 32,
+    "a served waiter costs its line nothing": 42,
+    "who has just come is short of its own limit, and closes others": 45,
+    "who spends a reserved share closes nothing to those before it": 67,
+    "asking again does not bring the amounts up to date": 80,
+    "a reserved share does not come back": 137,
+    "who has slept does not keep its tenant's limit": 199,
+    "a swept caller costs those behind it its turn": 366,
+}
+
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("fault", FAULTS)
@@ -73,9 +89,9 @@ def test_the_model_finds_the_fault(valkey_db: redis.Redis, fault: str) -> None:
     one = run(valkey_db, {name: whole.replace(text, replacement)})
 
     with pytest.raises((AssertionError, redis.ResponseError, StopIteration, IndexError, KeyError)):
-        _until_it_differs(one)
+        _until_it_differs(one, SHOWN_BY.get(fault, 0))
 
 
-def _until_it_differs(one: Callable[[tuple[int, list[Step]]], None]) -> None:
-    for seed in range(_HISTORIES):
+def _until_it_differs(one: Callable[[tuple[int, list[Step]]], None], first: int) -> None:
+    for seed in (first, *range(_HISTORIES)):
         one(drawn(Random(seed)))

@@ -98,7 +98,7 @@ async def test_the_end_of_a_refusal_is_seen_within_a_second(url: str):
         async def passes() -> bool:
             return await attempt(limiter, "frail/m")
 
-        await until(passes, "nobody looks whether the refusal still holds", timeout=5)
+        await until(passes, "nobody looks whether the refusal still holds")
 
 
 async def test_a_settle_that_says_closed_ends_a_refusal_at_once(url: str):

@@ -13,6 +13,7 @@ from tests_support.service import in_process
 from tests_support.waiting import until
 
 from limiter_service.engine.admission import Engine
+from limiter_service.engine.passes import GRACE
 from limiter_wire import Acquire, Granted, Settle, Usage
 
 CONFIG = """
@@ -55,7 +56,7 @@ async def nothing_left(engine: Engine, db: redis.Redis) -> None:
         in_flight = (await engine.view("p/m", "default")).in_flight
         return in_flight == 0 and list(db.scan_iter("sg:{p}:q*")) == []
 
-    await until(free, "something stays behind", 2.0)
+    await until(free, "something stays behind", 0.8 * GRACE)  # then it would end by itself
 
 
 async def test_a_grant_under_way_comes_back(engine: Engine, db: redis.Redis):

@@ -15,8 +15,6 @@ from tests_support.servers import Server
 from tests_support.service import ServiceProcess, http_client, in_process
 from tests_support.waiting import until
 
-from limiter_service.engine.passes import GRACE
-
 # The replicas are what is tested; one kind of store is enough.
 pytestmark = pytest.mark.parametrize("server", ["valkey"], indirect=True)
 
@@ -101,7 +99,7 @@ async def test_a_killed_replica_does_not_leave_its_waiters_in_the_way(
     async def served() -> bool:
         return (await two.post("/v1/acquire", json=small)).status_code == 200
 
-    await until(served, "the waiters of the dead keep others out", timeout=3 * GRACE)
+    await until(served, "the waiters of the dead keep others out")
     assert await depth(two) == 0
 
 

@@ -23,8 +23,6 @@ from tests_support.servers import Server
 from tests_support.service import ServiceProcess
 from tests_support.waiting import until
 
-from limiter_service.engine.passes import GRACE
-
 Serve = Callable[..., "asyncio.Future[httpx.AsyncClient]"]
 
 # Room comes from settles alone: a slot has no refill.
@@ -449,7 +447,7 @@ async def test_a_place_that_nobody_asks_for_ends_though_nobody_else_waits(
     async def served() -> bool:
         return (await client.post("/v1/acquire", json=small)).status_code == 200
 
-    await until(served, "a caller that is gone keeps others out", timeout=3 * GRACE)
+    await until(served, "a caller that is gone keeps others out")
 
 
 @one_store
@@ -467,7 +465,7 @@ async def test_a_grant_that_nobody_fetches_comes_back_in_full(
     async def back() -> bool:
         return await left(client, "tokens.budget", "p/tokens") >= 70
 
-    await until(back, "the grant does not come back", timeout=3 * GRACE)
+    await until(back, "the grant does not come back")
 
     async def forgotten() -> bool:
         return list(db.scan_iter("sg:{p}:q*")) == []

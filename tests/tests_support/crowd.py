@@ -43,7 +43,7 @@ class Task:
 
     async def end(self) -> Said:
         """The last word, when it is done."""
-        await asyncio.wait_for(self.done.wait(), 30)
+        await asyncio.wait_for(self.done.wait(), 45)
         assert self.said, "nothing was said"
         assert self.said[-1].what != "broken", self.said[-1].text
         return self.said[-1]
@@ -51,7 +51,7 @@ class Task:
     async def stop(self) -> None:
         """No further call; returns when the one that is under way has ended."""
         await self.member.do(Stop(self.number))
-        await asyncio.wait_for(self.done.wait(), 30)
+        await asyncio.wait_for(self.done.wait(), 45)
 
     async def no_more(self) -> None:
         """No further call; what is under way goes on."""
@@ -80,7 +80,7 @@ class Member:
     async def do(self, order: Order) -> Said:
         """Give an order; the last that was said of it. A `Stop` says nothing."""
         task = self.begin(order)
-        await asyncio.wait_for(task.done.wait(), 30)
+        await asyncio.wait_for(task.done.wait(), 45)
         return task.said[-1] if task.said else Said(number=task.number, what="done")
 
     def kill(self) -> None:

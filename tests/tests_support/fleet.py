@@ -1,16 +1,16 @@
 """Many processes that share one budget through the SDK.
 
-`python -m tests_support.fleet` is one of them: a plan on stdin, what it was granted on
+`python -m tests_support.fleet COUNT` forks so many: a plan on stdin, what they were granted on
 stdout. Times are the host's clock, which a Redis on the same host reads too.
 """
 
 import asyncio
-import json
+import multiprocessing
 import subprocess
 import sys
 import time
+from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -75,40 +75,39 @@ async def _process(plan: Plan) -> list[Record]:
 
 def run(plan: Plan, processes: int) -> list[Record]:
     """The records of *processes* processes that carry out *plan* side by side."""
-    command = [sys.executable, "-m", "tests_support.fleet"]
-    running = [
-        subprocess.Popen(
-            command,
-            cwd=Path(__file__).parents[1],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for _ in range(processes)
-    ]
-    text = msgspec.json.encode(plan).decode()
-    for each in running:
-        assert each.stdin is not None
-        assert each.stdout is not None
-        assert each.stdout.readline() == "ready\n"
-    for each in running:  # all at once, when the slowest has started
-        assert each.stdin is not None
-        each.stdin.write(text + "\n")
-        each.stdin.flush()
-    raw: list[Any] = []
-    for each in running:
-        answer, _ = each.communicate(timeout=50)
-        assert each.returncode == 0
-        raw += json.loads(answer)
-    return msgspec.convert(raw, list[Record])
+    done = subprocess.run(
+        [sys.executable, "-m", "tests_support.fleet", str(processes)],
+        cwd=Path(__file__).parents[1],
+        input=msgspec.json.encode(plan),
+        stdout=subprocess.PIPE,
+        check=True,
+        timeout=100,
+    )
+    return msgspec.json.decode(done.stdout, type=list[Record])
+
+
+def _member(plan: Plan, told: Connection) -> None:
+    """One process of the fleet."""
+    told.send_bytes(msgspec.json.encode(asyncio.run(_process(plan))))
 
 
 def main() -> None:
-    """One process of the fleet."""
-    sys.stdout.write("ready\n")
-    sys.stdout.flush()
-    plan = msgspec.json.decode(sys.stdin.readline(), type=Plan)
-    sys.stdout.write(msgspec.json.encode(asyncio.run(_process(plan))).decode())
+    """Fork them, which is ten times as fast as to start them, and hear what each was granted."""
+    plan = msgspec.json.decode(sys.stdin.buffer.read(), type=Plan)
+    forking = multiprocessing.get_context("fork")
+    pipes = [forking.Pipe(duplex=False) for _ in range(int(sys.argv[1]))]
+    members = [forking.Process(target=_member, args=(plan, told)) for _, told in pipes]
+    for member in members:
+        member.start()
+    for _, told in pipes:
+        told.close()
+    records: list[Record] = []
+    for heard, _ in pipes:
+        records += msgspec.json.decode(heard.recv_bytes(), type=list[Record])
+    for member in members:
+        member.join()
+        assert member.exitcode == 0
+    sys.stdout.buffer.write(msgspec.json.encode(records))
 
 
 if __name__ == "__main__":

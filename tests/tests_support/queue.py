@@ -35,7 +35,7 @@ class Callers:
 
     async def answer(self, name: str) -> httpx.Response:
         """What a caller was answered."""
-        return await asyncio.wait_for(asyncio.shield(self._tasks[name]), 20)
+        return await asyncio.wait_for(asyncio.shield(self._tasks[name]), 45)
 
     async def granted(self, name: str) -> dict[str, Any]:
         """The grant of a caller."""

@@ -52,7 +52,7 @@ async def post(url: str, path: str, body: dict[str, Any], **headers: str) -> See
 
 
 # Longer than a loaded machine needs between two pieces that are due at once.
-PATIENCE = 0.5
+PATIENCE = 1.5
 
 
 def _read(raw: bytes) -> Seen:

@@ -2,13 +2,14 @@
 
 import shutil
 import subprocess
-import time
 from pathlib import Path
 from types import TracebackType
 
 import redis
 
-_START_TIMEOUT = 10.0
+from tests_support.waiting import wait_until
+
+_START_TIMEOUT = 60.0
 
 
 def valkey_binary() -> str | None:
@@ -58,10 +59,13 @@ class Server:
         """Start, and return when this very process answers and has loaded its data."""
         self.launch()
         assert self._process is not None
-        deadline = time.monotonic() + _START_TIMEOUT
-        while not self._answers():
-            assert self._process.poll() is None, "the server ended at once"
-            assert time.monotonic() < deadline, "the server does not answer"
+        process = self._process
+
+        def answers() -> bool:
+            assert process.poll() is None, "the server ended at once"
+            return self._answers()
+
+        wait_until(answers, "the server does not answer", _START_TIMEOUT)
 
     def launch(self) -> None:
         """Start, and return at once."""

@@ -4,8 +4,8 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
-PATIENCE = 40.0
-"""Seconds: no more than a net for what never happens; a busy machine is slow, not wrong."""
+PATIENCE = 45.0
+"""Seconds after which something hangs; a test is never about them."""
 
 
 def wait_until(condition: Callable[[], object], message: str, timeout: float = PATIENCE) -> None:
