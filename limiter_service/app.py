@@ -32,6 +32,7 @@ from limiter_service.engine.policy import Policies
 from limiter_service.engine.refusals import Refusal
 from limiter_service.engine.statistics import Wait, Waits
 from limiter_service.engine.timeline import Timeline
+from limiter_service.engine.turnstile import Turnstile
 from limiter_service.engine.unsettled import Unsettled
 from limiter_service.engine.witness import Witness
 from limiter_service.front import Bounds, Front, Handler
@@ -142,12 +143,14 @@ def create_app(
     overview = Overview(engine, app.state.circuits, traffic, _wall_us, app.version)
     app.state.broadcast = Broadcast(overview.look, overview.past, app.state.feed, Timeline())
     witness = Witness(operators, names, settings.key_prefix, engine.tally.name)
+    turnstile = Turnstile()
     metrics = Metrics(
         engine.tally,
         witness,
         lambda: engine.policies.tenants,
         partial(_state, app),
         engine.outages,
+        turnstile,
     )
     engine.books.tell(metrics)
     store = StoreWatch(metrics.called)
@@ -159,6 +162,7 @@ def create_app(
         AccessCommands(client, settings.key_prefix),
         GivenKeys(settings).now,
         grace=settings.key_grace,
+        turnstile=turnstile,
     )
     door = Door(
         keyring,
