@@ -239,7 +239,9 @@ async def test_foreign_pages_are_counted(client: httpx.AsyncClient):
 async def counts(client: httpx.AsyncClient) -> dict[str, int]:
     """What the metric says by now."""
     text = (await client.get("/metrics", headers=bearer(ADMIN))).text
-    found = re.findall(r'^sluicegate_callers_refused_total{reason="(\w+)"} (\d+)', text, re.M)
+    found = re.findall(
+        r'^sluicegate_callers_refused_total{reason="(\w+)"} (\d+)', text, re.MULTILINE
+    )
     return {reason: int(count) for reason, count in found}
 
 
