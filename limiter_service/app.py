@@ -139,6 +139,7 @@ def create_app(
     app.state.history = History(count_commands, counting, names, settings.key_prefix)
     app.state.circuits = Circuits(operators, lambda: engine.policies, settings.key_prefix)
     app.state.feed = Feed(operators, streams, settings.key_prefix)
+    engine.outages.told = app.state.feed.happened
     traffic = FleetTraffic(app.state.history)
     overview = Overview(engine, app.state.circuits, traffic, _wall_us, app.version)
     app.state.broadcast = Broadcast(overview.look, overview.past, app.state.feed, Timeline())
