@@ -258,7 +258,7 @@ async def test_steps_are_those_in_which_it_happened(counted: Counted):
     """
     chance, events, now = random.Random(5), [], 0.0
     models = [f"m{i}" for i in range(MOST_PLACES[1] + 9)]
-    for _ in range(90):
+    for _ in range(240):
         now += chance.choice([0.5, 3, 40, 700]) * SECOND * chance.random()
         counted.at(now)
         model, much = chance.choice(models), chance.randint(1, 9)
