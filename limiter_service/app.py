@@ -32,6 +32,7 @@ from limiter_service.engine.policy import Policies
 from limiter_service.engine.refusals import Refusal
 from limiter_service.engine.statistics import Wait, Waits
 from limiter_service.engine.timeline import Timeline
+from limiter_service.engine.turnstile import Turnstile
 from limiter_service.engine.unsettled import Unsettled
 from limiter_service.engine.witness import Witness
 from limiter_service.front import Bounds, Front, Handler
@@ -138,16 +139,19 @@ def create_app(
     app.state.history = History(count_commands, counting, names, settings.key_prefix)
     app.state.circuits = Circuits(operators, lambda: engine.policies, settings.key_prefix)
     app.state.feed = Feed(operators, streams, settings.key_prefix)
+    engine.outages.told = app.state.feed.happened
     traffic = FleetTraffic(app.state.history)
     overview = Overview(engine, app.state.circuits, traffic, _wall_us, app.version)
     app.state.broadcast = Broadcast(overview.look, overview.past, app.state.feed, Timeline())
     witness = Witness(operators, names, settings.key_prefix, engine.tally.name)
+    turnstile = Turnstile()
     metrics = Metrics(
         engine.tally,
         witness,
         lambda: engine.policies.tenants,
         partial(_state, app),
         engine.outages,
+        turnstile,
     )
     engine.books.tell(metrics)
     store = StoreWatch(metrics.called)
@@ -159,6 +163,7 @@ def create_app(
         AccessCommands(client, settings.key_prefix),
         GivenKeys(settings).now,
         grace=settings.key_grace,
+        turnstile=turnstile,
     )
     door = Door(
         keyring,

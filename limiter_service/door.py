@@ -17,6 +17,7 @@ from limiter_service.engine.credentials import Credential
 from limiter_service.engine.failures import Allowance, Failures
 from limiter_service.engine.keyring import Keyring
 from limiter_service.engine.refusals import Refusal, refuse
+from limiter_service.engine.turnstile import Why
 from limiter_service.http import Scope
 from limiter_wire import ErrorCode, Role
 
@@ -54,6 +55,7 @@ class Door:
         self, keyring: Keyring, *, anonymous: bool, local: bool, metrics_open: bool
     ) -> None:
         self.keyring, self.metrics_open = keyring, metrics_open
+        self.turnstile = keyring.turnstile
         self._anonymous, self._local = anonymous, local
         self._failures, self._logged = Failures(Allowance()), Failures(_LOGGED)
 
@@ -74,16 +76,31 @@ class Door:
             if caller is not None:
                 return caller
         if self._anonymous and sent is None:
-            _refuse_pages(scope, local=False)
+            self.refuse_foreign_pages(scope)
             return ANYBODY
         if (self._local or self._anonymous) and await self.keyring.is_empty():
-            _refuse_pages(scope, local=not self._anonymous)
+            self.refuse_foreign_pages(scope, local=not self._anonymous)
             return ANYBODY
         if sent is None:
-            raise refuse(ErrorCode.UNAUTHENTICATED, _NO_KEY)
+            raise self.turnstile.bar(Why.NO_KEY, _NO_KEY)
         if shown is None:
-            raise refuse(ErrorCode.UNAUTHENTICATED, _NO_SUCH_KEY)
+            raise self.turnstile.bar(Why.NOT_A_KEY, _NO_SUCH_KEY)
         return await self.keyring.look_for(shown)
+
+    def refuse_foreign_pages(self, scope: Scope, *, local: bool = False) -> None:
+        """Keep out pages of other sites, which browsers let call any address that they reach.
+
+        Where only this host may call (*local*), also those whose name was made to lead here.
+        """
+        origin = http.header(scope, b"origin")
+        if origin is None:
+            return
+        host = origin.partition("://")[2]
+        name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
+        strange = host != http.header(scope, b"host")
+        if strange or (local and not is_loopback(name.strip("[]"))):
+            detail = f"a page of {origin[:200]} may not use this service"
+            raise self.turnstile.bar(Why.FOREIGN_PAGE, detail)
 
     def _failed(self, scope: Scope, refusal: Refusal) -> None:
         """Count a failure of an address. Raises Refusal in its place when these are too many."""
@@ -118,22 +135,6 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-def _refuse_pages(scope: Scope, *, local: bool) -> None:
-    """Keep out pages of other sites, which browsers let call any address that they reach.
-
-    Where only this host may call, also those whose name was made to lead here.
-    """
-    origin = http.header(scope, b"origin")
-    if origin is None:
-        return
-    host = origin.partition("://")[2]
-    name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
-    strange = host != http.header(scope, b"host")
-    if strange or (local and not is_loopback(name.strip("[]"))):
-        detail = f"a page of {origin[:200]} may not use this service"
-        raise refuse(ErrorCode.FORBIDDEN, detail)
 
 
 def _address(scope: Scope) -> str:

@@ -73,7 +73,7 @@ class Front:
         await receive()
         try:
             self._bound(scope)
-            _refuse_foreign_page(scope)
+            self._door.refuse_foreign_pages(scope)
             application = self._sockets.get(scope["path"])
             if application is None:
                 raise refuse(ErrorCode.NOT_FOUND, "WebSockets are served at /v1/channel")
@@ -143,14 +143,6 @@ class Front:
         scope.setdefault("state", {})["request_id"] = identity
         scope[DOOR] = self._door
         await self._inner(scope, bounded, with_identity)
-
-
-def _refuse_foreign_page(scope: Scope) -> None:
-    """Browsers let any page open a WebSocket to any address that they can reach."""
-    origin = http.header(scope, b"origin")
-    if origin is not None and origin.partition("://")[2] != http.header(scope, b"host"):
-        detail = f"a page of {origin[:200]} may not use this service"
-        raise refuse(ErrorCode.FORBIDDEN, detail)
 
 
 async def _refuse_handshake(scope: Scope, send: Send, problem: Problem) -> None:

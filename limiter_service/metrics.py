@@ -21,6 +21,7 @@ from limiter_service.engine.outages import Outages
 from limiter_service.engine.policy import Policy
 from limiter_service.engine.statistics import Wait
 from limiter_service.engine.tally import Tally
+from limiter_service.engine.turnstile import Turnstile
 from limiter_service.engine.witness import Witness
 from limiter_service.monitoring.accounts import Accounts, StoreCalls, Tenant
 from limiter_service.monitoring.families import (
@@ -30,7 +31,7 @@ from limiter_service.monitoring.families import (
     gauge,
     measured,
 )
-from limiter_service.monitoring.standing import Breakers, Degraded, Standing
+from limiter_service.monitoring.standing import Access, Breakers, Degraded, Standing
 from limiter_wire import (
     Acquire,
     BreakerView,
@@ -67,6 +68,7 @@ class Metrics:
         tenants: Callable[[], Iterable[str]] = tuple,
         state: Callable[[], State] = State,
         outages: Outages | None = None,
+        turnstile: Turnstile | None = None,
     ) -> None:
         # A second series for each, which nobody reads.
         disable_created_metrics()  # type: ignore[no-untyped-call]  # the library has no types here
@@ -82,6 +84,7 @@ class Metrics:
             self._breakers,
             self._standing,
             self._store,
+            Access(turnstile or Turnstile()),
             process,
         )
         for each in collectors:

@@ -78,6 +78,24 @@ _HOT: dict[str, tuple[type, type, str, tuple[int, ...]]] = {
     "/v1/observe": (Observe, Noticed, "What a provider said to a call without a lease", (404, 503)),
     "/v1/batch": (BatchRequest, BatchAnswer, "Operations side by side", ()),
 }
+_EXAMPLES: dict[str, dict[str, Any]] = {
+    "/v1/acquire": {"resource": "openai/gpt-4o", "tokens": 1200},
+    "/v1/settle": {
+        "lease": "THE-LEASE-OF-AN-ACQUIRE",
+        "outcome": "success",
+        "usage": {"input_tokens": 800, "output_tokens": 350},
+    },
+    "/v1/renew": {"lease": "THE-LEASE-OF-AN-ACQUIRE"},
+    "/v1/check": {"resource": "openai/gpt-4o", "tokens": 1200, "tenant": "checkout"},
+    "/v1/observe": {
+        "resource": "openai/gpt-4o",
+        "status": 429,
+        "headers": {"retry-after": "20"},
+    },
+    "/v1/batch": {"ops": [{"op": "acquire", "resource": "openai/gpt-4o", "tokens": 1200}]},
+}
+"""Bodies that say what a call usually says."""
+
 _TITLES = {
     200: "Done",
     202: "Waiting: ask again with the same request_id",
@@ -204,7 +222,9 @@ def _operation(
     path: str, request: type, answer: type, summary: str, problems: tuple[int, ...]
 ) -> dict[str, Any]:
     kinds = (JSON, MSGPACK)
-    body = {kind: {"schema": _reference(request.__name__)} for kind in kinds}
+    body = {
+        kind: {"schema": _reference(request.__name__), "example": _EXAMPLES[path]} for kind in kinds
+    }
     operation: dict[str, Any] = {
         "operationId": path.rpartition("/")[2],
         "tags": ["budget"],

@@ -16,6 +16,7 @@ from uvicorn.supervisors import Multiprocess
 from limiter_service import connection, websocket
 from limiter_service import settings as environment
 from limiter_service.app import create_app
+from limiter_service.certificates import Certificates
 from limiter_service.config_advice import advice
 from limiter_service.door import is_loopback
 from limiter_service.embedded import EmbeddedValkey
@@ -234,7 +235,9 @@ class _Server(uvicorn.Server):
 
 
 def _uvicorn(app: Front | str, settings: Settings, **options: object) -> uvicorn.Config:
+    files = (settings.tls_certificate, settings.tls_key, settings.tls_client_ca)
     tls = {
+        "ssl_context_factory": Certificates(files) if settings.tls_certificate else None,
         "ssl_certfile": settings.tls_certificate,
         "ssl_keyfile": settings.tls_key,
         "ssl_ca_certs": settings.tls_client_ca,

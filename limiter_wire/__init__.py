@@ -76,7 +76,15 @@ from limiter_wire.live import (
 )
 from limiter_wire.problems import ErrorCode, Problem, problem, status_of, title_of
 from limiter_wire.queue import QueueLine, QueueState, QueueView, Waiting
-from limiter_wire.stats import CallStats, CostStats, Quantiles, Stats, TrialStats, WaitStats
+from limiter_wire.stats import (
+    CallStats,
+    CostStats,
+    Quantiles,
+    SeriesStats,
+    Stats,
+    TrialStats,
+    WaitStats,
+)
 from limiter_wire.usage import Provenance, Usage
 
 __all__ = [
@@ -146,6 +154,7 @@ __all__ = [
     "ResourceList",
     "ResourceView",
     "Role",
+    "SeriesStats",
     "Settle",
     "Settled",
     "SpentLimit",

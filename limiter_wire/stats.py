@@ -90,9 +90,24 @@ class TrialStats(Wire, frozen=True, kw_only=True):
     would_grant: int
 
 
+class SeriesStats(Wire, frozen=True, kw_only=True):
+    """What one resource did in each step: requests that were granted and refused, calls that were
+    settled, what they used and cost.
+    """
+
+    resource: str
+    granted: list[int]
+    refused: list[int]
+    settled: list[int]
+    input_tokens: list[int]
+    output_tokens: list[int]
+    cost_usd: list[float]
+
+
 class Stats(Wire, frozen=True, kw_only=True):
     """Figures of the fleet, for the last `since` seconds; of all tenants and models that are
-    not told apart, `*` has the sum.
+    not told apart, `*` has the sum. Where it was asked for, `series` has them in steps of `step`
+    seconds, which began at `times`; the last of them is not over.
 
     `degraded`: the store did not answer, and they are missing. `waits` and `trials` are what the
     replica that answers has seen in the `uptime` seconds since it started; `waits` of at most
@@ -107,3 +122,6 @@ class Stats(Wire, frozen=True, kw_only=True):
     uptime: float = 0.0
     waits: list[WaitStats] = []
     trials: list[TrialStats] = []
+    step: float = 0.0
+    times: list[float] = []
+    series: list[SeriesStats] = []

@@ -1,6 +1,10 @@
 """Run the tests that need a Docker engine, with an engine of their own where none answers.
 
-    python scripts/containers.py     arguments go to pytest
+    python scripts/containers.py            arguments go to pytest
+    python scripts/containers.py --all ...  every test that takes a store, over containers
+
+Tests that take a store take it from a fixture, which gives them one in a container. Those that
+kill stores or make clusters of them start their own.
 
 An engine of their own is Debian's `dockerd` in a temporary directory, without a network: what
 runs in it is built from what is installed here and speaks over sockets and the loopback
@@ -26,7 +30,10 @@ _STORES += ("tests/service/test_settle_http.py", "tests/service/test_queue_http.
 
 
 def main(arguments: list[str]) -> int:
-    """Run tests/containers, and tests of scripts and service over stores in containers."""
+    """Run tests/containers, and over stores in containers some tests that take one, or all."""
+    every = "--all" in arguments
+    arguments = [word for word in arguments if word != "--all"]
+    stores = ["tests"] if every else list(_STORES)
     with contextlib.ExitStack() as stack:
         environment = dict(os.environ)  # noqa: TID251  # for children
         if not answers(None):
@@ -34,7 +41,7 @@ def main(arguments: list[str]) -> int:
         pytest = [sys.executable, "scripts/test.py", *arguments]
         codes = [
             subprocess.run([*pytest, *tests], cwd=ROOT, env=environment | more, check=False)  # noqa: S603  # our own words
-            for tests, more in ((["tests/containers"], {}), (_STORES, {"STORES": "containers"}))
+            for tests, more in ((["tests/containers"], {}), (stores, {"STORES": "containers"}))
         ]
     return next((done.returncode for done in codes if done.returncode), 0)
 

@@ -11,8 +11,17 @@ from tests_support.servers import BINARIES, Server
 
 from limiter_service.store.keys import FleetKeys
 
-# The same stores in containers: `STORES=containers pytest tests/lua tests/service`.
+# The same stores in containers: `STORES=containers pytest tests`, with an engine.
 IN_CONTAINERS = os.environ.get("STORES") == "containers"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Over stores in containers run the tests that take such a store, and no others."""
+    if not IN_CONTAINERS:
+        return
+    takes = [item for item in items if "server" in getattr(item, "fixturenames", ())]
+    config.hook.pytest_deselected(items=[item for item in items if item not in set(takes)])
+    items[:] = takes
 
 
 @pytest.fixture(autouse=True)

@@ -1,5 +1,6 @@
 """`sluicegate doctor`: what is wrong, and the cure."""
 
+import asyncio
 from typing import Annotated
 
 import msgspec
@@ -7,13 +8,18 @@ import typer
 
 from limiter_service.cli.asking import Output, Unanswered, answer
 from limiter_service.cli.ending import FOUND, WRONG_WORDS, fail
-from limiter_service.cli.findings import Finding, Level, of_service, of_store
-from limiter_service.cli.options import HERE, Key, Shown, Url
+from limiter_service.cli.findings import Finding, Level, of_service, of_store, unreachable
+from limiter_service.cli.options import HERE, Key, Shown, Url, settings_of
+from limiter_service.settings import Settings
 from limiter_service.store import acl
-from limiter_service.store.address import redacted
+from limiter_service.store.address import BadAddress, parse, redacted
 from limiter_service.store.errors import StoreUnavailable
-from limiter_service.store.inspecting import inspect
+from limiter_service.store.inspecting import Store, inspect
 from limiter_service.store.keys import DEFAULT_PREFIX
+from limiter_service.stores import connect
+
+_PATIENCE = 2.0
+"""Seconds for a store's answer, at least: one that is slow is to be seen, not given up."""
 
 
 def doctor(
@@ -46,8 +52,10 @@ def doctor(
     """Look for what is wrong with the service and its store, and say how to mend it.
 
     Of the store: version, scripts, rights, eviction, memory, persistence, replication,
-    latency, clock, slots of a cluster. Of the service: readiness, pools files that are
-    refused, replicas that differ, orders without an end. Nothing changes.
+    sentinels, latency, clock, slots of a cluster. It is connected as by `serve`:
+    certificates and the login of sentinels come from the same variables. Of the service:
+    readiness, pools files that are refused, replicas that differ, orders without an end.
+    Nothing changes.
 
     Exit codes: 0 nothing is wrong (warnings aside), 2 wrong options, 3 something is.
 
@@ -95,10 +103,23 @@ def _service(url: str, key: str | None) -> list[Finding]:
 
 def _store(url: str, prefix: str) -> list[Finding]:
     try:
-        return list(of_store(inspect(url, prefix)))
-    except ValueError as error:
+        address = parse(url)
+    except BadAddress as error:
         fail(f"--redis-url: {error}", WRONG_WORDS)
+    settings = settings_of({"redis_url": url, "key_prefix": prefix})
+    try:
+        return list(of_store(asyncio.run(_seen(settings, url))))
     except StoreUnavailable as error:
-        said = f"{redacted(url)} does not answer: {error}"
-        cure = "is it running, and are address, user and password those of `serve`?"
-        return [Finding(Level.ERROR, "store", said, cure)]
+        return [unreachable(address, redacted(url), str(error))]
+
+
+async def _seen(settings: Settings, url: str) -> Store:
+    patient = {
+        name: max(_PATIENCE, getattr(settings, name))
+        for name in ("connect_timeout", "command_timeout")
+    }
+    client = connect(settings.model_copy(update=patient), url)
+    try:
+        return await inspect(client, settings.key_prefix)
+    finally:
+        await client.aclose()

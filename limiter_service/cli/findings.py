@@ -6,10 +6,12 @@ from typing import Any
 
 import msgspec
 
-from limiter_service.store.inspecting import Store
+from limiter_service.store.address import Address, Topology
+from limiter_service.store.inspecting import Sentinels, Store
 
 _LEAST = {"Redis": (6, 2), "Valkey": (8, 0)}
 _ALL_SLOTS = 16_384
+_ENOUGH_SENTINELS = 3
 _FULL, _SLOW, _VERY_SLOW, _SKEW = 0.8, 0.005, 0.05, 1.0
 
 
@@ -40,6 +42,8 @@ def of_store(store: Store) -> Iterator[Finding]:
     yield _memory(store)
     yield _persistence(store)
     yield from _replication(store)
+    if store.sentinels is not None:
+        yield from _sentinels(store.sentinels)
     yield _latency(store)
     yield _clock(store)
     if store.cluster:
@@ -134,6 +138,69 @@ def _replication(store: Store) -> Iterator[Finding]:
     else:
         said = f"{store.replicas} replicas" if store.replicas else "no replicas"
         yield Finding(Level.OK, "replication", said)
+
+
+def _sentinels(seen: Sentinels) -> Iterator[Finding]:
+    """Whether they would name another primary when this one goes, and which."""
+    yield _watch(seen)
+    if len(seen.primaries) > 1:
+        said = f"sentinels name different primaries: {', '.join(seen.primaries)}"
+        cure = "SENTINEL RESET on those that are wrong: budget is granted twice meanwhile"
+        yield Finding(Level.ERROR, "sentinels", said, cure)
+    if seen.down:
+        said = f"a sentinel holds the primary {seen.primaries[0]} to be down"
+        cure = "look at the network between them: a failover may be near"
+        yield Finding(Level.WARNING, "sentinels", said, cure)
+    if not seen.replicas:
+        cure = "add a replica: nobody can take over from the primary"
+        yield Finding(Level.WARNING, "sentinels", "they know of no replica", cure)
+
+
+def _watch(seen: Sentinels) -> Finding:
+    """Whether there are enough of them."""
+    said = (
+        f"{seen.answer} of {seen.asked} in the URL answer, {seen.known} watch "
+        f"{' and '.join(seen.primaries)} with quorum {seen.quorum}; {seen.replicas} replicas"
+    )
+    silent = f" ({seen.silent[0]})" if seen.silent else ""
+    if seen.quorum > seen.known or seen.answer <= seen.known // 2:
+        cure = f"start them: a failover takes {max(seen.quorum, seen.known // 2 + 1)} sentinels"
+        return Finding(Level.ERROR, "sentinels", said + silent, cure)
+    if seen.silent or seen.unaware:
+        cure = "start those that are down, and leave out of the URL those that are gone"
+        return Finding(Level.WARNING, "sentinels", said + silent, cure)
+    if seen.known < _ENOUGH_SENTINELS:
+        cure = "run three or more on hosts of their own: fewer cannot outvote a lost one"
+        return Finding(Level.WARNING, "sentinels", said, cure)
+    return Finding(Level.OK, "sentinels", said)
+
+
+_NO_TLS = "the store speaks no TLS there: redis:// in place of rediss://"
+_LOGIN = "user and password of the URL, percent-encoded; those of sentinels are settings"
+_CURES = (
+    ("certificate verify failed", "SLUICEGATE_REDIS_CA, or SLUICEGATE_REDIS_SERVER_NAME"),
+    ("certificate required", "SLUICEGATE_REDIS_CERTIFICATE and SLUICEGATE_REDIS_KEY"),
+    ("wrong version number", _NO_TLS),
+    ("record layer failure", _NO_TLS),
+    ("authentication", _LOGIN),
+    ("username-password", _LOGIN),
+    ("no permissions", "give the user the rights that `sluicegate doctor --acl` prints"),
+    ("owns slot", "redis-cli --cluster check, then fix"),
+    ("cluster support disabled", "it is one server: redis:// in place of redis+cluster://"),
+    ("cluster mode is not enabled", "it is one server: redis:// in place of redis+cluster://"),
+    ("no master found", "do sentinels answer, do they watch the service, is its primary up?"),
+)
+_SECURE = "; a store that speaks TLS alone is rediss://"
+
+
+def unreachable(address: Address, shown: str, why: str) -> Finding:
+    """A store that could not be asked: the reason, and what to look at for it."""
+    told = why.lower().replace("_", " ")
+    cure = next((cure for part, cure in _CURES if part in told), None)
+    if cure is None:
+        cure = "is it running, and is the address that of `serve`?"
+        cure += "" if address.secure or address.topology is Topology.UNIX else _SECURE
+    return Finding(Level.ERROR, "store", f"{shown} does not answer: {why}", cure)
 
 
 def _latency(store: Store) -> Finding:

@@ -1,12 +1,15 @@
 """Options that several commands have, with one meaning everywhere."""
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import typer
+from pydantic import ValidationError
 
 from limiter_service.cli.asking import Output
 from limiter_service.cli.ending import WRONG_WORDS, fail
 from limiter_service.config import seconds
+from limiter_service.settings import PREFIX, Settings
 
 HERE = "http://127.0.0.1:8080"
 
@@ -39,3 +42,17 @@ def life_of(ttl: str | None, *, forever: bool) -> float | None:
         return None if ttl is None else seconds(ttl)
     except ValueError as error:
         fail(f"--ttl: {error}", WRONG_WORDS)
+
+
+def settings_of(given: Mapping[str, Any]) -> Settings:
+    """The settings of the environment, with what options give. Ends the command for values that
+    cannot be meant.
+    """
+    try:
+        return Settings(**{name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        for problem in error.errors():
+            name = str(problem["loc"][0])
+            option = f"--{name.replace('_', '-')} ({PREFIX}{name.upper()})"
+            typer.echo(f"{option}: {problem['input']!r}: {problem['msg']}", err=True)
+        raise typer.Exit(WRONG_WORDS) from None

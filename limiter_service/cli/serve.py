@@ -4,13 +4,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from pydantic import ValidationError
 
 from limiter_service.cli.ending import fail
+from limiter_service.cli.options import settings_of
 from limiter_service.config import ConfigError
 from limiter_service.embedded import EmbeddedError
 from limiter_service.serving import ServeError, run
-from limiter_service.settings import PREFIX, Settings
 
 
 def serve(  # one parameter per option
@@ -61,14 +60,7 @@ def serve(  # one parameter per option
         "allow_eviction": allow_eviction,
         "log_level": log_level,
     }
-    try:
-        settings = Settings(**{name: value for name, value in given.items() if value is not None})
-    except ValidationError as error:
-        for problem in error.errors():
-            name = str(problem["loc"][0])
-            option = f"--{name.replace('_', '-')} ({PREFIX}{name.upper()})"
-            typer.echo(f"{option}: {problem['input']!r}: {problem['msg']}", err=True)
-        raise typer.Exit(2) from None
+    settings = settings_of(given)
     try:
         run(settings)
     except (ConfigError, ServeError) as error:

@@ -29,6 +29,8 @@ class Message(msgspec.Struct, frozen=True):
     about: str
     value: Live | Past | Event
     data: bytes
+    shared: dict[str, bytes] = {}
+    """What readers make of it that is the same for all of them, made once."""
 
 
 def message(about: str, value: Live | Past | Event) -> Message:

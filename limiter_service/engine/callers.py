@@ -4,9 +4,10 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 
 from limiter_service.engine import ids
-from limiter_service.engine.refusals import Refusal, refuse
+from limiter_service.engine.refusals import Refusal
+from limiter_service.engine.turnstile import Turnstile, Why
 from limiter_service.store.keys import FLEET
-from limiter_wire import ErrorCode, Role
+from limiter_wire import Role
 
 Ended = Callable[[str], None]
 
@@ -18,7 +19,17 @@ class Caller:
     roles: who may change every limit gains nothing that it could not give itself.
     """
 
-    __slots__ = ("_watchers", "actor", "bound", "id", "pools", "roles", "tenants", "why_ended")
+    __slots__ = (
+        "_turnstile",
+        "_watchers",
+        "actor",
+        "bound",
+        "id",
+        "pools",
+        "roles",
+        "tenants",
+        "why_ended",
+    )
 
     def __init__(
         self,
@@ -28,7 +39,9 @@ class Caller:
         *,
         pools: Collection[str] | None = None,
         tenants: Collection[str] | None = None,
+        turnstile: Turnstile | None = None,
     ) -> None:
+        self._turnstile = turnstile or Turnstile()
         self.id = key_id
         self.actor = name if key_id is None else f"{name} ({key_id})"
         self.roles = frozenset(Role) if Role.ADMIN in roles else frozenset(roles)
@@ -45,30 +58,30 @@ class Caller:
         if self.roles.isdisjoint(roles):
             wanted = " or ".join(roles)
             has = ", ".join(sorted(self.roles)) or "none"
-            raise _forbidden(f"this takes the role {wanted}; the key has {has}")
+            raise self._turnstile.bar(Why.ROLE, f"this takes the role {wanted}; the key has {has}")
 
     def needs_no_bounds(self) -> None:
         """Refuse a caller that is bound: what it asks for concerns everybody."""
         if self.bound:
-            raise _forbidden("the key is bound, and this concerns every pool and tenant")
+            raise self._bound_to("the key is bound, and this concerns every pool and tenant")
 
     def reaches(self, resource: str, tenant: str) -> None:
         """Refuse to act on the pool of a resource, or for a tenant, that is another's."""
         if self.bound:
             self.reaches_pool(resource.partition("/")[0])
             if not self.has_tenant(tenant):
-                raise _forbidden(f"the key is bound to {_listed('tenant', self.tenants)}")
+                raise self._bound_to(f"the key is bound to {_listed('tenant', self.tenants)}")
 
     def reaches_pool(self, pool: str) -> None:
         """Refuse to act on another's pool."""
         if not self.has_pool(pool):
-            raise _forbidden(f"the key is bound to {_listed('pool', self.pools)}")
+            raise self._bound_to(f"the key is bound to {_listed('pool', self.pools)}")
 
     def reaches_all_of(self, pool: str) -> None:
         """Refuse to change what tenants of a pool share, for a caller that is bound to some."""
         self.reaches_pool(pool)
         if self.tenants is not None:
-            raise _forbidden("the key is bound to tenants, and this concerns all of them")
+            raise self._bound_to("the key is bound to tenants, and this concerns all of them")
 
     def reaches_lease(self, lease: str) -> None:
         """Refuse to report on another's lease. Ids that nobody gave out are not its business."""
@@ -105,8 +118,11 @@ class Caller:
         if asked is None:
             return "default" if self.tenants is None else self.tenants[0]
         if not self.has_tenant(asked):
-            raise _forbidden(f"the key is bound to {_listed('tenant', self.tenants)}")
+            raise self._bound_to(f"the key is bound to {_listed('tenant', self.tenants)}")
         return asked
+
+    def _bound_to(self, detail: str) -> Refusal:
+        return self._turnstile.bar(Why.BOUNDS, detail)
 
     # When it is over.
 
@@ -134,7 +150,3 @@ ANYBODY = Caller(None, "anonymous", [*Role])
 
 def _listed(kind: str, names: Collection[str] | None) -> str:
     return f"{kind} {', '.join(sorted(names or ()))}"[:300]
-
-
-def _forbidden(detail: str) -> Refusal:
-    return refuse(ErrorCode.FORBIDDEN, detail)

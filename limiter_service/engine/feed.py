@@ -3,12 +3,16 @@
 Scripts write events into one stream per pool; whichever replica looks finds all of them. A
 listener has a cursor, the last id that it has seen of each pool, and reads at its own pace:
 nothing is kept for it here, so a slow one costs nobody memory.
+
+What happens to the store itself no store can tell: this replica keeps the last of these events,
+and has a place of its own in the cursor.
 """
 
 import asyncio
 import contextlib
 import re
-from collections.abc import AsyncIterator, Callable
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator
 
 from limiter_service.engine import ids
 from limiter_service.store.breaker_commands import NEWEST, BreakerCommands
@@ -21,7 +25,8 @@ Cursor = dict[str, str]
 _MICRO = 1_000_000
 _EVERY = 0.25
 _BEGINNING = "0-0"
-_ID = re.compile(r"([A-Za-z0-9._-]{1,64}|\*)=(\d{1,20}-\d{1,20})")
+_ID = re.compile(r"([A-Za-z0-9._-]{1,64}|\*|~\d{1,20})=(\d{1,20}-\d{1,20})")
+_KEPT_HERE = 100
 
 
 def cursor_of(text: str | None) -> Cursor | None:
@@ -53,17 +58,31 @@ class Feed:
         self._commands, self._pools, self._prefix = commands, pools, prefix
         self._newest: Cursor = {}
         self._changed = asyncio.Event()
+        self._here = f"~{ids.new_nonce()}"  # no pool is called so, and no other process
+        self._happened: deque[tuple[int, str, Event]] = deque(maxlen=_KEPT_HERE)
+        self._told_here = 0
         self._listeners = 0
         self._watching: asyncio.Task[None] | None = None
 
+    def happened(self, pool: str, event: Event) -> None:
+        """Tell those who listen at this replica what the store of *pool* cannot tell."""
+        self._told_here += 1
+        self._happened.append((self._told_here, pool, event))
+        self._wake()
+
     async def now(self, among: Among = _every) -> Cursor:
         """A cursor behind everything that has happened in pools *among* some. Raises StoreError."""
+        return {self._here: f"{self._told_here}-0"} | await self._newest_of_all(among)
+
+    async def _newest_of_all(self, among: Among) -> Cursor:
         pools = [pool for pool in self._pools() if among(pool)]
         lasts = await asyncio.gather(*(self._newest_of(pool) for pool in pools))
         return dict(zip(pools, lasts, strict=True))
 
     async def after(self, cursor: Cursor, among: Among = _every) -> AsyncIterator[Event]:
         """Events after *cursor* that there are by now, of pools *among* some; it moves along."""
+        for event in self._after_here(cursor, among):
+            yield event
         for pool in filter(among, self._pools()):
             async for event in self._after(pool, cursor):
                 yield event
@@ -82,6 +101,20 @@ class Feed:
                     yield event
                 if not told and not await self._wait(cursor, heartbeat, among):
                     yield None
+
+    def _after_here(self, cursor: Cursor, among: Among) -> Iterator[Event]:
+        """What happened at this replica. Who comes from another has heard nothing of it, and hears
+        what comes from now on.
+        """
+        since = _place(cursor.get(self._here))[0] if self._is_at_home(cursor) else self._told_here
+        for number, pool, event in list(self._happened):
+            if number > since and among(pool):
+                cursor[self._here] = f"{number}-0"
+                yield event
+        cursor[self._here] = f"{self._told_here}-0"
+
+    def _is_at_home(self, cursor: Cursor) -> bool:
+        return self._here in cursor or not cursor
 
     async def _after(self, pool: str, cursor: Cursor) -> AsyncIterator[Event]:
         """Page by page what *pool* has after *cursor*; nothing when the store is away."""
@@ -104,7 +137,9 @@ class Feed:
         """Whether something happened after *cursor* within *heartbeat* seconds."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(heartbeat):
-                while not any(self._ahead(p, cursor) for p in self._pools() if among(p)):
+                while self._told_here == _place(cursor.get(self._here))[0] and not any(
+                    self._ahead(p, cursor) for p in self._pools() if among(p)
+                ):
                     await self._changed.wait()
                 return True
         return False
@@ -129,12 +164,15 @@ class Feed:
     async def _watch(self) -> None:
         while True:
             with contextlib.suppress(StoreError):
-                newest = await self.now()
+                newest = await self._newest_of_all(_every)
                 if newest != self._newest:
                     self._newest = newest
-                    self._changed.set()
-                    self._changed = asyncio.Event()
+                    self._wake()
             await asyncio.sleep(_EVERY)
+
+    def _wake(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
 
     async def _newest_of(self, pool: str) -> str:
         keys = Keys(pool, self._prefix)

@@ -9,7 +9,7 @@ from limiter_service.engine.counting import MODEL, OUTCOME, POOL, REFUSED, TENAN
 from limiter_service.engine.histograms import BINS, quantiles
 from limiter_service.engine.names import REST
 from limiter_service.store.count_commands import Counts, What
-from limiter_wire import CallStats, CostStats, Quantiles
+from limiter_wire import CallStats, CostStats, Quantiles, SeriesStats
 
 RINGS = ((60.0, 1, 5.0), (3600.0, 2, 300.0), (86_400.0, 3, 3600.0))
 """How far back a ring reaches, its number, and the width of its slots (lua/lib/counts)."""
@@ -25,6 +25,9 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     resources: list[CallStats]
     tenants: list[CallStats]
     costs: list[CostStats]
+    step: float = 0.0
+    times: list[float] = []
+    series: list[SeriesStats] = []
 
 
 def ring_for(seconds: float) -> tuple[int, int]:
@@ -44,14 +47,14 @@ def figures(pool: str, counts: Counts) -> Figures:
     for place in counts.places:
         places[place.level][place.name] = place.sums
     whole = places[POOL].get("", {})
-    models = _with_rest(whole, places[MODEL])
+    models = with_rest(whole, places[MODEL])
     pairs: dict[tuple[str, str], _Sums] = {}
     for name, sums in places[TENANT].items():
         model, _, tenant = name.partition("\0")
         pairs[model, tenant] = sums
     for model, sums in models.items():
         own = {tenant: each for (of, tenant), each in pairs.items() if of == model}
-        for tenant, of_tenant in _with_rest(sums, own).items():
+        for tenant, of_tenant in with_rest(sums, own).items():
             pairs[model, tenant] = of_tenant
     return Figures(
         reach=counts.reach,
@@ -77,7 +80,7 @@ def together(found: Sequence[Figures]) -> Figures:
     )
 
 
-def _with_rest(whole: _Sums, parts: dict[str, _Sums]) -> dict[str, _Sums]:
+def with_rest(whole: _Sums, parts: dict[str, _Sums]) -> dict[str, _Sums]:
     """*parts*, and what of the whole is in none of them."""
     rest = _without(whole, parts.values())
     return {**parts, REST: rest} if rest else parts

@@ -15,6 +15,7 @@ from limiter_service.engine import credentials, ids
 from limiter_service.engine.callers import Caller
 from limiter_service.engine.credentials import Credential, Proof
 from limiter_service.engine.refusals import Refusal, refuse
+from limiter_service.engine.turnstile import Turnstile, Why
 from limiter_service.store.access_commands import AccessCommands, KeyRecord, Ring
 from limiter_service.store.errors import StoreError
 from limiter_wire import CreatedKey, ErrorCode, KeyList, KeyView, NewKey, Role
@@ -31,11 +32,16 @@ class _Entry:
 
     __slots__ = ("caller", "expires", "proof", "record")
 
-    def __init__(self, record: KeyRecord) -> None:
+    def __init__(self, record: KeyRecord, turnstile: Turnstile) -> None:
         self.record, self.expires = record, record.expires
         self.proof = Proof(record.salt, record.digest)
         self.caller = Caller(
-            record.id, record.name, record.roles, pools=record.pools, tenants=record.tenants
+            record.id,
+            record.name,
+            record.roles,
+            pools=record.pools,
+            tenants=record.tenants,
+            turnstile=turnstile,
         )
 
 
@@ -48,8 +54,14 @@ class Keyring:
     """
 
     def __init__(
-        self, commands: AccessCommands, given: Callable[[], list[Credential]], *, grace: float
+        self,
+        commands: AccessCommands,
+        given: Callable[[], list[Credential]],
+        *,
+        grace: float,
+        turnstile: Turnstile | None = None,
     ) -> None:
+        self.turnstile = turnstile or Turnstile()
         self._commands, self._read_given, self._grace = commands, given, grace
         self._given: dict[str, _Entry] = {}
         self._ring = Ring()
@@ -71,31 +83,37 @@ class Keyring:
         if entry is None:
             return None
         if not entry.proof.fits(shown.secret):
-            raise refuse(ErrorCode.UNAUTHENTICATED, "the API key is not valid")
+            raise self.turnstile.bar(Why.INVALID, "the API key is not valid")
         if entry.record.id not in self._given and self._stale():
-            raise _unheard()
+            raise self.turnstile.bar(Why.UNHEARD, _UNHEARD)
         if entry.expires is not None and entry.expires <= self._now_us():
-            raise refuse(ErrorCode.UNAUTHENTICATED, "the API key has expired")
+            raise self.turnstile.bar(Why.EXPIRED, "the API key has expired")
         return entry.caller
 
     async def look_for(self, shown: Credential) -> Caller:
         """The caller behind a key that was made a moment ago, maybe. Raises Refusal."""
-        await self._ask_again()
+        await self._hear_for_a_caller()
         caller = self.find(shown)
         if caller is not None:
             return caller
         revoked = self._ring.records.get(shown.id)
         if revoked is not None and Proof(revoked.salt, revoked.digest).fits(shown.secret):
-            raise refuse(ErrorCode.UNAUTHENTICATED, "the API key was revoked")
-        raise refuse(ErrorCode.UNAUTHENTICATED, "the API key is not valid")
+            raise self.turnstile.bar(Why.REVOKED, "the API key was revoked")
+        raise self.turnstile.bar(Why.INVALID, "the API key is not valid")
 
     async def is_empty(self) -> bool:
         """Whether there are no keys at all, not even old ones. Raises Refusal when nobody knows."""
         if self._heard_at is None:
-            await self._ask_again()
+            await self._hear_for_a_caller()
         return not self._ring.records and not self._given
 
     # Knowing
+
+    async def _hear_for_a_caller(self) -> None:
+        try:
+            await self._ask_again()
+        except Refusal as refusal:
+            raise self.turnstile.bar(Why.UNHEARD, refusal.problem.detail) from refusal
 
     async def look(self) -> None:
         """Take in what has changed. Raises StoreError."""
@@ -157,7 +175,7 @@ class Keyring:
             if key_id not in ring.revoked:
                 known = before.get(key_id)
                 same = known is not None and known.record == record
-                self._entries[key_id] = known if known and same else _Entry(record)
+                self._entries[key_id] = known if known and same else _Entry(record, self.turnstile)
         for key_id, entry in before.items():
             if self._entries.get(key_id) is not entry:
                 entry.caller.end("the API key was revoked")
@@ -171,7 +189,7 @@ class Keyring:
                 continue
             if known is not None:
                 before[shown.id] = known
-            self._given[shown.id] = _Entry(_given_record(shown))
+            self._given[shown.id] = _Entry(_given_record(shown), self.turnstile)
         for entry in before.values():
             entry.caller.end("the API key was replaced")
 
@@ -287,8 +305,7 @@ def _given_record(shown: Credential) -> KeyRecord:
 
 
 def _unheard() -> Refusal:
-    return refuse(
-        ErrorCode.STORE_UNAVAILABLE,
-        "the store does not answer, so nobody knows which API keys are valid, if any is needed",
-        retry_after=1.0,
-    )
+    return refuse(ErrorCode.STORE_UNAVAILABLE, _UNHEARD, retry_after=1.0)
+
+
+_UNHEARD = "the store does not answer, so nobody knows which API keys are valid, if any is needed"

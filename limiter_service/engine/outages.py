@@ -26,7 +26,7 @@ from limiter_service.engine.refusals import Refusal
 from limiter_service.store.commands import Commands, Seen
 from limiter_service.store.errors import StoreError, StoreUnavailable
 from limiter_service.store.keys import Keys
-from limiter_wire import Settle
+from limiter_wire import Event, Settle
 
 BEAT = 0.5
 """Seconds between two beats of a replica."""
@@ -127,6 +127,8 @@ class Outages:
         self._watches: dict[str, asyncio.Task[None]] = {}
         self._settle: Callable[[Settle], Awaitable[object]] | None = None
         self._lost: Callable[[str], None] = lambda _: None
+        self.told: Callable[[str, Event], None] = lambda *_: None
+        """Hears what happens to the store of a pool, at the moment of its loss."""
 
     def tell(
         self, settle: Callable[[Settle], Awaitable[object]], lost: Callable[[str], None]
@@ -191,6 +193,8 @@ class Outages:
             pool.since, pool.reason = asyncio.get_running_loop().time(), reason
             pool.windows, pool.freed = {}, set()
             _log.error("the store is lost", pool=name, mode=self.mode(name), problem=reason)
+            if pool.presence.known:  # else it was never there, and its return is no event either
+                self.told(name, self._loss(pool))
         pool.turn(Phase.ALONE)
         self._lost(name)
         return pool
@@ -310,6 +314,17 @@ class Outages:
         pool.turn(Phase.STORE)
         _log.warning("the store is back", pool=pool.name, lasted=lasts / _MICRO, charged=count)
         await self._take_in_reports(pool)
+
+    def _loss(self, pool: Outage) -> Event:
+        """What is told here; the return is told by the store, to everybody."""
+        return Event(
+            time=self.now_us(pool) / _MICRO,
+            type="degraded",
+            resource=f"{pool.name}/*",
+            from_="store",
+            to=self.mode(pool.name),
+            reason=pool.reason[:200],
+        )
 
     def _event(self, pool: Outage, lasts: float, count: int) -> tuple[str, ...]:
         words = {

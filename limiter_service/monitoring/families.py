@@ -208,6 +208,10 @@ CHAPTERS: dict[str, tuple[Family, ...]] = {
            "Leases that were granted while the store was lost"),
         _f("degraded_charged", "counter", "pool", "Leases of these that have been charged since"),
     ),
+    "Access": (
+        _f("callers_refused", "counter", "reason",
+           "Callers that this replica has turned away for their API key, or for want of one"),
+    ),
     "Process": (
         _f("build_info", "gauge", "version", "The version that runs"),
         _f("config_pools", "gauge", "", "Pools of the configuration in force"),

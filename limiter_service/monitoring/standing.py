@@ -9,6 +9,7 @@ from limiter_service.engine.census import Census
 from limiter_service.engine.names import REST, Names
 from limiter_service.engine.outages import Outages
 from limiter_service.engine.tally import Tally
+from limiter_service.engine.turnstile import Turnstile
 from limiter_service.engine.witness import Witness
 from limiter_service.monitoring.families import MOST_LIMITS, MOST_POOLS, counted, measured
 from limiter_wire import BreakerState, BreakerView, LimitView
@@ -101,6 +102,17 @@ class Breakers(Collector):
                 if view.reason is not None and view.retry_after is not None
             ),
         )
+
+
+class Access(Collector):
+    """Callers that are turned away."""
+
+    def __init__(self, turnstile: Turnstile) -> None:
+        self._turnstile = turnstile
+
+    def collect(self) -> Iterator[Metric]:
+        """Counts since the process started; every reason from the beginning."""
+        yield counted("callers_refused", _alone(self._turnstile.counts))
 
 
 class Degraded(Collector):

@@ -1,4 +1,4 @@
-"""GET /: the dashboard, one page served from the package."""
+"""GET / and GET /docs: the dashboard and the HTTP API, pages served from the package."""
 
 import hashlib
 from functools import cache
@@ -77,6 +77,12 @@ def _kind(name: str) -> str:
 async def page(request: Request) -> Response:
     """The page itself; it holds no figures, and asks for them with the key of who looks."""
     return _answer(request, "index.html")
+
+
+@router.get("/docs")
+async def docs(request: Request) -> Response:
+    """The HTTP API; the page reads `/openapi.json` with the key of who looks."""
+    return _answer(request, "docs.html")
 
 
 @router.get("/dashboard/{name:path}")

@@ -1,15 +1,16 @@
 """GET /v1/live: how everything stands, every second, and what happens meanwhile."""
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Annotated
 
 import msgspec
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
+from limiter_service import squeeze
 from limiter_service.door import caller_of, needs
-from limiter_service.engine.broadcast import Broadcast
+from limiter_service.engine.broadcast import Broadcast, Message
 from limiter_service.engine.callers import Caller
 from limiter_service.engine.sight import hears, moment_for, past_for
 from limiter_service.openapi import streams
@@ -21,6 +22,7 @@ router = APIRouter(tags=["live"])
 _encode = msgspec.json.Encoder().encode
 _TICK = 0.5  # seconds until a watcher notices that the process is asked to stop
 _RETRY_MS = 2000
+_GZIP = "gzip"
 
 
 @router.get(
@@ -40,25 +42,54 @@ async def live(
     for each of the last events and of those that follow, and every second `live` (`Live`).
     """
     broadcast: Broadcast = request.app.state.broadcast
-    return StreamingResponse(
-        _blocks(broadcast, caller_of(request.scope), follow=follow),
-        media_type="text/event-stream",
-        headers={"cache-control": "no-store", "x-accel-buffering": "no"},
-    )
+    headers = {"cache-control": "no-store", "x-accel-buffering": "no", "vary": "accept-encoding"}
+    blocks = _blocks(broadcast, caller_of(request.scope), follow=follow)
+    if squeeze.accepts(request.headers.get("accept-encoding")):
+        headers["content-encoding"] = "gzip"
+        told = _squeezed(blocks)
+    else:
+        told = _plain(blocks)
+    return StreamingResponse(told, media_type="text/event-stream", headers=headers)
 
 
-async def _blocks(broadcast: Broadcast, caller: Caller, *, follow: bool) -> AsyncIterator[bytes]:
-    yield f"retry: {_RETRY_MS}\n\n".encode()
+Block = tuple[bytes, Message | None]
+"""Text to send, and the message that it is, where it is the same for every reader."""
+
+
+async def _plain(blocks: AsyncGenerator[Block]) -> AsyncIterator[bytes]:
+    async with contextlib.aclosing(blocks):
+        async for text, _ in blocks:
+            yield text
+
+
+async def _squeezed(blocks: AsyncGenerator[Block]) -> AsyncIterator[bytes]:
+    stream = squeeze.Squeezed()
+    yield stream.begin()
+    async with contextlib.aclosing(blocks):
+        async for text, message in blocks:
+            if message is None:
+                yield stream.add(text)
+                continue
+            packed = message.shared.get(_GZIP)
+            if packed is None:
+                packed = message.shared[_GZIP] = squeeze.pack(text)
+            yield stream.add(text, packed)
+    yield stream.end()
+
+
+async def _blocks(broadcast: Broadcast, caller: Caller, *, follow: bool) -> AsyncGenerator[Block]:
+    yield f"retry: {_RETRY_MS}\n\n".encode(), None
     async with contextlib.aclosing(broadcast.follow(_TICK)) as told:
         async for message in told:
             if stopping() or caller.why_ended is not None:
                 return
             if message is None:
-                yield b": nothing new\n\n"
+                yield b": nothing new\n\n", None
                 continue
             data = _seen_by(caller, message.value) if caller.bound else message.data
             if data is not None:
-                yield b"event: " + message.about.encode() + b"\ndata: " + data + b"\n\n"
+                text = b"event: " + message.about.encode() + b"\ndata: " + data + b"\n\n"
+                yield text, None if caller.bound else message
             if message.about == "live" and not follow:
                 return
 

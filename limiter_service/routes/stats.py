@@ -26,16 +26,23 @@ Since = Annotated[
         "a day at most",
     ),
 ]
+Series = Annotated[
+    bool,
+    Query(
+        description="Also step by step, by resource: of 5 seconds for a minute, 5 minutes for an "
+        "hour, an hour for a day"
+    ),
+]
 
 
 @router.get("/v1/stats", responses=answers("Stats", 422), dependencies=[needs(Role.READ)])
-async def stats(request: Request, since: Since = "hour") -> Response:
+async def stats(request: Request, since: Since = "hour", *, series: Series = False) -> Response:
     """What happened in the fleet lately, by resource and tenant: decisions, outcomes, times, cost.
 
     Also how well this replica has predicted waits, and what shadow limits would have done.
     """
     state, caller = request.app.state, caller_of(request.scope)
-    found = await state.history.of(_seconds(since))
+    found = await state.history.of(_seconds(since), apart=series)
     shared, own = (found.resources, found.tenants) if found else ([], [])
     costs = found.costs if found else []
     answer = Stats(
@@ -44,6 +51,9 @@ async def stats(request: Request, since: Since = "hour") -> Response:
         tenants=[each for each in own if caller.sees(each.resource, each.tenant)],
         costs=[each for each in costs if caller.sees(each.resource, each.tenant)],
         degraded=found is None,
+        step=found.step if found else 0.0,
+        times=found.times if found else [],
+        series=[each for each in found.series if caller.sees(each.resource)] if found else [],
         uptime=time.monotonic() - state.since,
         waits=[each for each in state.waits.stats() if caller.sees(each.resource)],
         trials=[

@@ -49,8 +49,9 @@ class Client:
     ) -> None:
         self._timeout = command_timeout
         self.watch: Watch | None = None
+        self.address = parse(url)
         self._link = connect(
-            parse(url),
+            self.address,
             connect_timeout=connect_timeout,
             command_timeout=command_timeout,
             tls=tls or Tls(),
@@ -157,6 +158,16 @@ class Client:
                 return await self._link.info(section)
         except (TimeoutError, *FAILURES) as error:
             raise StoreUnavailable(reason(error)) from error
+
+    async def ask(self, *words: Argument | int) -> Any:  # what the library makes of it
+        """What one server answers to a command that is no script. Raises what the client
+        library raises, for whoever has to tell refusals apart.
+        """
+        return await self._link.ask(words)
+
+    async def sentinels(self) -> list[Any]:
+        """What each sentinel of the URL says, or why it says nothing."""
+        return await self._link.sentinels()
 
     @contextlib.asynccontextmanager
     async def subscription(self) -> AsyncIterator["Subscription"]:

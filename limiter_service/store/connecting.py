@@ -8,10 +8,11 @@ import redis.asyncio as redis
 from redis.asyncio.cluster import ClusterNode, RedisCluster
 from redis.asyncio.connection import Connection, SSLConnection, UnixDomainSocketConnection
 from redis.asyncio.retry import Retry
-from redis.asyncio.sentinel import Sentinel, SentinelManagedConnection
+from redis.asyncio.sentinel import MasterNotFoundError, Sentinel, SentinelManagedConnection
 from redis.backoff import NoBackoff
 
 from limiter_service.store.address import Address, Login, Tls, Topology
+from limiter_service.store.faults import FAILURES, reason
 from limiter_service.store.links import Cluster, Link, OneServer
 
 Options = dict[str, Any]
@@ -66,6 +67,26 @@ class _ManagedNamed(SentinelManagedConnection, Named):
     """The same to the primary that sentinels name."""
 
 
+class _Asked(Sentinel):
+    """Sentinels, which say why they name no primary: the library tells only the kinds of errors."""
+
+    async def discover_master(self, service_name: str) -> tuple[str, int]:
+        """Host and port of the primary. Raises MasterNotFoundError."""
+        reasons: dict[str, None] = {}
+        for i, sentinel in enumerate(self.sentinels):
+            try:
+                masters: Any = await sentinel.sentinel_masters()
+            except FAILURES as error:
+                reasons[reason(error)] = None
+                continue
+            state = masters.get(service_name)
+            if state is not None and self.check_master_state(state, service_name):
+                self.sentinels.insert(0, self.sentinels.pop(i))  # it is asked first from now on
+                return state["ip"], state["port"]
+        why = f": {'; '.join(reasons)}" if reasons else ""
+        raise MasterNotFoundError(f"No master found for {service_name!r}{why}")
+
+
 def _kind(address: Address) -> type[Any]:
     return Named if address.secure else Connection
 
@@ -90,8 +111,8 @@ def _secured(tls: Tls) -> Options:
 
 
 def _by_sentinel(address: Address, options: Options, asking: Options) -> OneServer:
-    sentinel: Any = Sentinel  # without annotations
-    manager = sentinel([])
+    asked: Any = _Asked  # the library's is without annotations
+    manager = asked([])
     manager.sentinels = [
         _client(_kind(address), asking | {"host": host, "port": port})
         for host, port in address.hosts

@@ -1,6 +1,6 @@
 """The scripts that count: tell the store what has happened, read it, find leases nobody settled."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -30,18 +30,24 @@ _decoder = msgspec.msgpack.Decoder(list[int | float | str])
 
 
 class Counted(msgspec.Struct, frozen=True, kw_only=True):
-    """The counts of one place over some slots."""
+    """The counts of one place over some slots; `steps` are those of each, by its number."""
 
     level: int
     name: str
     sums: dict[What, float]
+    steps: dict[int, dict[What, float]] = {}
 
 
 class Counts(msgspec.Struct, frozen=True, kw_only=True):
-    """What was counted in a pool in the last *reach* seconds."""
+    """What was counted in a pool in the last *reach* seconds: in *slots* of *width* seconds. Slot
+    *newest* began at *newest* times *width*.
+    """
 
     reach: float
     places: list[Counted]
+    width: float
+    slots: int
+    newest: int
 
 
 class CountCommands:
@@ -62,8 +68,12 @@ class CountCommands:
         if answer[:8] != head[:8]:
             raise StoreProtocol("the answer to count belongs to another call")
 
-    async def counts(self, key: Key, tag: float, ring: int, slots: int) -> Counts:
-        """Sums over the newest *slots* of a ring, for every place that has any."""
+    async def counts(
+        self, key: Key, tag: float, ring: int, slots: int, *, apart: bool = False
+    ) -> Counts:
+        """Sums over the newest *slots* of a ring, for every place that has any; *apart* also those
+        of each slot.
+        """
         reach, places, first = 0.0, list[Counted](), 0
         while True:
             head = pack([tag, ring, slots, first, _MOST_READ])
@@ -77,13 +87,22 @@ class CountCommands:
             reach = (now - oldest * width) / 1e6
             book = _decoder.decode(text)[_TAGS:] if text else []
             for nth in range(len(found) // slots):
-                sums = _sums(found[nth * slots : (nth + 1) * slots], oldest, newest)
+                steps = _steps(found[nth * slots : (nth + 1) * slots], oldest, newest)
                 level, name = book[4 * (first + nth) : 4 * (first + nth) + 2]
-                if sums:
-                    places.append(Counted(level=int(level), name=str(name), sums=sums))
+                if any(steps.values()):
+                    places.append(
+                        Counted(
+                            level=int(level),
+                            name=str(name),
+                            sums=_sums(steps.values()),
+                            steps=steps if apart else {},
+                        )
+                    )
             first += _MOST_READ
             if 4 * first >= len(book):
-                return Counts(reach=reach, places=places)
+                return Counts(
+                    reach=reach, places=places, width=width / 1e6, slots=slots, newest=int(newest)
+                )
 
     async def left(
         self, leases: Sequence[Key], tag: float, nonces: Sequence[float]
@@ -96,17 +115,28 @@ class CountCommands:
         return unpack(answer[9:])
 
 
-def _sums(slots: Sequence[bytes | None], oldest: float, newest: float) -> dict[What, float]:
-    """What several slots have together; those that are over have come round and count nothing."""
-    sums: dict[What, float] = {}
+def _steps(
+    slots: Sequence[bytes | None], oldest: float, newest: float
+) -> dict[int, dict[What, float]]:
+    """What each slot has; those that are over have come round and count nothing."""
+    steps: dict[int, dict[What, float]] = {}
     for text in slots:
         if text is None:
             continue
         number, *pairs = _decoder.decode(text)
         if isinstance(number, str) or not oldest <= number <= newest:
             continue
+        steps[int(number)] = sums = {}
         for what, much in zip(pairs[::2], pairs[1::2], strict=True):
             assert not isinstance(what, float)
             assert not isinstance(much, str)
+            sums[what] = much
+    return steps
+
+
+def _sums(steps: Iterable[dict[What, float]]) -> dict[What, float]:
+    sums: dict[What, float] = {}
+    for each in steps:
+        for what, much in each.items():
             sums[what] = sums.get(what, 0) + much
     return sums

@@ -45,6 +45,12 @@ class Link(Protocol):
     async def info(self, section: str) -> dict[str, Any]:
         """A server's own report. Raises FAILURES."""
 
+    async def ask(self, words: Command) -> Any:
+        """What a server answers to a command that is no script. Raises FAILURES."""
+
+    async def sentinels(self) -> list[Any]:
+        """What each sentinel says of the primaries that it watches, or an error; none elsewhere."""
+
     async def pubsub(self) -> Any:
         """A connection of its own for messages. Raises FAILURES."""
 
@@ -88,6 +94,16 @@ class OneServer:
     async def info(self, section: str) -> dict[str, Any]:
         """The server's own report."""
         return dict(await self._redis.info(section))
+
+    async def ask(self, words: Command) -> Any:
+        """The one there is."""
+        return await self._redis.execute_command(*words)
+
+    async def sentinels(self) -> list[Any]:
+        """Those of the address, by their own login."""
+        found = [] if self._sentinel is None else self._sentinel.sentinels
+        asked = (each.sentinel_masters() for each in found)
+        return list(await asyncio.gather(*asked, return_exceptions=True))
 
     async def pubsub(self) -> Any:
         """From the same pool."""
@@ -153,6 +169,15 @@ class Cluster:
         """The report of one node."""
         await self._known()
         return dict(await self._redis.get_default_node().execute_command("INFO", section))
+
+    async def ask(self, words: Command) -> Any:
+        """One node, the same as `info`."""
+        await self._known()
+        return await self._redis.get_default_node().execute_command(*words)
+
+    async def sentinels(self) -> list[Any]:
+        """A cluster needs none."""
+        return []
 
     async def pubsub(self) -> Any:
         """A connection to each node that has channels of ours."""

@@ -1,5 +1,7 @@
 """The door of one replica, in process."""
 
+import re
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from tests_support.service import http_client, in_process
 from tests_support.waiting import until
 
 from limiter_service.door import is_loopback
+from limiter_service.engine.turnstile import Why
 
 TAKE = {"resource": "p/m", "tokens": 1}
 
@@ -40,9 +43,9 @@ async def client(
             yield client
 
 
-async def made(client: httpx.AsyncClient, *roles: str) -> dict[str, str]:
+async def made(client: httpx.AsyncClient, *roles: str, **more: object) -> dict[str, str]:
     """The headers of a caller with a new key."""
-    body = {"name": "made", "roles": roles}
+    body = {"name": "made", "roles": roles, **more}
     answer = await client.post("/v1/keys", json=body, headers=bearer(ADMIN))
     return bearer(answer.json()["key"])
 
@@ -187,6 +190,59 @@ async def test_metrics_are_open_where_settings_say_so(client: httpx.AsyncClient,
     """Scrapers without keys are common; everything else stays closed."""
     assert (await client.get("/metrics")).status_code == status
     assert (await client.get("/v1/stats")).status_code == 401
+
+
+async def test_who_is_turned_away_is_counted_by_the_reason(
+    client: httpx.AsyncClient, store: Server
+):
+    """Each caller once, also of an operation in a batch; what is served is not counted."""
+    reader, mine = await made(client, "read"), await made(client, "acquire", tenants=["own"])
+    made_once = await made(client, "read")
+    gone = made_once["authorization"].split("_")[1]
+    await client.delete(f"/v1/keys/{gone}", headers=bearer(ADMIN))
+    brief = await made(client, "read", ttl=0.001)
+    right = reader["authorization"].split()[1]
+    wrong = bearer(right[:-1] + ("A" if right[-1] != "A" else "B"))
+    strange = bearer(ADMIN) | {"origin": "http://evil.example", "host": "here.example"}
+    foreign = {"ops": [{"op": "acquire", "tenant": "other", **TAKE}]}
+    before = await counts(client)
+    assert set(before.values()) == {0}
+    asked: list[tuple[str, dict[str, str], int]] = [
+        ("no_key", {}, 401),
+        ("not_a_key", bearer("sesame"), 401),
+        ("invalid", wrong, 401),
+        ("invalid", bearer("sg_ffff_" + "k" * 43), 401),
+        ("expired", brief, 401),
+        ("revoked", made_once, 401),
+        ("role", mine, 403),
+    ]
+    for _, headers, status in asked:
+        assert (await client.get("/v1/stats", headers=headers)).status_code == status
+    assert (await client.get("/v1/stats", headers=strange)).status_code == 200
+    answer = await client.post("/v1/batch", json=foreign, headers=mine)
+    assert answer.json()["results"][0]["status"] == 403
+    store.kill()
+    unknown = await client.get("/v1/stats", headers=bearer("sg_eeee_" + "k" * 43))
+    assert unknown.status_code == 503
+    expected = Counter([reason for reason, *_ in asked] + ["bounds", "unheard"])
+    assert await counts(client) == dict.fromkeys(map(str, Why), 0) | expected
+
+
+@pytest.mark.parametrize("client", [{}], indirect=True)
+async def test_foreign_pages_are_counted(client: httpx.AsyncClient):
+    """Where no key is needed; they are refused by what their browser says."""
+    answer = await client.get("/v1/stats", headers={"origin": "http://evil.example"})
+    assert answer.status_code == 403
+    assert (await counts(client))["foreign_page"] == 1
+
+
+async def counts(client: httpx.AsyncClient) -> dict[str, int]:
+    """What the metric says by now."""
+    text = (await client.get("/metrics", headers=bearer(ADMIN))).text
+    found = re.findall(
+        r'^sluicegate_callers_refused_total{reason="(\w+)"} (\d+)', text, re.MULTILINE
+    )
+    return {reason: int(count) for reason, count in found}
 
 
 async def test_answers_are_guarded(client: httpx.AsyncClient):

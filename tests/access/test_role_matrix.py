@@ -52,6 +52,7 @@ ROUTES: dict[tuple[str, str], tuple[str, str]] = {
     ("GET", "/v1/events"): ("read", ALL),
     ("GET", "/v1/live"): ("read", ALL),
     ("GET", "/"): ("", OPEN),
+    ("GET", "/docs"): ("", OPEN),
     ("GET", "/dashboard/{name:path}"): ("", OPEN),
     ("GET", "/v1/keys"): ("admin", FLEET),
     ("POST", "/v1/keys"): ("admin", FLEET),

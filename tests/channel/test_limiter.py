@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from tests_support.patient import ServiceThread
 from tests_support.relay import Relay
@@ -88,7 +89,12 @@ async def test_progress_is_pushed_to_one_who_has_asked_once(
     """Whenever somebody before it is served, and nobody asks again."""
     lease = await limiter.acquire("p/one", tokens=1)
     others = [asyncio.create_task(wait_for_slot(limiter)) for _ in "ab"]
-    await until(holds(lambda: service.engine.waiting == 2), "they do not wait")
+
+    async def stand() -> bool:  # in the store: who is only on the way there may be overtaken
+        async with httpx.AsyncClient(base_url=service.url, timeout=20) as client:
+            return bool((await client.get("/v1/queue/p")).json()["depth"] == 2)
+
+    await until(stand, "they do not stand in the queue")
     seen: list[int] = []
 
     def note(progress: Progress) -> None:

@@ -29,6 +29,19 @@ def test_the_rules_are_those_of_the_package() -> None:
     assert rule["spec"]["groups"]
 
 
+@pytest.mark.parametrize("base", ["https://wiki.example/run", "https://wiki.example/run/"])
+def test_alerts_link_to_runbooks_where_it_is_said_where_they_are(base: str) -> None:
+    """Each to its own page, by an absolute URL; nothing else of the rules is another."""
+    values = {"metrics": {"prometheusRule": {"enabled": True, "runbooks": base}}}
+    spec = chart.the("PrometheusRule", chart.objects(values))["spec"]
+    plain = yaml.safe_load((MONITORING / "alerts.yaml").read_text())
+    for group in plain["groups"]:
+        for rule in group["rules"]:
+            del rule["annotations"]["runbook"]
+            rule["annotations"]["runbook_url"] = f"https://wiki.example/run/{rule['alert']}.md"
+    assert spec == plain
+
+
 def test_prometheus_takes_the_rules_as_they_are_rendered(tmp_path: Path) -> None:
     """By its own tool."""
     promtool = shutil.which("promtool")

@@ -84,6 +84,7 @@ OTHER: dict[str, Any] = {
     "metrics.serviceMonitor.interval": "99s",
     "metrics.serviceMonitor.labels": {"other": "label"},
     "metrics.prometheusRule.enabled": True,
+    "metrics.prometheusRule.runbooks": "https://other.example/runbooks",
     "metrics.prometheusRule.labels": {"other": "label"},
     "metrics.dashboards.enabled": True,
     "metrics.dashboards.labels": {"other": "label"},

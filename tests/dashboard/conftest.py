@@ -5,6 +5,7 @@
 
 import shutil
 from collections.abc import Callable, Iterator
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from tests_support.service import ServiceProcess, emptied, service_with_store
 
 SHOTS = Path(__file__).parents[2] / "build/dashboard"
 PATIENT = 20_000
+RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 WIDE, PHONE = {"width": 1360, "height": 900}, {"width": 360, "height": 740}
 CONFIG = """
 pools:
@@ -145,3 +147,24 @@ def shot() -> Callable[[Any, str], None]:
         page.screenshot(path=SHOTS / f"{name}.png", full_page=whole)
 
     return take
+
+
+@pytest.fixture
+def violations() -> Callable[[Any], list[str]]:
+    """What axe finds on a page, one line each."""
+
+    def found(page: Any) -> list[str]:
+        # Its own markup would be refused by the page's policy.
+        if not page.evaluate("'axe' in globalThis"):
+            source = resources.files("axe_playwright_python") / "axe.min.js"
+            page.evaluate(source.read_text(encoding="utf-8"))
+        found = page.evaluate(
+            "rules => axe.run(document, {runOnly: {type: 'tag', values: rules}})", RULES
+        )
+        return [
+            f"{each['id']}: {node['target']} {node['failureSummary']}"
+            for each in found["violations"]
+            for node in each["nodes"]
+        ]
+
+    return found

@@ -10,22 +10,6 @@ import pytest
 from tests_support.browsing import until
 
 PHONE = {"width": 360, "height": 740}
-RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
-
-
-def violations(page: Any) -> list[str]:
-    """What axe finds, one line each. Its own markup would be refused by the page's policy."""
-    if not page.evaluate("'axe' in globalThis"):
-        source = resources.files("axe_playwright_python") / "axe.min.js"
-        page.evaluate(source.read_text(encoding="utf-8"))
-    found = page.evaluate(
-        "rules => axe.run(document, {runOnly: {type: 'tag', values: rules}})", RULES
-    )
-    return [
-        f"{each['id']}: {node['target']} {node['failureSummary']}"
-        for each in found["violations"]
-        for node in each["nodes"]
-    ]
 
 
 @pytest.fixture
@@ -50,7 +34,7 @@ def busy(url: str) -> str:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("path", ["/", "/#/resource/openai/gpt-4o"])
-def test_axe_finds_nothing(busy: str, open_page: Any, scheme: str, path: str):
+def test_axe_finds_nothing(busy: str, open_page: Any, violations: Any, scheme: str, path: str):
     """In both themes, also in what is folded and in dialogs."""
     page = open_page(busy + path, color_scheme=scheme)
     page.get_by_role("heading", name="Events", exact=True).wait_for()
@@ -61,7 +45,7 @@ def test_axe_finds_nothing(busy: str, open_page: Any, scheme: str, path: str):
     assert violations(page) == []
 
 
-def test_axe_finds_nothing_on_a_phone(busy: str, open_page: Any):
+def test_axe_finds_nothing_on_a_phone(busy: str, open_page: Any, violations: Any):
     """Where tables have become cards."""
     page = open_page(busy + "/", viewport=PHONE, has_touch=True)
     assert violations(page) == []

@@ -416,7 +416,8 @@ async def test_the_return_is_an_event(start: Start):
         told = await replica.get(
             "/v1/events", params={"follow": "false"}, headers={"last-event-id": "0"}
         )
-        (line,) = [each for each in told.text.splitlines() if '"type":"degraded"' in each]
+        loss, line = [each for each in told.text.splitlines() if '"type":"degraded"' in each]
+        assert '"from":"store","to":"degrade"' in loss
         assert '"from":"degrade","to":"store"' in line
         assert '"count":1' in line
 

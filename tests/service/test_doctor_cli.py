@@ -14,8 +14,10 @@ from typer.testing import CliRunner, Result
 from limiter_service.cli import app
 from limiter_service.cli.findings import Finding, Level, of_service, of_store
 from limiter_service.store import acl
-from limiter_service.store.inspecting import Store, inspect
+from limiter_service.store.client import Client
+from limiter_service.store.inspecting import Sentinels, Store, inspect
 
+WATCH = Sentinels(asked=3, primaries=["10.0.0.1:6379"], quorum=2, known=3, replicas=2)
 GOOD = Store(
     kind="Redis",
     version="7.0.15",
@@ -133,12 +135,41 @@ def test_each_fault_of_a_service_is_found_with_its_cure(
     assert {each.level for each in of_service(None, FLEET, FILE)} == {Level.OK}
 
 
-def test_a_real_store_is_looked_at(server: Server, db: redis.Redis):
+@pytest.mark.parametrize(
+    ("changed", "level", "cure"),
+    [
+        ({}, "ok", ""),
+        ({"silent": ["refused"]}, "warning", "start those that are down"),
+        ({"unaware": 1}, "warning", "leave out of the URL"),
+        ({"silent": ["refused", "refused"]}, "error", "takes 2 sentinels"),
+        ({"quorum": 4}, "error", "takes 4 sentinels"),
+        ({"asked": 2, "known": 2}, "warning", "three or more"),
+        ({"primaries": ["10.0.0.1:6379", "10.0.0.2:6379"]}, "error", "SENTINEL RESET"),
+        ({"replicas": 0}, "warning", "add a replica"),
+        ({"down": True}, "warning", "a failover may be near"),
+    ],
+)
+def test_each_fault_of_the_sentinels_is_found_with_its_cure(
+    changed: dict[str, object], level: str, cure: str
+):
+    """Whether a failover would come about, and only one."""
+    watch = msgspec.structs.replace(WATCH, **changed)
+    worst = of(list(of_store(msgspec.structs.replace(GOOD, sentinels=watch))), "sentinels")
+    assert (worst.level, cure in worst.cure) == (level, True), worst
+
+
+async def test_a_real_store_is_looked_at(server: Server, db: redis.Redis):
     """Both kinds, and whatever is on is seen."""
-    seen = inspect(server.url, "sg:")
+    client = Client(server.url, connect_timeout=20.0, command_timeout=20.0)
+    seen = await inspect(client, "sg:")
+    await client.aclose()
     assert (seen.script, seen.denied, seen.append_only, seen.cluster) == (None, [], False, False)
     assert abs(seen.skew) < 1
     assert list(db.scan_iter()) == []
+
+
+def test_what_was_seen_is_told(server: Server, db: redis.Redis):
+    """With the cure of what is not as it should be."""
     done = run("--redis-url", server.url)
     assert done.exit_code == 0
     assert "WARNING  persistence" in done.output
@@ -218,7 +249,7 @@ def test_a_cluster_without_slots_is_found(tmp_path: Path):
     ("words", "code", "said"),
     [
         ((), 2, "nothing to look at: give --redis-url"),
-        (("--redis-url", "mysql://x"), 2, "there are: redis, rediss, unix"),
+        (("--redis-url", "mysql://x"), 2, "known are redis://, rediss:// (TLS), unix://"),
         (("--redis-url", "redis://u:s3cret@127.0.0.1:1/0"), 3, "redis://u:***@127.0.0.1:1/0"),
     ],
 )

@@ -238,6 +238,11 @@ def test_statistics_are_shown(operator: Operator):
     assert "Usage and cost" in shown
     assert "INPUT TOKENS" in shown
     assert operator.json("stats")["costs"][0]["input_tokens"] == 7
+    steps = operator.reads("stats", "--series", "--since", "1m")
+    rows = [line.split() for line in steps.splitlines() if line[:2] == "20"]
+    assert len(rows) == 13
+    assert sum(int(row[5]) for row in rows) == 7
+    assert len(operator.json("stats", "--series")["series"]) == 1
 
 
 def test_events_are_told_and_can_be_gone_on_from(operator: Operator):

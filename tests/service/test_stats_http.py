@@ -1,5 +1,6 @@
 """GET /v1/stats: figures of the fleet, kept in the store within a fixed size."""
 
+import itertools
 import math
 import random
 from collections import defaultdict
@@ -21,10 +22,12 @@ from limiter_service.engine import counting
 from limiter_service.engine.counting import Counting, pair_name
 from limiter_service.engine.figures import figures, ring_for
 from limiter_service.engine.histograms import bin_of, quantiles
+from limiter_service.engine.series import series
 from limiter_service.store.client import Client
 from limiter_service.store.count_commands import MOST_PLACES, CountCommands, Counts, News
+from limiter_service.store.count_commands import Counted as Counted_
 from limiter_service.store.keys import Keys
-from limiter_wire import Stats
+from limiter_wire import SeriesStats, Stats
 
 CONFIG = """
 pools:
@@ -36,9 +39,9 @@ SECOND, HOUR = 1_000_000, 3_600_000_000
 KEY = Keys(POOL).counts()
 
 
-async def look(client: httpx.AsyncClient, since: str = "hour") -> Stats:
+async def look(client: httpx.AsyncClient, since: str = "hour", **more: str) -> Stats:
     """The figures of the fleet."""
-    answer = await client.get("/v1/stats", params={"since": since})
+    answer = await client.get("/v1/stats", params={"since": since, **more})
     return msgspec.json.decode(answer.content, type=Stats)
 
 
@@ -128,6 +131,41 @@ async def test_names_that_are_not_configured_are_not_counted(serve: Any):
     assert (await look(client)).resources == []
 
 
+@pytest.mark.parametrize(
+    ("since", "step", "count"),
+    [("minute", 5.0, 13), ("20s", 5.0, 5), ("hour", 300.0, 13), ("day", 3600.0, 25)],
+)
+async def test_a_series_has_the_figures_step_by_step(
+    serve: Any, since: str, step: float, count: int
+):
+    """By resource, as many steps as the time has, and together what the figures say."""
+    client = await serve(CONFIG)
+    await call(client, usage={"input_tokens": 30, "output_tokens": 20}, latency=2.0)
+    await call(client, tenant="b", usage={"input_tokens": 400, "output_tokens": 0})
+    await refused(client, "acquire", 429, "rate_limited", resource="p/m", tokens=999_999)
+    found = await look(client, since, series="true")
+    assert (found.step, len(found.times)) == (step, count)
+    assert {b - a for a, b in itertools.pairwise(found.times)} == {step}
+    assert all(begin % step == 0 for begin in found.times)
+    ((resource,), (series,)) = found.resources, found.series
+    assert series.resource == "p/m"
+    assert {len(each) for each in columns(series).values()} == {count}
+    assert sum(series.granted) == resource.granted == 2
+    assert sum(series.refused) == 1
+    assert sum(series.settled) == resource.settled == 2
+    assert (sum(series.input_tokens), sum(series.output_tokens)) == (430, 20)
+    assert sum(series.cost_usd) == pytest.approx(resource.cost_usd)
+    plain = await look(client, since)
+    assert (plain.step, plain.times, plain.series) == (0.0, [], [])
+
+
+def columns(series: SeriesStats) -> dict[str, list[float]]:
+    """What a series has in each step."""
+    return {
+        name: value for name, value in msgspec.to_builtins(series).items() if name != "resource"
+    }
+
+
 # What the store keeps
 
 
@@ -212,6 +250,50 @@ async def test_figures_are_those_of_every_window(counted: Counted):
             around = sum(m for at, m in events if now - at < (seconds + width) * SECOND)
             found = (await counted.sums(seconds)).get("m", 0)
             assert inside <= found <= around
+
+
+async def test_steps_are_those_in_which_it_happened(counted: Counted):
+    """A random history, with models that have lost their places: each step has what happened in
+    it, and all of them together what the figures say.
+    """
+    chance, events, now = random.Random(5), [], 0.0
+    models = [f"m{i}" for i in range(MOST_PLACES[1] + 9)]
+    for _ in range(240):
+        now += chance.choice([0.5, 3, 40, 700]) * SECOND * chance.random()
+        counted.at(now)
+        model, much = chance.choice(models), chance.randint(1, 9)
+        events.append((START + now, much))
+        await counted.tell(news(1, "", much), news(2, model, much))
+    for seconds in (60, 3600, 86_400):
+        ring, slots = ring_for(seconds)
+        found = await counted.commands.counts(KEY, 1.0, ring, slots, apart=True)
+        times, steps = series([("p", found)])
+        assert len(times) == slots
+        expected = [
+            sum(m for at, m in events if begin <= at / SECOND < begin + found.width)
+            for begin in times
+        ]
+        granted = [sum(each.granted[i] for each in steps) for i in range(slots)]
+        assert granted == expected
+        whole = {each.resource: each.granted for each in figures("p", found).resources}
+        assert {each.resource: sum(each.granted) for each in steps} == whole
+
+
+def test_pools_that_were_read_at_the_turn_of_a_step_are_one_series():
+    """The newest step of one is the last but one of the other."""
+
+    def counts(newest: int) -> Counts:
+        steps = {number: {counting.GRANTED: float(number)} for number in range(newest - 1, newest)}
+        place = Counted_(level=1, name="", sums={counting.GRANTED: newest - 1.0}, steps=steps)
+        return Counts(reach=9, places=[place], width=5.0, slots=3, newest=newest)
+
+    times, found = series([("p", counts(10)), ("q", counts(11))])
+    assert times == [45.0, 50.0, 55.0]
+    assert [(each.resource, each.granted) for each in found] == [
+        ("p/*", [9, 0, 0]),
+        ("q/*", [0, 10, 0]),
+    ]
+    assert series([]) == ([], [])
 
 
 async def test_made_up_names_take_no_more_places_than_there_are(counted: Counted, db: redis.Redis):

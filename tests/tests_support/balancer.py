@@ -94,12 +94,14 @@ class Balancer:
         task.add_done_callback(self._tasks.discard)
         self._writers.add(writer)
         try:
+            opening = await self._opening(reader, writer)
             inner_reader, inner = await self._next_target()
         except OSError:
             writer.transport.abort()
             self._writers.discard(writer)
             return
         self._writers.add(inner)
+        inner.write(opening)
         asking = asyncio.create_task(self._pump(reader, inner, self._asking))
         answering = asyncio.create_task(self._pump(inner_reader, writer, self._answering))
         try:
@@ -114,6 +116,14 @@ class Balancer:
             for each in (writer, inner):
                 self._writers.discard(each)
                 each.close()
+
+    async def _opening(
+        self,
+        reader: asyncio.StreamReader,  # noqa: ARG002  # of who reads it
+        writer: asyncio.StreamWriter,  # noqa: ARG002  # likewise
+    ) -> bytes:
+        """What is read of a connection before it is passed on. Raises OSError when it is not."""
+        return b""
 
     async def _next_target(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         error = OSError("there is no target")

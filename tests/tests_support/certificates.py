@@ -41,6 +41,13 @@ def signed(home: Path, by: Pair, name: str, alternative: str) -> Pair:
     return pair
 
 
+def serial(pair: Pair) -> int:
+    """The serial number of a certificate."""
+    command = ["openssl", "x509", "-noout", "-serial", "-in", pair.certificate]
+    told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return int(told.strip().removeprefix("serial="), 16)
+
+
 _KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
 
 

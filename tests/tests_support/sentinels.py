@@ -7,6 +7,7 @@ from typing import Any
 
 import redis
 
+from limiter_service.store.address import Tls
 from tests_support.balancer import Balancer
 from tests_support.cluster import free_ports
 from tests_support.servers import Server
@@ -20,10 +21,19 @@ _QUORUM = 2
 
 class Watched:
     """A context manager. `ports` are those of the servers, the first primary first; replicas
-    follow it through a relay.
+    follow it through a relay. With *tls* all of them speak nothing else, with these files, and
+    ask whoever connects for a certificate.
     """
 
-    def __init__(self, binary: str, home: Path, *options: str, down_after: int = 500) -> None:
+    def __init__(
+        self,
+        binary: str,
+        home: Path,
+        *options: str,
+        down_after: int = 500,
+        tls: Tls | None = None,
+    ) -> None:
+        self._tls = tls
         self._relay = Balancer([])
         found = free_ports(1 + _REPLICAS + _SENTINELS)
         self.ports, self.sentinel_ports = found[: 1 + _REPLICAS], found[1 + _REPLICAS :]
@@ -34,7 +44,7 @@ class Watched:
             self.servers[port] = Server(
                 binary,
                 home / str(port),
-                *("--port", str(port), "--bind", "127.0.0.1", "--protected-mode", "no"),
+                *(word for line in self._listens(port) for word in (f"--{line[0]}", line[1])),
                 *("--repl-diskless-sync-delay", "0", *options),
             )
         self._stack = contextlib.ExitStack()
@@ -44,7 +54,7 @@ class Watched:
     def url(self) -> str:
         """Every sentinel, and the service."""
         hosts = ",".join(f"127.0.0.1:{port}" for port in self.sentinel_ports)
-        return f"redis+sentinel://{hosts}/{SERVICE}"
+        return f"redis{'s' if self._tls else ''}+sentinel://{hosts}/{SERVICE}"
 
     @property
     def primary(self) -> int:
@@ -56,7 +66,7 @@ class Watched:
     def __enter__(self) -> "Watched":
         for port, server in self.servers.items():
             self._stack.enter_context(server)
-            self._orders[port] = self._stack.enter_context(redis.Redis(port=port))
+            self._orders[port] = self._stack.enter_context(self._client(port))
         self._relay.targets = [self.ports[0]]
         self._stack.enter_context(self._relay)
         for port in self.ports[1:]:
@@ -64,7 +74,7 @@ class Watched:
             wait_until(lambda p=port: self._follows(p), "a replica does not follow", 30)
         for port in self.sentinel_ports:
             self._stack.callback(_end, self._start_sentinel(port))
-            self._orders[port] = self._stack.enter_context(redis.Redis(port=port))
+            self._orders[port] = self._stack.enter_context(self._client(port))
         for port in self.sentinel_ports:
             wait_until(lambda p=port: self._knows_all(p), "a sentinel does not know all", 30)
         return self
@@ -92,15 +102,47 @@ class Watched:
         home = self._home / str(port)
         home.mkdir()
         (home / "sentinel.conf").write_text(
-            f"port {port}\nbind 127.0.0.1\nprotected-mode no\ndir {home}\nlogfile {home}/log\n"
+            "".join(f"{name} {value}\n" for name, value in self._listens(port))
+            + f"dir {home}\nlogfile {home}/log\n"
             f"sentinel monitor {SERVICE} 127.0.0.1 {self.ports[0]} {_QUORUM}\n"
             f"sentinel down-after-milliseconds {SERVICE} {self._down_after}\n"
             f"sentinel failover-timeout {SERVICE} 60000\n"  # it would mend a relayed replica
         )
         command = [self._binary, str(home / "sentinel.conf"), "--sentinel"]
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        wait_until(lambda: _answers(port), "a sentinel does not answer")
+        wait_until(lambda: self._answers(port), "a sentinel does not answer")
         return process
+
+    def _listens(self, port: int) -> list[tuple[str, str]]:
+        here = [("bind", "127.0.0.1"), ("protected-mode", "no")]
+        if self._tls is None:
+            return [("port", str(port)), *here]
+        return [
+            *here,
+            *(("port", "0"), ("tls-port", str(port)), ("tls-replication", "yes")),
+            *(("tls-auth-clients", "yes"), ("tls-ca-cert-file", str(self._tls.ca))),
+            ("tls-cert-file", str(self._tls.certificate)),
+            ("tls-key-file", str(self._tls.key)),
+        ]
+
+    def _client(self, port: int) -> redis.Redis:
+        if self._tls is None:
+            return redis.Redis(port=port)
+        return redis.Redis(
+            host="127.0.0.1",
+            port=port,
+            ssl=True,
+            ssl_ca_certs=self._tls.ca,
+            ssl_certfile=self._tls.certificate,
+            ssl_keyfile=self._tls.key,
+        )
+
+    def _answers(self, port: int) -> bool:
+        try:
+            with self._client(port) as connection:
+                return bool(connection.ping())
+        except redis.ConnectionError:
+            return False
 
     def _follows(self, port: int) -> bool:
         return self._orders[port].info("replication").get("master_link_status") == "up"
@@ -109,14 +151,6 @@ class Watched:
         state = self._orders[port].sentinel_master(SERVICE)
         others = (state["num-slaves"], state["num-other-sentinels"])
         return others == (_REPLICAS, _SENTINELS - 1) and not state["is_sdown"]
-
-
-def _answers(port: int) -> bool:
-    try:
-        with redis.Redis(port=port) as connection:
-            return bool(connection.ping())
-    except redis.ConnectionError:
-        return False
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:

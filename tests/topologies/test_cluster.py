@@ -6,7 +6,9 @@ import pytest
 from tests_support.cluster import Nodes, node_of
 from tests_support.servers import valkey_binary
 from tests_support.takers import Takers, engine_over, patiently, pools
+from typer.testing import CliRunner
 
+from limiter_service.cli import app
 from limiter_service.engine.refusals import Refusal
 from limiter_service.store import acl
 from limiter_service.store.client import Client
@@ -15,6 +17,7 @@ from limiter_service.store.scripts import load
 from limiter_wire import Acquire
 
 pytestmark = pytest.mark.timeout(120)
+PATIENTLY = {"SLUICEGATE_CONNECT_TIMEOUT": "20", "SLUICEGATE_COMMAND_TIMEOUT": "20"}
 READ = load("snapshot", {"snapshot": 'return redis.call("GET", KEYS[1])'})
 
 
@@ -54,6 +57,16 @@ async def test_a_slot_moves_and_no_caller_notices(nodes: Nodes) -> None:
     assert takers.lost == 0
     assert await takers.spent() == granted
     await client.aclose()
+
+
+def test_the_doctor_counts_the_slots(nodes: Nodes) -> None:
+    """And runs a script where its keys are, whichever node that is."""
+    words = ["doctor", "--no-service", "--redis-url", nodes.url]
+    for prefix in ("a:", "b:", "c:", "d:"):
+        done = CliRunner().invoke(app, [*words, "--key-prefix", prefix], env=PATIENTLY)
+        assert done.exit_code == 0, done.output
+        assert "state ok, 16,384 of 16,384 slots are served" in done.output
+        assert "OK       scripts        run" in done.output
 
 
 async def test_the_url_of_a_server_does_not_do_for_a_cluster(nodes: Nodes) -> None:

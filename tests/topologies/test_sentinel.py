@@ -9,7 +9,9 @@ from tests_support.sentinels import SERVICE, Watched
 from tests_support.servers import valkey_binary
 from tests_support.takers import Takers, engine_over, patiently, pools
 from tests_support.waiting import until
+from typer.testing import CliRunner, Result
 
+from limiter_service.cli import app
 from limiter_service.engine.admission import Engine
 from limiter_service.engine.refusals import Refusal
 from limiter_service.store import acl
@@ -87,3 +89,21 @@ async def test_sentinels_with_users_of_their_own(watched: Watched) -> None:
             with pytest.raises(StoreUnavailable, match=f"No master found for '{SERVICE}'"):
                 await client.run(*call)
         await client.aclose()
+    for password, code, told in (
+        ("s3", 0, "OK       sentinels      3 of 3 in the URL answer"),
+        ("other", 3, "cure: user and password of the URL, percent-encoded; those of sentinels"),
+    ):
+        done = await asyncio.to_thread(_looked, url, password)
+        assert done.exit_code == code, done.output
+        assert told in done.output
+
+
+def _looked(url: str, password: str) -> Result:
+    """`sluicegate doctor`, with a login at the sentinels."""
+    env = {
+        "SLUICEGATE_SENTINEL_USERNAME": "asks",
+        "SLUICEGATE_SENTINEL_PASSWORD": password,
+        "SLUICEGATE_CONNECT_TIMEOUT": "20",
+        "SLUICEGATE_COMMAND_TIMEOUT": "20",
+    }
+    return CliRunner().invoke(app, ["doctor", "--no-service", "--redis-url", url], env=env)

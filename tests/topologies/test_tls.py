@@ -13,7 +13,9 @@ from tests_support.certificates import Pair
 from tests_support.cluster import free_ports
 from tests_support.servers import Server
 from tests_support.service import ServiceProcess
+from typer.testing import CliRunner
 
+from limiter_service.cli import app
 from limiter_service.store.address import Tls
 from limiter_service.store.client import Client
 from limiter_service.store.errors import StoreUnavailable
@@ -119,14 +121,40 @@ def test_the_service_takes_the_files_from_its_settings(
     store: tuple[str, Store], tmp_path: Path
 ) -> None:
     """And says that it is ready, over that store."""
+    env = environment(*store)
+    with ServiceProcess(env=env) as service:
+        assert httpx.get(f"{service.url}/readyz", timeout=20).status_code == 200
+
+
+def test_the_doctor_takes_them_too(store: tuple[str, Store]) -> None:
+    """And has a cure for each way in which TLS fails."""
     scheme, there = store
-    assert there.trusted.ca is not None
-    env = {
+    env = environment(*store)
+    for changed, code, told in (
+        ({}, 0, "OK       scripts        run"),
+        ({"CA": there.other.certificate}, 3, "SLUICEGATE_REDIS_CA, or"),
+        ({"SERVER_NAME": "other.example"}, 3, "or SLUICEGATE_REDIS_SERVER_NAME"),
+        ({"CERTIFICATE": "", "KEY": ""}, 3, "cure: SLUICEGATE_REDIS_CERTIFICATE and"),
+    ):
+        given = env | {f"SLUICEGATE_REDIS_{name}": value for name, value in changed.items()}
+        named = {name: value or None for name, value in given.items()}
+        done = CliRunner().invoke(app, ["doctor", "--no-service"], env=named)
+        assert done.exit_code == code, done.output
+        assert told in done.output
+        assert done.output.count("ERROR") == (code != 0)
+    url = f"{scheme.replace('rediss', 'redis')}://127.0.0.1:{there.port}"
+    done = CliRunner().invoke(app, ["doctor", "--no-service", "--redis-url", url])
+    assert "a store that speaks TLS alone is rediss://" in done.output
+
+
+def environment(scheme: str, there: Store) -> dict[str, str]:
+    """What the service is told of the store."""
+    return {
         "SLUICEGATE_REDIS_URL": f"{scheme}://127.0.0.1:{there.port}",
-        "SLUICEGATE_REDIS_CA": there.trusted.ca,
+        "SLUICEGATE_REDIS_CA": str(there.trusted.ca),
         "SLUICEGATE_REDIS_CERTIFICATE": str(there.trusted.certificate),
         "SLUICEGATE_REDIS_KEY": str(there.trusted.key),
         "SLUICEGATE_REDIS_SERVER_NAME": NAME,
+        "SLUICEGATE_CONNECT_TIMEOUT": "20",
+        "SLUICEGATE_COMMAND_TIMEOUT": "20",
     }
-    with ServiceProcess(env=env) as service:
-        assert httpx.get(f"{service.url}/readyz", timeout=20).status_code == 200

@@ -38,6 +38,7 @@ function look(each) {
   if (each.type === "override" || each.type === "limit_override") return ["hold", "held"];
   if (each.type.startsWith("key_")) return ["key", "plain"];
   if (each.type === "latch") return ["open", "bad"];
+  if (each.type === "degraded") return each.to === "store" ? ["ok", "good"] : ["open", "bad"];
   if (each.type === "reset") return ["ok", "good"];
   return each.type.startsWith("limit") ? ["down", "plain"] : ["warn", "warn"];
 }
@@ -74,6 +75,10 @@ function words(each) {
       return "is latched until somebody acts";
     case "probe_lost":
       return `lost ${each.count ?? 1} probe${(each.count ?? 1) === 1 ? "" : "s"}`;
+    case "degraded":
+      return each.to === "store"
+        ? `has its store again${lasts && `, lost${lasts}`}; ${count(each.count ?? 0)} granted meanwhile`
+        : `lost its store: decided here alone (${each.to})`;
     case "would_open":
       return "would have opened";
     default:

@@ -25,6 +25,7 @@ export function top(model, { askKeys, route }) {
       SECTIONS.map(([id, text]) => h("a", { href: `#/${id}`, "aria-current": route.section === id ? "true" : undefined }, text))),
     h("div", { class: "tools" },
       connection(model),
+      h("a", { class: "button quiet", href: "docs", title: "The HTTP API" }, "API"),
       button("", () => globalThis.sluicegateTheme.next(), { kind: "quiet", shape: theme, label: `Theme: ${THEMES[theme]}. Change`, title: `Theme: ${THEMES[theme]}` }),
       button("", askKeys, { kind: `quiet${keys.known() ? " on" : ""}`, shape: "key", label: keys.known() ? "API keys: known. Change" : "API keys: none. Enter", title: "API keys" })),
   ];
