@@ -25,13 +25,14 @@ from tests_support.service import ServiceProcess
 from tests_support.trial import diary, journal, rules, verdict
 from tests_support.trial.diary import Diary
 from tests_support.trial.moments import moment
-from tests_support.trial.stores import Fault, Stores, stopped
+from tests_support.trial.stores import Fault, Standalone, Stores, stopped
 from tests_support.trial.verdict import Evidence, Found
 from tests_support.trial.worker import Plan
 from tests_support.waiting import until, wait_until
 
 _STUCK = 120.0  # seconds without a grant, on however busy a machine
 _WAITERS = 5
+LOSS = 0.3
 _TIMEOUTS = {"SLUICEGATE_CONNECT_TIMEOUT": "0.25", "SLUICEGATE_COMMAND_TIMEOUT": "0.5"}
 
 Say = Callable[[str], None]
@@ -251,6 +252,20 @@ class Scene:
         wait_until(lambda: not self.connections(), "a connection stays open", _STUCK)
         return self.connections()
 
+    def evidence(self, *, durable: bool) -> Evidence:
+        """What is left when all is over."""
+        entries = journal.read(self.stores.journal)
+        return Evidence(
+            entries=entries,
+            kept=journal.survivors(entries, self.stores.count()),
+            calls=diary.read(self.diaries),
+            policies=rules.policies(self.stores.pool),
+            spent=self.spent(),
+            left=self.stores.left(),
+            killed=frozenset(self.killed),
+            durable=durable,
+        )
+
     def connections(self) -> int:
         """Connections of callers at services."""
         return sum(established(port) for port in self.front.targets if isinstance(port, int))
@@ -344,17 +359,31 @@ def trial(
                 say(f"{scene.calls:,} calls; {name}: {befell[-1].ended - began:.1f} s")
         scene.until_more(between)
         connections = scene.close_down()
-        spent, count, left = scene.spent(), stores.count(), stores.left()
-        entries = journal.read(stores.journal)
-        evidence = Evidence(
-            entries=entries,
-            kept=journal.survivors(entries, count),
-            calls=diary.read(scene.diaries),
-            policies=rules.policies(stores.pool),
-            spent=spent,
-            left=left,
-            killed=frozenset(scene.killed),
-            durable=durable,
-        )
+        evidence = scene.evidence(durable=durable)
+    found = verdict.judge(evidence)
+    return Outcome(found=found, evidence=evidence, befell=befell, connections=connections)
+
+
+def lost_replies(
+    stores: Standalone, home: Path, *, seed: int, lost: int, say: Say = lambda _: None
+) -> Outcome:
+    """Until the answers to so many scripts, which have run, were lost on the way."""
+    with Scene(stores, home, Random(seed)) as scene:
+        began = time.time()
+        for way in stores.ways:
+            way.rate = LOSS
+
+        def so_far() -> int:
+            return sum(way.lost for way in stores.ways)
+
+        while so_far() < lost:
+            scene.until_more(max(20, min(1000, lost // 10)))
+            say(f"{scene.calls:,} calls, {so_far():,} replies lost")
+        for way in stores.ways:
+            way.rate = 0.0
+        befell = [Befell(f"{so_far():,} replies lost", began, time.time())]
+        scene.until_more(20)
+        connections = scene.close_down()
+        evidence = scene.evidence(durable=True)
     found = verdict.judge(evidence)
     return Outcome(found=found, evidence=evidence, befell=befell, connections=connections)

@@ -11,11 +11,11 @@ from typing import Any
 
 import redis
 
-from tests_support.balancer import Balancer
 from tests_support.cluster import Nodes, node_of
 from tests_support.sentinels import SERVICE, Watched
 from tests_support.servers import Server
 from tests_support.trial.clocks import Clocks
+from tests_support.trial.losing import Losing
 from tests_support.trial.moments import moment
 from tests_support.waiting import wait_until
 
@@ -155,12 +155,12 @@ class Standalone(Stores):
         self.clocks.set(home, 0.0)
         durable = ("--appendonly", "yes", "--appendfsync", "everysec")
         self._server = Server(self.clocks.binary, home, *durable, *self.log)
-        self._ways = [Balancer([str(self._server.socket)]) for _ in range(services)]
+        self.ways = [Losing([str(self._server.socket)], Random(n)) for n in range(services)]
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> "Standalone":
         self._stack.enter_context(self._server)
-        for way in self._ways:
+        for way in self.ways:
             self._stack.enter_context(way)
         return self
 
@@ -169,7 +169,7 @@ class Standalone(Stores):
 
     def url(self, nth: int) -> str:
         """Its own way."""
-        return f"redis://127.0.0.1:{self._ways[nth % len(self._ways)].port}"
+        return f"redis://127.0.0.1:{self.ways[nth % len(self.ways)].port}"
 
     def primary(self) -> Server:
         """The one."""
@@ -181,7 +181,7 @@ class Standalone(Stores):
 
     def heal(self) -> None:
         """All ways are open."""
-        for way in self._ways:
+        for way in self.ways:
             way.flow()
 
     def faults(self) -> dict[str, Fault]:
@@ -190,6 +190,7 @@ class Standalone(Stores):
             "store killed": self._kill,
             "way to the store cut": self._cut,
             "replies of the store lost": self._lose_replies,
+            "one reply in three lost": self._lose_some,
             "partition from the store": self._part,
         }
 
@@ -201,21 +202,28 @@ class Standalone(Stores):
         wait_until(self._server._answers, "the store does not start", 60)
 
     def _cut(self, luck: Random) -> None:
-        way = luck.choice(self._ways)
+        way = luck.choice(self.ways)
         for _ in range(5):
             way.cut()
             moment(luck, 0.15)
 
     def _lose_replies(self, luck: Random) -> None:
-        way = luck.choice(self._ways)
+        way = luck.choice(self.ways)
         for _ in range(3):
             way.keep_answers()
             moment(luck, 0.3)
             way.cut()
             way.flow()
 
+    def _lose_some(self, luck: Random) -> None:
+        for way in self.ways:
+            way.rate = 0.3
+        moment(luck)
+        for way in self.ways:
+            way.rate = 0.0
+
     def _part(self, luck: Random) -> None:
-        way = luck.choice(self._ways)
+        way = luck.choice(self.ways)
         way.stall()
         moment(luck, 1.5)
         way.flow()
