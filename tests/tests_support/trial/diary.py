@@ -46,7 +46,7 @@ class Diary:
         self._write(Line(self._calls, time.time(), acquire, settle, renew))
         return self._calls
 
-    def hears(  # noqa: PLR0913  # what an answer may carry
+    def hears(  # what an answer may carry
         self,
         call: int,
         told: str,

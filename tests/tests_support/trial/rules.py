@@ -9,13 +9,14 @@ REFILL = 1000 / (366 * 86_400)
 """Tokens of the budget that come back in a second: what was taken is seen at the end."""
 
 
-def text(pool: str) -> str:
+def text(pool: str, durability: str = "fast") -> str:
     """The file."""
     return f"""
 pools:
   {pool}:
     lease_ttl: {LEASE:g}s
     on_store_loss: closed
+    durability: {durability}
     remember: 3h
     limits:
       - {{name: {BUDGET}, meter: tokens, limit: 1000, per: 366d, burst: {LIMIT}}}
@@ -30,8 +31,8 @@ pools:
     tenants:
       small: {{limits: [{{name: own, meter: tokens, limit: 5000, per: 5s}}]}}
     queue: {{max_waiters: 10000, max_wait: 120s}}
-    breaker: {{window: 6s, min_calls: 50, failure_rate: 0.3, consecutive: 5, workers: 1, open: 500ms,
-      max_open: 2s, probes: {PROBES}, successes: 2, probe_ttl: {PROBE_TTL:g}s, ramp: 1s, decay: 5s}}
+    breaker: {{window: 6s, min_calls: 50, failure_rate: 0.3, consecutive: 5, workers: 1,
+      open: 500ms, max_open: 2s, probes: {PROBES}, successes: 2, probe_ttl: {PROBE_TTL:g}s, ramp: 1s, decay: 5s}}
 """
 
 

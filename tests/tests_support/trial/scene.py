@@ -1,8 +1,9 @@
 """A trial: services and workers over a store, faults by a seed, and what is left afterwards."""
 
 import asyncio
+import bisect
 import contextlib
-import os
+import itertools
 import signal
 import subprocess
 import sys
@@ -11,14 +12,12 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from random import Random
-from typing import Any
 
 import httpx
 import msgspec
 import redis
 
 from client_sdk import Lease, Limiter, LimiterOptions
-from limiter_service.engine import ids
 from limiter_wire import Acquire, Settle
 from tests_support.balancer import Balancer
 from tests_support.service import ServiceProcess
@@ -67,18 +66,19 @@ class Outcome(msgspec.Struct, kw_only=True):
             for call in self.evidence.calls
         )
 
-    def recoveries(self) -> dict[str, float]:
-        """The longest time from the end of a fault until a call that began after it is granted."""
-        granted = [
-            call
+    def gaps(self) -> dict[str, float]:
+        """The longest time in which nobody was granted anything, around each fault."""
+        times = sorted(
+            call.until
             for call in self.evidence.calls
             if call.told == diary.GRANTED and call.begin.acquire is not None
-        ]
+        )
         longest: dict[str, float] = {}
         for each in self.befell:
-            times = (call.until - each.ended for call in granted if call.begin.at >= each.ended)
-            first = min(times, default=0.0)
-            longest[each.name] = max(first, longest.get(each.name, 0.0))
+            first = max(0, bisect.bisect_left(times, each.began) - 1)
+            last = bisect.bisect_right(times, each.ended) + 1
+            gap = max((b - a for a, b in itertools.pairwise(times[first:last])), default=0.0)
+            longest[each.name] = max(gap, longest.get(each.name, 0.0))
         return longest
 
 
@@ -93,14 +93,16 @@ class Scene:
         *,
         services: int = 2,
         workers: int = 2,
+        tasks: int = 8,
         slips: Mapping[str, str] | None = None,
+        durability: str = "fast",
     ) -> None:
         self.stores, self._home, self._luck = stores, home, luck
         (home / "service").mkdir()
         self._package = journal.installed(home / "service", slips)
         self._config = home / "pools.yaml"
-        self._config.write_text(rules.text(stores.pool))
-        self._numbers = (services, workers)
+        self._config.write_text(rules.text(stores.pool, durability))
+        self._numbers, self._tasks = (services, workers), tasks
         self._services: list[ServiceProcess] = []
         self._workers: dict[str, subprocess.Popen[str]] = {}
         self.killed: set[str] = set()
@@ -152,6 +154,7 @@ class Scene:
             seed=self._luck.randrange(1_000_000),
             diary=str(path),
             pool=self.stores.pool,
+            tasks=self._tasks,
             channel="off" if nth % 2 else "auto",
         )
         process = subprocess.Popen(
@@ -337,14 +340,15 @@ def trial(
     seed: int,
     calls: int,
     between: int = 40,
+    tasks: int = 8,
     only: Sequence[str] = (),
     slips: Mapping[str, str] | None = None,
-    durable: bool = True,
+    durability: str = "fast",
     say: Say = lambda _: None,
 ) -> Outcome:
     """Every fault once, in an order of the seed's, and again until so many calls are made."""
     luck = Random(seed)
-    with Scene(stores, home, luck, slips=slips) as scene:
+    with Scene(stores, home, luck, tasks=tasks, slips=slips, durability=durability) as scene:
         faults = stores.faults() | scene.faults()
         names = sorted(only or faults)
         befell: list[Befell] = []
@@ -359,16 +363,23 @@ def trial(
                 say(f"{scene.calls:,} calls; {name}: {befell[-1].ended - began:.1f} s")
         scene.until_more(between)
         connections = scene.close_down()
+        durable = stores.durable or durability == "replicated"
         evidence = scene.evidence(durable=durable)
     found = verdict.judge(evidence)
     return Outcome(found=found, evidence=evidence, befell=befell, connections=connections)
 
 
 def lost_replies(
-    stores: Standalone, home: Path, *, seed: int, lost: int, say: Say = lambda _: None
+    stores: Standalone,
+    home: Path,
+    *,
+    seed: int,
+    lost: int,
+    tasks: int = 8,
+    say: Say = lambda _: None,
 ) -> Outcome:
     """Until the answers to so many scripts, which have run, were lost on the way."""
-    with Scene(stores, home, Random(seed)) as scene:
+    with Scene(stores, home, Random(seed), tasks=tasks) as scene:
         began = time.time()
         for way in stores.ways:
             way.rate = LOSS

@@ -29,6 +29,8 @@ class Stores:
     """What all of them have in common: the journal, and clocks."""
 
     pool = "p"
+    durable = False
+    """Whether what it has acknowledged is never lost."""
 
     def __init__(self, binary: str, home: Path) -> None:
         self.home, self.journal = home, home / _LOG
@@ -36,7 +38,7 @@ class Stores:
         self.clocks = Clocks(binary, home)
         self._ahead: dict[Path, float] = {}
 
-    def url(self, nth: int) -> str:
+    def url(self, _nth: int, /) -> str:
         """Where the *nth* service finds the store."""
         raise NotImplementedError
 
@@ -150,6 +152,8 @@ def stopped(pid: int) -> Iterator[None]:
 class Standalone(Stores):
     """One server that writes each change to a file; each service has a way of its own to it."""
 
+    durable = True
+
     def __init__(self, binary: str, home: Path, services: int) -> None:
         super().__init__(binary, home)
         self.clocks.set(home, 0.0)
@@ -167,7 +171,7 @@ class Standalone(Stores):
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    def url(self, nth: int) -> str:
+    def url(self, nth: int, /) -> str:
         """Its own way."""
         return f"redis://127.0.0.1:{self.ways[nth % len(self.ways)].port}"
 
@@ -252,7 +256,7 @@ class Sentinels(Stores):
     def __exit__(self, *_: object) -> None:
         self._watched.__exit__()
 
-    def url(self, nth: int) -> str:
+    def url(self, _nth: int, /) -> str:
         """The sentinels."""
         return self._watched.url
 
@@ -274,7 +278,7 @@ class Sentinels(Stores):
         }
 
     def _kill(self, luck: Random) -> None:
-        old = self._watched.primary
+        old = self._until_followed()
         server = self._watched.servers[old]
         if self._relayed:  # the first time, replicas hear nothing for a while before
             self._relayed = False
@@ -286,29 +290,26 @@ class Sentinels(Stores):
         self._until_another(old)
         server.launch()
         self.started(server)
-        self._until_followed(old)
 
     def _stop_for_long(self, _: Random) -> None:
-        old = self._watched.primary
+        old = self._until_followed()
         with stopped(self._watched.servers[old].pid):
             self._until_another(old)
-        self._until_followed(old)
 
     def _until_another(self, old: int) -> None:
         wait_until(lambda: self._watched.primary != old, "no other primary is named", _NAMED)
         for port in self._watched.sentinel_ports:  # or the next one would wait for two minutes
             self._watched.order(port, "SENTINEL", "SET", SERVICE, "failover-timeout", "3000")
 
-    def _until_followed(self, old: int) -> None:
-        """The old primary, and everybody else, follows the new one."""
+    def _until_followed(self) -> int:
+        """The primary, once everybody else follows it; without a replica there is no failover."""
 
         def followed() -> bool:
-            for port in self._watched.ports:
-                if port != self._watched.primary and not self._follows(port):
-                    return False
-            return self._watched.primary != old
+            others = (port for port in self._watched.ports if port != self._watched.primary)
+            return self._relayed or all(map(self._follows, others))
 
         wait_until(followed, "a replica does not follow", _NAMED)
+        return self._watched.primary
 
     def _follows(self, port: int) -> bool:
         with contextlib.suppress(redis.ConnectionError), redis.Redis(port=port) as orders:
@@ -344,7 +345,7 @@ class Clustered(Stores):
     def __exit__(self, *_: object) -> None:
         self._nodes.__exit__()
 
-    def url(self, nth: int) -> str:
+    def url(self, _nth: int, /) -> str:
         """All nodes."""
         return self._nodes.url
 

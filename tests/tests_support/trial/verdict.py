@@ -47,8 +47,9 @@ class Evidence(msgspec.Struct, kw_only=True):
 
 
 class Found(msgspec.Struct, kw_only=True):
-    """What it comes to. Slack: changes that were lost, and tokens granted by them; acknowledged
-    ones; seconds that clocks went forward. `repeats` are answers that the store gave again.
+    """What it comes to. Slack: changes that were lost, and tokens granted by them; grants
+    of which a caller had been told; seconds that clocks went forward. `repeats` are grants that the
+    store has told again, `twice` requests that were debited more than once.
     """
 
     violations: list[str] = []
@@ -56,6 +57,7 @@ class Found(msgspec.Struct, kw_only=True):
     grants: int = 0
     settles: int = 0
     unknown: int = 0
+    twice: int = 0
     repeats: int = 0
     lost: int = 0
     lost_tokens: float = 0.0
@@ -87,9 +89,7 @@ def judge(evidence: Evidence) -> Found:
 
 def _requests(calls: Iterable[Call]) -> dict[str, Acquire]:
     asked = (call.begin.acquire for call in calls if call.begin.acquire is not None)
-    return {
-        request_digest(each.tenant, each.request_id or "").hex(): each for each in asked
-    }
+    return {request_digest(each.tenant, each.request_id or "").hex(): each for each in asked}
 
 
 def _policy(policies: Policies, asked: Acquire) -> Policy:
@@ -196,6 +196,7 @@ def _balance(evidence: Evidence, policies: Mapping[str, Policy], found: Found) -
             granted[ran.key] -= 1
     for key, times in granted.items():
         if times > 1:
+            found.twice += 1
             found.wrong(f"{key} was debited {times} times")
     lasted = evidence.entries[-1].at - evidence.entries[0].at if evidence.entries else 0.0
     refilled = rules.REFILL * (lasted + found.leaps + 600.0)
@@ -310,7 +311,5 @@ def _reported(
 def _stepped(evidence: Evidence, held: _Held, until: float) -> bool:
     """Whether the store's clock went forward while the lease lived."""
     return any(
-        entry.ahead > held.ahead
-        for entry in evidence.entries
-        if held.at <= entry.at <= until + 1.0
+        entry.ahead > held.ahead for entry in evidence.entries if held.at <= entry.at <= until + 1.0
     )
