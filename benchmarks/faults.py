@@ -19,14 +19,16 @@ lost            changes of the store that a failover has lost; of them grants ac
                 the tokens of all lost grants: what may be granted again. Nothing else may
 leaps           seconds that the store's clock went forward, in which limits refill
 debited twice   requests with more than one debit
-connections     of callers, left at the services when all callers have ended
+late            the longest that a caller waited beyond its `max_wait`, seconds
+connections     of callers, left at the services when all callers have ended; and those of the
+                services at the store
 
 A storm has --cancellations calls of one limiter over a channel, and as many over HTTP, of which
 two thirds are cancelled at a random moment; `mixed up` are answers of another request, `leases` and
 `waiting` what is left at the store at once, `off` the difference between the books and the level.
 
-With --durability replicated a grant counts once a replica has it, and none that a caller was told of
-may be lost.
+With --durability replicated a grant counts once a replica has it, and none that a caller was told
+of may be lost.
 
 Bars: no violation, nobody debited twice, nothing mixed up, nothing left.
 """
@@ -102,7 +104,9 @@ def rows(
         "acknowledged": found.lost_acknowledged,
         "lost tokens": found.lost_tokens,
         "leaps, s": found.leaps,
+        "late, s": outcome.late(),
         "connections": outcome.connections,
+        "at the store": outcome.at_store,
     }
     return faults, whole
 

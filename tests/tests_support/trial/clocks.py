@@ -8,7 +8,9 @@ from pathlib import Path
 _SOURCE = Path(__file__).parent / "ahead.c"
 _STARTER = """#!/bin/sh
 for word; do
-  [ "$before" = --dir ] && [ -f "$word/ahead" ] && export CLOCK_AHEAD="$word/ahead" LD_PRELOAD={library}
+  if [ "$before" = --dir ] && [ -f "$word/ahead" ]; then
+    export CLOCK_AHEAD="$word/ahead" LD_PRELOAD={library}
+  fi
   before=$word
 done
 exec {binary} "$@"

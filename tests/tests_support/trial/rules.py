@@ -8,9 +8,12 @@ BUDGET, LIMIT = "budget", 1_000_000_000
 REFILL = 1000 / (366 * 86_400)
 """Tokens of the budget that come back in a second: what was taken is seen at the end."""
 
+CALLERS = 16
+"""For so many at a time the limits are tight."""
 
-def text(pool: str, durability: str = "fast") -> str:
-    """The file."""
+
+def text(pool: str, durability: str = "fast", scale: int = 1) -> str:
+    """The file, for *scale* times as many callers."""
     return f"""
 pools:
   {pool}:
@@ -20,22 +23,25 @@ pools:
     remember: 3h
     limits:
       - {{name: {BUDGET}, meter: tokens, limit: 1000, per: 366d, burst: {LIMIT}}}
-      - {{name: all, meter: tokens, limit: 30000, per: 5s, window: sliding}}
+      - {{name: all, meter: tokens, limit: {30_000 * scale}, per: 5s, window: sliding}}
     models:
       m1:
         limits:
-          - {{name: tokens, meter: tokens, limit: 20000, per: 5s, burst: 2000}}
-          - {{name: slots, meter: concurrency, limit: 12}}
-      m2: {{limits: [{{name: calls, meter: requests, limit: 100, per: second, burst: 20}}]}}
+          - {{name: tokens, meter: tokens, limit: {20_000 * scale}, per: 5s, burst: {2000 * scale}}}
+          - {{name: slots, meter: concurrency, limit: {12 * scale}}}
+      m2:
+        limits:
+          - {{name: calls, meter: requests, limit: {100 * scale}, per: second, burst: {20 * scale}}}
       one: {{limits: [{{name: slot, meter: concurrency, limit: 1}}]}}
     tenants:
-      small: {{limits: [{{name: own, meter: tokens, limit: 5000, per: 5s}}]}}
+      small: {{limits: [{{name: own, meter: tokens, limit: {5000 * scale}, per: 5s}}]}}
     queue: {{max_waiters: 10000, max_wait: 120s}}
-    breaker: {{window: 6s, min_calls: 50, failure_rate: 0.3, consecutive: 5, workers: 1,
-      open: 500ms, max_open: 2s, probes: {PROBES}, successes: 2, probe_ttl: {PROBE_TTL:g}s, ramp: 1s, decay: 5s}}
+    breaker:
+      {{window: 6s, min_calls: 50, failure_rate: 0.3, consecutive: 5, workers: 1, open: 500ms,
+      max_open: 2s, probes: {PROBES}, successes: 2, probe_ttl: {PROBE_TTL:g}s, ramp: 1s, decay: 5s}}
 """
 
 
-def policies(pool: str) -> Policies:
+def policies(pool: str, scale: int = 1) -> Policies:
     """As the service has them."""
-    return Policies(parse(text(pool), ".yaml"), "sg:")
+    return Policies(parse(text(pool, scale=scale), ".yaml"), "sg:")

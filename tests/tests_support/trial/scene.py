@@ -51,7 +51,8 @@ class Outcome(msgspec.Struct, kw_only=True):
     found: Found
     evidence: Evidence
     befell: list[Befell]
-    connections: int
+    connections: int = 0
+    at_store: int = 0
 
     @property
     def faults(self) -> Counter[str]:
@@ -60,10 +61,24 @@ class Outcome(msgspec.Struct, kw_only=True):
 
     def calls_of(self, name: str) -> int:
         """Calls that were under way during a fault, or began within a second of it."""
-        spans = [(each.began, each.ended + 1.0) for each in self.befell if each.name == name]
-        return sum(
-            any(call.begin.at <= end and call.until >= begin for begin, end in spans)
-            for call in self.evidence.calls
+        calls = self.evidence.calls  # by their beginning
+        begun = [call.begin.at for call in calls]
+        found: set[int] = set()
+        for each in (each for each in self.befell if each.name == name):
+            first = bisect.bisect_left(begun, each.began - _STUCK)
+            last = bisect.bisect_right(begun, each.ended + 1.0)
+            found.update(n for n in range(first, last) if calls[n].until >= each.began)
+        return len(found)
+
+    def late(self) -> float:
+        """The longest that a call took beyond the time that it would wait."""
+        return max(
+            (
+                call.until - call.begin.at - (call.begin.acquire.max_wait or 0.0)
+                for call in self.evidence.calls
+                if call.begin.acquire is not None and call.end is not None
+            ),
+            default=0.0,
         )
 
     def gaps(self) -> dict[str, float]:
@@ -101,8 +116,9 @@ class Scene:
         (home / "service").mkdir()
         self._package = journal.installed(home / "service", slips)
         self._config = home / "pools.yaml"
-        self._config.write_text(rules.text(stores.pool, durability))
         self._numbers, self._tasks = (services, workers), tasks
+        self._scale = max(1, workers * tasks // rules.CALLERS)
+        self._config.write_text(rules.text(stores.pool, durability, self._scale))
         self._services: list[ServiceProcess] = []
         self._workers: dict[str, subprocess.Popen[str]] = {}
         self.killed: set[str] = set()
@@ -244,8 +260,8 @@ class Scene:
                 self.calls += data.count(b'"told":')
                 self.grants += data.count(b'"told":"granted"')
 
-    def close_down(self) -> int:
-        """Let workers end, and everything that they hold; the connections that stay open."""
+    def close_down(self) -> None:
+        """Let workers end, and everything that they hold."""
         asyncio.run(self._queue_up())
         for name, process in self._workers.items():
             process.communicate(timeout=_STUCK)
@@ -253,7 +269,6 @@ class Scene:
         self._workers.clear()
         wait_until(self._quiet, "somebody still waits, or holds a slot", _STUCK)
         wait_until(lambda: not self.connections(), "a connection stays open", _STUCK)
-        return self.connections()
 
     def evidence(self, *, durable: bool) -> Evidence:
         """What is left when all is over."""
@@ -262,11 +277,21 @@ class Scene:
             entries=entries,
             kept=journal.survivors(entries, self.stores.count()),
             calls=diary.read(self.diaries),
-            policies=rules.policies(self.stores.pool),
+            policies=rules.policies(self.stores.pool, self._scale),
             spent=self.spent(),
             left=self.stores.left(),
             killed=frozenset(self.killed),
             durable=durable,
+        )
+
+    def outcome(self, evidence: Evidence, befell: list[Befell]) -> Outcome:
+        """The verdict, and the connections of callers and services that are left."""
+        return Outcome(
+            found=verdict.judge(evidence),
+            evidence=evidence,
+            befell=befell,
+            connections=self.connections(),
+            at_store=self.stores.connections(),
         )
 
     def connections(self) -> int:
@@ -362,11 +387,10 @@ def trial(
                 scene.until_more(between)
                 say(f"{scene.calls:,} calls; {name}: {befell[-1].ended - began:.1f} s")
         scene.until_more(between)
-        connections = scene.close_down()
+        scene.close_down()
         durable = stores.durable or durability == "replicated"
         evidence = scene.evidence(durable=durable)
-    found = verdict.judge(evidence)
-    return Outcome(found=found, evidence=evidence, befell=befell, connections=connections)
+        return scene.outcome(evidence, befell)
 
 
 def lost_replies(
@@ -394,7 +418,6 @@ def lost_replies(
             way.rate = 0.0
         befell = [Befell(f"{so_far():,} replies lost", began, time.time())]
         scene.until_more(20)
-        connections = scene.close_down()
+        scene.close_down()
         evidence = scene.evidence(durable=True)
-    found = verdict.judge(evidence)
-    return Outcome(found=found, evidence=evidence, befell=befell, connections=connections)
+        return scene.outcome(evidence, befell)
