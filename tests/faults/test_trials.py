@@ -8,8 +8,10 @@ the only slack. `benchmarks/faults.py` does the same for as long as one likes.
 from pathlib import Path
 
 import pytest
+from tests_support.servers import valkey_binary
 from tests_support.trial.attempts import attempt
-from tests_support.trial.scene import Outcome
+from tests_support.trial.scene import Outcome, lost_replies
+from tests_support.trial.stores import Standalone
 
 from limiter_service.store.scripts import part
 
@@ -50,23 +52,22 @@ def test_a_failover_of_sentinels_loses_what_is_counted(tmp_path: Path) -> None:
     assert outcome.found.lost > 0
 
 
-def test_a_grant_that_a_replica_has_survives_a_failover(tmp_path: Path) -> None:
-    """With `durability: replicated` a caller is told of no grant that may be lost."""
-    outcome = attempt(tmp_path, "sentinel", "redis", "primary killed", durability="replicated")
-    sound(outcome)
-    assert outcome.found.lost_acknowledged == 0
-
-
 def test_a_cluster_whose_slot_moves_and_whose_master_dies(tmp_path: Path) -> None:
     """Redirected, refused for a while, promoted: the books go along."""
     sound(attempt(tmp_path, "cluster", "valkey", "slot moved", "master killed"))
 
 
 def test_a_slip_in_the_scripts_is_seen(tmp_path: Path) -> None:
-    """A retry that charges again: the judge names it."""
+    """Replies are lost, and a retry charges again: the judge says so."""
     whole, known = part("acquire"), "\nif known then\n"
     assert whole.count(known) == 1, "the slip no longer fits the script"
+    binary = valkey_binary()
+    if binary is None:
+        pytest.skip("the platform has no embedded Valkey")
+    for name in ("s", "w"):
+        (tmp_path / name).mkdir()
     slips = {"acquire": whole.replace(known, "\nif false then\n")}
-    outcome = attempt(tmp_path, "standalone", "valkey", "one reply in three lost", slips=slips)
+    with Standalone(binary, tmp_path / "s", 2) as stores:
+        outcome = lost_replies(stores, tmp_path / "w", seed=2, lost=30, slips=slips)
     assert outcome.found.twice > 0
     assert any("granted twice" in text for text in outcome.found.violations)

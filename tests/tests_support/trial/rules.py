@@ -3,7 +3,7 @@
 from limiter_service.config import parse
 from limiter_service.engine.policy import Policies
 
-LEASE, PROBE_TTL, PROBES = 5.0, 4.0, 2
+LEASE, PROBE_TTL, PROBES = 2.0, 2.0, 2
 BUDGET, LIMIT = "budget", 1_000_000_000
 REFILL = 1000 / (366 * 86_400)
 """Tokens of the budget that come back in a second: what was taken is seen at the end."""

@@ -10,6 +10,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from random import Random
 
@@ -24,14 +25,13 @@ from tests_support.service import ServiceProcess
 from tests_support.trial import diary, journal, rules, verdict
 from tests_support.trial.diary import Diary
 from tests_support.trial.moments import moment
-from tests_support.trial.stores import Fault, Standalone, Stores, stopped
+from tests_support.trial.stores import LOSS, Fault, Standalone, Stores, stopped
 from tests_support.trial.verdict import Evidence, Found
 from tests_support.trial.worker import Plan
 from tests_support.waiting import until, wait_until
 
 _STUCK = 120.0  # seconds without a grant, on however busy a machine
 _WAITERS = 5
-LOSS = 0.3
 _TIMEOUTS = {"SLUICEGATE_CONNECT_TIMEOUT": "0.25", "SLUICEGATE_COMMAND_TIMEOUT": "0.5"}
 
 Say = Callable[[str], None]
@@ -132,7 +132,8 @@ class Scene:
         services, workers = self._numbers
         self._stack.callback(self._end)
         self._stack.enter_context(self.front)
-        self._services = [self._service(nth) for nth in range(services)]
+        with ThreadPoolExecutor() as side_by_side:
+            self._services = list(side_by_side.map(self._service, range(services)))
         self._route()
         for _ in range(workers):
             self._hire()
@@ -400,23 +401,20 @@ def lost_replies(
     seed: int,
     lost: int,
     tasks: int = 8,
+    slips: Mapping[str, str] | None = None,
     say: Say = lambda _: None,
 ) -> Outcome:
     """Until the answers to so many scripts, which have run, were lost on the way."""
-    with Scene(stores, home, Random(seed), tasks=tasks) as scene:
+    with Scene(stores, home, Random(seed), tasks=tasks, slips=slips) as scene:
         began = time.time()
         for way in stores.ways:
             way.rate = LOSS
-
-        def so_far() -> int:
-            return sum(way.lost for way in stores.ways)
-
-        while so_far() < lost:
-            scene.until_more(max(20, min(1000, lost // 10)))
-            say(f"{scene.calls:,} calls, {so_far():,} replies lost")
+        while stores.lost < lost:
+            scene.until_more(max(10, min(1000, lost // 10)))
+            say(f"{scene.calls:,} calls, {stores.lost:,} replies lost")
         for way in stores.ways:
             way.rate = 0.0
-        befell = [Befell(f"{so_far():,} replies lost", began, time.time())]
+        befell = [Befell(f"{stores.lost:,} replies lost", began, time.time())]
         scene.until_more(20)
         scene.close_down()
         evidence = scene.evidence(durable=True)

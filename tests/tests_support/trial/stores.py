@@ -21,6 +21,9 @@ from tests_support.waiting import wait_until
 
 _NAMED = 60.0  # seconds that another primary may take on a busy machine
 _LOG = "journal"
+_UNHEARD = 10  # changes that replicas do not hear of
+LOSS = 0.3
+"""The part of replies that is lost, each with its connection."""
 
 Fault = Callable[[Random], None]
 
@@ -183,6 +186,11 @@ class Standalone(Stores):
         """Not through a way."""
         return redis.Redis(unix_socket_path=str(self._server.socket))
 
+    @property
+    def lost(self) -> int:
+        """Scripts that have run, and whose answers were lost."""
+        return sum(way.lost for way in self.ways)
+
     def heal(self) -> None:
         """All ways are open."""
         for way in self.ways:
@@ -220,9 +228,10 @@ class Standalone(Stores):
             way.flow()
 
     def _lose_some(self, luck: Random) -> None:
+        before = self.lost
         for way in self.ways:
-            way.rate = 0.3
-        moment(luck)
+            way.rate = LOSS
+        wait_until(lambda: self.lost >= before + luck.randint(10, 40), "no reply is lost", _NAMED)
         for way in self.ways:
             way.rate = 0.0
 
@@ -277,13 +286,14 @@ class Sentinels(Stores):
             "primary stopped until another is named": self._stop_for_long,
         }
 
-    def _kill(self, luck: Random) -> None:
+    def _kill(self, _: Random) -> None:
         old = self._until_followed()
         server = self._watched.servers[old]
         if self._relayed:  # the first time, replicas hear nothing for a while before
             self._relayed = False
             self._watched.cut_replication()
-            moment(luck)
+            heard = self.count()
+            wait_until(lambda: self.count() > heard + _UNHEARD, "nothing is granted", _NAMED)
             self._watched.kill()
         else:
             server.kill()
@@ -382,16 +392,31 @@ class Clustered(Stores):
         faults = self._common()
         for name in ("store stopped", "clock forward", "clock back"):
             faults.pop(name, None)
+        if any(
+            b"MIGRATESLOTS" in line for line in self._nodes.order(self._owner(), "CLUSTER HELP")
+        ):
+            faults["slot moved at once"] = self._move_at_once
         return faults | {
             "slot moved": self._move,
             "master killed": self._kill,
             "replica promoted by hand": self._promote,
         }
 
-    def _move(self, _: Random) -> None:
+    def _move(self, luck: Random) -> None:
+        old, target = self._owner_and_another(luck)
+        asyncio.run(self._nodes.move(f"{{{self.pool}}}", old, target))
+
+    def _move_at_once(self, luck: Random) -> None:
+        old, target = self._owner_and_another(luck)
+        slot = self._nodes.order(old, "CLUSTER KEYSLOT", f"{{{self.pool}}}")
+        where = ("SLOTSRANGE", slot, slot, "NODE", self._nodes.name(target))
+        self._nodes.order(old, "CLUSTER MIGRATESLOTS", *where)
+        wait_until(lambda: self._owner_is_not(old), "the slot does not move", _NAMED)
+
+    def _owner_and_another(self, luck: Random) -> tuple[int, int]:
         old = self._owner()
         masters = [p for p in self._nodes.ports if p != old and self._role(p) == b"master"]
-        asyncio.run(self._nodes.move(f"{{{self.pool}}}", old, masters[0]))
+        return old, luck.choice(masters)
 
     def _kill(self, luck: Random) -> None:
         old = self._with_replica()
