@@ -1,7 +1,6 @@
 """Calls are cancelled at random moments: no answer is mixed up, and nothing is left behind."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import httpx
 import pytest

@@ -305,6 +305,7 @@ class Sentinels(Stores):
         old = self._until_followed()
         with stopped(self._watched.servers[old].pid):
             self._until_another(old)
+        self._relayed = False  # nobody follows it through the relay any more
 
     def _until_another(self, old: int) -> None:
         wait_until(lambda: self._watched.primary != old, "no other primary is named", _NAMED)
