@@ -34,11 +34,11 @@ def test_one_valkey_its_clock_and_the_ways_to_it(ways_and_clock: Outcome) -> Non
 
 
 def test_one_redis_its_services_and_workers(tmp_path: Path) -> None:
-    """Killed, stopped, replaced, cut off, not heard."""
+    """Killed, stopped, cut off, not heard."""
     faults = (
-        "store killed", "store slow", "store cuts connections", "way to the service cut",
+        "store slow", "store cuts connections", "way to the service cut",
         "answers of the service lost", "partition from the service", "service stopped",
-        "service killed", "service replaced", "worker killed",
+        "service killed", "worker killed",
     )  # fmt: skip
     outcome = attempt(tmp_path, "standalone", "redis", *faults)
     sound(outcome)

@@ -1,6 +1,5 @@
 """Stores that can be broken: one server, a primary under sentinels, a cluster."""
 
-import asyncio
 import contextlib
 import os
 import signal
@@ -405,7 +404,7 @@ class Clustered(Stores):
 
     def _move(self, luck: Random) -> None:
         old, target = self._owner_and_another(luck)
-        asyncio.run(self._nodes.move(f"{{{self.pool}}}", old, target))
+        self._migrate(luck, old, target)
 
     def _move_at_once(self, luck: Random) -> None:
         old, target = self._owner_and_another(luck)
@@ -420,7 +419,7 @@ class Clustered(Stores):
         return old, luck.choice(masters)
 
     def _kill(self, luck: Random) -> None:
-        old = self._with_replica()
+        old = self._with_replica(luck)
         self._nodes.servers[old].kill()
         wait_until(lambda: self._owner_is_not(old), "no other master", _NAMED)
         moment(luck)
@@ -429,22 +428,36 @@ class Clustered(Stores):
         wait_until(self._nodes.servers[old]._answers, "the node does not start", 60)
         wait_until(lambda: self._nodes._follows(old), "the node does not come back", _NAMED)
 
-    def _promote(self, _: Random) -> None:
-        old = self._with_replica()
+    def _promote(self, luck: Random) -> None:
+        old = self._with_replica(luck)
         heir = self._heirs(old)[0]
         self._nodes.order(heir, "CLUSTER", "FAILOVER")
         wait_until(lambda: self._owner_is_not(old), "the replica is not promoted", _NAMED)
         wait_until(lambda: self._nodes._follows(old), "the old master does not follow", _NAMED)
 
-    def _with_replica(self) -> int:
+    def _with_replica(self, luck: Random) -> int:
         """The owner of the slot, after it has been moved to a master that has a replica."""
         owner = self._owner()
         if self._heirs(owner):
             return owner
         masters = [p for p in self._nodes.ports if self._role(p) == b"master"]
         target = next(port for port in masters if self._heirs(port))
-        asyncio.run(self._nodes.move(f"{{{self.pool}}}", owner, target))
+        self._migrate(luck, owner, target)
         return target
+
+    def _migrate(self, luck: Random, source: int, target: int) -> None:
+        """Move the slot as an operator does, key by key, under the eyes of callers."""
+        order, name = self._nodes.order, self._nodes.name(target)
+        slot = order(source, "CLUSTER KEYSLOT", f"{{{self.pool}}}")
+        order(target, "CLUSTER SETSLOT", slot, "IMPORTING", self._nodes.name(source))
+        order(source, "CLUSTER SETSLOT", slot, "MIGRATING", name)
+        moment(luck, 0.2)
+        while keys := order(source, "CLUSTER GETKEYSINSLOT", slot, 100):
+            order(source, "MIGRATE", "127.0.0.1", target, "", 0, 5000, "KEYS", *keys)
+        moment(luck, 0.2)
+        others = (port for port in self._nodes.ports if self._role(port) == b"master")
+        for port in (target, source, *others):
+            order(port, "CLUSTER SETSLOT", slot, "NODE", name)
 
     def _heirs(self, master: int) -> list[int]:
         role: Any = self._nodes.order(master, "ROLE")
