@@ -10,19 +10,24 @@ local function decide()
 -- @decide
 end
 
-local function journal(name, key, request, reply, numbered)
-  local function hex(text)
-    return (string.gsub(text, ".", function(byte)
-      return string.format("%02x", string.byte(byte))
-    end))
-  end
+local function hex(text)
+  return (string.gsub(text, ".", function(byte)
+    return string.format("%02x", string.byte(byte))
+  end))
+end
+
+local function journal(name, digest, request, reply, numbered)
   local nth = -1
   if numbered then
     nth = redis.call("INCR", string.match(KEYS[1], "^.-{.-}:") .. "journal")
   end
-  local at, digest = string.format("%.0f", journal_at), string.match(key, "l:(%x+)$")
+  local at = string.format("%.0f", journal_at)
   local words = { "JOURNAL", nth, at, name, digest, hex(request) .. ".", hex(reply) .. "." }
   redis.log(redis.LOG_WARNING, table.concat(words, " "))
+end
+
+local function digest_of(key)
+  return string.match(key, "l:(%x+)$")
 end
 
 -- The head of a lease (lua/lib/lease): all up to its charges.
@@ -34,7 +39,8 @@ local function note_grant(name, key, answer)
   local letter = string.sub(answer, 9, 9)
   if letter == "G" or letter == "R" then
     local what = letter == "G" and name or "again"
-    journal(what, key, "", string.sub(answer, 1, 9) .. head(answer, 10), letter == "G")
+    local reply = string.sub(answer, 1, 9) .. head(answer, 10)
+    journal(what, digest_of(key), "", reply, letter == "G")
   end
 end
 
@@ -46,7 +52,7 @@ local function note_report(name, answer)
     local what = letter == "A" and "told again" or name
     local short = string.sub(request, 1, 56 + moved)
     local rest = name == "renew" and head(answer, 10) or string.sub(answer, -moved)
-    journal(what, key, short, string.sub(answer, 1, 9) .. rest, letter ~= "A")
+    journal(what, digest_of(key), short, string.sub(answer, 1, 9) .. rest, letter ~= "A")
   end
 end
 
@@ -68,7 +74,7 @@ local note = {
   end,
   cancel = function(answer)
     if string.sub(answer, 9, 9) == "R" then
-      journal("cancel", KEYS[#KEYS - 7], "", answer, true)
+      journal("cancel", hex(ARGV[#ARGV]), "", answer, true)
     end
   end,
 }

@@ -18,10 +18,7 @@ _NOTED = _PASS + (
 _SERVED = """
 note.dispatch = function()
   for _, grant in ipairs(granted) do
-    local digest = string.gsub(grant[1], ".", function(byte)
-      return string.format("%02x", string.byte(byte))
-    end)
-    journal("acquire", "l:" .. digest, "", "........G" .. head(grant[2], 1), true)
+    journal("acquire", hex(grant[1]), "", "........G" .. head(grant[2], 1), true)
   end
 end
 """

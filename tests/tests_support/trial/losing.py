@@ -35,12 +35,17 @@ class Losing(Balancer):
             while data := await source.read(65_536):
                 await may.wait()
                 if may is self._asking:
-                    self._asked[sink.answers] += data.count(_SCRIPT)  # type: ignore[attr-defined]
+                    self._count(sink.answers, data)  # type: ignore[attr-defined]
                 elif self._loses(source):
                     break
                 sink.write(data)
                 await sink.drain()
-        self._asked.pop(source, None)
+        if may is not self._asking:
+            self._asked.pop(source, None)
+
+    def _count(self, answers: asyncio.StreamReader, data: bytes) -> None:
+        if answers in self._asked:  # otherwise its answers have ended already
+            self._asked[answers] += data.count(_SCRIPT)
 
     def _loses(self, answers: asyncio.StreamReader) -> bool:
         asked, self._asked[answers] = self._asked.get(answers, 0), 0
