@@ -23,9 +23,10 @@ late            the longest that a caller waited beyond its `max_wait`, seconds
 connections     of callers, left at the services when all callers have ended; and those of the
                 services at the store
 
-A storm has --cancellations calls of one limiter over a channel, and as many over HTTP, of which
-two thirds are cancelled at a random moment; `mixed up` are answers of another request, `leases` and
-`waiting` what is left at the store at once, `off` the difference between the books and the level.
+A storm has --cancellations calls of one limiter over a channel, and a tenth as many over HTTP,
+where calls wait for those that travel with them; two thirds are cancelled at a random moment.
+`mixed up` are answers of another request, `leases` and `waiting` what is left at the store at once,
+`off` the difference between the books and the level.
 
 With --durability replicated a grant counts once a replica has it, and none that a caller was told
 of may be lost.
@@ -154,7 +155,7 @@ def cancel(given: argparse.Namespace, report: Report) -> None:
     )
 
     table: list[dict[str, Value]] = []
-    for channel in ("only", "off"):
+    for channel, calls in (("only", given.cancellations), ("off", given.cancellations // 10)):
         with tempfile.TemporaryDirectory() as path:
             home = Path(path)
             config = home / "pools.yaml"
@@ -165,7 +166,7 @@ def cancel(given: argparse.Namespace, report: Report) -> None:
                     began = time.monotonic()
                     storming = storm(
                         service.url,
-                        given.cancellations,
+                        calls,
                         given.seed,
                         channel=channel,
                         say=lambda calls: say(f"{calls:,} calls"),

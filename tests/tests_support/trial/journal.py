@@ -1,6 +1,7 @@
 """What the scripts have done, written down by themselves, and what the store still knows of it."""
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -31,6 +32,7 @@ end
 _LINE = re.compile(
     r"^(\d+):.*? JOURNAL (-?\d+) (\d+) ([a-z ]+) ([0-9a-f]{32}) ([0-9a-f]*)\. ([0-9a-f]*)\.$"
 )
+_PROMOTED = re.compile(r"^(\d+):.*Setting secondary replication ID")
 _NEAR = 0.05  # seconds, less than any step
 _STEP = re.compile(r"^CLOCK (\d+) (-?\d+)$")
 
@@ -76,11 +78,12 @@ def _lua(root: Path) -> Iterator[Path]:
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """One line: what ran at which server, as how manyth of the pool (-1: nothing was changed),
-    and when by a clock that nobody has moved; `ahead` is how far the server's was.
+    """One line: what ran in which term of which server as a primary, as how manyth of the pool
+    (-1: nothing was changed), and when by a clock that nobody has moved; `ahead` is how far the
+    server's was.
     """
 
-    pid: int
+    term: tuple[int, int]
     nth: int
     at: float
     ahead: float
@@ -92,12 +95,15 @@ def read(path: Path) -> list[Entry]:
     entries: list[Entry] = []
     ahead: dict[int, float] = {}
     before: dict[int, float] = {}
+    promoted = Counter[int]()
     last = 0.0
     for line in path.read_text(errors="replace").splitlines():
         if step := _STEP.match(line):
             pid = int(step[1])
             before[pid] = ahead.get(pid, 0.0)
             ahead[pid] = int(step[2]) / 1e6
+        elif heir := _PROMOTED.match(line):
+            promoted[int(heir[1])] += 1
         elif found := _LINE.match(line):
             pid, told = int(found[1]), int(found[3]) / 1e6
             by, old = ahead.get(pid, 0.0), before.pop(pid, None)
@@ -107,26 +113,27 @@ def read(path: Path) -> list[Entry]:
             last = told - by
             request, reply = bytes.fromhex(found[6]), bytes.fromhex(found[7])
             ran = Ran(last, found[4], found[5], request, reply)
-            entries.append(Entry(pid, int(found[2]), last, by, ran))
+            entries.append(Entry((pid, promoted[pid]), int(found[2]), last, by, ran))
     return entries
 
 
 def survivors(entries: list[Entry], count: int) -> set[int]:
     """The places of those entries of which the store knows; *count* is how many it counts.
 
-    A number that was given twice was lost once: what comes later stands.
+    A number that was given twice was lost once: what comes later stands, unless it comes from a
+    server that did not know that its term was over.
     """
     places: dict[int, list[int]] = {}
     for place, entry in enumerate(entries):
         places.setdefault(entry.nth, []).append(place)
     kept: set[int] = set()
-    before, pid = len(entries), -1
+    before, term = len(entries), (-1, 0)
     for nth in range(count, 0, -1):
         found = [place for place in places.get(nth, ()) if place < before]
         if not found:
             raise LookupError(f"number {nth} of {count} is in no log")
-        same = [place for place in found if entries[place].pid == pid]
+        same = [place for place in found if entries[place].term == term]
         before = (same or found)[-1]
-        pid = entries[before].pid
+        term = entries[before].term
         kept.add(before)
     return kept
