@@ -28,8 +28,8 @@ where calls wait for those that travel with them; two thirds are cancelled at a 
 `mixed up` are answers of another request, `leases` and `waiting` what is left at the store at once,
 `off` the difference between the books and the level.
 
-With --durability replicated a grant counts once a replica has it, and none that a caller was told
-of may be lost.
+With --durability replicated a grant counts once a replica has it; where that is the one that is
+promoted, as in a cluster here, none that a caller was told of may be lost.
 
 Bars: no violation, nobody debited twice, nothing mixed up, nothing left.
 """

@@ -389,7 +389,7 @@ def trial(
                 say(f"{scene.calls:,} calls; {name}: {befell[-1].ended - began:.1f} s")
         scene.until_more(between)
         scene.close_down()
-        durable = stores.durable or durability == "replicated"
+        durable = stores.durable or (durability == "replicated" and stores.one_heir)
         evidence = scene.evidence(durable=durable)
         return scene.outcome(evidence, befell)
 

@@ -33,6 +33,8 @@ class Stores:
     pool = "p"
     durable = False
     """Whether what it has acknowledged is never lost."""
+    one_heir = False
+    """Whether the replica that acknowledges is the one that is promoted."""
 
     def __init__(self, binary: str, home: Path) -> None:
         self.home, self.journal = home, home / _LOG
@@ -307,9 +309,10 @@ class Sentinels(Stores):
         self._relayed = False  # nobody follows it through the relay any more
 
     def _until_another(self, old: int) -> None:
-        wait_until(lambda: self._watched.primary != old, "no other primary is named", _NAMED)
-        for port in self._watched.sentinel_ports:  # or the next one would wait for two minutes
+        # Votes may be split on a busy machine: then they try again after twice this time.
+        for port in self._watched.sentinel_ports:
             self._watched.order(port, "SENTINEL", "SET", SERVICE, "failover-timeout", "3000")
+        wait_until(lambda: self._watched.primary != old, "no other primary is named", _NAMED)
 
     def _until_followed(self) -> int:
         """The primary, once everybody else follows it; without a replica there is no failover."""
@@ -331,6 +334,8 @@ class Sentinels(Stores):
 
 class Clustered(Stores):
     """Masters with replicas; the slot of the pool moves, and its master dies."""
+
+    one_heir = True
 
     def __init__(self, binary: str, home: Path, replicas: int = 1) -> None:
         super().__init__(binary, home)
