@@ -215,6 +215,7 @@ def test_no_test_sleeps():
         "tests/simulation/story.py",
         "tests/simulation/world.py",
         "tests/tests_support/replica.py",
+        "tests/tests_support/trial/moments.py",
         "tests/tests_support/waiting.py",
     ]
 

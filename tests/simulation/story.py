@@ -9,7 +9,7 @@ from random import Random
 from typing import Any
 
 import redis
-from ledger import Broken, Ledger
+from tests_support.ledger import Broken, Ledger
 from tests_support.scripts import POOL, START, scripts
 from world import US, Store, Way, Weather
 

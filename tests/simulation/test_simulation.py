@@ -3,7 +3,7 @@
 Three replicas' engines and the real scripts in virtual time, told by a seed: requests and replies
 are lost, doubled and late, replicas are cut off and crash, the store fails over and loses what it
 wrote last, its clock steps both ways, it forgets its scripts, callers die, the provider is down.
-What may be granted beyond a limit is itemised in `ledger`, and nothing else is.
+What may be granted beyond a limit is itemised in `tests_support.ledger`, and nothing else is.
 
     SIM_SEEDS=10000 SIM_CALLS=1000 pytest tests/simulation -k promises -s
 
@@ -15,8 +15,8 @@ from collections import Counter
 
 import pytest
 import redis
-from ledger import Broken
 from story import FAULTS, story
+from tests_support.ledger import Broken
 from tests_support.scripts import scripts
 
 from limiter_service.simulation.virtual_time import run

@@ -9,11 +9,12 @@ import asyncio
 import contextlib
 from collections.abc import Sequence
 from random import Random
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 import redis
 from redis.connection import UnixDomainSocketConnection
+from tests_support.ledger import Ran
 from tests_support.scripts import CLOCK, START
 
 from limiter_service.store.errors import StoreUnavailable
@@ -22,16 +23,6 @@ from limiter_service.store.scripts import Script
 US = 1_000_000
 DEADLINE = 0.5
 """Seconds after which a caller of the store gives up."""
-
-
-class Ran(NamedTuple):
-    """A script that ran: when, in seconds of the world, on what, and what it answered."""
-
-    at: float
-    name: str
-    key: str
-    request: bytes
-    reply: bytes
 
 
 class Weather(msgspec.Struct):

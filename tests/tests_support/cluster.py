@@ -30,7 +30,9 @@ class Nodes:
     The last of `ports` are replicas of the first masters, as many as were asked for.
     """
 
-    def __init__(self, binary: str, home: Path, *, replicas: int = 0, timeout: int = 2000) -> None:
+    def __init__(
+        self, binary: str, home: Path, *options: str, replicas: int = 0, timeout: int = 2000
+    ) -> None:
         self.ports = free_ports(_MASTERS + replicas)
         self.servers: dict[int, Server] = {}
         for port in self.ports:
@@ -41,6 +43,7 @@ class Nodes:
                 *("--port", str(port), "--bind", "127.0.0.1", "--protected-mode", "no"),
                 *("--cluster-enabled", "yes", "--cluster-node-timeout", str(timeout)),
                 *("--cluster-require-full-coverage", "no", "--repl-diskless-sync-delay", "0"),
+                *options,
             )
         self._stack = contextlib.ExitStack()
         self._orders: dict[int, redis.Redis] = {}

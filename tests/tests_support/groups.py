@@ -8,6 +8,7 @@ GROUPS = (
     "tests/races/",
     "tests/access/",
     "tests/topologies/",
+    "tests/faults/",
     "tests/containers/",
     "tests/lua/test_cluster.py",
     "tests/monitoring/",

@@ -8,9 +8,9 @@ the limit has been whole, or a period has gone by. Nothing else is forgiven.
 import struct
 from collections import defaultdict, deque
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import msgspec
-from world import Ran
 
 from limiter_service.engine.policy import Limit, Policy
 
@@ -21,6 +21,16 @@ _LITTLE = 1e-6
 
 class Broken(AssertionError):
     """A promise was not kept."""
+
+
+class Ran(NamedTuple):
+    """A script that ran: when, in seconds of the world, on what, and what it answered."""
+
+    at: float
+    name: str
+    key: str
+    request: bytes
+    reply: bytes
 
 
 class Held(msgspec.Struct):

@@ -1,0 +1,162 @@
+"""The judge of trials can condemn: evidence that was tampered with is found out."""
+
+import struct
+from collections.abc import Callable
+
+import pytest
+from msgspec.structs import replace
+from tests_support.trial import diary
+from tests_support.trial.diary import Call
+from tests_support.trial.journal import Entry
+from tests_support.trial.scene import Outcome
+from tests_support.trial.verdict import Evidence, judge
+
+pytestmark = pytest.mark.timeout(600)
+
+
+def first(evidence: Evidence, name: str) -> int:
+    """The place of the first entry by that name."""
+    return next(n for n, entry in enumerate(evidence.entries) if entry.ran.name == name)
+
+
+def granted(evidence: Evidence) -> list[Call]:
+    """Calls that were told of a lease."""
+    return [call for call in evidence.calls if call.told == diary.GRANTED]
+
+
+def with_call(evidence: Evidence, call: Call, **end: object) -> Evidence:
+    """Another end of one call."""
+    assert call.end is not None
+    changed = replace(call, end=replace(call.end, **end))
+    return replace(evidence, calls=[changed if c is call else c for c in evidence.calls])
+
+
+def with_entries(evidence: Evidence, entries: list[Entry]) -> Evidence:
+    """Another journal, all of which stands."""
+    return replace(evidence, entries=entries, kept=set(range(len(entries))))
+
+
+def a_second_debit(evidence: Evidence) -> Evidence:
+    """One request is granted again."""
+    entry = evidence.entries[first(evidence, "acquire")]
+    return with_entries(evidence, [*evidence.entries, replace(entry, at=evidence.entries[-1].at)])
+
+
+def a_grant_that_was_none(evidence: Evidence) -> Evidence:
+    """The store has never granted it."""
+    key = evidence.entries[first(evidence, "acquire")].ran.key
+    return with_entries(evidence, [e for e in evidence.entries if e.ran.key != key])
+
+
+def an_answer_of_another(evidence: Evidence) -> Evidence:
+    """Two answers are mixed up."""
+    one, other = granted(evidence)[:2]
+    assert other.end is not None
+    return with_call(evidence, one, lease=other.end.lease)
+
+
+def a_late_grant(evidence: Evidence) -> Evidence:
+    """It was told before it happened."""
+    call = granted(evidence)[-1]
+    return with_call(evidence, call, at=call.begin.at - 1.0)
+
+
+def a_call_that_hangs(evidence: Evidence) -> Evidence:
+    """Nobody was told."""
+    call = granted(evidence)[0]
+    changed = replace(call, end=None)
+    return replace(evidence, calls=[changed if c is call else c for c in evidence.calls])
+
+
+def an_unheard_of_refusal(evidence: Evidence) -> Evidence:
+    """A failure that is none of the callers'."""
+    return with_call(evidence, granted(evidence)[0], told=diary.REFUSED, code="invalid")
+
+
+def a_forgotten_lease(evidence: Evidence) -> Evidence:
+    """A settle is told that there is no such lease."""
+    call = next(call for call in evidence.calls if call.told == diary.SETTLED)
+    return with_call(evidence, call, told=diary.REFUSED, code="unknown_lease")
+
+
+def a_settle_that_was_none(evidence: Evidence) -> Evidence:
+    """The caller was told that it is settled."""
+    key = evidence.entries[first(evidence, "settle")].ran.key
+    names = {"settle", "told again"}
+    entries = [e for e in evidence.entries if e.ran.key != key or e.ran.name not in names]
+    return with_entries(evidence, entries)
+
+
+def a_lost_grant(evidence: Evidence) -> Evidence:
+    """The store has lost one that its caller was told of."""
+    key = _key_of_a_told_grant(evidence)
+    lost = {n for n, entry in enumerate(evidence.entries) if entry.ran.key == key}
+    return replace(evidence, kept=evidence.kept - lost)
+
+
+def _key_of_a_told_grant(evidence: Evidence) -> str:
+    from tests_support.trial.verdict import _key  # noqa: PLC0415  # how it names them
+
+    asked = granted(evidence)[0].begin.acquire
+    assert asked is not None
+    return _key(asked)
+
+
+def a_level_that_is_off(evidence: Evidence) -> Evidence:
+    """The store says that fewer tokens were taken."""
+    return replace(evidence, spent=evidence.spent - 5.0)
+
+
+def a_slot_for_ever(evidence: Evidence) -> Evidence:
+    """Something is still held when all is over."""
+    return replace(evidence, left=["sg:{p}:c:model:m1:1"])
+
+
+def a_limit_that_is_passed(evidence: Evidence) -> Evidence:
+    """More calls at once than there are."""
+    entries = list(evidence.entries)
+    at = entries[-1].at
+    for n, entry in enumerate(entries):
+        if entry.ran.name == "acquire":
+            entries[n] = replace(entry, at=at)
+    return with_entries(evidence, entries)
+
+
+def a_refund_that_is_too_large(evidence: Evidence) -> Evidence:
+    """More comes back than was held."""
+    entries = list(evidence.entries)
+    place = first(evidence, "settle")
+    ran = entries[place].ran
+    moved = list(struct.unpack(f"<{len(ran.reply[9:]) // 8}d", ran.reply[9:]))
+    moved[0] -= 1.0
+    reply = ran.reply[:9] + struct.pack(f"<{len(moved)}d", *moved)
+    entries[place] = replace(entries[place], ran=ran._replace(reply=reply))
+    return with_entries(evidence, entries)
+
+
+TAMPERED: dict[Callable[[Evidence], Evidence], str] = {
+    a_second_debit: "granted twice",
+    a_grant_that_was_none: "a grant that was none",
+    an_answer_of_another: "somebody else's lease",
+    a_late_grant: "when it was not asked for",
+    a_call_that_hangs: "was never told what came of",
+    an_unheard_of_refusal: "was refused: invalid",
+    a_forgotten_lease: "its lease is unknown",
+    a_settle_that_was_none: "told that it is settled, and is not",
+    a_lost_grant: "has lost the grant",
+    a_level_that_is_off: "granted less given back",
+    a_slot_for_ever: "is still held",
+    a_limit_that_is_passed: "is over by",
+    a_refund_that_is_too_large: "moved by",
+}
+
+
+@pytest.mark.parametrize("tamper", TAMPERED, ids=lambda tamper: tamper.__name__)
+def test_what_is_wrong_is_found(
+    ways_and_clock: Outcome, tamper: Callable[[Evidence], Evidence]
+) -> None:
+    """Each by its name."""
+    evidence = ways_and_clock.evidence
+    assert judge(evidence).violations == []
+    violations = judge(tamper(evidence)).violations
+    assert any(TAMPERED[tamper] in text for text in violations), violations[:3]

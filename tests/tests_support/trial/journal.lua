@@ -1,0 +1,87 @@
+-- Around every script of a trial: decide as ever, then write what was done into the server's log.
+--
+-- The log, unlike a key, outlives a failover that loses writes, and several servers that share a
+-- file write in the order in which things happened. The number comes from the store, so what was
+-- lost shows as a number that is given twice.
+
+local journal_at = 0
+
+local function decide()
+-- @decide
+end
+
+local function hex(text)
+  return (string.gsub(text, ".", function(byte)
+    return string.format("%02x", string.byte(byte))
+  end))
+end
+
+local function journal(name, digest, request, reply, numbered)
+  local nth = -1
+  if numbered then
+    nth = redis.call("INCR", string.match(KEYS[1], "^.-{.-}:") .. "journal")
+  end
+  local at = string.format("%.0f", journal_at)
+  local words = { "JOURNAL", nth, at, name, digest, hex(request) .. ".", hex(reply) .. "." }
+  redis.log(redis.LOG_WARNING, table.concat(words, " "))
+end
+
+local function digest_of(key)
+  return string.match(key, "l:(%x+)$")
+end
+
+-- The head of a lease (lua/lib/lease): all up to its charges.
+local function head(text, from)
+  return string.sub(text, from, from + 71 + 8 * struct.unpack("<d", text, from + 64))
+end
+
+local function note_grant(name, key, answer)
+  local letter = string.sub(answer, 9, 9)
+  if letter == "G" or letter == "R" then
+    local what = letter == "G" and name or "again"
+    local reply = string.sub(answer, 1, 9) .. head(answer, 10)
+    journal(what, digest_of(key), "", reply, letter == "G")
+  end
+end
+
+local function note_report(name, answer)
+  local letter, request = string.sub(answer, 9, 9), ARGV[#ARGV]
+  local key = KEYS[#KEYS - 1]
+  if letter == "G" or letter == "g" or letter == "A" then
+    local moved = 8 * struct.unpack("<d", answer, 74)
+    local what = letter == "A" and "told again" or name
+    local short = string.sub(request, 1, 56 + moved)
+    local rest = name == "renew" and head(answer, 10) or string.sub(answer, -moved)
+    journal(what, digest_of(key), short, string.sub(answer, 1, 9) .. rest, letter ~= "A")
+  end
+end
+
+local note = {
+  acquire = function(answer)
+    note_grant("acquire", KEYS[#KEYS - 1], answer)
+  end,
+  enqueue = function(answer)
+    note_grant("acquire", KEYS[#KEYS - 7], answer)
+  end,
+  charge = function(answer)
+    note_grant("charge", KEYS[#KEYS], answer)
+  end,
+  settle = function(answer)
+    note_report("settle", answer)
+  end,
+  renew = function(answer)
+    note_report("renew", answer)
+  end,
+  cancel = function(answer)
+    if string.sub(answer, 9, 9) == "R" then
+      journal("cancel", hex(ARGV[#ARGV]), "", answer, true)
+    end
+  end,
+}
+-- @served
+
+local answer = decide()
+if note["@name"] then
+  note["@name"](answer)
+end
+return answer
