@@ -79,6 +79,7 @@ class Protocol(HttpToolsProtocol):
         self._part, self._number = _Part.NOTHING, 0
         self._came, self._of_body = 0, 0
         self._size_of_chunk, self._earlier_in_chunk = 0, False
+        self._answering: RequestResponseCycle | None = None
         self._deadline: TimerHandle | None = None
         self._deadline_of = (0, _Part.NOTHING)
         self._unread: TimerHandle | None = None
@@ -101,6 +102,10 @@ class Protocol(HttpToolsProtocol):
         self._settle_down()
         super().connection_lost(exc)
 
+    def eof_received(self) -> None:
+        """The client has said everything; the connection ends with that."""
+        self._nobody_listens()
+
     def shutdown(self) -> None:
         """Let the application answer what it holds, then close."""
         super().shutdown()
@@ -120,7 +125,7 @@ class Protocol(HttpToolsProtocol):
         super().pause_writing()
         if self._unread is None:
             timeout = self._manners.unread_timeout
-            self._unread = self.loop.call_later(timeout, self.transport.abort)
+            self._unread = self.loop.call_later(timeout, self._break_off)
 
     def resume_writing(self) -> None:
         """It reads again."""
@@ -168,6 +173,11 @@ class Protocol(HttpToolsProtocol):
         if len(self.pipeline) >= _MOST_PIPELINED:
             raise ValueError("too many requests ahead of their answers")
         super().on_headers_complete()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        """Let the application answer; further requests wait for that."""
+        self._answering = cycle
+        super()._start_asgi_task(cycle, app)
 
     def on_body(self, body: bytes) -> None:
         """A piece of a body."""
@@ -245,7 +255,8 @@ class Protocol(HttpToolsProtocol):
 
     def _refuse(self, code: ErrorCode, detail: str) -> None:
         """Answer, where no other answer is under way, and close."""
-        if not self._is_busy() or not self.cycle.response_started:
+        answering = self._answering
+        if answering is None or answering.response_complete or not answering.response_started:
             told = problem(code, detail)
             body = msgspec.json.encode(told)
             head = [
@@ -261,5 +272,17 @@ class Protocol(HttpToolsProtocol):
     def _end(self) -> None:
         """Close; whoever does not read the last words is broken off."""
         if not self.transport.is_closing():
+            self._nobody_listens()
             self.transport.close()
             self._last_words = self.loop.call_later(_LINGER, self.transport.abort)
+
+    def _break_off(self) -> None:
+        self._nobody_listens()
+        self.transport.abort()
+
+    def _nobody_listens(self) -> None:
+        """Tell the application at once: uvicorn does when the loop turns, and writes till then."""
+        if self._answering is not None:
+            self._answering.disconnected = True
+            self._answering.message_event.set()
+            self.flow.resume_writing()

@@ -59,6 +59,13 @@ def patient(valkey: Server, config: Path) -> Iterator[ServiceThread]:
         yield running
 
 
+@pytest.fixture(autouse=True)
+def nothing_fails(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """Whatever a client does, no error is ours."""
+    yield
+    assert [each.getMessage() for each in caplog.records if each.levelno >= logging.ERROR] == []
+
+
 async def serves(service: ServiceThread) -> bool:
     """Whether somebody who behaves is served."""
     async with httpx.AsyncClient(timeout=20) as client:
@@ -291,6 +298,55 @@ async def test_a_message_in_any_number_of_empty_frames_closes_the_channel(patien
         wire.say(frame(2, b"x", last=False) + frame(0, last=False) * 5000)
         assert (1009).to_bytes(2) in await wire.rest()
     assert await serves(patient)
+
+
+async def test_requests_before_nonsense_are_not_answered_into_a_closed_connection(
+    patient: ServiceThread,
+):
+    """The application is told that nobody listens, before it writes."""
+    for _ in range(20):
+        async with Wire(patient.url) as wire:
+            wire.say(post("/v1/acquire", TAKE) * 3 + b"nonsense\r\n\r\n")
+            await wire.rest()
+    for _ in range(20):
+        async with Wire(patient.url) as wire:
+            wire.say(post("/v1/acquire", TAKE))
+            wire.end()
+            await wire.rest()
+    assert await serves(patient)
+
+
+async def test_text_that_is_none_closes_the_channel_even_behind_a_goodbye(patient: ServiceThread):
+    """Both may come in one piece."""
+    for more in (b"", frame(8, (1000).to_bytes(2))):
+        async with Wire(patient.url) as wire:
+            await wire.upgrade()
+            wire.say(frame(1, b"\xff\xfe") + more)
+            assert await wire.rest() != b""
+    assert await serves(patient)
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [b"\x81", frame(1, b"x" * 50)[:20], frame(2, b"x", last=False)],
+    ids=["half a head", "half a frame", "half a message"],
+)
+async def test_a_message_that_does_not_come_closes_the_channel(service: ServiceThread, sent: bytes):
+    """As a body would."""
+    async with Wire(service.url) as wire:
+        await wire.upgrade()
+        wire.say(sent)
+        assert (1008).to_bytes(2) in await wire.rest()
+    assert await serves(service)
+
+
+async def test_a_channel_on_which_nothing_is_said_stays(service: ServiceThread):
+    """Deadlines are for what has begun."""
+    async with Wire(service.url) as wire, Wire(service.url) as other:
+        await wire.upgrade()
+        await other.rest()  # whose head has not come in the same time
+        wire.say(frame(1, b'{"id": 1, "op": "check", "resource": "p/m", "tokens": 1}'))
+        assert (await wire.hear(2))[0] == 0x81
 
 
 async def test_who_does_not_speak_tls_is_closed(start: Start, monkeypatch: pytest.MonkeyPatch):

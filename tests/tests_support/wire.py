@@ -34,6 +34,10 @@ class Wire:
         """Send bytes."""
         self._writer.write(data)
 
+    def end(self) -> None:
+        """Say nothing more."""
+        self._writer.write_eof()
+
     async def said(self) -> None:
         """Return when what was said has left."""
         await self._writer.drain()
