@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test adapters browser helm containers check lint types contracts lua docs format sizes bench clean
+.PHONY: demo test adapters browser helm containers check lint types contracts lua docs security format sizes bench clean
 
 demo: $(READY)
 	@$(BIN)/sluicegate demo $(ARGS)
@@ -27,7 +27,7 @@ helm: $(READY)
 containers: $(READY)
 	$(BIN)/python scripts/containers.py $(ARGS)
 
-check: lint types contracts lua docs test
+check: lint types contracts lua docs security test
 
 $(READY): constraints.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -58,6 +58,12 @@ lua: $(READY)
 docs: $(READY)
 	$(BIN)/python scripts/reference.py --check
 	$(BIN)/python scripts/image_pins.py --check
+
+# Static checks beside ruff's, and the bill of materials of the image. What else there is of
+# security are tests: tests/architecture/test_security.py.
+security: $(READY)
+	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive limiter_wire limiter_service client_sdk
+	$(BIN)/python scripts/sbom.py
 
 format: $(READY)
 	$(BIN)/ruff format .

@@ -2,14 +2,17 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
+import redis
 from tests_support.adrift import engine_of, fleet
 from tests_support.calls import problem
 from tests_support.servers import Server, valkey_binary
+from tests_support.service import http_client, in_process
 
 from limiter_service.engine.unsettled import Unsettled
+from limiter_service.store.keys import Keys
 
 TENANTS = """
 pools:
@@ -67,3 +70,20 @@ async def test_tenants_made_up_while_the_store_is_lost_are_told_apart_up_to_a_nu
             assert len(pool.windows) <= 10
             served = await replica.post("/v1/acquire", json=body | {"tenant": "known"})
             assert served.status_code == 200, served.text
+
+
+async def test_the_circuit_of_a_model_that_has_only_succeeded_goes_with_its_window(
+    valkey: Server, valkey_db: redis.Redis, write_config: Callable[[str], Path]
+):
+    """Where any model is served, callers make up models; what has failed is remembered."""
+    config = write_config('pools: {p: {models: {"*": {}}, breaker: {window: 60s}}}')
+    lives = {}
+    async with in_process(valkey.url, config) as app, http_client(app) as client:
+        for outcome in ("success", "server_error"):
+            body = {"resource": f"p/{outcome}", "tokens": 1}
+            lease = (await client.post("/v1/acquire", json=body)).json()["lease"]
+            report = {"lease": lease, "outcome": outcome}
+            assert (await client.post("/v1/settle", json=report)).status_code == 200
+            lives[outcome] = cast("int", valkey_db.pttl(Keys("p").circuit(outcome)))
+    assert 0 < lives["success"] <= 66_000
+    assert lives["server_error"] > 80_000_000
