@@ -8,6 +8,7 @@ import sys
 import tomllib
 from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import msgspec
@@ -183,7 +184,13 @@ def trees(*names: str) -> Iterator[tuple[str, ast.Module]]:
     """Python files of packages, parsed."""
     for name in names:
         for path in sorted((ROOT / name).rglob("*.py")):
-            yield path.relative_to(ROOT).as_posix(), ast.parse(path.read_text())
+            yield path.relative_to(ROOT).as_posix(), parsed(path)
+
+
+@cache
+def parsed(path: Path) -> ast.Module:
+    """A file, parsed once."""
+    return ast.parse(path.read_text())
 
 
 def test_no_middleware_wraps_requests_in_tasks():
@@ -226,5 +233,28 @@ def test_secrets_are_compared_in_constant_time():
         if any(isinstance(each, ast.Eq | ast.NotEq) for each in node.ops)
         for each in (node.left, *node.comparators)
         if SECRET.search(getattr(each, "attr", getattr(each, "id", "")))
+    ]
+    assert found == []
+
+
+CALLERS = ("limiter_service/cli/", "limiter_service/demo/", "limiter_service/bench/")
+CLIENTS = {"httpx", "requests", "aiohttp", "urllib.request", "http.client"}
+
+
+def test_the_service_calls_nobody():
+    """Commands call a service. The service itself has nothing to call with but its store."""
+    found = [
+        f"{name}:{node.lineno}"
+        for name, tree in trees("limiter_service")
+        if not name.startswith(CALLERS)
+        for node in ast.walk(tree)
+        if (
+            (isinstance(node, ast.Import) and CLIENTS & {alias.name for alias in node.names})
+            or (isinstance(node, ast.ImportFrom) and node.module in CLIENTS)
+            or (
+                isinstance(node, ast.Attribute)
+                and node.attr in {"create_connection", "open_connection"}
+            )
+        )
     ]
     assert found == []
