@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo ready test adapters browser helm containers environments check lint types contracts lua docs format sizes bench clean
+.PHONY: demo ready test adapters browser helm containers environments check lint types contracts lua docs security format sizes bench clean
 
 demo: $(READY)
 	@$(BIN)/sluicegate demo $(ARGS)
@@ -36,7 +36,7 @@ environments: $(READY)
 	$(BIN)/python scripts/adapters.py build
 	$(BIN)/python scripts/browser.py build
 
-check: lint types contracts lua docs test
+check: lint types contracts lua docs security test
 
 $(READY): constraints.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -67,6 +67,12 @@ lua: $(READY)
 docs: $(READY)
 	$(BIN)/python scripts/reference.py --check
 	$(BIN)/python scripts/image_pins.py --check
+
+# Static checks beside ruff's, and the bill of materials of the image. What else there is of
+# security are tests: tests/architecture/test_security.py.
+security: $(READY)
+	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive limiter_wire limiter_service client_sdk
+	$(BIN)/python scripts/sbom.py
 
 format: $(READY)
 	$(BIN)/ruff format .

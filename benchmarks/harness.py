@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import msgspec
 import redis
@@ -232,12 +232,16 @@ class Process:
 
 
 @contextlib.contextmanager
-def sluicegate(*arguments: str, env: dict[str, str] | None = None) -> Iterator[Process]:
+def sluicegate(
+    *arguments: str, env: dict[str, str] | None = None, stderr: IO[str] | None = None
+) -> Iterator[Process]:
     """Run one verb of the command until the block is left, with *env* in its environment."""
     command = [sys.executable, "-m", "limiter_service", *arguments, "--port", "0"]
     patient = {f"SLUICEGATE_{name}_TIMEOUT": str(PATIENT) for name in ("CONNECT", "COMMAND")}
     whole = os.environ | patient | (env or {})  # noqa: TID251  # to be handed on, not read
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=whole) as process:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=stderr, text=True, env=whole
+    ) as process:
         assert process.stdout is not None
         found = (re.search(r"listening on (\S+)", line) for line in process.stdout)
         url = next((match[1] for match in found if match), None)

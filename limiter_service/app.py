@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from functools import partial
 from importlib.metadata import version
 from typing import Any
@@ -35,8 +35,10 @@ from limiter_service.engine.timeline import Timeline
 from limiter_service.engine.turnstile import Turnstile
 from limiter_service.engine.unsettled import Unsettled
 from limiter_service.engine.witness import Witness
+from limiter_service.files import files_allowed
 from limiter_service.front import Bounds, Front, Handler
 from limiter_service.given_keys import GivenKeys
+from limiter_service.guests import GUESTS, Guests, Manners, most_of, networks
 from limiter_service.http import JSON, encode, problem_headers
 from limiter_service.metrics import Metrics, State
 from limiter_service.openapi import document
@@ -211,10 +213,23 @@ def create_app(
         key_prefix=settings.key_prefix,
         log_level=settings.log_level,
     )
+    app.state.guests = _guests(settings)
     bounds = Bounds(
         body=settings.max_body, head=settings.max_head, body_timeout=settings.body_timeout
     )
     return Front(app, hot, bounds, {"/v1/channel": channels}, door)
+
+
+def _guests(settings: Settings) -> Guests:
+    """Who may be connected, as the settings and the operating system have it."""
+    wanted, of_one = settings.max_connections, settings.max_connections_per_address
+    most, most_of_one = most_of(wanted, of_one, files_allowed())
+    manners = Manners(
+        head=settings.max_head,
+        head_timeout=settings.head_timeout,
+        body_timeout=settings.body_timeout,
+    )
+    return Guests(most, most_of_one, networks(settings.trusted_proxies), manners)
 
 
 def _state(app: FastAPI) -> State:
@@ -233,14 +248,14 @@ def _wall_us() -> float:
 
 
 @contextlib.asynccontextmanager
-async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Callable[[], None]]]:
+async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
     await _warn_of_eviction(app.state.client)
     await app.state.witness.look()
     await app.state.keyring.begin()
     app.state.engine.outages.start()
     async with app.state.control.running():
         try:
-            yield {STOPPING: app.state.engine.close}
+            yield {STOPPING: app.state.engine.close, GUESTS: app.state.guests}
         finally:
             app.state.stopping = True
             await app.state.channels.aclose()

@@ -18,6 +18,7 @@ from limiter_service.engine.failures import Allowance, Failures
 from limiter_service.engine.keyring import Keyring
 from limiter_service.engine.refusals import Refusal, refuse
 from limiter_service.engine.turnstile import Why
+from limiter_service.guests import neighbourhood
 from limiter_service.http import Scope
 from limiter_wire import ErrorCode, Role
 
@@ -138,15 +139,8 @@ def is_loopback(host: str) -> bool:
 
 
 def _address(scope: Scope) -> str:
-    """Whose failures are counted together: an address, or the network of one in IPv6."""
-    host = (scope.get("client") or ("",))[0]
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return str(host)
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is None:
-        return str(ipaddress.ip_network((address, 64), strict=False))
-    return str(address)
+    """Whose failures are counted together."""
+    return neighbourhood(str((scope.get("client") or ("",))[0]))
 
 
 # Ordinary routes say what they need, and are refused a place in the application if they do not.

@@ -23,6 +23,9 @@ Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _log = structlog.get_logger()
 
+_WITHOUT_BODY = {"GET", "HEAD", "OPTIONS"}
+"""Methods whose bodies, if they have any, no route reads."""
+
 
 class Bounds(msgspec.Struct, frozen=True, kw_only=True):
     """How large and how slow a request may be: bytes, bytes, seconds."""
@@ -125,15 +128,9 @@ class Front:
             await http.answer(send, status, http.encode(value, kind.answer), headers)
 
     async def _pass_on(self, scope: Scope, receive: Receive, send: Send, identity: str) -> None:
-        left = self._bounds.body
-
-        async def bounded() -> Message:
-            nonlocal left
-            message = await receive()
-            left -= len(message.get("body", b""))
-            if left < 0:
-                raise refuse(ErrorCode.TOO_LARGE, f"a body has at most {self._bounds.body} bytes")
-            return message
+        """Let FastAPI answer, with a body that is read: it would wait for one without end, and
+        for that of a stranger too.
+        """
 
         async def with_identity(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -142,7 +139,23 @@ class Front:
 
         scope.setdefault("state", {})["request_id"] = identity
         scope[DOOR] = self._door
-        await self._inner(scope, bounded, with_identity)
+        if scope["method"] not in _WITHOUT_BODY:
+            await self._door.admit(scope)
+            body = await http.read_body(
+                receive, scope, self._bounds.body, self._bounds.body_timeout
+            )
+            receive = _read_already(body, receive)
+        await self._inner(scope, receive, with_identity)
+
+
+def _read_already(body: bytes, receive: Receive) -> Receive:
+    """What an application receives whose request has this *body*."""
+    messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def next_message() -> Message:
+        return messages.pop() if messages else await receive()
+
+    return next_message
 
 
 async def _refuse_handshake(scope: Scope, send: Send, problem: Problem) -> None:

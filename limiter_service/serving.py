@@ -13,7 +13,7 @@ from pathlib import Path
 import uvicorn
 from uvicorn.supervisors import Multiprocess
 
-from limiter_service import connection, websocket
+from limiter_service import connection, event_loop, websocket
 from limiter_service import settings as environment
 from limiter_service.app import create_app
 from limiter_service.certificates import Certificates
@@ -21,8 +21,10 @@ from limiter_service.config_advice import advice
 from limiter_service.door import is_loopback
 from limiter_service.embedded import EmbeddedValkey
 from limiter_service.engine import ids
+from limiter_service.files import allow_files
 from limiter_service.front import Front
 from limiter_service.given_keys import GivenKeyError, GivenKeys
+from limiter_service.guests import files_for
 from limiter_service.pools import Pools
 from limiter_service.settings import Settings
 from limiter_service.store.access_commands import AccessCommands
@@ -46,6 +48,7 @@ def run(settings: Settings) -> None:
         _say("no --config: serving the built-in pool `example`, any model at 60 requests a minute")
     for line in advice(pools.config):
         _say(f"note: {line}")
+    allow_files(files_for(settings.max_connections))
     listener = _bind(settings.host, settings.port)
     with contextlib.ExitStack() as stack:
         stack.callback(listener.close)
@@ -254,6 +257,7 @@ def _uvicorn(app: Front | str, settings: Settings, **options: object) -> uvicorn
         timeout_keep_alive=75,
         timeout_graceful_shutdown=10,
         lifespan="on",
+        loop=f"{event_loop.__name__}:new",
         http=f"{connection.__name__}:Protocol",
         ws=f"{websocket.__name__}:Protocol",
         ws_per_message_deflate=False,  # small messages on a fast network

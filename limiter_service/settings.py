@@ -71,7 +71,14 @@ class Settings(BaseSettings):
     """Largest request body in bytes."""
     max_head: int = Field(16_384, ge=1024, le=65_536)
     """Largest path and headers together, in bytes."""
-    body_timeout: float = Field(5.0, gt=0, le=300)
+    head_timeout: float = Field(4.0, gt=0, le=300)
+    """Seconds until the head of a request must have arrived, from its first byte on, and that of
+    a connection from its beginning."""
+    body_timeout: float = Field(4.0, gt=0, le=300)
+    max_connections: int = Field(10_000, ge=16, le=1_000_000)
+    """Connections of one process; fewer where it may not open as many files."""
+    max_connections_per_address: int = Field(2_500, ge=8, le=1_000_000)
+    """Connections of one address (of one /64 network in IPv6); `trusted_proxies` may have more."""
     hold_limit: float = Field(25.0, ge=0, le=600)
     """How long an acquire that waits is held before it is answered 202; shorter than the
     patience of every proxy on the way."""

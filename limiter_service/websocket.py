@@ -1,15 +1,59 @@
 """uvicorn's WebSocket, with what the channel needs of it and it lacks."""
 
+from asyncio import TimerHandle
 from typing import Any
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.frames import Frame
+
+from limiter_service.connection import LOGGER
+from limiter_service.guests import GUESTS, Guests
 
 _RESTARTING = 1012
+_UNREADABLE = 1007
+_MISUSED = 1008
+_TOO_LARGE = 1009
+_MOST_PIECES = 1024
+"""Frames of one message: empty ones are no bytes, and kept all the same."""
+
+_MOST_UNSENT = 4_194_304
+"""Bytes that a client leaves unread: answers wait for it, what replies to its pings does not."""
+
 _CLOSE_TIMEOUT = 1.0  # seconds that a client has to say goodbye in turn
 
 
 class Protocol(WebSocketsSansIOProtocol):
-    """Leaves the last word at a shutdown to the application, and ends every failed handshake."""
+    """Leaves the last word at a shutdown to the application, ends every failed handshake, and
+    bounds what a client can make it keep.
+    """
+
+    def __init__(self, *arguments: Any, **keywords: Any) -> None:
+        super().__init__(*arguments, **keywords)
+        self.logger = LOGGER
+        self._guests: Guests = self.app_state[GUESTS]
+        self._unread: TimerHandle | None = None
+        self._slow: TimerHandle | None = None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the connection, which was counted when it came over HTTP."""
+        self._guests.leave(self.transport)
+        self.resume_writing()
+        self._expect(rest=False)
+        super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Wait for the client to read, but not for ever."""
+        super().pause_writing()
+        if self._unread is None:
+            timeout = self._guests.manners.unread_timeout
+            self._unread = self.loop.call_later(timeout, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """It reads again."""
+        super().resume_writing()
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
 
     def shutdown(self) -> None:
         """Tell the application, which answers what it holds and closes.
@@ -29,6 +73,55 @@ class Protocol(WebSocketsSansIOProtocol):
         super().data_received(data)
         if self.conn.handshake_exc is not None and not self.handshake_initiated:
             self.transport.write(b"".join(self.conn.data_to_send()))
+            self.transport.close()
+        if self.transport.get_write_buffer_size() > _MOST_UNSENT:
+            self.transport.abort()
+        self._expect(rest=bool(self.conn.reader.buffer or self.frames))
+
+    def _expect(self, *, rest: bool) -> None:
+        """Give the rest of a message its time, once."""
+        if not rest and self._slow is not None:
+            self._slow.cancel()
+            self._slow = None
+        elif rest and self._slow is None and not self.transport.is_closing():
+            timeout = self._guests.manners.body_timeout
+            self._slow = self.loop.call_later(timeout, self._too_slow)
+
+    def _too_slow(self) -> None:
+        self._slow = None
+        if self.read_paused:  # it is us who do not read
+            self._expect(rest=True)
+            return
+        timeout = self._guests.manners.body_timeout
+        self._fail(_MISUSED, f"a message did not arrive within {timeout:g} s")
+
+    def handle_cont(self, event: Frame) -> None:
+        """Take a further piece of a message, which has not any number of them."""
+        if len(self.frames) >= _MOST_PIECES:
+            self._fail(_TOO_LARGE, f"a message has at most {_MOST_PIECES} frames")
+        else:
+            super().handle_cont(event)
+
+    def send_receive_event_to_app(self) -> None:
+        """Hand a message on, if it is text where it says so: uvicorn logs an error, and breaks
+        when the connection is closing.
+        """
+        if self.curr_msg_data_type == "text":
+            try:
+                b"".join(self.frames).decode()
+            except UnicodeDecodeError:
+                self._fail(_UNREADABLE, "text is UTF-8")
+                return
+        super().send_receive_event_to_app()
+
+    def _fail(self, code: int, reason: str) -> None:
+        """Close for a reason."""
+        self.frames = []
+        self.queue.put_nowait({"type": "websocket.disconnect", "code": code, "reason": reason})
+        if not self.transport.is_closing():
+            self.conn.fail(code, reason)
+            self.transport.write(b"".join(self.conn.data_to_send()))
+            self.close_sent = True
             self.transport.close()
 
     async def send(self, message: Any) -> None:

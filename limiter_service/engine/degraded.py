@@ -211,6 +211,8 @@ class Degraded:
             raise _lost(policy, f"the store is lost: {pool.reason}")
         if pool.journal.full:
             raise _lost(policy, "the store is lost, and no more leases can be remembered")
+        if pool.is_strange(policy):
+            raise _lost(policy, "the store is lost, and no more tenants can be told apart")
         self.pauses.ask(policy.resource, asyncio.get_running_loop().time())
         now = self._outages.now_us(pool)
         windows = pool.windows_of(policy, now)

@@ -38,7 +38,8 @@ _LEAST_RATIO, _MOST_RATIO = 0.02, 5.0
 _PACE_OF, _SPREAD_OF = 128, 512
 """Waits that are remembered: of a line, and of a horizon."""
 _FEW = 8
-_MOST_LINES = 2000
+_MOST_PACES = 1000
+"""Resources, and lines, of which waits are remembered: 30 kB each, and callers make up names."""
 _PRIOR_PACE = (1.0,) * 9  # so that a few short waits say little about long ones
 _PRIOR_SPREAD = (0.6, 0.8, 0.9, 1.0, 1.0, 1.0, 1.1, 1.2, 1.3, 1.6)
 _BLENDS = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -66,10 +67,11 @@ class Forecast:
         self._most = most
         self._ratios: dict[tuple[str, int], tuple[float, float]] = {}
         self._held: dict[str, float] = {}
-        self._paces = Known(most, lambda: Paces(len(_BLENDS), _PACE_OF, _PRIOR_PACE))
-        self._line_paces = Known(min(most, _MOST_LINES), lambda: Paces(len(_BLENDS), _PACE_OF))
-        self._bounds = Known(min(most, _MOST_LINES), Bound)
-        self._spreads = Known(most, lambda: Recent(_SPREAD_OF, _PRIOR_SPREAD))
+        few = min(most, _MOST_PACES)
+        self._paces = Known(few, lambda: Paces(len(_BLENDS), _PACE_OF, _PRIOR_PACE))
+        self._line_paces = Known(few, lambda: Paces(len(_BLENDS), _PACE_OF))
+        self._bounds = Known(few, Bound)
+        self._spreads = Known(few, lambda: Recent(_SPREAD_OF, _PRIOR_SPREAD))
 
     def learn_settle(
         self,

@@ -259,7 +259,7 @@ class Policies:
         self,
         config: Config,
         prefix: str,
-        most: int = 50_000,
+        most: int = 20_000,
         *,
         catalogue: Catalogue | None = None,
     ) -> None:

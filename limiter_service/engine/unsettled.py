@@ -31,7 +31,7 @@ class Unsettled:
     def __init__(self, left: Left, expired: Expired, prefix: str) -> None:
         self._left, self._expired, self._prefix = left, expired, prefix
         self._ends: dict[str, float] = {}
-        self._due: defaultdict[int, list[str]] = defaultdict(list)
+        self._due: dict[int, dict[str, None]] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._look: asyncio.Task[None] | None = None
 
@@ -42,7 +42,13 @@ class Unsettled:
 
     def settled(self, lease: str) -> None:
         """It was settled here, or its end is known."""
-        self._ends.pop(lease, None)
+        end = self._ends.pop(lease, None)
+        if end is None:
+            return
+        due = self._due.get(_second(end), {})
+        due.pop(lease, None)
+        if not due:
+            self._due.pop(_second(end), None)
 
     @property
     def count(self) -> int:
@@ -52,18 +58,20 @@ class Unsettled:
     async def aclose(self) -> None:
         """Watch no more."""
         self._ends.clear()
+        self._due.clear()
         if self._timer is not None:
             self._timer.cancel()
         if self._look is not None:
             await asyncio.wait({self._look})
 
     def _watch(self, lease: str, expires_in: float) -> None:
-        loop = asyncio.get_running_loop()
-        end = loop.time() + expires_in + _GRACE
+        self._watch_until(lease, asyncio.get_running_loop().time() + expires_in + _GRACE)
+
+    def _watch_until(self, lease: str, end: float) -> None:
         self._ends[lease] = end
-        self._due[int(end) + 1].append(lease)
+        self._due.setdefault(_second(end), {})[lease] = None
         if self._timer is None:
-            self._timer = loop.call_later(1.0, self._tick)
+            self._timer = asyncio.get_running_loop().call_later(1.0, self._tick)
 
     def _tick(self) -> None:
         loop = asyncio.get_running_loop()
@@ -77,7 +85,8 @@ class Unsettled:
         if over and self._look is None:
             self._look = loop.create_task(self._judge(over))
         elif over:
-            self._due[int(now) + 1] += over
+            for lease in over:  # the last look is not over
+                self._watch_until(lease, now)
         self._timer = loop.call_later(1.0, self._tick) if self._due else None
 
     async def _judge(self, leases: Sequence[str]) -> None:
@@ -113,3 +122,8 @@ class Unsettled:
                     self._watch(name, left / _MICRO)
                 elif left > _UNKNOWN:
                     self._expired(f"{ref.pool}/{ref.model}", ref.tenant)
+
+
+def _second(end: float) -> int:
+    """The tick at which a lease that ends then is looked at."""
+    return int(end) + 1
