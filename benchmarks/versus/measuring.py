@@ -10,6 +10,7 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from harness import Store, cpu_of, say
@@ -67,14 +68,23 @@ class Contestant:
                 return line[2:].strip()
         raise RuntimeError(f"{self.case.name} has ended")
 
-    def run(self, store: Store, order: dict[str, float]) -> Sample:
-        """One run, over an empty store."""
+    def begin(self, order: dict[str, float]) -> None:
+        """Let it do something."""
         assert self._process.stdin is not None
-        store.redis.flushdb()
-        before = (store.cpu(), sum(map(cpu_of, self.case.serves)))
         self._process.stdin.write(json.dumps(order) + "\n")
         self._process.stdin.flush()
-        found = json.loads(self.heard())
+
+    def end(self) -> dict[str, Any]:
+        """What came of it."""
+        found: dict[str, Any] = json.loads(self.heard())
+        return found
+
+    def run(self, store: Store, order: dict[str, float]) -> Sample:
+        """One run, over an empty store."""
+        store.redis.flushdb()
+        before = (store.cpu(), sum(map(cpu_of, self.case.serves)))
+        self.begin(order)
+        found = self.end()
         after = (store.cpu(), sum(map(cpu_of, self.case.serves)))
         count = max(1, found["count"])
         return Sample(
