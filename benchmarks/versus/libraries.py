@@ -151,6 +151,7 @@ async def _litellm(url: str) -> AsyncIterator[Call]:
         }
         await handler.async_pre_call_hook(keys[n % BUDGETS], cache, data, "completion")
 
+    await call(0)  # the first one loads the whole proxy
     yield call
 
 
