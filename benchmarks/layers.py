@@ -29,7 +29,7 @@ from limiter_service.http import Message
 from limiter_service.routes.acquire import acquire
 from limiter_service.routes.channel import Channels
 from limiter_service.store.scripts import Script
-from limiter_wire import Acquire, Granted, Operation
+from limiter_wire import Acquire, Granted, Operation, Settled
 
 AT_ONCE = 64
 CONFIG = """
@@ -96,20 +96,43 @@ async def _waits(future: "asyncio.Future[None]") -> None:
     await future
 
 
-def sdk(granted: bytes) -> Layer:
-    """`Limiter.acquire`, with a way to the service that encodes, decodes, and takes no time."""
+class Way:
+    """A way to the service that encodes, decodes, and takes no time."""
 
-    class Way:
-        async def send(self, op: _codec.Op) -> Any:
-            op.frame(1)
-            return _codec.answer(op, 200, granted)
+    def __init__(self, granted: Granted) -> None:
+        settled = Settled(refunded={"tokens": 20.0})
+        self._answers = {
+            Operation.ACQUIRE: http.encode(granted, http.MSGPACK),
+            Operation.SETTLE: http.encode(settled, http.MSGPACK),
+        }
 
+    async def send(self, op: _codec.Op) -> Any:
+        """The answer."""
+        op.frame(1)
+        return _codec.answer(op, 200, self._answers[op.operation])
+
+
+def sdk(granted: Granted) -> Layer:
+    """`Limiter.acquire`, awaited."""
     limiter = Limiter("http://nowhere")
-    limiter._exchange = Way()  # type: ignore[assignment]  # noqa: SLF001  # the layer below
+    limiter._exchange = Way(granted)  # type: ignore[assignment]  # noqa: SLF001  # the layer below
 
     async def layer(times: int) -> None:
         for n in range(times):
             await limiter.acquire(f"bench/m{n % 100}", tokens=100)
+
+    return layer
+
+
+def sdk_settled(granted: Granted) -> Layer:
+    """`async with limiter.acquire(...)`, which settles."""
+    limiter = Limiter("http://nowhere")
+    limiter._exchange = Way(granted)  # type: ignore[assignment]  # noqa: SLF001  # the layer below
+
+    async def layer(times: int) -> None:
+        for n in range(times):
+            async with limiter.acquire(f"bench/m{n % 100}", tokens=100) as lease:
+                lease.used(input_tokens=60, output_tokens=20)
 
     return layer
 
@@ -247,7 +270,8 @@ async def measure(url: str, rounds: int, times: int, report: Report) -> None:
     recorded.recording = False
     layers: dict[str, Layer] = {
         "a task that waits for a future": waking,
-        "SDK: Limiter.acquire, encoded and decoded": sdk(http.encode(granted, http.MSGPACK)),
+        "SDK: acquire": sdk(granted),
+        "SDK: acquire and settle": sdk_settled(granted),
         "SDK: roster of a channel, 64 at once": roster(granted),
         "frames made by the SDK": asking,
         "service: frames of a message read": reading(),

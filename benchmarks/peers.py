@@ -56,7 +56,7 @@ def ours(url: str, pid: int) -> Iterator[Case]:
         yield Case(name=name, python=python, module="ours", contestant=way, url=url, serves=(pid,))
 
 
-def theirs(url: str) -> Iterator[Case]:
+def theirs(url: str, newer_python: str | None) -> Iterator[Case]:
     """The libraries of others, which ask the store."""
     peer = partial(Case, module="libraries", url=url)
     names = {
@@ -70,9 +70,9 @@ def theirs(url: str) -> Iterator[Case]:
     python = environment.peers()
     for name, what in names.items():
         yield peer(name=name, python=python, contestant=what)
-    newer = environment.token_throttle()
+    newer = environment.token_throttle(newer_python)
     if newer is None:
-        say("token-throttle is left out: it needs Python 3.12")
+        say("token-throttle is left out: it needs Python 3.12 (--newer-python)")
         return
     few = frozenset({1, 64})  # with 512 callers its locks fail more often than not
     for name, what in (
@@ -129,7 +129,7 @@ def measure(binary: str, asked: argparse.Namespace, report: Report) -> None:
         say(f"on {name}")
         if "libraries" in asked.only:
             raw = Raw(over)
-            with started([*ours(*at), *theirs(url)]) as them:
+            with started([*ours(*at), *theirs(url, asked.newer_python)]) as them:
                 found.libraries = by_turns(them, over, WIDTHS, **often, aside=raw.measure)
             found.raw = raw.samples
             report.table(f"{name}: libraries, and a service", tables.libraries(found))
@@ -141,7 +141,11 @@ def measure(binary: str, asked: argparse.Namespace, report: Report) -> None:
             report.table(title, tables.wire(found))
         if "latency" in asked.only:
             names = {CHANNEL, BATCHES, goals.LIMITS, goals.LITELLM}
-            cases = [case for case in (*ours(*at), *theirs(url)) if case.name in names]
+            cases = [
+                case
+                for case in (*ours(*at), *theirs(url, asked.newer_python))
+                if case.name in names
+            ]
             slowly = {"seconds": 3 * asked.seconds, "rounds": asked.rounds}
             with started(cases) as them:
                 found.paced = at_a_rate(them, over, RATE, **slowly)
@@ -156,6 +160,7 @@ def main() -> None:
     parser = options(__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=1.5, help="of each run (default: 1.5)")
+    parser.add_argument("--newer-python", metavar="PATH", help="3.12 or later: token-throttle")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
     asked = parser.parse_args()
     found = [shutil.which("redis-server"), str(_binary.get_binary_path())]

@@ -10,6 +10,7 @@ import os
 from typing import Any
 
 from fastapi import Depends, FastAPI, HTTPException, Request
+from libraries import pyrate_buckets, roomy
 from pydantic import BaseModel
 
 MANY = 10**9
@@ -34,7 +35,7 @@ def limits() -> FastAPI:
     """`limits`: three limits, one after another, fixed windows."""
     from limits import RateLimitItemPerDay, RateLimitItemPerMinute, aio
 
-    storage = aio.storage.RedisStorage(f"async+{STORE}", implementation="redispy")
+    storage = aio.storage.RedisStorage(f"async+{roomy(STORE)}", implementation="redispy")
     limiter = aio.strategies.FixedWindowRateLimiter(storage)
     minute, day = RateLimitItemPerMinute(MANY), RateLimitItemPerDay(MANY)
     app = FastAPI()
@@ -58,10 +59,9 @@ def fastapi_limiter() -> FastAPI:
     """`fastapi-limiter`: PyrateLimiter as a dependency, three rates of requests."""
     import redis.asyncio
     from fastapi_limiter.depends import RateLimiter
-    from libraries import pyrate_buckets
     from pyrate_limiter import Limiter
 
-    limiter = Limiter(pyrate_buckets(redis.asyncio.Redis.from_url(STORE)))
+    limiter = Limiter(pyrate_buckets(redis.asyncio.Redis.from_url(roomy(STORE))))
 
     async def budget(request: Request) -> str:
         return request.headers["x-budget"]

@@ -15,16 +15,18 @@ def peers() -> Path:
     return _made("peers", Path(sys.executable))
 
 
-def token_throttle() -> Path | None:
-    """The interpreter of the one with token-throttle; None where no Python is new enough."""
-    newer = _newer()
+def token_throttle(python: str | None) -> Path | None:
+    """The interpreter of the one with token-throttle, made by *python* or whichever is found;
+    None where none is new enough.
+    """
+    newer = _newer(python)
     return None if newer is None else _made("token-throttle", newer)
 
 
-def _newer() -> Path | None:
+def _newer(python: str | None) -> Path | None:
     """A Python of 3.12 or later. Commands of that name may be there and not run."""
     names = ["python3.14", "python3.13", "python3.12"]
-    for found in (sys.executable, *map(shutil.which, names)):
+    for found in [python] if python else (sys.executable, *map(shutil.which, names)):
         asks = [found or "false", "-c", "import sys; sys.exit(sys.version_info < (3, 12))"]
         if subprocess.run(asks, capture_output=True, check=False).returncode == 0:
             return Path(str(found))

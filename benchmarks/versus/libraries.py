@@ -3,7 +3,8 @@
 Each call asks for one request of 100 tokens out of one of 100 budgets: requests a minute, tokens a
 minute, requests a day. Where a peer decides over one limit at a time, it is called for each; where
 it cannot do the same at all, its name in the table says what it does instead. No limit is ever
-reached: a grant is what is measured.
+reached: a grant is what is measured. Pools of connections may have as many as there are callers:
+redis-py's own bound of a hundred makes calls fail.
 """
 # ruff: noqa: PLC0415  # no environment holds every peer
 
@@ -16,6 +17,14 @@ import redis.asyncio
 from contestant import Call
 
 BUDGETS, TOKENS, MANY = 100, 100, 10**9
+
+
+CONNECTIONS = 1000
+
+
+def roomy(url: str) -> str:
+    """*url*, for a pool of connections without redis-py's bound."""
+    return f"{url}?max_connections={CONNECTIONS}"
 
 
 class NotGrantedError(Exception):
@@ -34,7 +43,7 @@ def _granted(*answers: object) -> None:
 async def _limits(url: str, strategy: str) -> AsyncIterator[Call]:
     from limits import RateLimitItemPerDay, RateLimitItemPerMinute, aio
 
-    storage = aio.storage.RedisStorage(f"async+{url}", implementation="redispy")
+    storage = aio.storage.RedisStorage(f"async+{roomy(url)}", implementation="redispy")
     limiter = getattr(aio.strategies, strategy)(storage)
     minute, day = RateLimitItemPerMinute(MANY), RateLimitItemPerDay(MANY)
 
@@ -56,7 +65,7 @@ async def _limits(url: str, strategy: str) -> AsyncIterator[Call]:
 async def _throttled(url: str, using: str) -> AsyncIterator[Call]:
     from throttled.asyncio import RedisStore, Throttled, rate_limiter
 
-    store = RedisStore(server=url)
+    store = RedisStore(server=roomy(url))
     minute = Throttled(using=using, quota=rate_limiter.per_min(MANY), store=store)
     day = Throttled(using=using, quota=rate_limiter.per_day(MANY), store=store)
 
@@ -114,7 +123,7 @@ def pyrate_buckets(client: "redis.asyncio.Redis[Any]") -> Any:
 async def _pyrate(url: str) -> AsyncIterator[Call]:
     from pyrate_limiter import Limiter
 
-    client = redis.asyncio.Redis.from_url(url)
+    client = redis.asyncio.Redis.from_url(roomy(url))
     limiter = Limiter(pyrate_buckets(client))
 
     async def call(n: int) -> None:
@@ -138,7 +147,9 @@ async def _litellm(url: str) -> AsyncIterator[Call]:
     from litellm.proxy.utils import InternalUsageCache
 
     where = urlsplit(url)
-    cache = DualCache(redis_cache=RedisCache(host=where.hostname, port=where.port))
+    cache = DualCache(
+        redis_cache=RedisCache(host=where.hostname, port=where.port, max_connections=CONNECTIONS)
+    )
     handler = Handler(internal_usage_cache=InternalUsageCache(cache))
     keys = [UserAPIKeyAuth(api_key=f"m{n}", rpm_limit=MANY, tpm_limit=MANY) for n in range(BUDGETS)]
     text = "a" * 4 * 40  # 40 tokens, as it estimates; with what is asked for 100
@@ -163,7 +174,7 @@ async def _token_throttle(url: str, *, settles: bool) -> AsyncIterator[Call]:
     from token_throttle import PerModelConfig, Quota, RateLimiter, UsageQuotas
     from token_throttle import RedisBackendBuilder as Backend
 
-    client = redis.asyncio.Redis.from_url(url)
+    client = redis.asyncio.Redis.from_url(roomy(url))
     quotas = [
         Quota(metric="requests", limit=MANY, per_seconds=60),
         Quota(metric="tokens", limit=MANY, per_seconds=60),
