@@ -147,9 +147,7 @@ async def _litellm(url: str) -> AsyncIterator[Call]:
     from litellm.proxy.utils import InternalUsageCache
 
     where = urlsplit(url)
-    cache = DualCache(
-        redis_cache=RedisCache(host=where.hostname, port=where.port, max_connections=CONNECTIONS)
-    )
+    cache = DualCache(redis_cache=RedisCache(host=where.hostname, port=where.port))
     handler = Handler(internal_usage_cache=InternalUsageCache(cache))
     keys = [UserAPIKeyAuth(api_key=f"m{n}", rpm_limit=MANY, tpm_limit=MANY) for n in range(BUDGETS)]
     text = "a" * 4 * 40  # 40 tokens, as it estimates; with what is asked for 100
