@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import resource
+import socket
 import subprocess
 import sys
 import tempfile
@@ -60,7 +61,9 @@ class Report:
         self._tables: dict[str, list[dict[str, Value]]] = {}
 
     def table(self, title: str, rows: Sequence[dict[str, Value]]) -> None:
-        """Print rows of the same columns, the first one to the left."""
+        """Print rows of the same columns, the first one to the left; of no rows nothing."""
+        if not rows:
+            return
         self._tables[title] = list(rows)
         names = list(rows[0])
         texts = [names, *([_text(row[name]) for name in names] for row in rows)]
@@ -137,19 +140,26 @@ class Store:
 
 
 @contextlib.contextmanager
-def store(binary: str | None, *, under: Sequence[str] = ()) -> Iterator[Store]:
-    """A server on a private socket, without a disk, *under* another program where one is given;
-    ended with the block.
+def store(binary: str | None, *, under: Sequence[str] = (), port: int = 0) -> Iterator[Store]:
+    """A server on a private socket, without a disk, *under* another program where one is given,
+    and on a *port* too where one is; ended with the block.
     """
     with tempfile.TemporaryDirectory() as home:
         path = Path(home, "s")
-        command = [*under, binary or str(_binary.get_binary_path()), "--port", "0", "--save", ""]
-        command += ["--unixsocket", str(path), "--dir", home]
+        command = [*under, binary or str(_binary.get_binary_path()), "--port", str(port)]
+        command += ["--save", "", "--unixsocket", str(path), "--dir", home]
         with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
             try:
                 yield _connected(path, process.pid)
             finally:
                 process.terminate()
+
+
+def free_port() -> int:
+    """A port of this host that nobody listens on now."""
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        port: int = found.getsockname()[1]
+        return port
 
 
 def _connected(path: Path, pid: int) -> Store:

@@ -42,11 +42,9 @@ from client_sdk.errors import (
     WaitTooLong,
 )
 from client_sdk.figures import LocalStatistics, Statistics
-from client_sdk.llm.results import Response, Restarted
 from client_sdk.llm.retrying import RetryPolicy
 from client_sdk.options import LimiterOptions
 from client_sdk.progress import Progress
-from client_sdk.streaming import StreamChunk, StreamOutcome, StreamTimeouts
 from limiter_wire import Outcome, Provenance, Usage
 
 if typing.TYPE_CHECKING:
@@ -55,6 +53,8 @@ if typing.TYPE_CHECKING:
     from client_sdk._sync.llm import SyncLLMClient
     from client_sdk._sync.llm_stream import SyncResponseStream
     from client_sdk.llm.figures import ClientStatistics, FleetStatistics
+    from client_sdk.llm.results import Response, Restarted
+    from client_sdk.streaming import StreamChunk, StreamOutcome, StreamTimeouts
 
 __all__ = [
     "AloneFigures",
@@ -108,12 +108,17 @@ __all__ = [
     "WaitTooLong",
 ]
 
-# Who only takes leases does not load what asks models.
+# Who only takes leases does not load what asks models and reads their answers.
 _WHEN_NEEDED = {
     "ClientStatistics": "client_sdk.llm.figures",
     "FleetStatistics": "client_sdk.llm.figures",
     "LLMClient": "client_sdk._async.llm",
+    "Response": "client_sdk.llm.results",
     "ResponseStream": "client_sdk._async.llm_stream",
+    "Restarted": "client_sdk.llm.results",
+    "StreamChunk": "client_sdk.streaming",
+    "StreamOutcome": "client_sdk.streaming",
+    "StreamTimeouts": "client_sdk.streaming",
     "SyncLLMClient": "client_sdk._sync.llm",
     "SyncResponseStream": "client_sdk._sync.llm_stream",
 }
@@ -122,4 +127,5 @@ _WHEN_NEEDED = {
 def __getattr__(name: str) -> typing.Any:
     if name not in _WHEN_NEEDED:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_WHEN_NEEDED[name]), name)
+    found = globals()[name] = getattr(importlib.import_module(_WHEN_NEEDED[name]), name)
+    return found

@@ -105,12 +105,24 @@ _frames = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
 _heard = msgspec.msgpack.Decoder(_Heard).decode
 
 
+def _usual(kind: type[Request]) -> dict[str, object]:
+    """The values of fields that need not be sent."""
+    every = msgspec.structs.fields(kind)
+    return {each.name: each.default for each in every if each.default is not msgspec.NODEFAULT}
+
+
+_USUAL = {kind: _usual(kind) for kind in (Acquire, Settle, Renew, Observe)}
+
+
 def op(
     operation: Operation, request: Request, waits: float = 0.0, traceparent: str | None = None
 ) -> Op:
-    """*request* as an operation; fields without a value stay out."""
-    fields = {
-        name: value for name, value in msgspec.structs.asdict(request).items() if value is not None
+    """*request* as an operation; fields that say what the service takes for granted stay out."""
+    usual = _USUAL[type(request)]
+    fields: dict[str, object] = {
+        name: value
+        for name, value in msgspec.structs.asdict(request).items()
+        if value is not None and value != usual.get(name)
     }
     fields["op"] = operation
     if traceparent is not None:

@@ -42,6 +42,8 @@ class Denials:
         """The refusal of an acquire, None when it has to ask: because nothing is known, because
         it may wait for as long as the refusal holds, or because it is time to look.
         """
+        if not self._known:  # as nearly always: no lock is worth taking
+            return None
         with self._lock:
             known = self._known.get(resource)
             if known is None:
@@ -75,8 +77,9 @@ class Denials:
 
     def forget(self, resource: str) -> None:
         """The service has let a call pass."""
-        with self._lock:
-            self._known.pop(resource, None)
+        if self._known:
+            with self._lock:
+                self._known.pop(resource, None)
 
     def closed(self, resource: str) -> None:
         """A settle has said that the circuit is closed; a cooldown or a latch may go on."""

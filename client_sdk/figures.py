@@ -62,7 +62,10 @@ class LocalFigures:
         with self._turn:
             seen = self._of(resource)
             seen.counts["granted"] += 1
-            seen.waited.add(waited)
+            if waited > 0:
+                seen.waited.add(waited)
+            else:
+                seen.waited.add_zeros(1)
 
     def refused(self, resource: str, refusal: SluicegateError) -> None:
         """An acquire was refused, or nobody could be asked."""
@@ -98,9 +101,11 @@ class LocalFigures:
             return [_local(name, seen) for name, seen in sorted(self._seen.items())]
 
     def _of(self, resource: str) -> _Seen:
-        if resource not in self._seen and len(self._seen) >= _MOST:
-            resource = "*"
-        return self._seen.setdefault(resource, _Seen())
+        seen = self._seen.get(resource)
+        if seen is None:
+            name = resource if len(self._seen) < _MOST else "*"
+            seen = self._seen.get(name) or self._seen.setdefault(name, _Seen())
+        return seen
 
 
 def _local(resource: str, seen: _Seen) -> LocalStatistics:

@@ -1,10 +1,12 @@
 """Bodies and answers of the HTTP API: JSON or msgpack in, the same or a Problem out."""
 
 import asyncio
+import itertools
 import math
 import re
 import secrets
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, MutableMapping, Sequence
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import msgspec
@@ -203,14 +205,11 @@ def limit_headers(limits: Sequence[LimitState]) -> Headers:
     counted = [limit for limit in limits if limit.per is not None]
     if not counted:
         return []
+    policies = tuple((limit.name, limit.limit, limit.per, limit.meter) for limit in counted)
     return [
-        (b"ratelimit", _join(map(_state, counted))),
-        (b"ratelimit-policy", _join(map(_policy, counted))),
+        (b"ratelimit", ", ".join([_state(limit) for limit in counted]).encode()),
+        (b"ratelimit-policy", _policies(policies)),
     ]
-
-
-def _join(items: Iterable[str]) -> bytes:
-    return ", ".join(items).encode()
 
 
 def _state(limit: LimitState) -> str:
@@ -218,12 +217,18 @@ def _state(limit: LimitState) -> str:
     return f"{_quote(limit.name)};r={left};t={math.ceil(limit.reset_after)}"
 
 
-def _policy(limit: LimitState) -> str:
-    unit = "requests" if limit.meter is Meter.REQUESTS else str(limit.meter)
-    window = math.ceil(limit.per or 0)
-    return f'{_quote(limit.name)};q={math.floor(limit.limit)};w={window};qu="{unit}"'
+@lru_cache(1024)
+def _policies(policies: tuple[tuple[str, float, float, Meter], ...]) -> bytes:
+    """Those of one chain: they change when the configuration does."""
+    return ", ".join(itertools.starmap(_policy, policies)).encode()
 
 
+def _policy(name: str, limit: float, per: float, meter: Meter) -> str:
+    unit = "requests" if meter is Meter.REQUESTS else str(meter)
+    return f'{_quote(name)};q={math.floor(limit)};w={math.ceil(per)};qu="{unit}"'
+
+
+@lru_cache(4096)
 def _quote(name: str) -> str:
     return '"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"'
 

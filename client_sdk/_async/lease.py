@@ -189,10 +189,9 @@ class Lease:
     ) -> None:
         if self.settled is None:
             outcome, asked = report_of(error)
-            self.observed(retry_after=asked, cause=cause_of(error))
             if error is not None:
                 headers, spent = limits_told(error)
-                self.observed(headers, spent=spent)
+                self.observed(headers, retry_after=asked, cause=cause_of(error), spent=spent)
             await shielded(self._settle_at_exit(outcome))
 
     async def _settle_at_exit(self, outcome: Outcome) -> Settled | None:

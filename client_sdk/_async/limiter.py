@@ -2,9 +2,9 @@
 
 import itertools
 import logging
+import os
 import random
 import time
-import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial, wraps
 from types import TracebackType
@@ -162,7 +162,7 @@ class Limiter:
             tenant=tenant or self._tenant,
             priority=priority,
             max_wait=max_wait,
-            request_id=request_id or uuid.uuid4().hex,
+            request_id=request_id or os.urandom(16).hex(),
             worker=worker or self._options.worker or worker_name(),
             attempt=attempt,
             route=route,

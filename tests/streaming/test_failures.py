@@ -1,6 +1,6 @@
 """The exception of a stream that ended badly, what is settled, and the public names."""
 
-import inspect
+import importlib
 import pickle
 
 import pytest
@@ -207,11 +207,12 @@ def test_errors_survive_pickling_as_far_as_exceptions_do():
 
 
 def test_the_public_names_are_the_ones_listed():
-    """`__all__` is sorted and complete."""
-    public = {
-        name
-        for name, value in vars(client_sdk.streaming).items()
-        if not name.startswith("_") and not inspect.ismodule(value)
-    }
-    assert client_sdk.streaming.__all__ == sorted(client_sdk.streaming.__all__)
-    assert set(client_sdk.streaming.__all__) == public
+    """`__all__` is sorted, and each name is found where it is said to be."""
+    names = client_sdk.streaming.__all__
+    assert names == sorted(names)
+    assert set(names) == set(client_sdk.streaming._HOMES)
+    for name in names:
+        home = importlib.import_module(client_sdk.streaming._HOMES[name])
+        assert getattr(client_sdk.streaming, name) is getattr(home, name)
+    with pytest.raises(AttributeError, match="has no attribute 'Nothing'"):
+        _ = client_sdk.streaming.Nothing

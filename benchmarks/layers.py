@@ -1,0 +1,312 @@
+"""What one acquire costs in each layer, with the layers below answering at once.
+
+    python benchmarks/layers.py [--rounds 7] [--json FILE]
+
+Nothing here crosses a socket: what a layer costs is Python, and what is left over in
+benchmarks/peers.py is sockets, wake-ups and the store. The engine gets recorded answers of a real
+store. Layers run by turns; the figure is the least of the rounds, since other work of the machine
+only adds, and the median stands beside it.
+"""
+
+import asyncio
+import json
+import statistics
+import time
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any
+
+import uvloop
+from harness import Replica, Report, options, store
+
+from client_sdk import Limiter, _codec
+from client_sdk._roster import Roster
+from limiter_service import frames, http
+from limiter_service.door import CALLER
+from limiter_service.engine.callers import ANYBODY
+from limiter_service.front import Bounds, Front
+from limiter_service.http import Message
+from limiter_service.routes.acquire import acquire
+from limiter_service.routes.channel import Channels
+from limiter_service.store.scripts import Script
+from limiter_wire import Acquire, Granted, Operation, Settled
+
+AT_ONCE = 64
+CONFIG = """
+pools:
+  bench:
+    models:
+      "*": {rpm: 1000000000, tpm: 1000000000, rpd: 1000000000}
+"""
+ASKED = Acquire(resource="bench/m1", tokens=100, request_id="a" * 32, worker="w" * 12)
+US = 1e6
+
+Layer = Callable[[int], Awaitable[None]]
+"""Does its work so many times."""
+
+
+class Recorded:
+    """A client of a store that has heard it all: the last answer of each script, to every call."""
+
+    def __init__(self, real: Any) -> None:
+        self._real, self._answers, self.recording = real, {}, True
+
+    async def run(
+        self, script: Script, keys: Any, arguments: Any, mark: str | None = None, **more: Any
+    ) -> Any:
+        """The answer; the tag of a call stands in front of its request."""
+        name = script.name
+        if self.recording or name not in self._answers:
+            found = await self._real.run(script, keys, arguments, mark, **more)
+            self._answers[name] = found
+            return found
+        return arguments[-1][:8] + self._answers[name][8:]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+
+class Instant:
+    """An engine that grants at once, always the same."""
+
+    draining = None
+
+    def __init__(self, granted: Granted) -> None:
+        self._granted = granted
+
+    async def acquire(self, *_: object) -> Granted:
+        """The grant."""
+        return self._granted
+
+
+async def waking(times: int) -> None:
+    """A task for each, which waits for a future: the least that anything concurrent costs."""
+    loop = asyncio.get_running_loop()
+    for _ in range(times // AT_ONCE):
+        futures = [loop.create_future() for _ in range(AT_ONCE)]
+        tasks = [loop.create_task(_waits(future)) for future in futures]
+        await asyncio.sleep(0)
+        for future in futures:
+            future.set_result(None)
+        for task in tasks:
+            await task
+
+
+async def _waits(future: "asyncio.Future[None]") -> None:
+    await future
+
+
+class Way:
+    """A way to the service that encodes, decodes, and takes no time."""
+
+    def __init__(self, granted: Granted) -> None:
+        settled = Settled(refunded={"tokens": 20.0})
+        self._answers = {
+            Operation.ACQUIRE: http.encode(granted, http.MSGPACK),
+            Operation.SETTLE: http.encode(settled, http.MSGPACK),
+        }
+
+    async def send(self, op: _codec.Op) -> Any:
+        """The answer."""
+        op.frame(1)
+        return _codec.answer(op, 200, self._answers[op.operation])
+
+
+def sdk(granted: Granted) -> Layer:
+    """`Limiter.acquire`, awaited."""
+    limiter = Limiter("http://nowhere")
+    limiter._exchange = Way(granted)  # type: ignore[assignment]  # noqa: SLF001  # the layer below
+
+    async def layer(times: int) -> None:
+        for n in range(times):
+            await limiter.acquire(f"bench/m{n % 100}", tokens=100)
+
+    return layer
+
+
+def sdk_settled(granted: Granted) -> Layer:
+    """`async with limiter.acquire(...)`, which settles."""
+    limiter = Limiter("http://nowhere")
+    limiter._exchange = Way(granted)  # type: ignore[assignment]  # noqa: SLF001  # the layer below
+
+    async def layer(times: int) -> None:
+        for n in range(times):
+            async with limiter.acquire(f"bench/m{n % 100}", tokens=100) as lease:
+                lease.used(input_tokens=60, output_tokens=20)
+
+    return layer
+
+
+def roster(granted: Granted) -> Layer:
+    """What a channel of the SDK does with 64 operations: frames out, answers in."""
+    fields = {**_plain(granted), "status": 200}
+
+    async def layer(times: int) -> None:
+        loop, them = asyncio.get_running_loop(), Roster()
+        for _ in range(times // AT_ONCE):
+            names = [them.add(_op(), loop.create_future()) for _ in range(AT_ONCE)]
+            list(them.take(0.0))
+            answers = [{"id": name, **fields} for name in names]
+            them.hear(http.encode(answers, http.MSGPACK))
+
+    return layer
+
+
+def _op() -> _codec.Op:
+    return _codec.op(Operation.ACQUIRE, ASKED)
+
+
+def _plain(granted: Granted) -> dict[str, object]:
+    return json.loads(http.encode(granted, http.JSON))
+
+
+def channel(granted: Granted) -> Layer:
+    """The service's end of a channel: messages of 64 frames in, one message out for each."""
+
+    async def layer(times: int) -> None:
+        channels = Channels(Instant(granted), 2**20)  # type: ignore[arg-type]  # as far as it is used
+        left, sent, told = times // AT_ONCE, 0, asyncio.Event()
+        names = iter(range(10**9))
+
+        async def receive() -> Message:
+            nonlocal left
+            if left:
+                left -= 1
+                asked = [_op().frame(next(names)) for _ in range(AT_ONCE)]
+                return {"type": "websocket.receive", "bytes": _codec.message(asked)}
+            await told.wait()
+            return {"type": "websocket.disconnect", "code": 1000}
+
+        async def send(message: Message) -> None:
+            nonlocal sent
+            if message["type"] == "websocket.send":
+                sent += _frames_in(message["bytes"])
+            if sent >= times // AT_ONCE * AT_ONCE:
+                told.set()
+
+        await channels({CALLER: ANYBODY, "headers": []}, receive, send)
+
+    return layer
+
+
+def _frames_in(message: bytes) -> int:
+    """How many a msgpack array holds, by its head."""
+    return int.from_bytes(message[1:3], "big") if message[0] == 0xDC else message[0] & 15
+
+
+async def asking(times: int) -> None:
+    """Making the messages that the layer above reads: to be taken off."""
+    for _ in range(times // AT_ONCE):
+        _codec.message([_op().frame(n) for n in range(AT_ONCE)])
+
+
+def reading() -> Layer:
+    """Frames of a message apart."""
+    message = _codec.message([_op().frame(n) for n in range(AT_ONCE)])
+
+    async def layer(times: int) -> None:
+        for _ in range(times // AT_ONCE):
+            frames.read(message)
+
+    return layer
+
+
+def front(granted: Granted) -> Layer:
+    """One request over HTTP through the front door, parsed and answered."""
+
+    class Opened:
+        async def admit(self, scope: Any) -> Any:
+            scope[CALLER] = ANYBODY
+            return ANYBODY
+
+    bounds = Bounds(body=65536, head=16384, body_timeout=10.0)
+    routes = {"/v1/acquire": partial(acquire, Instant(granted))}
+    app = Front(_nobody, routes, bounds, {}, Opened())  # type: ignore[arg-type]  # as far as they are used
+    body = http.encode({"resource": "bench/m1", "tokens": 100}, http.JSON)
+    headers = [
+        (b"host", b"127.0.0.1:8080"),
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(body)).encode()),
+    ]
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    async def send(_message: Message) -> None:
+        return
+
+    async def layer(times: int) -> None:
+        for _ in range(times):
+            scope = {"type": "http", "path": "/v1/acquire", "method": "POST"}
+            scope |= {"headers": headers, "query_string": b"", "raw_path": b"/v1/acquire"}
+            await app(scope, receive, send)
+
+    return layer
+
+
+async def _nobody(*_: object) -> None:
+    raise AssertionError("every request here is for a hot route")
+
+
+def engine(replica: Replica) -> Layer:
+    """The engine, with recorded answers of the store."""
+
+    async def layer(times: int) -> None:
+        for n in range(times):
+            request = Acquire(resource=f"bench/m{n % 100}", tokens=100, request_id=f"{n:032x}")
+            await replica.engine.acquire(request)
+
+    return layer
+
+
+async def measure(url: str, rounds: int, times: int, report: Report) -> None:
+    """Print the table."""
+    replica = Replica(url, CONFIG)
+    recorded = replica.commands._client = Recorded(replica.client)  # type: ignore[assignment]  # noqa: SLF001
+    granted = await replica.engine.acquire(ASKED)
+    assert isinstance(granted, Granted)
+    for n in range(100):
+        await replica.engine.acquire(Acquire(resource=f"bench/m{n}", tokens=1))
+    recorded.recording = False
+    layers: dict[str, Layer] = {
+        "a task that waits for a future": waking,
+        "SDK: acquire": sdk(granted),
+        "SDK: acquire and settle": sdk_settled(granted),
+        "SDK: roster of a channel, 64 at once": roster(granted),
+        "frames made by the SDK": asking,
+        "service: frames of a message read": reading(),
+        "service: channel, with the frames made": channel(granted),
+        "service: front door, one request": front(granted),
+        "service: engine, recorded answers": engine(replica),
+    }
+    found: dict[str, list[float]] = {name: [] for name in layers}
+    for _ in range(rounds):
+        for name, layer in layers.items():
+            began = time.process_time()
+            await layer(times)
+            found[name].append((time.process_time() - began) / times * US)
+    report.table(
+        "CPU of one acquire, in us",
+        [
+            {"": name, "least": min(values), "median": statistics.median(values)}
+            for name, values in found.items()
+        ],
+    )
+    await replica.engine.passes.aclose()
+    await replica.client.aclose()
+
+
+def main() -> None:
+    """Measure."""
+    parser = options(__doc__)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--times", type=int, default=6400, help="acquires in each round")
+    asked = parser.parse_args()
+    report = Report(asked.json)
+    with store(asked.server) as over:
+        uvloop.run(measure(over.url, asked.rounds, asked.times, report))
+    report.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What benchmarks/peers.py measures against: limiters of others, each as its own docs show it."""
