@@ -25,7 +25,7 @@
 -- @include lib/limits
 -- @include lib/lease
 -- @include lib/holding
--- @include lib/calm
+-- @include lib/success
 
 local function breaker_of()
 -- @include lib/breaker

@@ -20,6 +20,7 @@ _INCLUDE = re.compile(r"^-- @include (\S+)$", re.MULTILINE)
 
 NAMES = (
     "acquire",
+    "acquire_group",
     "settle",
     "renew",
     "check",
