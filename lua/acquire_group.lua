@@ -7,9 +7,9 @@
 --         the lease, a string
 -- ARGV    the policy of each scope; that of the breaker; last, the requests one behind the
 --         other, each as for acquire
--- returns a letter for each request, as acquire has them, up to the first that is not granted (G),
---         repeated (R) or in conflict (C); then the lease of each (lib/lease), in a conflict
---         that of the other request
+-- returns the nonce of the first request, and a letter for each as acquire has them, up to the
+--         first that is not granted (G), repeated (R) or in conflict (C); then the lease of each
+--         (lib/lease), empty in a conflict
 
 -- @include lib/clock
 -- @include lib/calm
@@ -21,10 +21,10 @@
 
 local requests, scopes = ARGV[#ARGV], #ARGV - 2
 local size = 8 * (CHARGES + struct.unpack("<d", requests, 8 * LIMITS - 7))
-local first = #KEYS - #requests / size + 1
+local tag, first = string.sub(requests, 1, 8), #KEYS - #requests / size + 1
 local texts = redis.call("MGET", unpack(KEYS, 1, first - 1))
 if texts[first - 1] then
-  return { "" }
+  return { tag }
 elseif redis.call("EXISTS", unpack(KEYS, first)) > 0 then -- seldom, and told by one number
   texts = redis.call("MGET", unpack(KEYS))
 end
@@ -33,10 +33,10 @@ local wall = now_us()
 local place = first - 4
 local count, leases, letters = grant_at_once(texts, scopes, place, requests, size, first, wall)
 if count == 0 then
-  return { "" }
+  return { tag }
 end
 local told = string.rep("G", count)
 for n, letter in pairs(letters or {}) do
   told = string.sub(told, 1, n - 1) .. letter .. string.sub(told, n + 1)
 end
-return { told, unpack(leases, 1, count) }
+return { tag .. told, unpack(leases, 1, count) }

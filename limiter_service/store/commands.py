@@ -12,6 +12,7 @@ import msgspec
 from limiter_service.store.client import Client
 from limiter_service.store.errors import StoreNotReplicated, StoreProtocol
 from limiter_service.store.keys import Key, Keys
+from limiter_service.store.parcels import Kin
 from limiter_service.store.scripts import NAMES, load
 
 KEEP = -1.0
@@ -48,7 +49,8 @@ class Chain(msgspec.Struct, frozen=True):
     `levels` says of each scope whether all of the pool shares it (1), a model (2), or one
     tenant has it alone (3); `slots` are those of each scope. `shape` tells chains with other
     limits apart. `breaker` is the policy of the circuit; empty where the breaker is off. With a
-    `mark` a grant counts once a replica of the store has it.
+    `mark` a grant counts once a replica of the store has it. Calls of a `kin` may be decided
+    together.
     """
 
     scopes: tuple[Key, ...]
@@ -59,6 +61,7 @@ class Chain(msgspec.Struct, frozen=True):
     breaker: bytes = b""
     breaker_keys: tuple[Key, ...] = ()
     mark: Key | None = None
+    kin: Kin | None = None
 
     @property
     def keys(self) -> tuple[Key, ...]:
@@ -216,6 +219,7 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _GRANTING = frozenset({"acquire", "enqueue"})
+_RETRY = 512  # among the marks of a lease (lua/lib/lease)
 _DIGEST = 16
 _MODEL_AND_TIME = struct.Struct("<8sd")
 
@@ -226,10 +230,24 @@ class Commands:
     def __init__(self, client: Client, replace: Mapping[str, str] | None = None) -> None:
         self._client = client
         self._scripts = {name: load(name, replace) for name in NAMES}
+        # A store in virtual time takes one call after another.
+        self._gathers = getattr(client, "gathers", False)
 
     async def acquire(self, chain: Chain, lease: Key, queue: Key, claim: Claim) -> Reply:
-        """Take from every limit of the chain, or from none."""
-        return await self._run("acquire", chain, (lease, queue), _request(claim))
+        """Take from every limit of the chain, or from none. Others who ask for the same at the
+        same moment may be decided over in the same call, each as if it had one of its own.
+        """
+        keys, request = (lease, queue), _request(claim)
+        if chain.kin is None or not self._gathers or claim.marks % (2 * _RETRY) >= _RETRY:
+            return await self._run("acquire", chain, keys, request)
+        answer = await self._client.run(
+            self._scripts["acquire"],
+            chain.keys + keys,
+            (*chain.policies, chain.breaker, request),
+            together=self._scripts["acquire_group"],
+            kin=chain.kin,
+        )
+        return _reply("acquire", request, answer)
 
     async def settle(
         self, chain: Chain, lease: Key, queue: Key, tag: float, nonce: float, report: Report

@@ -60,8 +60,8 @@ local function grant_at_once(texts, scopes, place, requests, size, first, wall)
     local lease = texts[first + n - 1] or known and known[key]
     if lease then
       letters = letters or {}
-      letters[n] = sub(lease, 9, 16) == sub(requests, from + 9, from + 16) and "R" or "C"
-      leases[n] = lease
+      local same = sub(lease, 9, 16) == sub(requests, from + 9, from + 16)
+      letters[n], leases[n] = same and "R" or "C", same and lease or ""
     else
       local ask = { unpacked(sub(DOUBLES, 1, size / 8 + 1), requests, from + 1) }
       local i, fits = CHARGES, policy == "" or ask[MARKS] % 1024 < 512 -- no retry

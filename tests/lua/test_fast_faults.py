@@ -25,7 +25,7 @@ FAULTS = {
     "the slowest limit is not kept for": ("lib/fast", "if keep > needed then", "if false then"),
     "how long a state is kept is never set anew": ("lib/fast", "if s[KEPT] - wall < needed then", "if false then"),
     "a lease is not remembered": ("lib/fast", "span = ask[TTL] + ask[REMEMBER]", "span = ask[TTL]"),
-    "other parameters under the same id are taken for the same": ("lib/fast", 'and "R" or "C"', 'and "R" or "R"'),
+    "other parameters under the same id are taken for the same": ("lib/fast", 'and "R" or "C", same', 'and "R" or "R", same'),
     "the same request charges twice in a group": ("lib/fast", "texts[first + n - 1] or known and known[key]", "texts[first + n - 1]"),
     "one of a group is charged for": ("lib/fast", "      s[at], p = level, p + BUCKET_RECORD", "      s[at], p = n > 1 and s[at] or level, p + BUCKET_RECORD"),
     "a group earns as one": ("lib/fast", "if granted > 1 then", "if false then"),

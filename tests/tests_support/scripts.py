@@ -76,10 +76,11 @@ class Bench:
         texts = [struct.pack(f"<{len(values)}d", *values) for _, values in requests]
         arguments = (*chain.policies, chain.breaker, b"".join(texts))
         letters, *told = self._call("acquire_group", keys, arguments)
-        assert len(letters) == len(told), "a letter for each lease"
+        assert letters[:8] == texts[0][:8], "the tag of the answer"
+        assert len(letters) - 8 == len(told), "a letter for each lease"
         return [
-            Answer(Verdict(chr(letter)), _numbers(b"" if letter == ord("C") else lease))
-            for letter, lease in zip(letters, told, strict=True)
+            Answer(Verdict(chr(letter)), _numbers(lease))
+            for letter, lease in zip(letters[8:], told, strict=True)
         ]
 
     def settle(
