@@ -18,6 +18,7 @@
 -- @include lib/clock
 -- @include lib/calm
 -- @include lib/fast
+-- @include lib/granted
 
 local stored = redis.call("MGET", unpack(KEYS))
 local request, known, length = ARGV[#ARGV], stored[#KEYS - 1], #ARGV - 2

@@ -1,6 +1,6 @@
 -- Take for many requests of one chain in one call, in the order in which they came, each from
 -- every limit or from none: what acquire would do for one after another, as far as they are
--- ordinary (lib/fast). Whoever called asks acquire for the rest.
+-- ordinary (lib/granted). Whoever called asks acquire for the rest.
 --
 -- KEYS    the scopes, strings; the circuit of the model, a string; the pin of the pool, a
 --         string; the events of the pool, a stream; the queue, a string; last, for each request
@@ -14,6 +14,7 @@
 -- @include lib/clock
 -- @include lib/calm
 -- @include lib/fast
+-- @include lib/granted
 
 -- @include lib/layout
 -- @include lib/bucket

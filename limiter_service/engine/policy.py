@@ -139,7 +139,8 @@ class Policy:
         self._breaker_keys = (keys.circuit(model), keys.pin(), keys.events())
         self._mark = keys.mark() if config.durability == "replicated" else None
         self.shadows = tuple(limit for limit in self.limits if limit.shadow)
-        self._kin = Kin() if self._mark is None and all(map(_is_plain, self.limits)) else None
+        plain = self._mark is None and all(map(_is_plain, self.limits))
+        self._kins = (Kin(), Kin()) if plain else (None, None)
         self.expects = any(_expects(limit) for limit in self.limits)
         self._shape = _version([limit.id for limit in self.limits])
         self.has_budgets = self._has_calendar = any(
@@ -224,7 +225,7 @@ class Policy:
             self.breaker,
             self._breaker_keys,
             self._mark,
-            self._kin,
+            *self._kins,
         )
         return chain, valid
 

@@ -1,14 +1,15 @@
--- A success as the breaker takes it in when all is well (lib/calm): what lib/report would do,
--- without decoding the circuit. It returns nil where it cannot.
+-- Successes as the breaker takes them in when all is well (lib/calm): what lib/report would do,
+-- without decoding the circuit.
+local C_WINDOW, BUCKETS, FIELDS, SUCCESS = 32, 12, 6, 1
 
--- Count a success where none has gone wrong before: the circuit to write, and its life.
-local function succeed_calmly(policy, circuit, pin, wall, generation, worker)
+-- A circuit that is to count successes of this moment; nil where that takes more.
+local function watch_calmly(policy, circuit, pin, wall)
   if not circuit then
     return nil
   end
   local calm, number, shift, seen, span, spotless, newest = struct.unpack("<ddddddd", circuit)
   local now = wall + shift
-  if now < calm or now < seen or number ~= generation or spotless == 0 then
+  if now < calm or now < seen or spotless == 0 then
     return nil
   end
   local life, _, _, _, width = struct.unpack("<ddddd", policy)
@@ -23,17 +24,38 @@ local function succeed_calmly(policy, circuit, pin, wall, generation, worker)
   end
   -- Of the newest bucket the count of successes and the set of workers change.
   local at = 8 * (C_WINDOW - 1 + newest % BUCKETS * FIELDS)
-  local ok, workers = struct.unpack("<d", circuit, at + 1), struct.unpack("<d", circuit, at + 41)
+  return {
+    text = circuit, now = now, generation = number, life = life, at = at,
+    ok = struct.unpack("<d", circuit, at + 1), workers = struct.unpack("<d", circuit, at + 41),
+  }
+end
+
+local function count_success(c, worker)
   local bit_of_worker = 2 ^ worker
-  if math.floor(workers / bit_of_worker) % 2 == 0 then
-    workers = workers + bit_of_worker
+  if math.floor(c.workers / bit_of_worker) % 2 == 0 then
+    c.workers = c.workers + bit_of_worker
   end
-  local text = string.sub(circuit, 1, 24)
-    .. struct.pack("<d", now)
+  c.ok = c.ok + 1
+end
+
+-- The circuit to write.
+local function text_with_successes(c)
+  local circuit, at = c.text, c.at
+  return string.sub(circuit, 1, 24)
+    .. struct.pack("<d", c.now)
     .. string.sub(circuit, 33, at)
-    .. struct.pack("<d", ok + 1)
+    .. struct.pack("<d", c.ok)
     .. string.sub(circuit, at + 9, at + 40)
-    .. struct.pack("<d", workers)
+    .. struct.pack("<d", c.workers)
     .. string.sub(circuit, at + 49)
-  return text, life
+end
+
+-- Count one success: the circuit to write, and its life; nil where that takes more.
+local function succeed_calmly(policy, circuit, pin, wall, generation, worker)
+  local c = watch_calmly(policy, circuit, pin, wall)
+  if not c or c.generation ~= generation then
+    return nil
+  end
+  count_success(c, worker)
+  return text_with_successes(c), c.life
 end

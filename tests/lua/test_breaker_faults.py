@@ -67,7 +67,7 @@ FAULTS = {
     "an acquire does not see that the pool is latched": ("lib/calm", "if now < calm or now < seen then\n    return nil\n  elseif ratio", "if now < seen then\n    return nil\n  elseif ratio"),
     "a first attempt earns nothing while all is well": ("lib/calm", "/ memory) + ratio", "/ memory)"),
     "a success is counted although something has failed": ("lib/success", " or spotless == 0 then", " then"),
-    "a success of an older generation is counted": ("lib/success", " or number ~= generation", ""),
+    "a success of an older generation is counted": ("lib/success", "not c or c.generation ~= generation", "not c"),
     "a success is counted in a bucket that is over": ("lib/success", "if math.floor(now / span) ~= newest or span ~= width then", "if span ~= width then"),
     "a success does not end a row of refused credentials": ("lib/success", "if wall + pin_shift < holds or wall + pin_shift < pin_seen then", "if wall + pin_shift < pin_seen then"),
     "a success counts for the wrong worker": ("lib/success", 'struct.unpack("<d", circuit, at + 41)', 'struct.unpack("<d", circuit, at + 33)'),

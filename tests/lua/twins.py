@@ -16,7 +16,7 @@ from limiter_service.engine.policy import Policy
 from limiter_service.store.commands import KEEP, Verdict
 from limiter_wire import Meter
 
-_BREAKER = "breaker: {window: 10s, min_calls: 4, failure_rate: 0.5, open: 1s, max_open: 4s}"
+_BREAKER = "breaker: {window: 600s, min_calls: 4, failure_rate: 0.5, open: 1s, max_open: 4s}"
 CONFIGS = [
     # One scope and several, with rates that no binary fraction hits.
     f"""
@@ -37,6 +37,14 @@ CONFIGS = [
     tenants:
       t1: {{limits: [{{meter: tokens, limit: 500, per: 11s}}], models: {{m1: {{limits: [{{meter: requests, limit: 13, per: 3s}}]}}}}}}
     """,
+    # The first again, where its limits stand in another order.
+    f"""
+    lease_ttl: 70s
+    {_BREAKER}
+    models:
+      m1: {{limits: [{{meter: tokens, limit: 310, per: 7s}}, {{meter: requests, limit: 50, per: 700s}}, {{meter: requests, limit: 17, per: 3s}}]}}
+      m2: {{rpm: 300}}
+    """,
     # What is not ordinary stands beside what is.
     """
     breaker: {enabled: false}
@@ -52,10 +60,10 @@ CONFIGS = [
 ]
 _KINDS = (
     ["acquire"] * 32
-    + ["settle"] * 16
+    + ["settle"] * 20
     + ["tick"] * 16
     + ["observe"] * 2
-    + ["hold", "reload", "wait", "bad"]
+    + ["hold", "reload", "reload", "wait", "bad", "bad", "bad"]
 )
 LENGTH = 40
 _WORKERS, _RETRY = 32, 512
@@ -87,6 +95,21 @@ class Request(NamedTuple):
         return [*head, len(self.amounts), *self.amounts]
 
 
+class Report(NamedTuple):
+    """What becomes of one call."""
+
+    id: str
+    nonce: int
+    first_token: bool
+    outcome: int
+    slow: bool
+    used: list[float]
+
+    def numbers(self) -> list[float]:
+        """As the scripts take it."""
+        return [7, self.nonce, self.first_token, self.outcome, 0, self.slow, 0, *self.used]
+
+
 class Side:
     """One of the two stores."""
 
@@ -107,21 +130,37 @@ class Side:
             marks=request.marks,
         )
 
+    def settle(self, policy: Policy, report: Report) -> Answer:
+        """One report alone."""
+        return self.bench.settle(
+            policy,
+            report.id,
+            report.nonce,
+            report.used,
+            report.outcome,
+            first_token=report.first_token,
+            slow=report.slow,
+        )
+
     def content(self) -> dict[bytes, Any]:
         """Everything in it; of a stream the fields, whose ids are of real time."""
-        found: dict[bytes, Any] = {}
-        for key in self.client.scan_iter(count=1000):
-            if key == CLOCK.encode():
-                continue
-            match self.client.type(key):
+        names = [key for key in self.client.scan_iter(count=1000) if key != CLOCK.encode()]
+        pipeline = self.client.pipeline(transaction=False)
+        for key in names:
+            pipeline.type(key)
+        for key, kind in zip(names, pipeline.execute(), strict=True):
+            match kind:
                 case b"string":
-                    found[key] = self.client.get(key)
+                    pipeline.get(key)
                 case b"zset":
-                    found[key] = self.client.zrange(key, 0, -1, withscores=True)
-                case b"stream":
-                    found[key] = [fields for _, fields in self.client.xrange(key)]
+                    pipeline.zrange(key, 0, -1, withscores=True)
                 case other:
-                    raise AssertionError(other)
+                    assert other == b"stream", other
+                    pipeline.xrange(key)
+        found = dict(zip(names, pipeline.execute(), strict=True))
+        events = self.bench.keys.events().encode()
+        if events in found:
+            found[events] = [fields for _, fields in found[events]]
         return found
 
     def life(self, key: bytes) -> int:
@@ -130,15 +169,16 @@ class Side:
 
 
 class Twins:
-    """One history under way."""
+    """One history under way; in a clean one every call ends well."""
 
     def __init__(self, sides: tuple[Side, Side], random: Random) -> None:
         self.quick, self.whole = sides
         self.random = random
         self.policies = [policies_of(text) for text in CONFIGS]
         self.config, self.nonce = random.randrange(len(CONFIGS)), 1000
+        self.clean = random.random() < 0.6
         self.leases: list[tuple[str, str, str, int]] = []
-        self.grouped = self.alone = 0
+        self.grouped = self.alone = self.settled = 0
 
     def step(self) -> None:
         """Something happens to both, and they are the same afterwards."""
@@ -159,9 +199,9 @@ class Twins:
         tenant = tenant or self.random.choice(("t1", "t2"))
         return self.policies[self.config].policy(f"{POOL}/{model}", tenant)
 
-    def acquire(self) -> None:
+    def acquire(self, policy: Policy | None = None) -> None:
         """Some ask at the same moment; mostly in a group, and sometimes alone."""
-        policy, size = self.policy(), self.random.choice((1, 1, 2, 3, 5, 8))
+        policy, size = policy or self.policy(), self.random.choice((1, 1, 2, 3, 5, 8))
         requests = [self._request(policy) for _ in range(size)]
         nonces = list(range(self.nonce, self.nonce + size))
         self.nonce += size
@@ -180,18 +220,65 @@ class Twins:
                 self.leases.append((policy.model, policy.tenant, request.id, nonce))
 
     def settle(self) -> None:
-        """Some lease is settled."""
-        self._settle(self.random.choice((1, 1, 1, 3, 4)))
+        """Some leases of one chain are settled at the same moment; mostly in a group."""
+        if not self.leases:
+            return
+        model, tenant, *_ = self.random.choice(self.leases[-8:])
+        policy, known = (
+            self.policy(model, tenant),
+            [lease[2:] for lease in self.leases[-30:] if lease[:2] == (model, tenant)],
+        )
+        size = self.random.choice((1, 1, 2, 3, 5, 8))
+        reports = [self._report(policy, *self.random.choice(known)) for _ in range(size)]
+        told: list[Answer] = []
+        if self.random.random() < 0.8:
+            told = self.quick.bench.settle_group(policy, [(r.id, r.numbers()) for r in reports])
+            self.settled += len(told)
+        told += [self.quick.settle(policy, report) for report in reports[len(told) :]]
+        for report, answer in zip(reports, told, strict=True):
+            expected = self.whole.settle(policy, report)
+            assert answer == expected, f"{answer} instead of {expected}"
+            lease = (model, tenant, report.id, report.nonce)
+            if answer.verdict is not Verdict.UNKNOWN and self.random.random() < 0.9:
+                self.leases = [each for each in self.leases if each != lease]
+
+    def _report(self, policy: Policy, request: str, nonce: int) -> Report:
+        random = self.random
+        return Report(
+            id=request,
+            nonce=nonce if random.random() < 0.95 else nonce + 1,
+            first_token=random.random() < 0.05,
+            outcome=1 if self.clean else random.choice((1,) * 30 + (3, 4)),
+            slow=not self.clean and random.random() < 0.05,
+            used=[
+                KEEP
+                if limit.meter is not Meter.TOKENS or random.random() < 0.2
+                else float(random.randrange(90))
+                for limit in policy.limits
+            ],
+        )
 
     def bad(self) -> None:
-        """Several calls fail; then probes succeed, and it is as before, in another generation."""
-        for _ in range(5):
+        """Several calls fail; then probes succeed, and it is as before, in another generation,
+        in which a call of the one before ends well.
+        """
+        if self.clean:
+            return
+        policy = self.policy()
+        for _ in range(3):
+            self.acquire(policy)
+        early, self.leases = self.leases[-1:], self.leases[:-1]
+        for _ in range(8):
             self._settle(2)
         for _ in range(3):
-            self._pass(5 * US)
-            self.acquire()
+            self._pass(3 * US)
+            self.acquire(policy)
             self._settle(1, newest=1)
-        self._pass(20 * US)
+        self._pass(10 * US)
+        self.acquire(policy)
+        self._settle(1, newest=1)
+        self.leases += early
+        self._settle(1, newest=1)
 
     def _settle(self, outcome: int, newest: int = 8) -> None:
         if not self.leases:
@@ -209,9 +296,10 @@ class Twins:
         assert answers[0] == answers[1], "a settle"
 
     def tick(self) -> None:
-        """The clock moves, mostly by what is little to the limits, sometimes back."""
-        times = (0, 7, 100_003, 900_001, 3 * US + 1, 20 * US, 200 * US, -US, -40 * US)
-        self._pass(self.random.choice(times))
+        """The clock moves, mostly by what is little to the limits, sometimes far or back."""
+        times = (0, 7, 100_003, 900_001, 900_001, 3 * US + 1, 20 * US)
+        far = (200 * US, -US, -40 * US)
+        self._pass(self.random.choice(times if self.random.random() < 0.85 else far))
 
     def _pass(self, time: int) -> None:
         for side in (self.quick, self.whole):
@@ -238,14 +326,15 @@ class Twins:
 
     def reload(self) -> None:
         """Another configuration comes into force."""
-        self.config = self.random.randrange(len(CONFIGS))
+        self.config = self.random.choice((0, 2, *range(len(CONFIGS))))
 
     def wait(self) -> None:
-        """Some ask while somebody stands in the queue."""
+        """Some ask, and some calls end, while somebody stands in the queue."""
         queue = self.quick.bench.keys.queue()
         for side in (self.quick, self.whole):
             side.client.set(queue, "somebody", ex=3600)
         self.acquire()
+        self.settle()
         for side in (self.quick, self.whole):
             side.client.delete(queue)
 

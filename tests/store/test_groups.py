@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import redis
+from msgspec.structs import replace
 from tests_support.servers import Server
 from tests_support.takers import engine_over
 
@@ -18,7 +19,7 @@ from limiter_service.store.client import Client
 from limiter_service.store.links import Command, Link
 from limiter_service.store.parcels import APART, MOST_IN_A_GROUP, Call, Group, Kin, parcels
 from limiter_service.store.scripts import Script, load
-from limiter_wire import Acquire, ErrorCode, Granted, Settle, Usage
+from limiter_wire import Acquire, ErrorCode, Granted, Outcome, Settle, Settled, Usage
 
 PATIENT = 20.0
 CONFIG = """
@@ -41,8 +42,8 @@ class Network:
         self._link = link
         self.scripts: Counter[str] = Counter()
         self.lose = 0
-        self._names = {load(n).sha: n for n in ("acquire", "acquire_group", "settle")}
-        self._names |= {load(n).text: n for n in ("acquire", "acquire_group", "settle")}
+        ours = [load(name) for name in ("acquire", "acquire_group", "settle", "settle_group")]
+        self._names = {key: each.name for each in ours for key in (each.sha, each.text)}
 
     def place(self, key: str) -> str:
         """Where it leads."""
@@ -76,6 +77,22 @@ class Replica:
             assert isinstance(each, Granted | Refusal), each
         return found  # type: ignore[return-value]  # just seen
 
+    async def settle(self, *reports: Settle) -> list[Settled]:
+        """All of them in one tick, in order."""
+        return await asyncio.gather(*map(self.engine.settle, reports))
+
+    async def leases(self, count: int) -> list[Granted | Refusal]:
+        """So many, of ten tokens each; circuits know of a success."""
+        await self.warm("m")
+        (first,) = await self.ask(Acquire(resource="p/m", tokens=10))
+        await self.settle(used(first, 0))
+        await self.settle(
+            *(used(a, 0) for a in await self.ask(*[Acquire(resource="p/m", tokens=1)] * 2))
+        )
+        found = await self.ask(*[Acquire(resource="p/m", tokens=10)] * count)
+        self.network.scripts.clear()
+        return found
+
     async def warm(self, *models: str) -> None:
         """States exist and scripts are known, so that what comes is ordinary."""
         for model in models:
@@ -90,6 +107,12 @@ async def replica(server: Server, db: redis.Redis) -> AsyncIterator[Replica]:
     replica = Replica(server)
     yield replica
     await replica.client.aclose()
+
+
+def used(answer: Granted | Refusal, tokens: int) -> Settle:
+    """A report of what the call of a grant has used."""
+    assert isinstance(answer, Granted), answer.problem
+    return Settle(lease=answer.lease, usage=Usage(input_tokens=tokens))
 
 
 def tokens_left(answer: Granted | Refusal) -> float:
@@ -118,11 +141,47 @@ async def test_each_lease_of_a_group_is_settled_alone(replica: Replica):
     """They are leases like any other."""
     await replica.warm("m")
     for answer in await replica.ask(*[Acquire(resource="p/m", tokens=10)] * 20):
-        assert isinstance(answer, Granted)
-        usage = Usage(input_tokens=4)
-        settled = await replica.engine.settle(Settle(lease=answer.lease, usage=usage))
-        assert settled.refunded == {"tokens": 6}
+        assert (await replica.engine.settle(used(answer, 4))).refunded == {"tokens": 6}
     assert round(await left(replica.engine, "m")) == 997 - 20 * 4
+
+
+async def test_those_who_settle_in_one_tick_are_one_call(replica: Replica):
+    """Each is told what it gets back; a second report of the same tick, that it came second."""
+    leases = await replica.leases(30)
+    reports = [used(lease, n) for n, lease in enumerate(leases)]
+    answers = await replica.settle(*reports, reports[0])
+    assert replica.network.scripts == {"settle_group": 1, "settle": 1}
+    for n, answer in enumerate(answers[:-1]):
+        refunded, debited = ({"tokens": 10 - n}, {}) if n < 10 else ({}, {"tokens": n - 10})
+        assert answer.refunded == refunded
+        assert answer.debited == (debited if n != 10 else {})
+        assert not answer.already_settled
+    assert answers[-1].already_settled
+    assert answers[-1].refunded == {"tokens": 10}
+    assert round(await left(replica.engine, "m")) == 997 - sum(range(30))
+
+
+async def test_a_group_of_settles_whose_answer_is_lost_moves_once(replica: Replica):
+    """Each is asked again, and told what it had been told."""
+    leases = await replica.leases(20)
+    replica.network.lose = 1
+    answers = await replica.settle(*(used(lease, 3) for lease in leases))
+    assert [answer.refunded for answer in answers] == [{"tokens": 7}] * 20
+    assert all(answer.already_settled for answer in answers)
+    assert round(await left(replica.engine, "m")) == 997 - 60
+
+
+async def test_calls_that_ended_badly_are_settled_alone(replica: Replica):
+    """What they say of the provider takes more; the others are together still."""
+    leases = await replica.leases(6)
+    outcomes = [Outcome.SUCCESS, Outcome.SERVER_ERROR] * 3
+    reports = [
+        replace(used(lease, 10), outcome=outcome)
+        for lease, outcome in zip(leases, outcomes, strict=True)
+    ]
+    answers = await replica.settle(*reports)
+    assert all(answer.settled for answer in answers)
+    assert replica.network.scripts == {"settle_group": 1, "settle": 3}
 
 
 async def test_as_many_are_granted_as_fit_and_the_first_ones(replica: Replica):

@@ -20,7 +20,10 @@ local function now_us()
   return tonumber(redis.call("GET", "{CLOCK}"))
 end
 """
-WHOLE = {"lib/fast": "local function grant_at_once()\n  return 0\nend\n"}
+WHOLE = {
+    "lib/granted": "local function grant_at_once()\n  return 0\nend\n",
+    "lib/settled": "local REPORTED = 7\nlocal function settle_at_once()\n  return 0\nend\n",
+}
 """Parts of scripts that take nothing for ordinary: all is decided by what can decide over all."""
 
 START = 1_700_000_000_000_000
@@ -70,18 +73,13 @@ class Bench:
         """Run acquire_group.lua: the answers to the first of *requests*, each a request id and
         the numbers of acquire.lua.
         """
-        chain = policy.chain(self.now)
-        leases = [self.keys.lease(policy.tenant, request_id) for request_id, _ in requests]
-        keys = [*chain.keys, self.keys.queue(), *leases]
-        texts = [struct.pack(f"<{len(values)}d", *values) for _, values in requests]
-        arguments = (*chain.policies, chain.breaker, b"".join(texts))
-        letters, *told = self._call("acquire_group", keys, arguments)
-        assert letters[:8] == texts[0][:8], "the tag of the answer"
-        assert len(letters) - 8 == len(told), "a letter for each lease"
-        return [
-            Answer(Verdict(chr(letter)), _numbers(lease))
-            for letter, lease in zip(letters[8:], told, strict=True)
-        ]
+        return self._group("acquire_group", policy, requests)
+
+    def settle_group(
+        self, policy: Policy, reports: Sequence[tuple[str, Sequence[float]]]
+    ) -> list[Answer]:
+        """Run settle_group.lua, likewise."""
+        return self._group("settle_group", policy, reports)
 
     def settle(
         self,
@@ -90,9 +88,13 @@ class Bench:
         nonce: int,
         used: Sequence[float],
         outcome: int = 4,
+        *,
+        first_token: bool = False,
+        slow: bool = False,
     ) -> Answer:
         """Run settle.lua; *outcome* is a class of lua/lib/breaker."""
-        return self._run("settle", policy, [7, nonce, 0, outcome, 0, 0, 0, *used], request_id)
+        values = [7, nonce, first_token, outcome, 0, slow, 0, *used]
+        return self._run("settle", policy, values, request_id)
 
     def renew(
         self, policy: Policy, request_id: str, nonce: int, ttl: int, used: Sequence[float]
@@ -153,6 +155,22 @@ class Bench:
     def keeps_for(self, key: str) -> float:
         """Microseconds that the server keeps *key*."""
         return self._client.pttl(key) * 1000
+
+    def _group(
+        self, name: str, policy: Policy, asked: Sequence[tuple[str, Sequence[float]]]
+    ) -> list[Answer]:
+        chain = policy.chain(self.now)
+        leases = [self.keys.lease(policy.tenant, request_id) for request_id, _ in asked]
+        keys = [*chain.keys, self.keys.queue(), *leases]
+        texts = [struct.pack(f"<{len(values)}d", *values) for _, values in asked]
+        arguments = (*chain.policies, chain.breaker, b"".join(texts))
+        letters, *told = self._call(name, keys, arguments)
+        assert letters[:8] == texts[0][:8], "the tag of the answer"
+        assert len(letters) - 8 == len(told), "a letter for each lease"
+        return [
+            Answer(Verdict(chr(letter)), _numbers(lease))
+            for letter, lease in zip(letters[8:], told, strict=True)
+        ]
 
     def _run(
         self,
