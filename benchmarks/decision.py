@@ -2,6 +2,8 @@
 
 What the breaker costs is told against the same scripts with everything of the gate cut out of
 their sources (`ungated`); `off` is the present script where the pool's breaker is switched off.
+What deciding at once saves (lua/lib/fast), and what calls cost that are decided together, is in
+`groups.py`.
 
     python benchmarks/decision.py [--server redis-server] [--rounds 7]
 
@@ -58,7 +60,7 @@ def variants(client: redis.Redis) -> dict[str, Make]:
     ours |= {f"{name}, bare": load_script(ungated(name)) for name in ("acquire", "settle")}
 
     def run(name: str, chain: Chain, more: Sequence[str], *numbers: float) -> tuple[object, ...]:
-        keys = [*(chain.scopes if "bare" in name else chain.keys), *more]
+        keys = [*chain.keys, *more]
         request = struct.pack(f"<{len(numbers)}d", *numbers)
         return ("EVALSHA", ours[name], len(keys), *keys, *chain.policies, chain.breaker, request)
 
@@ -86,6 +88,13 @@ def variants(client: redis.Redis) -> dict[str, Make]:
         circuit, pin, events = chain.breaker_keys
         order = [chain.breaker, struct.pack("<5d", 1, 1, 36e8, -1, 0), "", "", "", "none"]
         client.eval(load("override").text, 4, circuit, pin, "sg:{bench}:n", events, *order)
+
+    for chain in bare_chains:  # what has no state yet is not ordinary, and takes more
+        request = struct.pack("<12d", 0, 0, 600e6, 60e6, 0, 0, 1, 0, 3, 1, 1, 100)
+        keys = [*chain.keys, *names(0, "5")]
+        arguments = [*chain.policies, chain.breaker, request]
+        client.evalsha(ours["acquire"], len(keys), *keys, *arguments)
+        client.delete(names(0, "5")[0])
 
     def prototype_once(n: int) -> tuple[object, ...]:
         request = struct.pack("<5d", n, n, 1, 1, 100)

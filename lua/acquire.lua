@@ -16,6 +16,27 @@
 --         B boundaries stale: the server's time
 
 -- @include lib/clock
+-- @include lib/calm
+-- @include lib/fast
+-- @include lib/granted
+
+local stored = redis.call("MGET", unpack(KEYS))
+local request, known, length = ARGV[#ARGV], stored[#KEYS - 1], #ARGV - 2
+local tag = string.sub(request, 1, 8)
+if known then
+  local same = string.sub(known, 9, 16) == string.sub(request, 9, 16)
+  return tag .. (same and "R" .. known or "C")
+elseif stored[#KEYS] then
+  return tag .. "Q"
+end
+
+local moment, circuit = now_us(), #KEYS - 4
+local granted, leases =
+  grant_at_once(stored, length, circuit, request, #request, #KEYS - 1, moment)
+if granted > 0 then
+  return tag .. "G" .. leases[1]
+end
+
 -- @include lib/layout
 -- @include lib/bucket
 -- @include lib/sliding
@@ -29,7 +50,6 @@
 -- @include lib/lease
 -- @include lib/granting
 -- @include lib/answer
--- @include lib/calm
 
 local function breaker_of()
 -- @include lib/breaker
@@ -39,17 +59,8 @@ local function breaker_of()
 -- @include lib/admission
 end
 
-local texts = redis.call("MGET", unpack(KEYS))
-local request, known, scopes = ARGV[#ARGV], texts[#KEYS - 1], #ARGV - 2
-local tag = string.sub(request, 1, 8)
-if known then
-  local same = string.sub(known, 9, 16) == string.sub(request, 9, 16)
-  return tag .. (same and "R" .. known or "C")
-elseif texts[#KEYS] then
-  return tag .. "Q"
-end
-
-local ask, wall, place, policy = numbers(request), now_us(), #KEYS - 4, ARGV[scopes + 1]
+local texts, scopes, place, wall = stored, length, circuit, moment
+local ask, policy = numbers(request), ARGV[scopes + 1]
 local generation, earned, life = 1, nil, nil
 local breaker, g
 local attempt = math.floor(ask[MARKS] / 512) % 2 + 1

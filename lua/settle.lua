@@ -13,6 +13,19 @@
 --         B boundaries stale: the server's time
 
 -- @include lib/clock
+-- @include lib/success
+-- @include lib/fast
+-- @include lib/settled
+
+local stored, length = redis.call("MGET", unpack(KEYS)), #ARGV - 2
+local told, moment, circuit = ARGV[#ARGV], now_us(), #KEYS - 4
+local tag = string.sub(told, 1, 8)
+local settled, leases =
+  settle_at_once(stored, length, circuit, told, #told, #KEYS - 1, moment)
+if settled > 0 then
+  return tag .. (stored[#KEYS] and "g" or "G") .. leases[1]
+end
+
 -- @include lib/layout
 -- @include lib/bucket
 -- @include lib/sliding
@@ -25,7 +38,6 @@
 -- @include lib/limits
 -- @include lib/lease
 -- @include lib/holding
--- @include lib/calm
 
 local function breaker_of()
 -- @include lib/breaker
@@ -40,9 +52,8 @@ local function learning_of()
 -- @include lib/learning
 end
 
-local texts = redis.call("MGET", unpack(KEYS))
-local report, scopes, wall = numbers(ARGV[#ARGV]), #ARGV - 2, now_us()
-local tag, place = string.sub(ARGV[#ARGV], 1, 8), #KEYS - 4
+local texts, scopes, place, wall = stored, length, circuit, moment
+local report = numbers(told)
 local first_token, told_limits = report[3] % 2 == 1, report[3] >= 2
 local class, pause = report[4], report[7]
 local lease, why, nth, held = open_lease(texts[#KEYS - 1], report[2], wall)
@@ -55,8 +66,8 @@ local policy, breaker, g, life, counted = ARGV[scopes + 1], nil, nil, nil, nil
 local marks = lease and lease[MARKS] or 0
 if policy ~= "" then
   if lease and class == SUCCESS and marks % 512 < 32 and report[6] == 0 then
-    local circuit, pin = texts[place], texts[place + 1]
-    counted, life = succeed_calmly(policy, circuit, pin, wall, lease[EPOCH], marks % 32)
+    local pin, epoch = texts[place + 1], lease[EPOCH]
+    counted, life = succeed_calmly(policy, texts[place], pin, wall, epoch, marks % 32)
   end
   if not counted then
     breaker = breaker_of()
@@ -93,7 +104,7 @@ if told_limits or not first_token then
       before = before + policies[scope][COUNT]
     end
     local learning = learning_of()
-    local readings, model = learning.readings(report, before + 1, ARGV[#ARGV])
+    local readings, model = learning.readings(report, before + 1, told)
     local events = learning.learn(readings, lease, why, nth, held, function(n, i)
       local used = report[7 + i]
       return class == THROTTLE and used >= 0 and lease[CHARGES + n] - used or 0

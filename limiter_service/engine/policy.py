@@ -30,6 +30,7 @@ from limiter_service.presets import limits_in_force
 from limiter_service.prices import Catalogue, PriceConfig
 from limiter_service.store.commands import Chain, pack
 from limiter_service.store.keys import Key, Keys
+from limiter_service.store.parcels import Kin
 from limiter_wire import Meter
 
 SLOTS_OF_A_WINDOW = 90
@@ -138,6 +139,8 @@ class Policy:
         self._breaker_keys = (keys.circuit(model), keys.pin(), keys.events())
         self._mark = keys.mark() if config.durability == "replicated" else None
         self.shadows = tuple(limit for limit in self.limits if limit.shadow)
+        plain = self._mark is None and all(map(_is_plain, self.limits))
+        self._kins = (Kin(), Kin()) if plain else (None, None)
         self.expects = any(_expects(limit) for limit in self.limits)
         self._shape = _version([limit.id for limit in self.limits])
         self.has_budgets = self._has_calendar = any(
@@ -222,6 +225,7 @@ class Policy:
             self.breaker,
             self._breaker_keys,
             self._mark,
+            *self._kins,
         )
         return chain, valid
 
@@ -229,6 +233,11 @@ class Policy:
         span = cast("Span", limit.config.per)
         self._edges[limit.id] = boundaries(span, limit.config.timezone, now_us)
         return self._edges[limit.id]
+
+
+def _is_plain(limit: Limit) -> bool:
+    """Whether *limit* is decided at once where nothing is unusual (lua/lib/fast)."""
+    return limit.window == "bucket" and not limit.shadow
 
 
 def _expects(limit: Limit) -> bool:

@@ -10,7 +10,7 @@ from limiter_service.store.client import Client
 from limiter_service.store.commands import pack
 from limiter_service.store.errors import StoreProtocol
 from limiter_service.store.keys import FleetKeys
-from limiter_service.store.lanes import Argument
+from limiter_service.store.parcels import Argument
 from limiter_service.store.scripts import load
 
 MOST_FIELDS = 10_000

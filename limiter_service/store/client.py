@@ -19,7 +19,8 @@ from limiter_service.store.address import Login, Tls, parse
 from limiter_service.store.connecting import connect
 from limiter_service.store.errors import StoreUnavailable
 from limiter_service.store.faults import FAILURES, Advice, advice, of_one_slot, reason
-from limiter_service.store.lanes import Argument, Call, Lane
+from limiter_service.store.lanes import Lane
+from limiter_service.store.parcels import Argument, Call, Kin
 from limiter_service.store.scripts import Script
 
 STORE_ERRORS = FAILURES
@@ -37,6 +38,8 @@ class Client:
     """Runs scripts. Raises StoreUnavailable when the store does not answer in time, and
     BadAddress at once for a URL that names no store.
     """
+
+    gathers = True
 
     def __init__(
         self,
@@ -69,14 +72,17 @@ class Client:
         mark: str | None = None,
         *,
         always: bool = False,
+        together: Script | None = None,
+        kin: Kin | None = None,
     ) -> Any:  # bytes, or lists of them
         """As `_run`; `watch` hears how long that took."""
+        run = partial(self._run, always=always, together=together, kin=kin)
         if self.watch is None:
-            return await self._run(script, keys, arguments, mark, always=always)
+            return await run(script, keys, arguments, mark)
         clock = asyncio.get_running_loop().time
         began = clock()
         try:
-            answer = await self._run(script, keys, arguments, mark, always=always)
+            answer = await run(script, keys, arguments, mark)
         except Exception:  # whoever is cancelled has learned nothing of the store
             self.watch(script.name, clock() - began, False)
             raise
@@ -91,10 +97,13 @@ class Client:
         mark: str | None,
         *,
         always: bool,
+        together: Script | None,
+        kin: Kin | None,
     ) -> Any:  # bytes, or lists of them
         """Run *script* and return its answer. With a *mark*, a key of ours, it counts once a
         replica of the store has it; else StoreNotReplicated is raised, which carries the answer.
-        *always* asks a store too that is asked less often since it does not answer.
+        *always* asks a store too that is asked less often since it does not answer. Calls of one
+        *kin* that meet on the way may be run as one, by the script *together*.
 
         Every script of ours is safe to run twice (its request id, its lease), so a lost
         answer is asked for again within the deadline.
@@ -107,11 +116,12 @@ class Client:
             if not (always or lane.fuse.admits(loop.time())):
                 await asyncio.sleep(0)  # whoever asks again at once lets others have their turn
                 raise StoreUnavailable(f"it is asked less often, since {lane.fuse.reason}")
-            call = Call(script, keys, arguments, loop.create_future(), mark)
+            answer = loop.create_future()
+            call = Call(script, keys, arguments, answer, mark, together=together, kin=kin)
             lane.take(call)
             try:
                 async with asyncio.timeout_at(deadline):
-                    reply = await call.answer
+                    reply = await answer
             except TimeoutError as error:
                 message = f"no answer within {self._timeout:g} s{why}"
                 lane.fuse.failed(loop.time(), message)

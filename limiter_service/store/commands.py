@@ -12,6 +12,7 @@ import msgspec
 from limiter_service.store.client import Client
 from limiter_service.store.errors import StoreNotReplicated, StoreProtocol
 from limiter_service.store.keys import Key, Keys
+from limiter_service.store.parcels import Kin
 from limiter_service.store.scripts import NAMES, load
 
 KEEP = -1.0
@@ -48,7 +49,8 @@ class Chain(msgspec.Struct, frozen=True):
     `levels` says of each scope whether all of the pool shares it (1), a model (2), or one
     tenant has it alone (3); `slots` are those of each scope. `shape` tells chains with other
     limits apart. `breaker` is the policy of the circuit; empty where the breaker is off. With a
-    `mark` a grant counts once a replica of the store has it.
+    `mark` a grant counts once a replica of the store has it. Acquires that have `asking` in
+    common may be decided together, and so may settles that have `settling`.
     """
 
     scopes: tuple[Key, ...]
@@ -59,6 +61,8 @@ class Chain(msgspec.Struct, frozen=True):
     breaker: bytes = b""
     breaker_keys: tuple[Key, ...] = ()
     mark: Key | None = None
+    asking: Kin | None = None
+    settling: Kin | None = None
 
     @property
     def keys(self) -> tuple[Key, ...]:
@@ -216,6 +220,8 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _GRANTING = frozenset({"acquire", "enqueue"})
+_RETRY = 512  # among the marks of a lease (lua/lib/lease)
+_SUCCESS = 1  # a class of outcomes (lua/lib/breaker)
 _DIGEST = 16
 _MODEL_AND_TIME = struct.Struct("<8sd")
 
@@ -226,15 +232,22 @@ class Commands:
     def __init__(self, client: Client, replace: Mapping[str, str] | None = None) -> None:
         self._client = client
         self._scripts = {name: load(name, replace) for name in NAMES}
+        # A store in virtual time takes one call after another.
+        self._gathers = getattr(client, "gathers", False)
 
     async def acquire(self, chain: Chain, lease: Key, queue: Key, claim: Claim) -> Reply:
-        """Take from every limit of the chain, or from none."""
-        return await self._run("acquire", chain, (lease, queue), _request(claim))
+        """Take from every limit of the chain, or from none. Others who ask for the same at the
+        same moment may be decided over in the same call, each as if it had one of its own.
+        """
+        kin = None if claim.marks % (2 * _RETRY) >= _RETRY else chain.asking
+        return await self._with_others("acquire", chain, (lease, queue), _request(claim), kin)
 
     async def settle(
         self, chain: Chain, lease: Key, queue: Key, tag: float, nonce: float, report: Report
     ) -> Reply:
-        """Replace what a lease reserved by what was used, and take in how its call ended."""
+        """Replace what a lease reserved by what was used, and take in how its call ended; perhaps
+        in one call with others, as `acquire`.
+        """
         numbers = _pack(
             tag,
             nonce,
@@ -245,7 +258,10 @@ class Commands:
             report.retry_after,
             *report.used,
         )
-        return await self._run("settle", chain, (lease, queue), numbers + report.readings)
+        plain = not (report.first_token or report.readings or report.slow)
+        kin = chain.settling if plain and report.outcome_class == _SUCCESS else None
+        request = numbers + report.readings
+        return await self._with_others("settle", chain, (lease, queue), request, kin)
 
     async def renew(
         self,
@@ -467,6 +483,21 @@ class Commands:
             if reply.verdict in {Verdict.DONE, Verdict.REPEATED}:
                 raise
             return reply
+        return _reply(name, request, answer)
+
+    async def _with_others(
+        self, name: str, chain: Chain, more: tuple[Key, ...], request: bytes, kin: Kin | None
+    ) -> Reply:
+        """As `_run`, for a call that may be made as one with others of its *kin*."""
+        if kin is None or not self._gathers:
+            return await self._run(name, chain, more, request)
+        answer = await self._client.run(
+            self._scripts[name],
+            chain.keys + more,
+            (*chain.policies, chain.breaker, request),
+            together=self._scripts[f"{name}_group"],
+            kin=kin,
+        )
         return _reply(name, request, answer)
 
     async def _call(

@@ -2,7 +2,7 @@
 
 One pipeline per tick costs the service a third of a pool with a connection per call, and
 the server half: many sockets become one read (docs/decisions/0003). More calls than the trips
-can take wait here, before they take a connection.
+can take wait here, before they take a connection. What can go as one does (store/parcels).
 """
 
 import asyncio
@@ -13,49 +13,13 @@ from typing import Any
 from limiter_service.store.errors import StoreNotReplicated
 from limiter_service.store.faults import is_unknown_script, knows_no_flags
 from limiter_service.store.fuse import Fuse
-from limiter_service.store.scripts import Script
+from limiter_service.store.parcels import Call, Parcel, parcels
 
-Argument = str | bytes
 _MOST_IN_A_TRIP = 256
 _MOST_TRIPS = 4
 _MARKED_FOR = 60_000
 
 Send = Callable[[Sequence[tuple[Any, ...]]], Awaitable[list[Any]]]
-
-
-class Call:
-    """One script call that waits for its answer."""
-
-    __slots__ = ("answer", "arguments", "keys", "mark", "script")
-
-    def __init__(
-        self,
-        script: Script,
-        keys: Sequence[str],
-        arguments: Sequence[Argument],
-        answer: asyncio.Future[Any],
-        mark: str | None = None,
-    ) -> None:
-        """*mark* is a key to write behind what must be on a replica before it counts."""
-        self.mark = mark
-        self.script, self.keys, self.arguments, self.answer = script, keys, arguments, answer
-
-    def by_digest(self, *, plain: bool) -> tuple[Any, ...]:
-        """The call of a server that has the script."""
-        return (
-            "EVALSHA",
-            self._script(plain=plain).sha,
-            len(self.keys),
-            *self.keys,
-            *self.arguments,
-        )
-
-    def by_text(self, *, plain: bool) -> tuple[Any, ...]:
-        """The call of one that has not: it keeps the text."""
-        return ("EVAL", self._script(plain=plain).text, len(self.keys), *self.keys, *self.arguments)
-
-    def _script(self, *, plain: bool) -> Script:
-        return self.script.plain or self.script if plain else self.script
 
 
 class Lane:
@@ -109,41 +73,47 @@ class Lane:
             self._schedule()
 
     async def _travel(self, calls: list[Call]) -> None:
+        now = asyncio.get_running_loop().time()
         try:
-            replies = await self._ask(calls)
+            await self._deliver(parcels(calls, now))
         except Exception as error:  # noqa: BLE001  # a mistake of ours: callers must not hang
-            replies = [error] * len(calls)
-        for call, reply in zip(calls, replies, strict=True):
-            if call.answer.done():
-                continue
-            if isinstance(reply, BaseException):
-                call.answer.set_exception(reply)
-            else:
-                call.answer.set_result(reply)
+            for call in calls:
+                call.take(error, now)
 
-    async def _ask(self, calls: list[Call]) -> list[Any]:
-        replies = await self._say(calls, [call.by_digest(plain=self._plain) for call in calls])
+    async def _deliver(self, parcels: Sequence[Parcel]) -> None:
+        """Ask, and hand the replies over; then for what groups have left over."""
+        replies, now = await self._ask(parcels), asyncio.get_running_loop().time()
+        left = [
+            call
+            for parcel, reply in zip(parcels, replies, strict=True)
+            for call in parcel.take(reply, now)
+        ]
+        if left:
+            await self._deliver(left)
+
+    async def _ask(self, parcels: Sequence[Parcel]) -> list[Any]:
+        replies = await self._say(parcels, [each.by_digest(plain=self._plain) for each in parcels])
         unknown = [i for i, reply in enumerate(replies) if is_unknown_script(reply)]
         if unknown:  # not run at all, so these go again with their text, which also loads it
-            again = await self._introduce([calls[i] for i in unknown])
+            again = await self._introduce([parcels[i] for i in unknown])
             for i, reply in zip(unknown, again, strict=True):
                 replies[i] = reply
         return replies
 
-    async def _introduce(self, calls: list[Call]) -> list[Any]:
-        replies = await self._say(calls, [call.by_text(plain=self._plain) for call in calls])
+    async def _introduce(self, parcels: Sequence[Parcel]) -> list[Any]:
+        replies = await self._say(parcels, [each.by_text(plain=self._plain) for each in parcels])
         if not self._plain and any(map(knows_no_flags, replies)):
             self._plain = True  # not compiled, so not run
-            replies = await self._say(calls, [call.by_text(plain=True) for call in calls])
+            replies = await self._say(parcels, [each.by_text(plain=True) for each in parcels])
         return replies
 
-    async def _say(self, calls: list[Call], commands: list[tuple[Any, ...]]) -> list[Any]:
+    async def _say(self, parcels: Sequence[Parcel], commands: list[tuple[Any, ...]]) -> list[Any]:
         """The replies to *commands*; where a replica is waited for, in the same pipeline.
 
         WAIT is about the last write of its connection. A repeat of what was done already writes
         nothing, so a mark is written for it.
         """
-        mark = calls[0].mark
+        mark = parcels[0].mark
         if mark is None:
             return await self._send(commands)
         written = ("SET", mark, "1", "PX", _MARKED_FOR)

@@ -21,7 +21,9 @@ _INCLUDE = re.compile(r"^-- @include (\S+)$", re.MULTILINE)
 
 NAMES = (
     "acquire",
+    "acquire_group",
     "settle",
+    "settle_group",
     "renew",
     "check",
     "snapshot",
@@ -62,6 +64,7 @@ FLAGS = {
     "counts": "no-writes",
     # Gives back, or must be possible in need: a full store would never become less full.
     "settle": "allow-oom",
+    "settle_group": "allow-oom",
     "renew": "allow-oom",
     "cancel": "allow-oom",
     "sweep": "allow-oom",
@@ -120,7 +123,9 @@ def _inline_constants(text: str) -> str:
     numbers: dict[str, str] = {}
 
     def note(line: re.Match[str]) -> str:
-        numbers.update(zip(line[1].split(", "), line[2].split(", "), strict=True))
+        for name, number in zip(line[1].split(", "), line[2].split(", "), strict=True):
+            if numbers.setdefault(name, number) != number:
+                raise ValueError(f"{name} stands for {numbers[name]} and for {number}")
         return ""
 
     text = _CONSTANTS.sub(note, text)

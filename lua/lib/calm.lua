@@ -31,39 +31,12 @@ local function pass_calmly(policy, circuit, pin, wall)
   return generation, struct.pack("<dddd", calm, shift, now, balance) .. string.sub(pin, 33), life
 end
 
--- Count a success where none has gone wrong before: the circuit to write, and its life.
-local function succeed_calmly(policy, circuit, pin, wall, generation, worker)
-  if not circuit then
-    return nil
+-- The pin of `pass_calmly` when it has let more pass at the same moment: each earns its share.
+local function earn_more(policy, pin, more)
+  local _, ratio, floor, memory = struct.unpack("<dddd", policy)
+  local most, balance = floor * memory, struct.unpack("<d", pin, 25)
+  for _ = 1, more do
+    balance = most + (balance - most) + ratio
   end
-  local calm, number, shift, seen, span, spotless, newest = struct.unpack("<ddddddd", circuit)
-  local now = wall + shift
-  if now < calm or now < seen or number ~= generation or spotless == 0 then
-    return nil
-  end
-  local life, _, _, _, width = struct.unpack("<ddddd", policy)
-  if math.floor(now / span) ~= newest or span ~= width then
-    return nil
-  end
-  if pin then
-    local holds, pin_shift, pin_seen = struct.unpack("<ddd", pin)
-    if wall + pin_shift < holds or wall + pin_shift < pin_seen then
-      return nil
-    end
-  end
-  -- Of the newest bucket the count of successes and the set of workers change.
-  local at = 8 * (C_WINDOW - 1 + newest % BUCKETS * FIELDS)
-  local ok, workers = struct.unpack("<d", circuit, at + 1), struct.unpack("<d", circuit, at + 41)
-  local bit_of_worker = 2 ^ worker
-  if math.floor(workers / bit_of_worker) % 2 == 0 then
-    workers = workers + bit_of_worker
-  end
-  local text = string.sub(circuit, 1, 24)
-    .. struct.pack("<d", now)
-    .. string.sub(circuit, 33, at)
-    .. struct.pack("<d", ok + 1)
-    .. string.sub(circuit, at + 9, at + 40)
-    .. struct.pack("<d", workers)
-    .. string.sub(circuit, at + 49)
-  return text, life
+  return string.sub(pin, 1, 24) .. struct.pack("<d", balance) .. string.sub(pin, 33)
 end

@@ -25,7 +25,7 @@ local FOREVER, FORGOTTEN = 1000000000000000000, 3600000000
 local DOWN, BOTH = 0, 1
 
 -- A burst is whole again ten minutes after it was nothing, in steps.
-local WHOLE_AGAIN, STEP = 600000000, 15000000
+local WHOLE_AGAIN, BURST_STEP = 600000000, 15000000
 
 -- A rate that was cut regains a 64th of itself every ten seconds. Shares are whole 64ths, so
 -- that levels stay exact where rates are.
@@ -123,7 +123,7 @@ local function learned()
     local burst, share = burst_of(k, now), share_of(k, now)
     if burst < 1 then
       capacity = math.max(math.min(1, capacity), capacity * burst)
-      look = math.min(look, now + STEP)
+      look = math.min(look, now + BURST_STEP)
       lasts = math.max(lasts, k[L_SHRUNK] + WHOLE_AGAIN)
     end
     if share < 1 and not is_held(k, now) then

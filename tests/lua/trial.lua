@@ -7,6 +7,7 @@
 -- @include lib/clock
 -- @include lib/layout
 -- @include lib/calm
+-- @include lib/success
 
 local function breaker_of()
 -- @include lib/breaker

