@@ -215,7 +215,19 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     after: int
 
 
-_GRANTING = frozenset({"acquire", "enqueue"})
+class LentTerms(msgspec.Struct, frozen=True, kw_only=True):
+    """How much is lent at most (lua/lend): `hold` in microseconds, `tokens` of one call, and in
+    `bounds` for each limit its number in the pool and what all blocks may hold of it.
+    """
+
+    calls: int
+    least: int
+    hold: float
+    tokens: int
+    bounds: Sequence[float]
+
+
+_GRANTING = frozenset({"acquire", "enqueue", "lend"})
 _DIGEST = 16
 _MODEL_AND_TIME = struct.Struct("<8sd")
 
@@ -383,6 +395,31 @@ class Commands:
         arguments = (*chain.policies, request)
         answer = await self._client.run(self._scripts["charge"], keys, arguments)
         return _reply("charge", request, answer)
+
+    async def lend(
+        self, chain: Chain, keys: tuple[Key, Key, Key], claim: Claim, terms: LentTerms
+    ) -> Reply:
+        """Charge a block, as large as it may be; *keys* are its lease, the queue, the blocks."""
+        head = (terms.calls, terms.least, terms.hold, terms.tokens)
+        return await self._run("lend", chain, keys, _request(claim), _pack(*head, *terms.bounds))
+
+    async def repay(
+        self,
+        chain: Chain,
+        keys: tuple[Key, Key, Key],
+        report: Sequence[float],
+        ended: Iterable[Sequence[float]],
+    ) -> Reply:
+        """Take in a report on a block (lua/repay), and how calls have *ended*."""
+        numbers = _pack(*report, *(number for each in ended for number in each))
+        return await self._run("repay", chain, keys, numbers)
+
+    async def blocks(self, key: Key, tag: float) -> tuple[int, int]:
+        """Calls and tokens that blocks hold; changes nothing."""
+        text = _pack(tag)
+        answer = await self._client.run(self._scripts["blocks"], (key,), (text,))
+        _, calls, tokens = _reply("blocks", text, answer).numbers
+        return int(calls), int(tokens)
 
     async def quiet(self) -> None:
         """Return when what is under way now is done, also for callers that have gone."""
