@@ -8,6 +8,7 @@ import msgspec
 from client_sdk.errors import ServiceFault, SluicegateError, error_of
 from limiter_wire import (
     Acquire,
+    BlockReport,
     BreakerView,
     Checked,
     Granted,
@@ -121,6 +122,8 @@ def op(
 def give_back(granted: Granted) -> Op:
     """The report on a lease that nobody wants: nothing was used."""
     report = Settle(lease=granted.lease, outcome=Outcome.CANCELLED, usage=Usage())
+    if granted.block is not None:
+        report = Settle(lease=granted.lease, block=BlockReport(number=1, stage="ended"))
     return op(Operation.SETTLE, report)
 
 

@@ -21,6 +21,7 @@ RENAMES = {
     r"Acquisition, Aside, Exchange, abandonable, acquisition": (
         "Aside, Exchange, abandonable, acquisition"
     ),
+    r"Acquisition, Keeper, handed": "Keeper, handed",
     r"async with": "with",
     r"async for": "for",
     r"await ": "",
