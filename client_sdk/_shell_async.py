@@ -125,6 +125,19 @@ class Handed(Acquisition):
         lease = self._lease = self._prefetch.take(*self._what) or await self._ask()
         return lease
 
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        lease = self._lease
+        assert lease is not None
+        if isinstance(lease, self._prefetch.kind):
+            lease.leave(error)  # nothing is sent for it, so there is nothing to wait for
+        else:
+            await lease.__aexit__(kind, error, trace)
+
 
 handed = Handed
 

@@ -146,6 +146,7 @@ class Block:
         "_rest_until",
         "_returned",
         "_told",
+        "_well",
         "busy",
         "calls",
         "expires",
@@ -171,6 +172,7 @@ class Block:
         self.until, self.expires = asked_at + lent.hold, asked_at + granted.expires_in
         self.retired = self._returned = self.busy = self.urgent = False
         self.fresh: dict[Kind, Sum] = {}
+        self._well: Sum | None = None
         self._told: dict[Kind, Sum] = {}
         self._over = self._over_tokens = self._credit = self._number = 0
         self._report_at, self._rest_until = asked_at + REPORT_EVERY, asked_at
@@ -194,6 +196,27 @@ class Block:
     def more(self, tokens: int) -> None:
         """A call under way needs so many tokens more, whether they are left or not."""
         self.tokens -= tokens
+
+    def end_well(self, tokens: int, usage: Usage) -> None:
+        """The same for nearly every call: it has succeeded, and all that is known is its usage."""
+        seen = self._well
+        if seen is None:
+            kind: Kind = (Outcome.SUCCESS, True, False, None)
+            seen = self._well = self.fresh.setdefault(kind, Sum(kind))
+        inputs, outputs = usage.input_tokens, usage.output_tokens
+        seen.calls += 1
+        seen.tokens += tokens
+        seen.input += inputs
+        seen.output += outputs
+        seen.read += usage.cache_read_tokens
+        seen.written += usage.cache_write_tokens
+        seen.reasoning += usage.reasoning_tokens
+        self._over += 1
+        self._over_tokens += tokens
+        rest = tokens - inputs - outputs
+        if (rest < 0 or self.plain) and not self.retired:
+            self.tokens += rest
+            self._credit += rest
 
     def end(self, tokens: int, ending: Ending) -> None:
         """A call is over that had reserved *tokens*. What it has not used can be handed out
@@ -281,7 +304,7 @@ class Block:
 
     def sent(self) -> dict[Kind, Sum]:
         """What is on its way as news; what ends meanwhile is counted apart."""
-        fresh, self.fresh = self.fresh, {}
+        fresh, self.fresh, self._well = self.fresh, {}, None
         return fresh
 
     def heard(self, sent: dict[Kind, Sum], now: float) -> None:
@@ -300,6 +323,7 @@ class Block:
                 each.ttfts += later.ttfts[: _MOST_TIMES - len(each.ttfts)]
                 each.retry_after = later.retry_after or each.retry_after
             self.fresh[kind] = each
+        self._well = None
         self.busy, self._rest_until, self._report_at = False, now + _AGAIN, now + _AGAIN
 
 

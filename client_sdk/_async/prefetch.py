@@ -48,6 +48,8 @@ class Prefetch:
     beside the callers.
     """
 
+    kind = HandedLease
+
     def __init__(self, most: int, worker: str, send: Send, figures: LocalFigures) -> None:
         """*most* is the number of calls that a block may have."""
         self._most, self._worker, self._send, self._figures = most, worker, send, figures
@@ -98,6 +100,13 @@ class Prefetch:
                 return None
             stock = Stock(resource, tenant, self._most, self._keeper.wake)
             return self._stocks.setdefault((resource, tenant), stock)
+
+    def end_well(self, block: Block, tokens: int, usage: Usage) -> None:
+        """A call is over that has succeeded, and all that is known is its usage."""
+        with self._turn:
+            block.end_well(tokens, usage)
+        if block.retired and block.under_way == 0:
+            self._keeper.wake()
 
     def end(self, block: Block, tokens: int, ending: Ending, told: Told | None) -> None:
         """A call is over."""

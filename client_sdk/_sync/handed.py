@@ -2,6 +2,7 @@
 """A lease that was handed out here, of a block that this process holds."""
 
 import uuid
+from collections.abc import Mapping
 from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -12,12 +13,14 @@ from client_sdk._sync.lease import SyncLease
 from client_sdk.blocks import Block, Ending
 from client_sdk.outcomes import cause_of, limits_told, report_of
 from limiter_wire import (
+    Cause,
     Granted,
     Meter,
     Outcome,
     Provenance,
     Renewed,
     Settled,
+    SpentLimit,
     Usage,
 )
 
@@ -36,6 +39,7 @@ class HandedLease(SyncLease):
     _usage = _cost_usd = _retry_after = _cause = None
     _latency = _ttft = _headers = _spent = _estimated = None
     settled = None
+    _told_more = False
 
     def __init__(self, prefetch: "Prefetch", block: Block, tokens: int) -> None:
         self._prefetch, self._block, self._tokens = prefetch, block, tokens
@@ -56,9 +60,30 @@ class HandedLease(SyncLease):
         charged: dict[str, float] = {Meter.REQUESTS: 1, Meter.TOKENS: self._tokens}
         return self._prefetch.name(self, charged)
 
+    def observed(
+        self,
+        headers: Mapping[str, str] | None = None,
+        *,
+        latency: float | None = None,
+        ttft: float | None = None,
+        retry_after: float | None = None,
+        cause: Cause | None = None,
+        spent: SpentLimit | None = None,
+    ) -> None:
+        """Remember how the call went, for the report on its block."""
+        self._told_more = True
+        super().observed(
+            headers,
+            latency=latency,
+            ttft=ttft,
+            retry_after=retry_after,
+            cause=cause,
+            spent=spent,
+        )
+
     def answering(self, ttft: float | None = None) -> Settled:
         """Remember when the provider began to answer."""
-        self._ttft = self._ttft if ttft is None else ttft
+        self.observed(ttft=ttft)
         return Settled(settled=False)
 
     def settle(self, outcome: Outcome = Outcome.SUCCESS) -> Settled:
@@ -89,6 +114,10 @@ class HandedLease(SyncLease):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self.leave(error)
+
+    def leave(self, error: BaseException | None) -> None:
+        """Settle on the way out of the block, unless that was done inside."""
         if self.settled is not None:
             return
         if error is None:
@@ -101,25 +130,36 @@ class HandedLease(SyncLease):
         self._end(outcome)
 
     def _end(self, outcome: Outcome) -> Settled:
-        usage = self._usage
+        usage, tokens = self._usage, self._tokens
+        if (
+            usage is None
+            or outcome is not Outcome.SUCCESS
+            or self._told_more
+            or self._cost_usd is not None
+            or usage.provenance is Provenance.UNKNOWN
+        ):
+            self._end_telling(outcome)
+        else:
+            self._prefetch.end_well(self._block, tokens, usage)
+        if "granted" in self.__dict__:
+            self._prefetch.forget(self.granted.lease)
+        settled = self.settled = _settled(tokens, usage)
+        return settled
+
+    def _end_telling(self, outcome: Outcome) -> None:
         ending = Ending(
             outcome=outcome,
-            usage=usage,
+            usage=self._usage,
             cost_usd=self._cost_usd,
             latency=self._latency,
             ttft=self._ttft,
             retry_after=self._retry_after,
             cause=self._cause,
         )
-        told = self._headers, self._spent
-        self._prefetch.end(self._block, self._tokens, ending, None if told == _NOTHING else told)
-        if "granted" in self.__dict__:
-            self._prefetch.forget(self.granted.lease)
-        self.settled = _settled(self._tokens, usage)
-        return self.settled
-
-
-_NOTHING = (None, None)
+        told = None
+        if self._headers is not None or self._spent is not None:
+            told = self._headers, self._spent
+        self._prefetch.end(self._block, self._tokens, ending, told)
 
 
 def _settled(tokens: int, usage: Usage | None) -> Settled:
