@@ -17,6 +17,7 @@ from limiter_wire import (
     Operation,
     Outcome,
     Problem,
+    Recalled,
     Renew,
     Renewed,
     Settle,
@@ -29,9 +30,10 @@ from limiter_wire import (
 T = TypeVar("T")
 Request = Acquire | Settle | Renew | Observe
 
-NEWS, _OK, _ACCEPTED = 102, 200, 202
+NEWS, RECALL, _OK, _ACCEPTED = 102, 205, 200, 202
 _encode = msgspec.msgpack.Encoder().encode
 _waiting = msgspec.msgpack.Decoder(Waiting).decode
+_recalled = msgspec.msgpack.Decoder(Recalled).decode
 _problem = msgspec.msgpack.Decoder(Problem).decode
 _ANSWERS: dict[Operation, Any] = {
     Operation.ACQUIRE: msgspec.msgpack.Decoder(Granted).decode,
@@ -147,6 +149,11 @@ def heard(message: bytes) -> Iterator[tuple[int, int, msgspec.Raw]]:
     for body in _frames(message):
         head = _heard(body)
         yield head.id, head.status, body
+
+
+def recalled(body: bytes | msgspec.Raw) -> str:
+    """The resource whose blocks are to be given back. Raises MsgspecError."""
+    return _recalled(body).resource
 
 
 def answer(of: Op, status: int, body: bytes | msgspec.Raw) -> Any | SluicegateError:  # by operation

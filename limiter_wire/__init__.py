@@ -6,7 +6,7 @@ old and new replicas understand each other during a rollout.
 
 from limiter_wire._base import MAX_AMOUNT, Wire
 from limiter_wire.access import CreatedKey, KeyList, KeyView, NewKey, Role
-from limiter_wire.blocks import MOST_CALLS, BlockReport, Ended, Lent
+from limiter_wire.blocks import MOST_CALLS, BlockReport, Ended, Lent, Recalled
 from limiter_wire.breaker import (
     BreakerError,
     BreakerList,
@@ -141,6 +141,7 @@ __all__ = [
     "QueueLine",
     "QueueState",
     "QueueView",
+    "Recalled",
     "RefusalCount",
     "ReloadOrder",
     "Reloaded",

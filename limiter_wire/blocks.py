@@ -28,6 +28,12 @@ class Lent(Wire, frozen=True, kw_only=True):
     plain: bool = False
 
 
+class Recalled(Wire, frozen=True, kw_only=True):
+    """Blocks of `resource` are to be given back now: others wait, or its circuit is not well."""
+
+    resource: str
+
+
 class Ended(Wire, frozen=True, kw_only=True):
     """Calls of a block that have ended alike, added up.
 

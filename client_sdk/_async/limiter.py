@@ -99,6 +99,7 @@ class Limiter:
         if prefetch:
             worker = self._options.worker or worker_name()
             self._prefetch = Prefetch(prefetch, worker, self._send, self._figures)
+            self._exchange.tell(self._prefetch.recall)
 
     async def __aenter__(self) -> Self:
         return self

@@ -188,6 +188,12 @@ class Prefetch:
             for block in blocks:
                 self._figures.handed_out(block.resource, block.uncounted())
 
+    def recall(self, resource: str) -> None:
+        """Give back what is held of a resource: others wait, or it is not well."""
+        with self._turn:
+            self._recall(resource)
+        self._keeper.wake()
+
     async def aclose(self) -> None:
         """Give back what is held. Calls under way keep what they have reserved."""
         with self._turn:

@@ -100,6 +100,7 @@ class SyncLimiter:
         if prefetch:
             worker = self._options.worker or worker_name()
             self._prefetch = Prefetch(prefetch, worker, self._send, self._figures)
+            self._exchange.tell(self._prefetch.recall)
 
     def __enter__(self) -> Self:
         return self

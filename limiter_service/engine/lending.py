@@ -17,6 +17,7 @@ from limiter_service.engine.answers import conflict, granted, verdict_of
 from limiter_service.engine.calls import Calls, store_refusal
 from limiter_service.engine.ids import LeaseRef
 from limiter_service.engine.policy import Limit, Policy
+from limiter_service.engine.recalls import Recalls
 from limiter_service.engine.refusals import Refusal, refuse
 from limiter_service.store.commands import KEEP, Claim, Commands, LentTerms, Reply, Verdict
 from limiter_service.store.errors import StoreError
@@ -47,6 +48,7 @@ class Lending:
     ) -> None:
         self._commands, self._calls = commands, calls
         self._prefix, self._nonce = prefix, nonces
+        self.recalls = Recalls(commands, prefix)
 
     async def lend(
         self, policy: Policy, request: Acquire, request_id: str, claim: Claim
@@ -115,9 +117,10 @@ class Lending:
     async def held(self, pool: str) -> tuple[int, int]:
         """Calls and tokens that blocks of a pool hold, unspent."""
         try:
-            return await self._commands.blocks(Keys(pool, self._prefix).blocks(), ids.new_nonce())
+            seen = await self._commands.blocks(Keys(pool, self._prefix), (), ids.new_nonce())
         except StoreError as error:
             raise store_refusal(error, None) from error
+        return seen.calls, seen.tokens
 
 
 _STAGES = {"holding": 0, "returned": 1, "ended": 2}

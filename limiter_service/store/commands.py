@@ -227,6 +227,17 @@ class LentTerms(msgspec.Struct, frozen=True, kw_only=True):
     bounds: Sequence[float]
 
 
+class Holdings(msgspec.Struct, frozen=True, kw_only=True):
+    """What blocks of a pool hold, whether somebody waits there, and the models whose circuits are
+    not calm.
+    """
+
+    calls: int
+    tokens: int
+    waits: bool
+    sick: Sequence[str]
+
+
 _GRANTING = frozenset({"acquire", "enqueue", "lend"})
 _DIGEST = 16
 _MODEL_AND_TIME = struct.Struct("<8sd")
@@ -414,12 +425,14 @@ class Commands:
         numbers = _pack(*report, *(number for each in ended for number in each))
         return await self._run("repay", chain, keys, numbers)
 
-    async def blocks(self, key: Key, tag: float) -> tuple[int, int]:
-        """Calls and tokens that blocks hold; changes nothing."""
+    async def blocks(self, keys: Keys, models: Sequence[str], tag: float) -> Holdings:
+        """What blocks of a pool hold, and whether they may go on; changes nothing."""
         text = _pack(tag)
-        answer = await self._client.run(self._scripts["blocks"], (key,), (text,))
-        _, calls, tokens = _reply("blocks", text, answer).numbers
-        return int(calls), int(tokens)
+        names = (keys.blocks(), keys.queue(), keys.pin(), *map(keys.circuit, models))
+        answer = await self._client.run(self._scripts["blocks"], names, (text,))
+        _, calls, tokens, waits, *calm = _reply("blocks", text, answer).numbers
+        sick = [model for model, well in zip(models, calm, strict=True) if not well]
+        return Holdings(calls=int(calls), tokens=int(tokens), waits=waits > 0, sick=sick)
 
     async def quiet(self) -> None:
         """Return when what is under way now is done, also for callers that have gone."""
