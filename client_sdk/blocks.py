@@ -214,7 +214,7 @@ class Block:
         self._over += 1
         self._over_tokens += tokens
         rest = tokens - inputs - outputs
-        if (rest < 0 or self.plain) and not self.retired:
+        if rest < 0 or self.plain:
             self.tokens += rest
             self._credit += rest
 
@@ -238,7 +238,7 @@ class Block:
             seen.written += usage.cache_write_tokens
             seen.reasoning += usage.reasoning_tokens
             rest = tokens - usage.input_tokens - usage.output_tokens
-            if not self.retired and (rest < 0 or (self.plain and cost is None)):
+            if rest < 0 or (self.plain and cost is None):
                 self.tokens += rest
                 self._credit += rest
         if cost is not None:
@@ -274,10 +274,13 @@ class Block:
             return "returned" if self._returned else "holding"
         return None
 
-    def due(self) -> float:
+    def due(self, now: float) -> float:
         """When to look at it again."""
+        if self.wants(now) is not None:
+            return now
         last = self._last if self.retired else min(self._last, self.until)
-        return min(last, self._report_at) if self.fresh or self.retired else last
+        last = min(last, self._report_at) if self.fresh or self.retired else last
+        return max(last, self._rest_until)
 
     def lives_on(self, expires: float, ttl: float) -> None:
         """Its lease lives for *ttl* seconds more, until *expires*."""
@@ -509,9 +512,9 @@ class Stock:
         if block is self._next:
             self._next = None
 
-    def due(self) -> float | None:
+    def due(self, now: float) -> float | None:
         """When to look at it again, None when that is not known."""
-        times = [block.due() for block in self.blocks() if not block.busy]
+        times = [block.due(now) for block in self.blocks() if not block.busy]
         if self._wanting and not self._asking:
             times.append(self._rest_until)
         return min(times, default=None)

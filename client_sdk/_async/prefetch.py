@@ -228,8 +228,9 @@ class Prefetch:
         with self._turn:
             if self._closed and not errands:
                 return None
-            times = [due for stock in self._stocks.values() if (due := stock.due()) is not None]
-        return max(0.0, min(times) - time.monotonic()) if times else None
+            now = time.monotonic()
+            dues = [due for each in self._stocks.values() if (due := each.due(now)) is not None]
+        return max(0.0, min(dues) - now) if dues else None
 
     async def _ask(self, wanted: Ask) -> None:
         stock = wanted.stock
