@@ -35,26 +35,33 @@ class HandedLease(Lease):
     """
 
     # What nobody sets is as it is in any lease, without the time that setting it takes.
-    _usage = _cost_usd = _retry_after = _cause = None
-    _latency = _ttft = _headers = _spent = _estimated = None
-    settled = None
+    _usage: Usage | None = None
+    _cost_usd: float | None = None
+    _retry_after: float | None = None
+    _cause: Cause | None = None
+    _latency: float | None = None
+    _ttft: float | None = None
+    _headers: dict[str, str] | None = None
+    _spent: SpentLimit | None = None
+    _estimated: float | None = None
+    settled: Settled | None = None
     _told_more = False
 
     def __init__(self, prefetch: "Prefetch", block: Block, tokens: int) -> None:
         self._prefetch, self._block, self._tokens = prefetch, block, tokens
 
     @cached_property
-    def resource(self) -> str:
+    def resource(self) -> str:  # type: ignore[override]  # made when somebody looks
         """The resource."""
         return self._block.resource
 
     @cached_property
-    def request_id(self) -> str:
+    def request_id(self) -> str:  # type: ignore[override]  # made when somebody looks
         """A name of its own, which the service does not know."""
         return uuid.uuid4().hex
 
     @cached_property
-    def granted(self) -> Granted:
+    def granted(self) -> Granted:  # type: ignore[override]  # made when somebody looks
         """What the service would have answered, as far as it is known here."""
         charged: dict[str, float] = {Meter.REQUESTS: 1, Meter.TOKENS: self._tokens}
         return self._prefetch.name(self, charged)
