@@ -1,7 +1,7 @@
 -- What blocks of a pool hold at present, and whether they may go on holding it; changes nothing.
 --
--- KEYS    the blocks, a string; the queue, a string; the pin of the pool, a string; the circuits
---         of models, strings
+-- KEYS    the blocks, a string; the queue, a string; the pin of the pool, a string; each the
+--         circuit of a model, a string
 -- ARGV    a tag
 -- returns the tag, a letter, a body: G blocks that are held, their calls, their tokens, 1 when
 --         somebody waits, then for each circuit 1 when it is calm
