@@ -24,16 +24,14 @@ local function open_blocks(text, wall, nonce)
   return live, held
 end
 
--- Write them back; they are kept for as long as the last is held.
+-- Write them back; they are kept for as long as the last is held. Nothing is kept for a
+-- millisecond: a store's user needs no right to delete for it.
 local function save_blocks(key, live, wall)
   local longest, at = 0, 1
   while at <= #live do
     longest = math.max(longest, live[at + HELD_UNTIL] - wall)
     at = at + HELD_HEAD + 2 * live[at + HELD_LIMITS]
   end
-  if longest > 0 then
-    redis.call("SET", key, text_of(live, 1, #live), "PX", math.ceil(longest / 1000))
-  else
-    redis.call("DEL", key)
-  end
+  local text = #live > 0 and text_of(live, 1, #live) or ""
+  redis.call("SET", key, text, "PX", math.max(1, math.ceil(longest / 1000)))
 end
