@@ -44,11 +44,15 @@ class HandedLease(Lease):
     _headers: dict[str, str] | None = None
     _spent: SpentLimit | None = None
     _estimated: float | None = None
-    settled: Settled | None = None
-    _told_more = False
+    _told_more = _over = False
 
     def __init__(self, prefetch: "Prefetch", block: Block, tokens: int) -> None:
         self._prefetch, self._block, self._tokens = prefetch, block, tokens
+
+    @property
+    def settled(self) -> Settled | None:  # type: ignore[override]  # made when somebody looks
+        """What has moved, once the call is over."""
+        return _settled(self._tokens, self._usage) if self._over else None
 
     @cached_property
     def resource(self) -> str:  # type: ignore[override]  # made when somebody looks
@@ -96,9 +100,10 @@ class HandedLease(Lease):
         """End the call: what it has not used can be handed out again, and what it has used beyond
         its reservation is taken from the block. A second call answers the same.
         """
-        if self.settled is not None:
-            return replace(self.settled, already_settled=True)
-        return self._end(outcome)
+        over = self._over
+        if not over:
+            self._end(outcome)
+        return replace(_settled(self._tokens, self._usage), already_settled=over)
 
     async def renew(self, ttl: float | None = None, *, usage: Usage | None = None) -> Renewed:
         """Let the lease behind the block live for another *ttl* seconds, and take what the call
@@ -124,7 +129,7 @@ class HandedLease(Lease):
 
     def leave(self, error: BaseException | None) -> None:
         """Settle on the way out of the block, unless that was done inside."""
-        if self.settled is not None:
+        if self._over:
             return
         if error is None:
             self._end(Outcome.SUCCESS)
@@ -135,8 +140,8 @@ class HandedLease(Lease):
         self.observed(headers, spent=spent)
         self._end(outcome)
 
-    def _end(self, outcome: Outcome) -> Settled:
-        usage, tokens = self._usage, self._tokens
+    def _end(self, outcome: Outcome) -> None:
+        usage, self._over = self._usage, True
         if (
             usage is None
             or outcome is not Outcome.SUCCESS
@@ -146,11 +151,9 @@ class HandedLease(Lease):
         ):
             self._end_telling(outcome)
         else:
-            self._prefetch.end_well(self._block, tokens, usage)
+            self._prefetch.end_well(self._block, self._tokens, usage)
         if "granted" in self.__dict__:
             self._prefetch.forget(self.granted.lease)
-        settled = self.settled = _settled(tokens, usage)
-        return settled
 
     def _end_telling(self, outcome: Outcome) -> None:
         ending = Ending(

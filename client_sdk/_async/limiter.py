@@ -17,6 +17,7 @@ from client_sdk import _codec, _tracing
 from client_sdk._async.lease import Lease
 from client_sdk._async.prefetch import Prefetch
 from client_sdk._credentials import key_of
+from client_sdk._handed_async import handed
 from client_sdk._shell_async import Acquisition, Aside, Exchange, abandonable, acquisition, sleep
 from client_sdk.alone import Alone, AloneFigures, Shortage
 from client_sdk.blocks import plain_size
@@ -178,7 +179,7 @@ class Limiter:
                 whose = tenant or self._tenant
                 sizes = tokens, input_tokens, max_output_tokens
                 ask = partial(self._ask, resource, whose, sizes, priority, max_wait, on_wait)
-                return self._prefetch.lease(resource, whose, size, tokens is not None, ask)
+                return handed(self._prefetch, (resource, whose, size, tokens is not None), ask)
         if estimate is not None:
             if tokens is None and input_tokens is None:
                 input_tokens = max(1, estimate.tokens)

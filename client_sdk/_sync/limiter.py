@@ -18,6 +18,7 @@ from client_sdk import _codec, _tracing
 from client_sdk._sync.lease import SyncLease
 from client_sdk._sync.prefetch import Prefetch
 from client_sdk._credentials import key_of
+from client_sdk._handed_sync import handed
 from client_sdk._shell_sync import Aside, Exchange, abandonable, acquisition, sleep
 from client_sdk.alone import Alone, AloneFigures, Shortage
 from client_sdk.blocks import plain_size
@@ -179,7 +180,7 @@ class SyncLimiter:
                 whose = tenant or self._tenant
                 sizes = tokens, input_tokens, max_output_tokens
                 ask = partial(self._ask, resource, whose, sizes, priority, max_wait, on_wait)
-                return self._prefetch.lease(resource, whose, size, tokens is not None, ask)
+                return handed(self._prefetch, (resource, whose, size, tokens is not None), ask)
         if estimate is not None:
             if tokens is None and input_tokens is None:
                 input_tokens = max(1, estimate.tokens)

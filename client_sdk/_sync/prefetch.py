@@ -12,8 +12,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from client_sdk._sync.handed import HandedLease
-from client_sdk._sync.lease import SyncLease
-from client_sdk._shell_sync import Keeper, handed
+from client_sdk._handed_sync import Keeper
 from client_sdk.blocks import Ask, Block, Ending, Stock, Tell
 from client_sdk.errors import LeaseError, Refused, ServiceUnavailable, SluicegateError
 from client_sdk.figures import LocalFigures
@@ -62,17 +61,6 @@ class Prefetch:
         self._told: dict[str, Told] = {}
         self._closed = False
 
-    def lease(
-        self,
-        resource: str,
-        tenant: str,
-        tokens: int,
-        whole: bool,  # noqa: FBT001  # on the way of every call
-        ask: Callable[[], SyncLease],
-    ) -> SyncLease:
-        """A lease out of a block, or what *ask* gets."""
-        return handed(self, (resource, tenant, tokens, whole), ask)
-
     def take(
         self,
         resource: str,
@@ -101,6 +89,10 @@ class Prefetch:
                 return None
             stock = Stock(resource, tenant, self._most, self._keeper.wake)
             return self._stocks.setdefault((resource, tenant), stock)
+
+    def stock(self, resource: str, tenant: str) -> Stock | None:
+        """What is held for a tenant of a resource, None when nobody has called for it."""
+        return self._stocks.get((resource, tenant))
 
     def end_well(self, block: Block, tokens: int, usage: Usage) -> None:
         """A call is over that has succeeded, and all that is known is its usage."""
