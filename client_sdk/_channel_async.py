@@ -6,6 +6,7 @@
 import asyncio
 import contextlib
 import random
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -65,6 +66,10 @@ class Channel:
             if timer is not None:
                 timer.cancel()
         return result
+
+    def tell(self, recalled: Callable[[str], None]) -> None:
+        """Let *recalled* hear of resources whose blocks are to be given back."""
+        self._roster.recalled = recalled
 
     def under_way(self) -> set[asyncio.Future[Any]]:
         """The answers that callers wait for."""

@@ -6,6 +6,7 @@
 import random
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import Future, wait
 from contextlib import AbstractContextManager, ExitStack
 from typing import TYPE_CHECKING, Any
@@ -92,6 +93,10 @@ class Channel:
         with self._turn:
             self._roster.cancel(name, last_word(answer))
         self._speak()
+
+    def tell(self, recalled: Callable[[str], None]) -> None:
+        """Let *recalled* hear of resources whose blocks are to be given back."""
+        self._roster.recalled = recalled
 
     def close(self) -> None:
         """Call off what waits, wait for the rest, and close the connection."""

@@ -8,6 +8,7 @@ import msgspec
 from client_sdk.errors import ServiceFault, SluicegateError, error_of
 from limiter_wire import (
     Acquire,
+    BlockReport,
     BreakerView,
     Checked,
     Granted,
@@ -16,6 +17,7 @@ from limiter_wire import (
     Operation,
     Outcome,
     Problem,
+    Recalled,
     Renew,
     Renewed,
     Settle,
@@ -28,9 +30,10 @@ from limiter_wire import (
 T = TypeVar("T")
 Request = Acquire | Settle | Renew | Observe
 
-NEWS, _OK, _ACCEPTED = 102, 200, 202
+NEWS, RECALL, _OK, _ACCEPTED = 102, 205, 200, 202
 _encode = msgspec.msgpack.Encoder().encode
 _waiting = msgspec.msgpack.Decoder(Waiting).decode
+_recalled = msgspec.msgpack.Decoder(Recalled).decode
 _problem = msgspec.msgpack.Decoder(Problem).decode
 _ANSWERS: dict[Operation, Any] = {
     Operation.ACQUIRE: msgspec.msgpack.Decoder(Granted).decode,
@@ -133,6 +136,8 @@ def op(
 def give_back(granted: Granted) -> Op:
     """The report on a lease that nobody wants: nothing was used."""
     report = Settle(lease=granted.lease, outcome=Outcome.CANCELLED, usage=Usage())
+    if granted.block is not None:
+        report = Settle(lease=granted.lease, block=BlockReport(number=1, stage="ended"))
     return op(Operation.SETTLE, report)
 
 
@@ -156,6 +161,11 @@ def heard(message: bytes) -> Iterator[tuple[int, int, msgspec.Raw]]:
     for body in _frames(message):
         head = _heard(body)
         yield head.id, head.status, body
+
+
+def recalled(body: bytes | msgspec.Raw) -> str:
+    """The resource whose blocks are to be given back. Raises MsgspecError."""
+    return _recalled(body).resource
 
 
 def answer(of: Op, status: int, body: bytes | msgspec.Raw) -> Any | SluicegateError:  # by operation

@@ -76,6 +76,7 @@ class Roster:
         self._unsent: dict[int, Call] = {}
         self._cancels: list[int] = []
         self._cancelled: dict[int, Op] = {}
+        self.recalled: Callable[[str], None] = lambda _resource: None
 
     @property
     def idle(self) -> bool:
@@ -115,6 +116,9 @@ class Roster:
     def hear(self, message: bytes) -> None:
         """Tell everybody whom *message* answers. Raises MsgspecError when it is no message."""
         for name, status, body in _codec.heard(message):
+            if status == _codec.RECALL:
+                self.recalled(_codec.recalled(body))
+                continue
             call = self._soon.get(name) or self._waiting.get(name)
             if status == _codec.NEWS:
                 self._tell(call, body)

@@ -42,6 +42,11 @@ class Exchange:
                     raise error.refusal or unavailable from error
         return self._post(op)
 
+    def tell(self, recalled: Callable[[str], None]) -> None:
+        """Let *recalled* hear of resources whose blocks are to be given back."""
+        if self._channel is not None:
+            self._channel.tell(recalled)
+
     def look(self, path: str) -> tuple[int, bytes]:
         """Status and body of a route for reading, over HTTP whatever the channel."""
         return self._transport.get(path)

@@ -276,6 +276,7 @@ _CLASSES: dict[ErrorCode, type[SluicegateError]] = {
     ErrorCode.WAIT_TOO_LONG: WaitTooLong,
     ErrorCode.WAIT_TIMEOUT: WaitTimeout,
     ErrorCode.RETRY_BUDGET: RetryBudgetExhausted,
+    ErrorCode.NOT_LENT: RateLimited,
     ErrorCode.TOO_MANY_FAILURES: NotAllowed,
     ErrorCode.BREAKER_OPEN: BreakerOpen,
     ErrorCode.COOLDOWN: BreakerOpen,

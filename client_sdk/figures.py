@@ -2,10 +2,11 @@
 
 import threading
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
+from client_sdk.blocks import Sum
 from client_sdk.errors import SluicegateError
 from client_sdk.streaming import Spread
 from client_sdk.streaming.statistics import Distribution
@@ -89,6 +90,23 @@ class LocalFigures:
             if usage is not None:
                 seen.counts["input_tokens"] += usage.input_tokens
                 seen.counts["output_tokens"] += usage.output_tokens
+
+    def handed_out(self, resource: str, ended: Iterable[Sum]) -> None:
+        """Calls are over whose leases were handed out here."""
+        with self._turn:
+            for each in ended:
+                outcome, known, _, _ = each.kind
+                seen = self._of(resource)
+                seen.counts["granted"] += each.calls
+                seen.waited.add_zeros(each.calls)
+                seen.outcomes[str(outcome)] += each.calls
+                for latency in each.latencies:
+                    seen.latency.add(latency)
+                for ttft in each.ttfts:
+                    seen.ttft.add(ttft)
+                seen.counts["unknown_usage"] += 0 if known else each.calls
+                seen.counts["input_tokens"] += each.input
+                seen.counts["output_tokens"] += each.output
 
     def beside(self, told: Stats) -> Statistics:
         """What the service has told, and these figures."""

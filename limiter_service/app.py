@@ -260,6 +260,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
             app.state.stopping = True
             await app.state.channels.aclose()
             app.state.engine.close()
+            await app.state.engine.lending.recalls.aclose()
             await app.state.engine.passes.aclose()
             await app.state.engine.outages.aclose()
             await app.state.engine.expectations.aclose()

@@ -212,6 +212,15 @@ class BreakerConfig(_Section, frozen=True, kw_only=True):
     """Retries per second that are allowed without any first attempt."""
 
 
+class BlocksConfig(_Section, frozen=True, kw_only=True):
+    """Blocks: budget that workers hold and spend without asking (`prefetch` of the SDK)."""
+
+    share: Fraction = 0.02
+    """How much of each limit all blocks together may hold unspent; 0 forbids blocks."""
+    hold: Duration = 2.0
+    """For how long at most a block is held: what is not spent by then comes back."""
+
+
 class PoolConfig(Limited, frozen=True, kw_only=True):
     """One provider account."""
 
@@ -235,6 +244,8 @@ class PoolConfig(Limited, frozen=True, kw_only=True):
     """What limits on models learn from the provider's headers, unless they say otherwise."""
     breaker: BreakerConfig = BreakerConfig()
     """When circuits of the pool's models open, and how they close again."""
+    blocks: BlocksConfig = BlocksConfig()
+    """What workers may hold and spend without asking."""
     on_store_loss: Literal["degrade", "open", "closed"] = "degrade"
     """What happens while the store is lost: each replica enforces its share of every limit, it
     grants everything and counts, or it refuses. What was granted is charged afterwards."""

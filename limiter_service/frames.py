@@ -20,6 +20,9 @@ MOST_FRAMES = 256
 NEWS = 102
 """The status of a frame that says where a caller stands: its answer is still to come."""
 
+RECALL = 205
+"""The status of a frame that follows the answer to a block: it is to be given back."""
+
 _TEXT, _BINARY = Media(JSON, JSON), Media(MSGPACK, MSGPACK)
 _MSGPACK_ARRAYS = frozenset((*range(0x90, 0xA0), 0xDC, 0xDD))
 _MOST_OF_A_REASON = 123  # bytes: what a close frame has room for

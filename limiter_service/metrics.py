@@ -36,6 +36,7 @@ from limiter_wire import (
     Acquire,
     BreakerView,
     BudgetView,
+    Ended,
     ErrorCode,
     Granted,
     Outcome,
@@ -138,6 +139,32 @@ class Metrics:
             of.outputs += usage.output_tokens
             if report.estimated_input_tokens:
                 of.estimate.observe(usage.input_tokens / report.estimated_input_tokens)
+
+    def lent(self, resource: str, charged: dict[str, float]) -> None:
+        """Count what a block has reserved."""
+        reserved = self._accounts.of(resource).reserved
+        for meter, amount in charged.items():
+            reserved[meter] += amount
+
+    def ended(
+        self, policy: Policy, calls: Ended, usage: Usage | None, dollars: float | None
+    ) -> None:
+        """Count how calls of a block went, what they have used and cost."""
+        of = self._accounts.of(policy.resource)
+        tenant = policy.tenant if policy.tenant in self._tenants() else REST
+        self._accounts.tenant(tenant).answers["granted"] += calls.calls
+        if calls.outcome is Outcome.RATE_LIMITED:
+            of.rate_limited += calls.calls
+        for latency in calls.latencies:
+            of.latency.observe(latency)
+        for ttft in calls.ttfts:
+            of.ttft.observe(ttft)
+        if dollars is not None:
+            of.cost += dollars
+            self._accounts.spend(tenant, policy.resource, dollars)
+        if usage is not None:
+            of.inputs += usage.input_tokens
+            of.outputs += usage.output_tokens
 
     def moved(self, resource: str, answer: Settled) -> None:
         """Count what a settle has moved."""

@@ -6,6 +6,7 @@ old and new replicas understand each other during a rollout.
 
 from limiter_wire._base import MAX_AMOUNT, Wire
 from limiter_wire.access import CreatedKey, KeyList, KeyView, NewKey, Role
+from limiter_wire.blocks import MOST_CALLS, BlockReport, Ended, Lent, Recalled
 from limiter_wire.breaker import (
     BreakerError,
     BreakerList,
@@ -41,11 +42,9 @@ from limiter_wire.leases import (
     BatchRequest,
     BatchResult,
     Calibration,
-    Cause,
     Checked,
     Granted,
     Operation,
-    Outcome,
     Renew,
     Renewed,
     Settle,
@@ -74,6 +73,7 @@ from limiter_wire.live import (
     Traffic,
     TrafficPast,
 )
+from limiter_wire.outcomes import Cause, Outcome
 from limiter_wire.problems import ErrorCode, Problem, problem, status_of, title_of
 from limiter_wire.queue import QueueLine, QueueState, QueueView, Waiting
 from limiter_wire.stats import (
@@ -89,10 +89,12 @@ from limiter_wire.usage import Provenance, Usage
 
 __all__ = [
     "MAX_AMOUNT",
+    "MOST_CALLS",
     "Acquire",
     "BatchAnswer",
     "BatchRequest",
     "BatchResult",
+    "BlockReport",
     "BreakerError",
     "BreakerList",
     "BreakerProbes",
@@ -114,6 +116,7 @@ __all__ = [
     "CostStats",
     "CreatedKey",
     "Drain",
+    "Ended",
     "ErrorCode",
     "Event",
     "FleetOrder",
@@ -121,6 +124,7 @@ __all__ = [
     "Granted",
     "KeyList",
     "KeyView",
+    "Lent",
     "LevelPast",
     "LimitHeld",
     "LimitOverride",
@@ -145,6 +149,7 @@ __all__ = [
     "QueueLine",
     "QueueState",
     "QueueView",
+    "Recalled",
     "RefusalCount",
     "ReloadOrder",
     "Reloaded",

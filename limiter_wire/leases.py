@@ -16,29 +16,10 @@ from limiter_wire._base import (
     Tokens,
     Wire,
 )
+from limiter_wire.blocks import MOST_CALLS, BlockReport, Lent
 from limiter_wire.limits import LimitState, SpentLimit
+from limiter_wire.outcomes import Cause, Outcome
 from limiter_wire.usage import Usage
-
-
-class Outcome(StrEnum):
-    """How the provider call of a lease ended."""
-
-    SUCCESS = "success"
-    RATE_LIMITED = "rate_limited"
-    QUOTA_EXHAUSTED = "quota_exhausted"
-    OVERLOADED = "overloaded"
-    SERVER_ERROR = "server_error"
-    TIMEOUT = "timeout"
-    CONNECTION = "connection"
-    STREAM_INTERRUPTED = "stream_interrupted"
-    MALFORMED_STREAM = "malformed_stream"
-    INVALID_REQUEST = "invalid_request"
-    CONTEXT_LENGTH_EXCEEDED = "context_length_exceeded"
-    AUTH = "auth"
-    PERMISSION = "permission"
-    NOT_FOUND = "not_found"
-    CONTENT_FILTERED = "content_filtered"
-    CANCELLED = "cancelled"
 
 
 class Acquire(Wire, frozen=True, kw_only=True):
@@ -50,7 +31,9 @@ class Acquire(Wire, frozen=True, kw_only=True):
     `hold` (default and at most: the service's hold limit). `request_id` is the idempotency
     key: the same id of the same tenant charges once. `route` labels the kind of call, for
     learned sizes. With `since` it is charged whatever the limits say: the caller has granted it to
-    itself so many seconds ago, when it could not reach the service.
+    itself so many seconds ago, when it could not reach the service. With `block` it asks for so
+    many calls of `tokens` each at once, to hand them out itself: it gets as many as are lent now,
+    or is refused, and never waits.
     """
 
     resource: ResourceName
@@ -71,6 +54,7 @@ class Acquire(Wire, frozen=True, kw_only=True):
     ttl: Annotated[float, msgspec.Meta(ge=1, le=86_400)] | None = None
     traceparent: Name | None = None
     since: Annotated[float, msgspec.Meta(ge=0, le=86_400)] | None = None
+    block: Annotated[int, msgspec.Meta(ge=2, le=MOST_CALLS)] | None = None
 
 
 class Calibration(Wire, frozen=True, kw_only=True):
@@ -92,7 +76,8 @@ class Granted(Wire, frozen=True, kw_only=True):
     `charged` is by meter; where several limits count one meter, the largest charge. `degraded`:
     the store was lost, and one replica has decided by its share alone.
     `suggested_max_tokens` is a bound for the answer that about one answer in a hundred of this
-    model and route would exceed, which then is cut off; None while too few were seen.
+    model and route would exceed, which then is cut off; None while too few were seen. `block` is
+    what was lent to who has asked for one.
     """
 
     granted: bool = True
@@ -106,6 +91,7 @@ class Granted(Wire, frozen=True, kw_only=True):
     suggested_max_tokens: int | None = None
     degraded: bool = False
     settled: bool = False
+    block: Lent | None = None
 
 
 class TrialVerdict(Wire, frozen=True, kw_only=True):
@@ -137,22 +123,6 @@ class Checked(Wire, frozen=True, kw_only=True):
     trial: TrialVerdict | msgspec.UnsetType = msgspec.UNSET
 
 
-class Cause(Wire, frozen=True, kw_only=True):
-    """What is known of a failure beyond its outcome; what is left out follows from the outcome.
-
-    `reach` is what an exhausted quota or refused credentials hold shut: the `model`, or the
-    whole `pool`. `refund` is what comes back when no usage is known: `all` is the request,
-    too, which never reached the provider or is not counted there; `tokens` what was reserved of
-    tokens and money; `none` nothing. `status` is the HTTP status, `digest` 32 bits of one of the
-    provider's message: they tell failures apart for operators, and no text is sent.
-    """
-
-    reach: Literal["model", "pool"] | None = None
-    refund: Literal["all", "tokens", "none"] | None = None
-    status: Annotated[int, msgspec.Meta(ge=100, le=999)] | None = None
-    digest: Annotated[int, msgspec.Meta(ge=0, le=4_294_967_295)] | None = None
-
-
 class Settle(Wire, frozen=True, kw_only=True):
     """Report what a lease really used and how the call ended. Times are seconds.
 
@@ -160,7 +130,7 @@ class Settle(Wire, frozen=True, kw_only=True):
     that its refusal named. `phase: first_token` reports early that the provider answers; the
     lease stays open and nothing of it moves. `estimated_input_tokens` is what the caller's
     estimate said before any correction: compared with the usage, it calibrates the estimates of
-    all callers.
+    all callers. `block` is for the lease of a block, and says all of it.
     """
 
     lease: LeaseId
@@ -176,6 +146,7 @@ class Settle(Wire, frozen=True, kw_only=True):
     phase: Literal["first_token"] | None = None
     cause: Cause | None = None
     traceparent: Name | None = None
+    block: BlockReport | None = None
 
 
 class Settled(Wire, frozen=True, kw_only=True):

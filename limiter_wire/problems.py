@@ -30,6 +30,7 @@ class ErrorCode(StrEnum):
     WAIT_TOO_LONG = "wait_too_long"
     WAIT_TIMEOUT = "wait_timeout"
     RETRY_BUDGET = "retry_budget"
+    NOT_LENT = "not_lent"
     TOO_MANY_FAILURES = "too_many_failures"
     HEADERS_TOO_LARGE = "headers_too_large"
     BREAKER_OPEN = "breaker_open"
@@ -62,6 +63,7 @@ _ANSWERS: dict[ErrorCode, tuple[int, str]] = {
     ErrorCode.WAIT_TOO_LONG: (429, "The predicted wait is longer than max_wait"),
     ErrorCode.WAIT_TIMEOUT: (429, "The request has waited for max_wait"),
     ErrorCode.RETRY_BUDGET: (429, "The shared retry budget is spent"),
+    ErrorCode.NOT_LENT: (429, "No block is lent"),
     ErrorCode.TOO_MANY_FAILURES: (429, "Too many calls without a valid API key"),
     ErrorCode.HEADERS_TOO_LARGE: (431, "The request head is too large"),
     ErrorCode.CANCELLED: (499, "The caller cancelled the operation"),

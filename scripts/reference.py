@@ -54,6 +54,7 @@ SECTIONS: dict[type[msgspec.Struct], str] = {
     prices.LongPrice: "Price of long requests",
     config.QueueConfig: "Queue",
     config.BreakerConfig: "Breaker",
+    config.BlocksConfig: "Blocks",
 }
 
 

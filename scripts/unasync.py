@@ -41,6 +41,7 @@ RENAMES = {
     r"\basync_client\b": "sync_client",
     r"_shell_async": "_shell_sync",
     r"_watch_async": "_watch_sync",
+    r"_handed_async": "_handed_sync",
     r"client_sdk\._async": "client_sdk._sync",
     r"-> Acquisition": "-> SyncLease",
     r"Awaitable\[(\w+)\]": r"\1",

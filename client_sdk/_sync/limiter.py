@@ -16,9 +16,12 @@ from msgspec.structs import replace
 
 from client_sdk import _codec, _tracing
 from client_sdk._sync.lease import SyncLease
+from client_sdk._sync.prefetch import Prefetch
 from client_sdk._credentials import key_of
+from client_sdk._handed_sync import handed
 from client_sdk._shell_sync import Aside, Exchange, abandonable, acquisition, sleep
 from client_sdk.alone import Alone, AloneFigures, Shortage
+from client_sdk.blocks import plain_size
 from client_sdk.calibration import DEFAULT, Adopts, Estimate, label_of
 from client_sdk.denials import Denials
 from client_sdk.errors import RateLimited, Refused, ServiceUnavailable, SluicegateError
@@ -31,6 +34,7 @@ from client_sdk.retry import pause_after
 from client_sdk.usages import refuse_stream, usage_of
 from client_sdk.worker import worker_name
 from limiter_wire import (
+    MOST_CALLS,
     Acquire,
     BreakerView,
     Checked,
@@ -76,11 +80,15 @@ class SyncLimiter:
         tenant: str = "default",
         options: LimiterOptions | None = None,
         http_transport: Any = None,
+        prefetch: int = 0,
     ) -> None:
         """*api_key* is `SLUICEGATE_API_KEY` of the environment where it is None.
         *http_transport* is an httpx transport for tests, and turns the channel off; None is the
-        network.
+        network. *prefetch* lets this process hold blocks of so many calls of a resource at most,
+        and hand them out without asking; 0 asks for every call.
         """
+        if not 0 <= prefetch <= MOST_CALLS:
+            raise ValueError(f"prefetch={prefetch!r}: allowed is 0 to {MOST_CALLS} calls")
         self._options = options or LimiterOptions()
         self._tenant = tenant
         self._denials = Denials() if self._options.remember_refusals else None
@@ -89,6 +97,11 @@ class SyncLimiter:
         self._random = random.Random()  # noqa: S311  # spreads waits, keeps no secret
         self._figures = LocalFigures()
         self._exchange = Exchange(url.rstrip("/"), key_of(api_key), self._options, http_transport)
+        self._prefetch: Prefetch | None = None
+        if prefetch:
+            worker = self._options.worker or worker_name()
+            self._prefetch = Prefetch(prefetch, worker, self._send, self._figures)
+            self._exchange.tell(self._prefetch.recall)
 
     def __enter__(self) -> Self:
         return self
@@ -105,6 +118,8 @@ class SyncLimiter:
         """Wait for answers under way and close the connections. Acquires that wait are called
         off. What was granted while the service was lost is charged, if it is back.
         """
+        if self._prefetch is not None:
+            self._prefetch.close()
         if self._alone is not None and self._alone.find():
             self._flush()
         self._exchange.close()
@@ -148,6 +163,24 @@ class SyncLimiter:
         `max_wait`, NeverFits, UnknownResource, InvalidRequest, RequestConflict,
         ServiceUnavailable.
         """
+        if (
+            self._prefetch is not None
+            and request_id is None
+            and attempt == 1
+            and cost_usd is None
+            and route is None
+            and estimate is None
+            and ttl is None
+            and worker is None
+            and cache_read_tokens is None
+            and cache_write_tokens is None
+        ):
+            size = plain_size(tokens, input_tokens, max_output_tokens)
+            if size is not None:
+                whose = tenant or self._tenant
+                sizes = tokens, input_tokens, max_output_tokens
+                ask = partial(self._ask, resource, whose, sizes, priority, max_wait, on_wait)
+                return handed(self._prefetch, (resource, whose, size, tokens is not None), ask)
         if estimate is not None:
             if tokens is None and input_tokens is None:
                 input_tokens = max(1, estimate.tokens)
@@ -170,6 +203,30 @@ class SyncLimiter:
             ttl=ttl,
         )
         return acquisition(self._acquire(request, on_wait, estimate))
+
+    def _ask(
+        self,
+        resource: str,
+        tenant: str,
+        sizes: tuple[int | None, int | None, int | None],
+        priority: int,
+        max_wait: float,
+        on_wait: Callable[[Progress], None] | None,
+    ) -> SyncLease:
+        """Acquire what could not be handed out here."""
+        tokens, input_tokens, max_output_tokens = sizes
+        request = Acquire(
+            resource=resource,
+            tokens=tokens,
+            input_tokens=input_tokens,
+            max_output_tokens=max_output_tokens,
+            tenant=tenant,
+            priority=priority,
+            max_wait=max_wait,
+            request_id=uuid.uuid4().hex,
+            worker=self._options.worker or worker_name(),
+        )
+        return self._acquire(request, on_wait)
 
     def check(
         self,
@@ -277,6 +334,10 @@ class SyncLimiter:
 
     def settle(self, report: Settle) -> Settled:
         """Settle a lease by its id, from whatever process."""
+        if self._prefetch is not None:
+            ended = self._prefetch.settle(report)
+            if ended is not None:
+                return ended
         if self._alone is not None:
             kept, report = self._alone.settle(report)
             if kept is not None:
@@ -298,6 +359,9 @@ class SyncLimiter:
         self, lease: str, ttl: float | None = None, usage: Usage | None = None
     ) -> Renewed:
         """Keep a lease alive by its id, charging *usage* beyond its reservation."""
+        own = self._prefetch.lease_of(lease) if self._prefetch is not None else None
+        if own is not None:
+            return own.renew(ttl, usage=usage)
         if self._alone is not None:
             kept, lease = self._alone.renew(lease, ttl, time.monotonic())
             if kept is not None:
@@ -422,6 +486,8 @@ class SyncLimiter:
         the calls of this limiter: `local`. Where the service cannot be reached, only that, and
         `degraded` says so.
         """
+        if self._prefetch is not None:
+            self._prefetch.count()
         try:
             answer = self._exchange.look(f"/v1/stats?since={quote(since)}")
         except ServiceUnavailable:
@@ -504,6 +570,8 @@ class SyncLimiter:
             if isinstance(answer, Granted):
                 if self._denials is not None:
                     self._denials.forget(request.resource)
+                if self._prefetch is not None:
+                    self._prefetch.saw(request, answer)
                 if self._alone is not None:
                     self._alone.heard(request, answer, time.monotonic())
                 return answer

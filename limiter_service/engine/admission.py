@@ -33,6 +33,7 @@ from limiter_service.engine.forecast import Forecast
 from limiter_service.engine.ids import LeaseRef
 from limiter_service.engine.journal import REMEMBERED, late, still_counts
 from limiter_service.engine.learning import Learning
+from limiter_service.engine.lending import Lending, not_lent
 from limiter_service.engine.levels import Level, read
 from limiter_service.engine.lines import Lines
 from limiter_service.engine.outages import Outages
@@ -48,6 +49,7 @@ from limiter_service.store.hints import Hints
 from limiter_service.store.keys import Keys
 from limiter_wire import (
     Acquire,
+    BlockReport,
     Checked,
     ErrorCode,
     Granted,
@@ -104,6 +106,7 @@ class Engine:
         self.outages.tell(self.settle, self.passes.adrift)
         self.degraded = Degraded(self.outages)
         self._hold_limit = hold_limit
+        self.lending = Lending(commands, self._calls, prefix, nonces)
         self.lines = Lines(commands, self._calls, self._forecast, self._compiled, prefix)
         self._queue = Queue(
             commands,
@@ -124,6 +127,8 @@ class Engine:
         is told that it waits; meanwhile *tell* hears where it stands. When the task that holds it
         is cancelled, the place stays for 5 s.
         """
+        if request.block is not None:
+            return await self._lend(request)
         clock = asyncio.get_running_loop().time
         began = clock()
         try:
@@ -173,6 +178,27 @@ class Engine:
             if answer is not None:
                 return answer
             alone = await self.degraded.stands_in(policy)
+
+    async def _lend(self, request: Acquire) -> Granted:
+        """A block; it is no decision about a call, and is not counted as one."""
+        policy = self._policy(request.resource, request.tenant)
+        if self.draining is not None or await self.degraded.stands_in(policy):
+            raise not_lent(policy, "away", self.draining or "the store is lost", 1.0)
+        request_id = request.request_id or uuid.uuid4().hex
+        ttl = policy.lease_ttl + seconds(policy.config.blocks.hold)
+        claim = Claim(
+            nonce=self._nonce(),
+            fingerprint=_fingerprint(request),
+            ttl=int((ttl if request.ttl is None else request.ttl) * _MICRO),
+            remember=int(policy.remember * _MICRO),
+            marks=breaking.marks(request.worker, 1),
+            amounts=self._amounts(policy, request),
+        )
+        answer = await self.lending.lend(policy, request, request_id, claim)
+        assert answer.block is not None
+        self.outages.taken(policy, [amount * answer.block.calls for amount in claim.amounts])
+        self.books.lent(request, answer)
+        return answer
 
     async def _late(
         self, policy: Policy, request: Acquire, request_id: str, claim: Claim
@@ -376,7 +402,26 @@ class Engine:
         answer = self.degraded.settle(policy, ref, report)
         return Settled(degraded=True) if answer is None else answer
 
+    async def _repay(
+        self, ref: LeaseRef, policy: Policy, report: Settle, told: BlockReport
+    ) -> Settled:
+        reply = await self.lending.repay(ref, policy, report, told)
+        if reply.verdict not in {Verdict.ALREADY, Verdict.REPEATED, Verdict.UNKNOWN}:
+            self.tally.ended(policy.resource, told)
+            self.books.ended(policy, report.lease, told)
+        _refuse_dead_lease(reply, policy)
+        if reply.verdict is Verdict.DONE_WHILE_OTHERS_WAIT:
+            self.passes.room_again(policy)
+        answer = settled(policy, reply)
+        if answer.settled and not answer.already_settled:
+            levels, moved, _ = lease_history(reply.numbers)
+            self._debited(policy, levels, moved)
+            self.books.moved(policy, answer)
+        return answer
+
     async def _settle(self, ref: LeaseRef, policy: Policy, report: Settle) -> Settled:
+        if report.block is not None:
+            return await self._repay(ref, policy, report, report.block)
         told = told_by(policy, report, self._calls.now_us() / _MICRO)
         tag = self._nonce()
         keys = Keys(ref.pool, self._prefix)
@@ -580,6 +625,7 @@ def _fingerprint(request: Acquire) -> int:
         *(
             cached if any(each is not None for each in cached) else ()
         ),  # other replicas may not know them yet
+        *(() if request.block is None else ("block", request.block)),
     )
 
 

@@ -18,7 +18,9 @@ from limiter_service.engine.trials import Trials, judge
 from limiter_service.engine.unsettled import Unsettled
 from limiter_wire import (
     Acquire,
+    BlockReport,
     BudgetView,
+    Ended,
     ErrorCode,
     Granted,
     Problem,
@@ -44,6 +46,14 @@ class Reports(Protocol):
         self, policy: Policy, report: Settle, usage: Usage | None, dollars: float | None
     ) -> None:
         """A call that was settled, also after its lease had expired."""
+
+    def lent(self, resource: str, charged: dict[str, float]) -> None:
+        """A block that was lent, and what it was charged."""
+
+    def ended(
+        self, policy: Policy, calls: Ended, usage: Usage | None, dollars: float | None
+    ) -> None:
+        """Calls of a block that have ended alike."""
 
     def moved(self, resource: str, answer: Settled) -> None:
         """What came back of a reservation, or had to be added."""
@@ -127,6 +137,34 @@ class Books:
         if self._reports is not None:
             self._reports.settled(policy, report, known, dollars)
 
+    def lent(self, request: Acquire, answer: Granted) -> None:
+        """Take in a block: its calls count when they have ended."""
+        if self._counting is not None:
+            sums = self._counting.at(request.resource, request.tenant)
+            sums[counting.RESERVED] += _tokens(answer.charged)
+        if self._unsettled is not None and not answer.settled:
+            self._unsettled.granted(answer.lease, answer.expires_in)
+        if self._reports is not None:
+            self._reports.lent(request.resource, answer.charged)
+
+    def ended(self, policy: Policy, lease: str, told: BlockReport) -> None:
+        """Take in what calls of a block have used, and how they went, as far as it is news."""
+        if self._unsettled is not None and told.stage == "ended":
+            self._unsettled.settled(lease)
+        for each in told.ended:
+            if each.told:
+                continue
+            known = each.usage
+            if known is not None and known.provenance is Provenance.UNKNOWN:
+                known = None
+            dollars = dollars_of(policy, known, each.cost_usd)
+            if self._counting is not None:
+                sums = self._counting.at(policy.resource, policy.tenant)
+                sums[counting.GRANTED] += each.calls
+                _count_all(sums, each, known, dollars)
+            if self._reports is not None:
+                self._reports.ended(policy, each, known, dollars)
+
     def moved(self, policy: Policy, answer: Settled) -> None:
         """Take in what a settle has moved."""
         if self._counting is not None:
@@ -169,6 +207,20 @@ def _count(sums: Sums, report: Settle, usage: Usage | None, dollars: float | Non
         note_time(sums, counting.LATENCY, report.latency)
     if report.ttft is not None:
         note_time(sums, counting.TTFT, report.ttft)
+    _count_use(sums, 1, usage, dollars)
+
+
+def _count_all(sums: Sums, ended: Ended, usage: Usage | None, dollars: float | None) -> None:
+    sums[counting.CALLS] += ended.calls
+    sums[OUTCOME + ended.outcome] += ended.calls
+    for latency in ended.latencies:
+        note_time(sums, counting.LATENCY, latency)
+    for ttft in ended.ttfts:
+        note_time(sums, counting.TTFT, ttft)
+    _count_use(sums, ended.calls, usage, dollars)
+
+
+def _count_use(sums: Sums, calls: int, usage: Usage | None, dollars: float | None) -> None:
     if usage is not None:
         _, read_, written, _, reasoning = components(usage)
         sums[counting.INPUT] += usage.input_tokens
@@ -178,7 +230,7 @@ def _count(sums: Sums, report: Settle, usage: Usage | None, dollars: float | Non
     if dollars is not None:
         sums[counting.MICRO_DOLLARS] += dollars * 1e6
     elif usage is not None:
-        sums[counting.UNPRICED] += 1
+        sums[counting.UNPRICED] += calls
 
 
 def _tokens(amounts: dict[str, float]) -> float:

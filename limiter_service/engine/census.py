@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import msgspec
 
 from limiter_service.engine.learning import Learning
+from limiter_service.engine.lending import Lending
 from limiter_service.engine.lines import Lines
 from limiter_service.engine.policy import Policies
 from limiter_service.engine.refusals import Refusal
@@ -27,18 +28,22 @@ class QueueNow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Census(msgspec.Struct, frozen=True, kw_only=True):
-    """Limits by their names with the pool's in front, live leases by resource, queues."""
+    """Limits by their names with the pool's in front, live leases by resource, queues; by pool
+    the calls and tokens that blocks hold.
+    """
 
     limits: dict[str, LimitView] = {}
     in_flight: dict[str, int] = {}
     queues: list[QueueNow] = []
+    blocks: dict[str, tuple[int, int]] = {}
 
 
-async def census(policies: Policies, learning: Learning, lines: Lines) -> Census:
+async def census(policies: Policies, learning: Learning, lines: Lines, lending: Lending) -> Census:
     """Look at every resource that is configured or was asked for, and at the limits of tenants
     that the file names. What cannot be looked at is left out.
     """
-    views, queues = await asyncio.gather(
+    pools = list(policies.config.pools)
+    views, queues, blocks = await asyncio.gather(
         asyncio.gather(*(_view(learning, *chain) for chain in _chains(policies))),
         asyncio.gather(
             *(
@@ -46,6 +51,7 @@ async def census(policies: Policies, learning: Learning, lines: Lines) -> Census
                 for pool, config in policies.config.pools.items()
             )
         ),
+        asyncio.gather(*(_held(lending, pool) for pool in pools)),
     )
     known = [view for view in views if view is not None]
     return Census(
@@ -56,6 +62,7 @@ async def census(policies: Policies, learning: Learning, lines: Lines) -> Census
         },
         in_flight={v.resource: v.in_flight for v in known if v.in_flight is not None},
         queues=[queue for queue in queues if queue is not None],
+        blocks={pool: held for pool, held in zip(pools, blocks, strict=True) if held is not None},
     )
 
 
@@ -76,6 +83,13 @@ def _chains(policies: Policies) -> Iterator[tuple[str, str]]:
 async def _view(learning: Learning, resource: str, tenant: str) -> ResourceView | None:
     try:
         return await learning.view(resource, tenant)
+    except Refusal:
+        return None
+
+
+async def _held(lending: Lending, pool: str) -> tuple[int, int] | None:
+    try:
+        return await lending.held(pool)
     except Refusal:
         return None
 

@@ -390,7 +390,9 @@ class Degraded:
     ) -> Settled:
         if not pool.presence.known:
             raise _lost(policy, "the store is lost, and this replica has never seen it")
-        if report.lease not in pool.journal.reports:
+        if report.block is not None and report.lease in pool.journal.reports:
+            pool.journal.reports[report.lease] = report  # it says all of the block
+        elif report.lease not in pool.journal.reports:
             if pool.journal.full:
                 raise _lost(policy, "the store is lost, and no more reports can be remembered")
             pool.journal.reports[report.lease] = report

@@ -8,7 +8,7 @@ from collections import Counter
 
 from limiter_service.engine.breaking import Class, is_early, is_probe, taken_for
 from limiter_service.engine.names import REST, Names
-from limiter_wire import ErrorCode, Outcome, Problem
+from limiter_wire import BlockReport, ErrorCode, Outcome, Problem
 
 MOST_RESOURCES = 200
 MOST_DECISIONS = 5000
@@ -31,6 +31,14 @@ class Tally:
     def granted(self, resource: str) -> None:
         """A lease was given."""
         self.decisions[self.name(resource), "granted", "", ""] += 1
+
+    def ended(self, resource: str, told: BlockReport) -> None:
+        """Calls of a block have ended: what was granted to them was granted by its holder."""
+        name = self.name(resource)
+        for each in told.ended:
+            if not each.told:
+                self.decisions[name, "granted", "", ""] += each.calls
+                self.reports[name, each.outcome] += each.calls
 
     def refused(self, problem: Problem) -> None:
         """An acquire was refused; what is not configured has no name."""

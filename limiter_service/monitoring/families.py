@@ -35,7 +35,7 @@ _BOUNDS = {
     "result": 4,
     "answer": 2,
     "code": 30,
-    "script": 24,
+    "script": 32,
     "version": 1,
 }
 
@@ -146,6 +146,8 @@ CHAPTERS: dict[str, tuple[Family, ...]] = {
            "Live leases in the whole fleet, where a concurrency limit counts them"),
         _f("leases_expired", "counter", "resource",
            "Leases that this replica has granted and nobody has settled in time"),
+        _f("blocks_held", "gauge", "pool meter",
+           "What workers hold in blocks and have not spent, in the whole fleet"),
         _f("reports", "counter", "resource outcome",
            "Calls that were settled at this replica, by outcome"),
         _f("reserved", "counter", "resource meter", "What grants have reserved"),

@@ -45,6 +45,15 @@ class Standing(Collector):
         yield measured(
             "leases_in_flight", (((n,), count) for n, count in flights.items() if n != REST)
         )
+        blocks = {n: held for n, held in self.now.blocks.items() if self._pool(n) != REST}
+        yield measured(
+            "blocks_held",
+            (
+                ((pool, meter), float(amount))
+                for pool, held in blocks.items()
+                for meter, amount in zip(("requests", "tokens"), held, strict=True)
+            ),
+        )
         queues = [each for each in self.now.queues if self._pool(each.pool) != REST]
         yield measured("queue_depth", (((each.pool,), each.depth) for each in queues))
         yield measured("queue_oldest_seconds", (((each.pool,), each.oldest) for each in queues))

@@ -15,14 +15,25 @@ from limiter_service.door import CALLER, caller_of
 from limiter_service.engine.admission import Engine
 from limiter_service.engine.callers import Caller
 from limiter_service.engine.refusals import Refusal, refuse
-from limiter_service.frames import NEWS, Answer, Closed, Closing, Frame, Id, Verb, read, write
+from limiter_service.frames import (
+    NEWS,
+    RECALL,
+    Answer,
+    Closed,
+    Closing,
+    Frame,
+    Id,
+    Verb,
+    read,
+    write,
+)
 from limiter_service.http import Message, Reader, Receive, Scope, Send
 from limiter_service.routes.batch import result_of
 from limiter_service.routes.check import check
 from limiter_service.routes.observe import observe
 from limiter_service.routes.renew import renew
 from limiter_service.routes.settle import settle
-from limiter_wire import Acquire, BatchResult, ErrorCode, Waiting, Wire
+from limiter_wire import Acquire, BatchResult, ErrorCode, Granted, Recalled, Waiting, Wire
 
 MOST_AT_ONCE = 512
 """Operations that end soon, and answers not yet sent, before a message is left unread."""
@@ -94,6 +105,7 @@ class _Channel:
         self._expelled: Closed | None = None
         self._under_way: dict[Id, tuple[Frame, asyncio.Task[None]]] = {}
         self._asked: dict[Id, Acquire] = {}
+        self._lent: dict[str, Frame] = {}  # as many as resources are configured
         self._called_off: set[asyncio.Task[None]] = set()
         self._soon, self._waiting = 0, 0
         self._outbox: list[Answer] = []
@@ -200,7 +212,18 @@ class _Channel:
             if len(self._outbox) < MOST_AT_ONCE:  # else it reads too slowly to be up to date
                 self._say(Answer(frame.id, frame.style, BatchResult(status=NEWS, body=waiting)))
 
-        return await self._engine.acquire(request, request.hold, tell if frame.news else None)
+        answer = await self._engine.acquire(request, request.hold, tell if frame.news else None)
+        if isinstance(answer, Granted) and answer.block is not None:
+            self._lent[request.resource] = frame
+            self._engine.lending.recalls.watch(request.resource, answer.block.hold, self._recall)
+        return answer
+
+    def _recall(self, resource: str) -> None:
+        """Ask for the blocks of a resource back: a second answer to who has asked for the last."""
+        frame = self._lent.pop(resource, None)
+        if frame is not None:
+            result = BatchResult(status=RECALL, body=Recalled(resource=resource))
+            self._say(Answer(frame.id, frame.style, result))
 
     # What goes out
 

@@ -80,7 +80,7 @@ async def metrics(request: Request) -> Response:
     standing = Census()
     if await state.witness.look():
         engine: Engine = state.engine
-        standing = await census(engine.policies, engine.learning, engine.lines)
+        standing = await census(engine.policies, engine.learning, engine.lines, engine.lending)
         with contextlib.suppress(Refusal):  # without the store the rest is still worth reading
             breakers = (await state.circuits.all()).breakers
     return Response(state.metrics.render(breakers, standing), media_type=media_type)

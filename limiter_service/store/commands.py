@@ -219,7 +219,30 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     after: int
 
 
-_GRANTING = frozenset({"acquire", "enqueue"})
+class LentTerms(msgspec.Struct, frozen=True, kw_only=True):
+    """How much is lent at most (lua/lend): `hold` in microseconds, `tokens` of one call, and in
+    `bounds` for each limit its number in the pool and what all blocks may hold of it.
+    """
+
+    calls: int
+    least: int
+    hold: float
+    tokens: int
+    bounds: Sequence[float]
+
+
+class Holdings(msgspec.Struct, frozen=True, kw_only=True):
+    """What blocks of a pool hold, whether somebody waits there, and the models whose circuits are
+    not calm.
+    """
+
+    calls: int
+    tokens: int
+    waits: bool
+    sick: Sequence[str]
+
+
+_GRANTING = frozenset({"acquire", "enqueue", "lend"})
 _RETRY = 512  # among the marks of a lease (lua/lib/lease)
 _SUCCESS = 1  # a class of outcomes (lua/lib/breaker)
 _DIGEST = 16
@@ -399,6 +422,33 @@ class Commands:
         arguments = (*chain.policies, request)
         answer = await self._client.run(self._scripts["charge"], keys, arguments)
         return _reply("charge", request, answer)
+
+    async def lend(
+        self, chain: Chain, keys: tuple[Key, Key, Key], claim: Claim, terms: LentTerms
+    ) -> Reply:
+        """Charge a block, as large as it may be; *keys* are its lease, the queue, the blocks."""
+        head = (terms.calls, terms.least, terms.hold, terms.tokens)
+        return await self._run("lend", chain, keys, _request(claim), _pack(*head, *terms.bounds))
+
+    async def repay(
+        self,
+        chain: Chain,
+        keys: tuple[Key, Key, Key],
+        report: Sequence[float],
+        ended: Iterable[Sequence[float]],
+    ) -> Reply:
+        """Take in a report on a block (lua/repay), and how calls have *ended*."""
+        numbers = _pack(*report, *(number for each in ended for number in each))
+        return await self._run("repay", chain, keys, numbers)
+
+    async def blocks(self, keys: Keys, models: Sequence[str], tag: float) -> Holdings:
+        """What blocks of a pool hold, and whether they may go on; changes nothing."""
+        text = _pack(tag)
+        names = (keys.blocks(), keys.queue(), keys.pin(), *map(keys.circuit, models))
+        answer = await self._client.run(self._scripts["blocks"], names, (text,))
+        _, calls, tokens, waits, *calm = _reply("blocks", text, answer).numbers
+        sick = [model for model, well in zip(models, calm, strict=True) if not well]
+        return Holdings(calls=int(calls), tokens=int(tokens), waits=waits > 0, sick=sick)
 
     async def quiet(self) -> None:
         """Return when what is under way now is done, also for callers that have gone."""

@@ -100,6 +100,10 @@ class Keys:
         """
         return Key(f"{self._base}z:{len(model)}:{model}:{route}")
 
+    def blocks(self) -> Key:
+        """What blocks hold that nobody has spent yet: string."""
+        return Key(f"{self._base}k")
+
     def counts(self) -> Key:
         """How often things have happened, in slots of time: hash."""
         return Key(f"{self._base}y")

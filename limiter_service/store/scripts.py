@@ -48,6 +48,9 @@ NAMES = (
     "charge",
     "order",
     "fleet",
+    "lend",
+    "repay",
+    "blocks",
 )
 
 
@@ -62,6 +65,7 @@ FLAGS = {
     "leases": "no-writes",
     "keyring": "no-writes",
     "counts": "no-writes",
+    "blocks": "no-writes",
     # Gives back, or must be possible in need: a full store would never become less full.
     "settle": "allow-oom",
     "settle_group": "allow-oom",
@@ -74,6 +78,7 @@ FLAGS = {
     "fleet": "allow-oom",
     "beat": "allow-oom",
     "charge": "allow-oom",
+    "repay": "allow-oom",
 }
 """What a server may assume of a script; of others, that they write and need room."""
 

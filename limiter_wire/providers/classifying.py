@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 
-from limiter_wire.leases import Outcome
+from limiter_wire.outcomes import Outcome
 from limiter_wire.providers import detection, sizes
 from limiter_wire.providers.bodies import Body, Report, read
 from limiter_wire.providers.dialects import (

@@ -3,8 +3,8 @@
 from enum import StrEnum
 
 from limiter_wire._base import Wire
-from limiter_wire.leases import Outcome
 from limiter_wire.limits import SpentLimit
+from limiter_wire.outcomes import Outcome
 
 
 class Retry(StrEnum):

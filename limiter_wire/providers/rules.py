@@ -13,7 +13,7 @@ from functools import cache
 
 import msgspec
 
-from limiter_wire.leases import Outcome
+from limiter_wire.outcomes import Outcome
 from limiter_wire.providers.failures import Backoff, Impact, Pin, Refund, Retry
 
 

@@ -11,4 +11,8 @@
 -- reported, 128 times the state of the circuit, 512 for a retry, 1024 times what the report
 -- was taken for: 1 counted, 2 the vote of a probe, 3 stale, 4 of a probe whose time was over,
 -- 5 ignored.
+--
+-- A block (lend) waits for nothing: there stand its calls times REPORTS, and the number of the
+-- last report that was taken in.
 local TTL, REMEMBER, WAITED, SETTLED, EPOCH, MARKS, LIMITS, CHARGES = 3, 4, 5, 6, 7, 8, 9, 9
+local REPORTS = 65536

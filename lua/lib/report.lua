@@ -109,25 +109,26 @@ local function count_outcome(c, q, now, r, luck, events)
     end
     return
   end
+  local calls = r.calls or 1
   c.changed = true
   c[at + 5] = with_bit(c[at + 5], r.worker)
   if class == SUCCESS then
-    c[at] = c[at] + 1
-    c[at + 2] = c[at + 2] + (r.slow and 1 or 0)
+    c[at] = c[at] + calls
+    c[at + 2] = c[at + 2] + (r.slow and calls or 0)
     c[C_REFUSALS] = 0
     if not r.begun then
       c[C_RUN], c[C_RUN_WORKERS], c[C_RUN_SINCE] = 0, 0, 0
     end
   elseif class == THROTTLE then
-    c[at + 3] = c[at + 3] + 1
+    c[at + 3] = c[at + 3] + calls
   else
     if r.early then
       take_back(c)
     end
-    c[at + 1] = c[at + 1] + 1
+    c[at + 1] = c[at + 1] + calls
     c[at + 4] = with_bit(c[at + 4], r.worker)
     c[C_RUN_SINCE] = c[C_RUN] > 0 and c[C_RUN_SINCE] or now
-    c[C_RUN], c[C_RUN_WORKERS] = c[C_RUN] + 1, with_bit(c[C_RUN_WORKERS], r.worker)
+    c[C_RUN], c[C_RUN_WORKERS] = c[C_RUN] + calls, with_bit(c[C_RUN_WORKERS], r.worker)
   end
   local why = verdict_of(c, q, now)
   if not why then
@@ -176,8 +177,8 @@ end
 
 -- Take in one report: `class`, `generation` and `token` of the grant, `worker` (0 to 31),
 -- `slow`, `retry_after` (0: none), `begun` (this is its first token), `early` (its success was
--- counted at the first token), `kind` (of an error, for people). `luck` as for trip. Returns
--- what it was taken for.
+-- counted at the first token), `kind` (of an error, for people), `calls` (so many have ended
+-- alike; none: 1). `luck` as for trip. Returns what it was taken for.
 local function take_report(c, q, now, r, luck, events)
   lift_override(c, now, events)
   if r.class == THROTTLE and r.retry_after > 0 and q[Q_WIDE] == 0 then

@@ -36,6 +36,21 @@ pools:
   unforgiving:
     models: {m: {}}
     breaker: {min_calls: 1, consecutive: 0, open: 60s, max_open: 60s, jitter: 0}
+  lends:
+    blocks: {share: 0.1, hold: 600s}
+    breaker: {min_calls: 1, failure_rate: 0.01, consecutive: 0, open: 60s, jitter: 0}
+    queue: {max_wait: 3000s}
+    models:
+      m:
+        limits:
+          - {name: calls, meter: requests, limit: 1000, per: 366d}
+          - {name: budget, meter: tokens, limit: 100000, per: 366d}
+      n: {limits: [{name: calls, meter: requests, limit: 1000, per: 366d}]}
+      counted: {limits: [{name: calls, meter: requests, limit: 1000, per: 366d}]}
+      tight: {limits: [{name: calls, meter: requests, limit: 20, per: 3000s, burst: 1}]}
+  briefly:
+    blocks: {share: 0.1, hold: 300ms}
+    models: {m: {limits: [{name: calls, meter: requests, limit: 1000, per: 366d}]}}
   nobody-waits:
     models: {m: {limits: [{meter: concurrency, limit: 1}]}}
     queue: {max_waiters: 0}
@@ -59,13 +74,25 @@ def url(service: tuple[Server, str]) -> str:
 def left(url: str) -> Callable[..., float]:
     """What remains of a limit, as the service says."""
 
-    def ask(limit: str = "m.budget", tenant: str = "default") -> float:
+    def ask(limit: str = "m.budget", tenant: str = "default", pool: str = "p") -> float:
         model = limit.partition(".")[0]
         resource = "m" if model == tenant else model  # a tenant's own limit meets every model
-        answer = httpx.get(f"{url}/v1/resources/p/{resource}", params={"tenant": tenant})
+        answer = httpx.get(f"{url}/v1/resources/{pool}/{resource}", params={"tenant": tenant})
         levels = {each["name"]: each["remaining"] for each in answer.json()["limits"]}
         remaining: float = levels[limit]
         return remaining
+
+    return ask
+
+
+@pytest.fixture
+def held(url: str) -> Callable[[str], float]:
+    """How many calls are held in blocks of a pool, as the metrics say."""
+
+    def ask(pool: str) -> float:
+        name = f'sluicegate_blocks_held{{meter="requests",pool="{pool}"}} '
+        lines = httpx.get(f"{url}/metrics").text.splitlines()
+        return float(next(line for line in lines if line.startswith(name)).removeprefix(name))
 
     return ask
 

@@ -20,7 +20,7 @@ from client_sdk import Limiter, LimiterOptions, RateLimited
 class Plan(msgspec.Struct, frozen=True):
     """What each task of each process does: `rounds` acquires, over `resources` in turn.
 
-    `greedy` tasks go on until not even one token is left.
+    `greedy` tasks go on until not even one token is left. With `prefetch` processes hold blocks.
     """
 
     url: str
@@ -29,24 +29,29 @@ class Plan(msgspec.Struct, frozen=True):
     rounds: int = 0
     greedy: bool = False
     max_wait: float = 0.0
+    prefetch: int = 0
 
 
 class Record(msgspec.Struct, frozen=True):
-    """One acquire: tokens granted (0: refused), and when it was asked and answered."""
+    """One acquire: tokens granted (0: refused), when it was asked and answered, and whether it was
+    handed out of a block.
+    """
 
     resource: str
     tokens: int
     asked: float
     answered: float
+    handed: bool = False
 
 
 async def _take(limiter: Limiter, plan: Plan, resource: str, tokens: int) -> Record:
-    asked = time.time()
+    asked, handed = time.time(), False
     try:
-        await limiter.acquire(resource, tokens=tokens, max_wait=plan.max_wait)
+        lease = await limiter.acquire(resource, tokens=tokens, max_wait=plan.max_wait)
+        handed = plan.prefetch > 0 and lease.id.startswith("block.")
     except RateLimited:
         tokens = 0
-    return Record(resource, tokens, asked, time.time())
+    return Record(resource, tokens, asked, time.time(), handed)
 
 
 async def _task(limiter: Limiter, plan: Plan, nth: int, records: list[Record]) -> None:
@@ -65,7 +70,7 @@ async def _task(limiter: Limiter, plan: Plan, nth: int, records: list[Record]) -
 async def _process(plan: Plan) -> list[Record]:
     records: list[Record] = []
     async with (
-        Limiter(plan.url, options=LimiterOptions(timeout=30)) as limiter,
+        Limiter(plan.url, options=LimiterOptions(timeout=30), prefetch=plan.prefetch) as limiter,
         asyncio.TaskGroup() as group,
     ):
         for nth in range(plan.tasks):

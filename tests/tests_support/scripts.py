@@ -137,6 +137,35 @@ class Bench:
         notice = policy.notices[place]
         return self._run("limit", policy, values, None, rest=(names, b"note"), more=(notice,))
 
+    def lend(
+        self,
+        policy: Policy,
+        request_id: str,
+        *,
+        nonce: int,
+        amounts: Sequence[float],
+        terms: Sequence[float],
+        ttl: int = 600_000_000,
+    ) -> Answer:
+        """Run lend.lua: *amounts* are those of one call, *terms* as the script has them."""
+        values = [nonce, 5, ttl, 60_000_000, 0, 0, 1, 0, len(amounts), *amounts]
+        text = struct.pack(f"<{len(terms)}d", *terms)
+        return self._run("lend", policy, values, request_id, rest=(text,), last=self.keys.blocks())
+
+    def repay(self, policy: Policy, request_id: str, report: Sequence[float]) -> Answer:
+        """Run repay.lua: nonce, number, stage, amounts, endings."""
+        values = [12, *report]
+        return self._run("repay", policy, values, request_id, last=self.keys.blocks())
+
+    def held(self) -> tuple[float, float]:
+        """Calls and tokens that blocks hold, by blocks.lua."""
+        keys = (self.keys.blocks(), self.keys.queue(), self.keys.pin())
+        tag = struct.pack("<d", 13)
+        self._client.set(CLOCK, self.now, ex=3600)
+        answer = self._client.eval(self._scripts["blocks"].text, len(keys), *keys, tag)
+        _, calls, tokens, _ = struct.unpack("<4d", answer[9:])
+        return calls, tokens
+
     def events(self) -> list[dict[bytes, bytes]]:
         """What has happened in the pool."""
         return [fields for _, fields in self._client.xrange(self.keys.events())]
@@ -181,11 +210,14 @@ class Bench:
         text: bytes = b"",
         rest: Sequence[bytes] = (),
         more: Sequence[str] = (),
+        last: str | None = None,
     ) -> Answer:
         chain = policy.chain(self.now)
         keys: list[str] = [*chain.keys, *more]
         if request_id is not None:
             keys += [self.keys.lease(policy.tenant, request_id), self.keys.queue()]
+        if last is not None:
+            keys.append(last)
         request = struct.pack(f"<{len(values)}d", *values) + text
         arguments = (*chain.policies, chain.breaker, request, *rest)
         answer = self._call(name, keys, arguments)

@@ -1,6 +1,6 @@
 """Anthropic. `details.error_code` is the word to trust; messages change."""
 
-from limiter_wire.leases import Outcome
+from limiter_wire.outcomes import Outcome
 from limiter_wire.providers.failures import Backoff, Impact, Pin, Refund, Retry
 from limiter_wire.providers.rules import (
     Rule,

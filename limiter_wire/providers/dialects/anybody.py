@@ -1,6 +1,6 @@
 """What holds for every provider: HTTP's own meaning of statuses, and causes on our side."""
 
-from limiter_wire.leases import Outcome
+from limiter_wire.outcomes import Outcome
 from limiter_wire.providers.failures import Backoff, Impact, Pin, Refund, Retry
 from limiter_wire.providers.rules import (
     Verdict,

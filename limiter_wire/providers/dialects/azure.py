@@ -1,6 +1,6 @@
 """Azure OpenAI: OpenAI's bodies, and 429s of which some are the region's shortage."""
 
-from limiter_wire.leases import Outcome
+from limiter_wire.outcomes import Outcome
 from limiter_wire.providers.failures import Backoff, Impact, Pin, Refund, Retry
 from limiter_wire.providers.rules import (
     Rule,

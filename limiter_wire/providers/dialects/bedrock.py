@@ -1,6 +1,6 @@
 """AWS Bedrock: exception names instead of codes, and never a Retry-After."""
 
-from limiter_wire.leases import Outcome
+from limiter_wire.outcomes import Outcome
 from limiter_wire.providers.failures import Backoff, Pin, Refund, Retry
 from limiter_wire.providers.rules import (
     Rule,

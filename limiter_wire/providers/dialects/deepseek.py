@@ -1,6 +1,6 @@
 """DeepSeek: a 429 means too many at once, and a 402 an empty balance."""
 
-from limiter_wire.leases import Outcome
+from limiter_wire.outcomes import Outcome
 from limiter_wire.providers.failures import Backoff, Pin, Refund
 from limiter_wire.providers.rules import (
     Rule,

@@ -1,6 +1,6 @@
 """Ollama: a local server; an error is a string, a full queue a 503."""
 
-from limiter_wire.leases import Outcome
+from limiter_wire.outcomes import Outcome
 from limiter_wire.providers.failures import Refund
 from limiter_wire.providers.rules import (
     Rule,

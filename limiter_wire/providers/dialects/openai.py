@@ -1,6 +1,6 @@
 """OpenAI. Its vocabulary is also Azure's."""
 
-from limiter_wire.leases import Outcome
+from limiter_wire.outcomes import Outcome
 from limiter_wire.providers.failures import Backoff, Pin, Refund
 from limiter_wire.providers.rules import (
     Rule,
