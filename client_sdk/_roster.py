@@ -130,6 +130,8 @@ class Roster:
             if call.op.waits and _is_farewell(result):
                 continue  # the next connection takes it along
             del self._home(call.op)[name]
+            if call.waiter is not None and call.waiter.done():
+                self._give_back(result)  # its caller is gone, and has not come to say so yet
             finish(call.waiter, result)
 
     def cancel(self, name: int, told: Any = None) -> Waiter | None:

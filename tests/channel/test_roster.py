@@ -190,6 +190,20 @@ def test_a_grant_for_one_that_is_gone_is_given_back():
     assert roster.silent
 
 
+def test_a_grant_that_comes_as_its_caller_is_being_cancelled_is_given_back():
+    """Its task was cancelled, and has not had its turn: it says so after the grant was heard."""
+    roster, caller = Roster(), Future[Any]()
+    name = roster.add(acquire(waits=9), caller)
+    said(roster)
+    caller.cancel()
+    roster.hear(answer({"id": name, "status": 200, **GRANT}))
+    roster.cancel(name, last_word(caller))
+    ((frame,),) = said(roster)
+    assert (frame["op"], frame["lease"], frame["outcome"]) == ("settle", "L", "cancelled")
+    roster.hear(answer({"id": frame["id"], "status": 200, "settled": True}))
+    assert roster.silent
+
+
 def test_a_grant_for_one_that_asks_again_is_left_alone():
     """The repeat carries the same request id, and gets the same grant."""
     roster, caller = Roster(), Future[Any]()
