@@ -72,18 +72,11 @@ class Stores:
             return int(orders.get(f"sg:{{{self.pool}}}:journal") or 0)
 
     def left(self) -> list[str]:
-        """Keys of waiters and of slots that are still taken."""
-        found = []
+        """Keys of waiters, and of grants that nobody has fetched."""
+        names = ("q:order", "q:tickets", "q:grants")
         with self.orders() as orders:
-            for key in orders.scan_iter(f"sg:{{{self.pool}}}:[cq]*", count=10_000):
-                name = key.decode()
-                if ":c:" in name:
-                    seconds, micro = orders.time()
-                    live = orders.zcount(key, f"({seconds * 1_000_000 + micro}", "+inf")
-                    found += [name] * live
-                elif name.endswith((":order", ":tickets", ":grants")):
-                    found.append(name)
-        return found
+            keys = [f"sg:{{{self.pool}}}:{name}" for name in names]
+            return [key for key in keys if orders.exists(key)]
 
     def connections(self) -> int:
         """How many clients the server that decides has."""
