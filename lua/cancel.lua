@@ -64,7 +64,8 @@ elseif letting_go then
   return tag .. "A"
 end
 
--- Nobody has learned of the grant, so all of it comes back.
+-- Nobody has learned of the grant, so all of it comes back; of one that was not fetched also
+-- when its time is over, since the same request may be granted again.
 local texts = redis.call("MGET", unpack(KEYS, 1, circuit + 1))
 local breaker = breaker_of()
 local g = breaker.at(circuit, texts, ARGV[scopes + 1], wall)
@@ -75,7 +76,7 @@ local nothing = setmetatable({}, { __index = function() return 0 end })
 if survey(texts, scopes, nothing, 0, wall) == STALE then
   return tag .. "B" .. struct.pack("<d", wall)
 end
-local lease, _, nth, held = open_lease(text, struct.unpack("<d", text), wall)
+local lease, _, nth, held = open_lease(text, struct.unpack("<d", text), t and 0 or wall)
 if lease then
   settle_lease(lease, nth, held, nothing, 0)
   save_all("", wall)

@@ -280,7 +280,7 @@ class Scene:
             calls=diary.read(self.diaries),
             policies=rules.policies(self.stores.pool, self._scale),
             spent=self.spent(),
-            left=self.stores.left(),
+            left=self._left(),
             killed=frozenset(self.killed),
             durable=durable,
         )
@@ -301,8 +301,14 @@ class Scene:
 
     def _quiet(self) -> bool:
         with contextlib.suppress(redis.RedisError):
-            return not self.stores.left()
+            return not self._left()
         return False
+
+    def _left(self) -> list[str]:
+        """Who waits, and what is held."""
+        levels = self._levels()
+        held = [name for name in ("m1.slots", "one.slot") if levels[name][0] != levels[name][1]]
+        return [*self.stores.left(), *held]
 
     async def _queue_up(self) -> None:
         """A slot that one after another waits for and is woken for."""
@@ -329,26 +335,30 @@ class Scene:
             await asyncio.wait_for(asyncio.gather(*map(take, range(_WAITERS))), _STUCK)
         book.close()
 
-    def spent(self) -> float:
-        """What the store says was taken from the budget."""
-        found: list[float] = []
+    def _levels(self) -> dict[str, tuple[float, float]]:
+        """Each limit and what remains of it, as a service reads it at the store."""
+        found: dict[str, tuple[float, float]] = {}
 
         async def ask() -> None:
             async with httpx.AsyncClient(base_url=self._services[0].url, timeout=30) as client:
 
                 async def answered() -> bool:
-                    answer = await client.get(f"/v1/resources/{self.stores.pool}/m1")
-                    if answer.status_code != 200 or answer.json()["degraded"]:
-                        return False
-                    limits = {each["name"]: each for each in answer.json()["limits"]}
-                    level = limits[f"{self.stores.pool}.{rules.BUDGET}"]["remaining"]
-                    found.append(rules.LIMIT - level)
+                    for model in ("m1", "one"):
+                        answer = await client.get(f"/v1/resources/{self.stores.pool}/{model}")
+                        if answer.status_code != 200 or answer.json()["degraded"]:
+                            return False
+                        for each in answer.json()["limits"]:
+                            found[each["name"]] = (each["limit"], each["remaining"])
                     return True
 
                 await until(answered, "the store does not answer", _STUCK)
 
         asyncio.run(ask())
-        return found[-1]
+        return found
+
+    def spent(self) -> float:
+        """What the store says was taken from the budget."""
+        return rules.LIMIT - self._levels()[f"{self.stores.pool}.{rules.BUDGET}"][1]
 
 
 def established(port: int) -> int:

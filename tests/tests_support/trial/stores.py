@@ -3,7 +3,7 @@
 import contextlib
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -18,7 +18,7 @@ from tests_support.trial.losing import Losing
 from tests_support.trial.moments import moment
 from tests_support.waiting import wait_until
 
-_NAMED = 60.0  # seconds that another primary may take on a busy machine
+_NAMED = 240.0  # seconds; a sentinel that got no processor for 2 s does nothing for 30 s
 _LOG = "journal"
 _UNHEARD = 10  # changes that replicas do not hear of
 LOSS = 0.3
@@ -72,18 +72,11 @@ class Stores:
             return int(orders.get(f"sg:{{{self.pool}}}:journal") or 0)
 
     def left(self) -> list[str]:
-        """Keys of waiters and of slots that are still taken."""
-        found = []
+        """Keys of waiters, and of grants that nobody has fetched."""
+        names = ("q:order", "q:tickets", "q:grants")
         with self.orders() as orders:
-            for key in orders.scan_iter(f"sg:{{{self.pool}}}:[cq]*", count=10_000):
-                name = key.decode()
-                if ":c:" in name:
-                    seconds, micro = orders.time()
-                    live = orders.zcount(key, f"({seconds * 1_000_000 + micro}", "+inf")
-                    found += [name] * live
-                elif name.endswith((":order", ":tickets", ":grants")):
-                    found.append(name)
-        return found
+            keys = [f"sg:{{{self.pool}}}:{name}" for name in names]
+            return [key for key in keys if orders.exists(key)]
 
     def connections(self) -> int:
         """How many clients the server that decides has."""
@@ -107,6 +100,18 @@ class Stores:
         by = round(self._ahead.get(server.socket.parent, 0.0) * 1_000_000)
         with self.journal.open("a") as file:
             file.write(f"CLOCK {server.pid} {by}\n")
+
+    @contextlib.contextmanager
+    def unheard(self, primary: int, replicas: Sequence[int]) -> Iterator[None]:
+        """A block in which a primary dies with changes that its replicas have not heard of."""
+        for port in replicas:
+            _order(port, "CONFIG", "SET", "masterauth", "no such password")
+        _order(primary, "CLIENT", "KILL", "TYPE", "replica")
+        heard = self.count()
+        wait_until(lambda: self.count() > heard + _UNHEARD, "nothing is granted", _NAMED)
+        yield
+        for port in replicas:
+            _order(port, "CONFIG", "SET", "masterauth", "")
 
     def _common(self) -> dict[str, Fault]:
         faults: dict[str, Fault] = {
@@ -139,6 +144,11 @@ class Stores:
             with self.orders() as orders:
                 orders.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
             moment(luck, 0.15)
+
+
+def _order(port: int, *command: str) -> None:
+    with redis.Redis(port=port) as orders:
+        orders.execute_command(*command)
 
 
 @contextlib.contextmanager
@@ -250,12 +260,11 @@ class Sentinels(Stores):
 
     def __init__(self, binary: str, home: Path) -> None:
         super().__init__(binary, home)
-        self._watched = Watched(self.clocks.binary, home, *self.log)
+        self._watched = Watched(self.clocks.binary, home, *self.log, down_after=1500)
         for n, port in enumerate(self._watched.ports):
             # The next primary may be behind the last one.
             self._ahead[home / str(port)] = 3.0 * (1 - n) if self.clocks.movable else 0.0
             self.clocks.set(home / str(port), self._ahead[home / str(port)])
-        self._relayed = True
 
     def __enter__(self) -> "Sentinels":
         self._watched.__enter__()
@@ -289,24 +298,16 @@ class Sentinels(Stores):
 
     def _kill(self, _: Random) -> None:
         old = self._until_followed()
-        server = self._watched.servers[old]
-        if self._relayed:  # the first time, replicas hear nothing for a while before
-            self._relayed = False
-            self._watched.cut_replication()
-            heard = self.count()
-            wait_until(lambda: self.count() > heard + _UNHEARD, "nothing is granted", _NAMED)
-            self._watched.kill()
-        else:
-            server.kill()
+        with self.unheard(old, [port for port in self._watched.ports if port != old]):
+            self._watched.servers[old].kill()
         self._until_another(old)
-        server.launch()
-        self.started(server)
+        self._watched.servers[old].launch()
+        self.started(self._watched.servers[old])
 
     def _stop_for_long(self, _: Random) -> None:
         old = self._until_followed()
         with stopped(self._watched.servers[old].pid):
             self._until_another(old)
-        self._relayed = False  # nobody follows it through the relay any more
 
     def _until_another(self, old: int) -> None:
         # Votes may be split on a busy machine: then they try again after twice this time.
@@ -316,19 +317,21 @@ class Sentinels(Stores):
 
     def _until_followed(self) -> int:
         """The primary, once everybody else follows it; without a replica there is no failover."""
+        found: list[int] = []
 
         def followed() -> bool:
-            others = (port for port in self._watched.ports if port != self._watched.primary)
-            return self._relayed or all(map(self._follows, others))
+            primary = self._watched.primary
+            found.append(primary)
+            return all(self._follows(p, primary) for p in self._watched.ports if p != primary)
 
         wait_until(followed, "a replica does not follow", _NAMED)
-        return self._watched.primary
+        return found[-1]
 
-    def _follows(self, port: int) -> bool:
+    def _follows(self, port: int, primary: int) -> bool:
+        ways = {primary, self._watched._relay.port if primary == self._watched.ports[0] else 0}
         with contextlib.suppress(redis.ConnectionError), redis.Redis(port=port) as orders:
             state = orders.info("replication")
-            told = (state.get("master_link_status"), state.get("master_port"))
-            return told == ("up", self._watched.primary)
+            return state.get("master_link_status") == "up" and state.get("master_port") in ways
         return False
 
 
@@ -425,7 +428,8 @@ class Clustered(Stores):
 
     def _kill(self, luck: Random) -> None:
         old = self._with_replica(luck)
-        self._nodes.servers[old].kill()
+        with self.unheard(old, self._heirs(old)):
+            self._nodes.servers[old].kill()
         wait_until(lambda: self._owner_is_not(old), "no other master", _NAMED)
         moment(luck)
         self._nodes.servers[old].launch()

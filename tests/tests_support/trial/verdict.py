@@ -20,6 +20,7 @@ from tests_support.trial.diary import Call
 from tests_support.trial.journal import Entry
 
 _NEAR = 0.005  # seconds by which two readings of the host's clock may differ in order
+_A_WHILE = 15.0  # seconds in which a server that decides writes something down
 _HEAD, _LIFE, _COUNT, _CHARGES = 9, 2, 8, 9  # bytes before a lease; places in it (lua/lib/lease)
 _MOST_TOLD = 20
 _REFUSALS = frozenset(
@@ -136,8 +137,9 @@ def _replay(evidence: Evidence, policies: Mapping[str, Policy], found: Found) ->
 def _read(ledger: Ledger, journal: list[Ran], entry: Entry, at: float) -> None:
     ran, lease = entry.ran, ledger.leases.get(entry.ran.key)
     if ran.name == "cancel":
-        if lease is None or lease.settled or at >= lease.until:
+        if lease is None:
             return
+        lease.latest = at + 1.0  # nobody has fetched it, so it comes back whenever that is seen
         back = struct.pack(f"<{len(lease.charges)}d", *(-charge for charge in lease.charges))
         nothing = bytes(56 + len(back))
         journal.append(Ran(at, "settle", ran.key, nothing, bytes(8) + b"G" + back))
@@ -309,7 +311,11 @@ def _reported(
 
 
 def _stepped(evidence: Evidence, held: _Held, until: float) -> bool:
-    """Whether the store's clock went forward while the lease lived."""
+    """Whether the store's clock went forward while the lease lived, as far as can be seen from
+    what was written down until a while after.
+    """
     return any(
-        entry.ahead > held.ahead for entry in evidence.entries if held.at <= entry.at <= until + 1.0
+        entry.ahead > held.ahead
+        for entry in evidence.entries
+        if held.at <= entry.at <= until + _A_WHILE
     )
