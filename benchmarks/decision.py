@@ -39,7 +39,7 @@ pools:
   bench:
     models:
       "*": {rpm: 1000000000, tpm: 1000000000, rpd: 1000000000}
-    breaker: {enabled: BREAKER}
+    breaker: {enabled: BREAKER, window: 1h}
 """
 US = 1e6
 

@@ -16,7 +16,7 @@ local function grant_at_once(texts, scopes, place, requests, size, first, wall)
     end
   end
   local policies, states = open_buckets(texts, scopes, wall)
-  if not policies then
+  if not policies or size / 8 >= #DOUBLES then
     return 0
   end
 
@@ -59,7 +59,7 @@ local function grant_at_once(texts, scopes, place, requests, size, first, wall)
       end
       if ask[TTL] + ask[REMEMBER] ~= span then
         span = ask[TTL] + ask[REMEMBER]
-        px = string.format("%.0f", math.ceil(span / 1000))
+        px = string.format("%d", math.ceil(span / 1000))
       end
       redis.call("SET", key, lease, "PX", px)
       leases[n], granted = lease, granted + 1
@@ -77,7 +77,7 @@ local function grant_at_once(texts, scopes, place, requests, size, first, wall)
       if granted > 1 then
         earned = earn_more(policy, earned, granted - 1)
       end
-      local kept = string.format("%.0f", math.ceil(life / 1000))
+      local kept = string.format("%d", math.ceil(life / 1000))
       redis.call("SET", KEYS[place + 1], earned, "PX", kept)
     end
   end

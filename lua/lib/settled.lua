@@ -25,6 +25,9 @@ local function settle_at_once(texts, scopes, place, reports, size, first, wall)
     limits, length = limits + states[scope][COUNT], length + CELLS - 1
   end
   local base = CHARGES + limits
+  if base + SKEW >= #DOUBLES then
+    return 0
+  end
   length = 8 * (base + length + 2 * limits)
 
   local leases, lasting, known = { false }, { false, false, false, false }, nil
@@ -67,7 +70,7 @@ local function settle_at_once(texts, scopes, place, reports, size, first, wall)
       .. packed(sub(DOUBLES, 1, limits + 1), unpack(report, REPORTED + 1, REPORTED + limits))
     if lease[REMEMBER] ~= span then
       span = lease[REMEMBER]
-      px = string.format("%.0f", math.ceil(span / 1000))
+      px = string.format("%d", math.ceil(span / 1000))
     end
     redis.call("SET", key, text, "PX", px)
     leases[n], settled = text, n
@@ -80,7 +83,7 @@ local function settle_at_once(texts, scopes, place, reports, size, first, wall)
   if settled > 0 then
     save_buckets(texts, scopes, states, lasting)
     if seen then
-      local kept = string.format("%.0f", math.ceil(seen.life / 1000))
+      local kept = string.format("%d", math.ceil(seen.life / 1000))
       redis.call("SET", KEYS[place], text_with_successes(seen), "PX", kept)
     end
   end

@@ -4,10 +4,12 @@ import asyncio
 import contextlib
 import itertools
 from collections.abc import AsyncIterator, Iterator
+from random import Random
 
+import group_histories
 import pytest
 import redis
-from histories import histories, run
+from histories import drawn, histories, run
 from hypothesis import HealthCheck, Phase, given, settings
 from tests_support.cluster import cluster, node_of
 from tests_support.scripts import CLOCK
@@ -55,10 +57,17 @@ def test_histories_on_a_cluster_end_as_the_reference_says(ports: list[int]) -> N
         check()
 
 
+def test_groups_on_a_cluster_end_as_the_reference_says(ports: list[int]) -> None:
+    """The leases of a group are on one node, and all of them are declared."""
+    with redis.Redis(port=node_of(ports, CLOCK)) as client:
+        one = group_histories.run(client)
+        assert sum(one(drawn(Random(seed))) for seed in range(15)) > 0
+
+
 def client_of(ports: list[int]) -> Client:
     """A connection to the cluster."""
     urls = ",".join(f"127.0.0.1:{port}" for port in ports)
-    return Client(f"redis+cluster://{urls}", connect_timeout=2.0, command_timeout=5.0)
+    return Client(f"redis+cluster://{urls}", connect_timeout=20.0, command_timeout=20.0)
 
 
 def engine_over(client: Client, text: str) -> Engine:
@@ -74,11 +83,19 @@ def engine_over(client: Client, text: str) -> Engine:
     )
 
 
-async def test_pools_on_every_node_are_served_through_one_url(ports: list[int]) -> None:
-    """The service finds each pool's node, and each pool keeps its own exact budget."""
-    pools = [f"pool{i}" for i in range(12)]
+@pytest.mark.parametrize(
+    "limit",
+    ["{meter: tokens, limit: 100, per: day, window: calendar}",
+     "{meter: tokens, limit: 1, per: 366d, burst: 100}"],
+    ids=["alone", "together"],
+)  # fmt: skip
+async def test_pools_on_every_node_are_served_through_one_url(ports: list[int], limit: str) -> None:
+    """The service finds each pool's node, and each pool keeps its own exact budget, whether its
+    calls are made alone or as one.
+    """
+    prefix = "b" if "burst" in limit else "a"  # their states are of different limits
+    pools = [f"{prefix}{i}" for i in range(12)]
     assert len({node_of(ports, f"{{{pool}}}") for pool in pools}) == 3
-    limit = "{meter: tokens, limit: 100, per: day, window: calendar}"
     text = "pools:\n" + "".join(f"  {p}: {{models: {{m: {{limits: [{limit}]}}}}}}\n" for p in pools)
     client = client_of(ports)
     engine = engine_over(client, text)
@@ -95,7 +112,7 @@ async def test_pools_on_every_node_are_served_through_one_url(ports: list[int]) 
     views = await asyncio.gather(*(engine.view(f"{pool}/m", "default") for pool in pools))
     await client.aclose()
     for i, view in enumerate(views):
-        assert view.limits[0].remaining == 100 - sum(spent[i :: len(pools)])
+        assert round(view.limits[0].remaining) == 100 - sum(spent[i :: len(pools)])
         assert 0 <= view.limits[0].remaining < 100
 
 

@@ -4,7 +4,12 @@ from collections.abc import Iterator
 
 import pytest
 import redis
+from histories import US, policies_of
+from tests_support.scripts import POOL, Bench, scripts
 from twins import Two, run, two_of
+
+from limiter_service.engine.levels import left
+from limiter_service.store.commands import Verdict
 
 _HISTORIES = 25
 
@@ -25,3 +30,29 @@ def test_two_stores_are_the_same_after_every_step(two: Two) -> None:
     for seed in range(_HISTORIES):
         grouped += one(seed).grouped
     assert grouped > 10 * _HISTORIES
+
+
+@pytest.mark.parametrize("each", [1, 13, 14, 15])
+def test_any_number_of_limits_is_decided_over(valkey_db: redis.Redis, each: int) -> None:
+    """So many on each of four scopes: few of them at once, and many at length."""
+    limits = "limits: [" + ", ".join(
+        f"{{meter: tokens, limit: {10_000 + n}, per: {n + 1}h}}" for n in range(each)
+    )
+    chain = policies_of(
+        f"""
+        {limits}]
+        models: {{m: {{{limits}]}}}}
+        tenants: {{t: {{{limits}], models: {{m: {{{limits}]}}}}}}}}
+        """
+    ).policy(f"{POOL}/m", "t")
+    assert len(chain.limits) == 4 * each
+    bench = Bench(valkey_db, scripts())
+    for nonce in range(3):
+        request = {"print_": 1, "ttl": 60 * US, "remember": 60 * US}
+        amounts = [100.0] * len(chain.limits)
+        answer = bench.acquire(chain, f"r{nonce}", nonce=nonce, amounts=amounts, **request)
+        assert answer.verdict is Verdict.DONE
+        used = [40.0] * len(chain.limits)
+        assert bench.settle(chain, f"r{nonce}", nonce, used, outcome=1).verdict is Verdict.DONE
+    seen = zip(chain.limits, bench.snapshot(chain), strict=True)
+    assert {limit.capacity - left(limit, level) for limit, level in seen} == {120}

@@ -198,3 +198,10 @@ def test_a_lease_expires_by_the_clock_and_its_key_with_it(valkey_db: redis.Redis
 def test_scripts_leave_no_global_behind(valkey_db: redis.Redis, name: str) -> None:
     """A script compiles, and its text declares every name that it sets."""
     assert valkey_db.script_load(load(name).text) == load(name).sha
+
+
+def test_a_constant_stands_for_one_number() -> None:
+    """Where two parts of a script mean different things by a name, one would be wrong unseen."""
+    assert "return 7" in load("x", {"x": "local KEPT = 7\nlocal KEPT = 7\nreturn KEPT"}).text
+    with pytest.raises(ValueError, match="KEPT stands for 7 and for 8"):
+        load("x", {"x": "local KEPT = 7\nlocal KEPT = 8\nreturn KEPT"})

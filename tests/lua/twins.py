@@ -224,10 +224,8 @@ class Twins:
         if not self.leases:
             return
         model, tenant, *_ = self.random.choice(self.leases[-8:])
-        policy, known = (
-            self.policy(model, tenant),
-            [lease[2:] for lease in self.leases[-30:] if lease[:2] == (model, tenant)],
-        )
+        policy = self.policy(model, tenant)
+        known = [lease[2:] for lease in self.leases[-30:] if lease[:2] == (model, tenant)]
         size = self.random.choice((1, 1, 2, 3, 5, 8))
         reports = [self._report(policy, *self.random.choice(known)) for _ in range(size)]
         told: list[Answer] = []
