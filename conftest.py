@@ -11,9 +11,10 @@ from sybil.parsers.markdown import CodeBlockParser
 from tests_support import documents
 from tests_support.documents import Services
 
-# Tests meet nobody over TLS but whom they say that they trust. To read the certificates of the
-# world takes an HTTP client longer than all its requests.
-os.environ["SSL_CERT_FILE"] = str(Path(__file__).parent / "tests/tests_support/nobody.pem")
+# Tests, and what they start, meet nobody over TLS but whom they say that they trust. To read the
+# certificates of the world takes an HTTP client longer than all its requests.
+_NOBODY = Path(__file__).parent / "tests/tests_support/nobody.pem"
+os.environ["SSL_CERT_FILE"] = str(_NOBODY)  # noqa: TID251  # of children
 
 LONG = (
     "tests/lua/test_model.py",
