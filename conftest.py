@@ -11,9 +11,21 @@ from sybil.parsers.markdown import CodeBlockParser
 from tests_support import documents
 from tests_support.documents import Services
 
-# Tests meet nobody over TLS but whom they say that they trust. To read the certificates of the
-# world takes an HTTP client longer than all its requests.
-os.environ["SSL_CERT_FILE"] = str(Path(__file__).parent / "tests/tests_support/nobody.pem")
+# Tests, and what they start, meet nobody over TLS but whom they say that they trust. To read the
+# certificates of the world takes an HTTP client longer than all its requests.
+_NOBODY = Path(__file__).parent / "tests/tests_support/nobody.pem"
+os.environ["SSL_CERT_FILE"] = str(_NOBODY)  # noqa: TID251  # of children
+
+LONG = (
+    "tests/lua/test_model.py",
+    "tests/lua/test_learning_model.py",
+    "tests/lua/test_queue_model.py",
+    "tests/simulation/",
+    "tests/faults/",
+    "tests/sdk/test_stream_proofs.py",
+    "tests/service/test_concurrency.py",
+)
+"""Tests that begin early: one that began last would keep everybody waiting."""
 
 pytest_collect_file = Sybil(
     parsers=[
@@ -34,6 +46,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:  # of x
     from tests_support.groups import ByGroup  # noqa: PLC0415  # only where xdist is installed
 
     return ByGroup(config, log) if config.getvalue("dist") == "loadgroup" else None
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """In random order, but for those that take long."""
+    items.sort(key=lambda item: not item.nodeid.startswith(LONG))
 
 
 @pytest.fixture(scope="session")

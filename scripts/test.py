@@ -58,7 +58,8 @@ class Failures:
 
 def main(arguments: list[str]) -> int:
     """The exit code: of the run, or 0 when all that failed passes alone."""
-    sys.path.remove(str(Path(__file__).parent))  # as pytest would be started
+    here = str(Path(__file__).parent)
+    sys.path[:] = [each for each in sys.path if each != here]  # as pytest would be started
     failures = Failures()
     code = int(pytest.main(arguments, plugins=[failures]))
     names = list(failures.again)

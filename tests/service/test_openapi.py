@@ -25,8 +25,6 @@ from tests_support.leavings import left_in
 from tests_support.servers import Server
 from tests_support.service import ServiceProcess
 
-from limiter_service.store.keys import FleetKeys
-
 # The document says nothing about the store, so one kind of it is enough.
 pytestmark = pytest.mark.parametrize("server", ["valkey"], indirect=True)
 
@@ -131,9 +129,9 @@ def _unpack(context: object, response: Any) -> object:
 
 @pytest.fixture
 def orders(db: redis.Redis) -> Iterator[None]:
-    """What was ordered until it is cleared is cleared."""
+    """What was ordered until it is cleared is cleared: of replicas, of circuits, of limits."""
     yield
-    db.delete(FleetKeys().orders())
+    db.flushall()
 
 
 def test_every_route_is_documented_and_every_document_is_a_route(
