@@ -60,6 +60,7 @@ EXPECTED = {
     ErrorCode.WAIT_TOO_LONG: WaitTooLong,
     ErrorCode.WAIT_TIMEOUT: WaitTimeout,
     ErrorCode.RETRY_BUDGET: RetryBudgetExhausted,
+    ErrorCode.NOT_LENT: RateLimited,
     ErrorCode.BREAKER_OPEN: BreakerOpen,
     ErrorCode.COOLDOWN: BreakerOpen,
     ErrorCode.LATCHED: BreakerOpen,
