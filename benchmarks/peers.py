@@ -134,7 +134,9 @@ def measure(binary: str, asked: argparse.Namespace, report: Report) -> None:
             with started([*ours(*at), *theirs(url, asked.newer_python)]) as them:
                 found.libraries = by_turns(them, over, WIDTHS, **often, aside=raw.measure)
             found.raw = raw.samples
-            report.table(f"{name}: libraries, and a service", tables.libraries(found))
+            for width in WIDTHS:
+                title = f"{name}: libraries and a service, {width} callers"
+                report.table(title, tables.libraries(found, width))
         if "wire" in asked.only:
             with wires(url, *at) as cases, started(cases) as them:
                 samples = by_turns(them, over, (CONNECTIONS,), **often)
