@@ -66,7 +66,7 @@ class Report:
             return
         self._tables[title] = list(rows)
         names = list(rows[0])
-        texts = [names, *([_text(row[name]) for name in names] for row in rows)]
+        texts = [names, *([text_of(row[name]) for name in names] for row in rows)]
         widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
         print(f"\n{title}")
         for line in texts:
@@ -84,7 +84,8 @@ class Report:
             self._path.write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=2))
 
 
-def _text(value: Value) -> str:
+def text_of(value: Value) -> str:
+    """A cell of a table."""
     if isinstance(value, float):
         return (
             f"{value:.4f}"
@@ -104,7 +105,7 @@ def quantile(values: Sequence[float], q: float) -> float:
 
 def cpu_of(pid: int) -> float:
     """Seconds of CPU of another process."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    fields = Path(f"/proc/{pid}/stat").readtext_of().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / _TICKS
 
 
@@ -272,6 +273,6 @@ def services(url: str, config: str, count: int) -> Iterator[list[Process]]:
     with contextlib.ExitStack() as stack:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         pools = home / "pools.yaml"
-        pools.write_text(config)
+        pools.writetext_of(config)
         words = ["--config", str(pools), "--redis-url", url, "--log-level", "error"]
         yield [stack.enter_context(sluicegate("serve", *words)) for _ in range(count)]

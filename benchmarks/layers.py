@@ -9,15 +9,16 @@ only adds, and the median stands beside it.
 """
 
 import asyncio
+import itertools
 import json
 import statistics
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 from typing import Any
 
 import uvloop
-from harness import Replica, Report, options, store
+from harness import Replica, Report, Store, Value, options, store
 
 from client_sdk import Limiter, _codec
 from client_sdk._roster import Roster
@@ -259,9 +260,34 @@ def engine(replica: Replica) -> Layer:
     return layer
 
 
-async def measure(url: str, rounds: int, times: int, report: Report) -> None:
-    """Print the table."""
-    replica = Replica(url, CONFIG)
+async def in_store(over: Store, replica: Replica, rounds: int, times: int) -> dict[str, Value]:
+    """What an acquire costs the store, and how much of that is the script itself."""
+    found: list[tuple[float, float]] = []
+    numbers = itertools.count()
+
+    async def loop(left: Iterator[int]) -> None:
+        for n in left:
+            name = f"{next(numbers):031x}s"
+            await replica.engine.acquire(
+                Acquire(resource=f"bench/m{n % 100}", tokens=100, request_id=name)
+            )
+
+    for _ in range(rounds):
+        over.redis.config_resetstat()
+        before, left = over.cpu(), iter(range(times))
+        await asyncio.gather(*(loop(left) for _ in range(AT_ONCE)))
+        spent = over.cpu() - before
+        script = over.redis.info("commandstats")["cmdstat_evalsha"]["usec"]
+        found.append((spent / times * US, script / times))
+    every, script = ([each[i] for each in found] for i in (0, 1))
+    return {"": f"{AT_ONCE} at once", "CPU us": min(every), "of it in scripts, us": min(script)}
+
+
+async def measure(over: Store, rounds: int, times: int, report: Report) -> None:
+    """Print the tables."""
+    replica = Replica(over.url, CONFIG)
+    row = await in_store(over, replica, rounds, times)
+    report.table(f"{over.name}: one acquire in the store", [row])
     recorded = replica.commands._client = Recorded(replica.client)  # type: ignore[assignment]  # noqa: SLF001
     granted = await replica.engine.acquire(ASKED)
     assert isinstance(granted, Granted)
@@ -304,7 +330,7 @@ def main() -> None:
     asked = parser.parse_args()
     report = Report(asked.json)
     with store(asked.server) as over:
-        uvloop.run(measure(over.url, asked.rounds, asked.times, report))
+        uvloop.run(measure(over, asked.rounds, asked.times, report))
     report.close()
 
 

@@ -6,7 +6,8 @@ Peers are installed from their packages into environments of their own under bui
 versions that benchmarks/versus/requirements pins. All of them use the same Redis, none is ever
 refused, and the limits are the same three where a peer knows as many: its row says what it does.
 Sluicegate decides through its service, with a breaker and a lease that can be settled; the peers
-are libraries in the caller's process, and have neither.
+are libraries in the caller's process, and have neither. Calls are spread over a hundred budgets;
+with one budget, those that come together can be decided together.
 
 Everything runs by turns in every round, and ratios are taken within a round: machines are noisy.
 CPU is of all processes that take part: the caller (getrusage), the service (/proc), the store
@@ -48,6 +49,7 @@ def ours(url: str, pid: int) -> Iterator[Case]:
     ways = {
         CHANNEL: "channel",
         BATCHES: "batches",
+        goals.ONE_BUDGET: "channel, one budget",
         goals.SETTLED: "channel, settled",
         goals.SETTLED_BATCHES: "batches, settled",
     }
@@ -132,7 +134,9 @@ def measure(binary: str, asked: argparse.Namespace, report: Report) -> None:
             with started([*ours(*at), *theirs(url, asked.newer_python)]) as them:
                 found.libraries = by_turns(them, over, WIDTHS, **often, aside=raw.measure)
             found.raw = raw.samples
-            report.table(f"{name}: libraries, and a service", tables.libraries(found))
+            for width in WIDTHS:
+                title = f"{name}: libraries and a service, {width} callers"
+                report.table(title, tables.libraries(found, width))
         if "wire" in asked.only:
             with wires(url, *at) as cases, started(cases) as them:
                 samples = by_turns(them, over, (CONNECTIONS,), **often)

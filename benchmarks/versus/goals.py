@@ -8,6 +8,7 @@ import msgspec
 from versus.measuring import Field, Sample, ratios
 
 CHANNEL, BATCHES = "sluicegate, channel", "sluicegate, HTTP batches"
+ONE_BUDGET = f"{CHANNEL}, one budget"
 SETTLED, SETTLED_BATCHES = f"{CHANNEL}, settled", f"{BATCHES}, settled"
 LIMITS, SLIDING = "limits, 3 fixed windows", "limits, 3 sliding windows"
 THROTTLED, GCRA = "throttled-py, 3 token buckets", "throttled-py, 3 gcra"
@@ -112,7 +113,7 @@ def paths(found: Found) -> Iterator[tuple[str, list[Sample], float]]:
     if samples := found.wire.get(OURS):
         yield "one request each over HTTP, 64 at a time", samples, 5
     for width, least in ((64, 15), (512, 35)):
-        for way in (CHANNEL, BATCHES):
+        for way in (CHANNEL, ONE_BUDGET, BATCHES):
             if samples := found.libraries.get((way, width)):
                 yield f"{way}, {width} callers", samples, least
 

@@ -17,9 +17,9 @@ def _options(way: Channel) -> LimiterOptions:
 
 
 @contextlib.asynccontextmanager
-async def _acquiring(url: str, way: Channel) -> AsyncIterator[Call]:
+async def _acquiring(url: str, way: Channel, budgets: int = BUDGETS) -> AsyncIterator[Call]:
     async with Limiter(url, options=_options(way)) as limiter:
-        yield lambda n: limiter.acquire(f"bench/m{n % BUDGETS}", tokens=100)
+        yield lambda n: limiter.acquire(f"bench/m{n % budgets}", tokens=100)
 
 
 @contextlib.asynccontextmanager
@@ -36,6 +36,7 @@ async def _settling(url: str, way: Channel) -> AsyncIterator[Call]:
 CONTESTANTS = {
     "channel": lambda url: _acquiring(url, "only"),
     "batches": lambda url: _acquiring(url, "off"),
+    "channel, one budget": lambda url: _acquiring(url, "only", 1),
     "channel, settled": lambda url: _settling(url, "only"),
     "batches, settled": lambda url: _settling(url, "off"),
 }

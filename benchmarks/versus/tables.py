@@ -26,25 +26,21 @@ def _failed(samples: Sequence[Sample]) -> str:
     return f"{failed} failed, {samples[-1].failure.partition(':')[0]}" if failed else ""
 
 
-def libraries(found: Found) -> list[Row]:
-    """Callers in loops: ours through its service, the others in process."""
-    rows = []
-    for width in sorted({width for _, width in found.libraries}):
-        ours = found.libraries.get((CHANNEL, width))
-        for (name, wide), samples in found.libraries.items():
-            if wide == width:
-                rows.append(
-                    {
-                        "": name,
-                        "callers": width,
-                        "calls/s": round(median(samples, "rate")),
-                        **_latencies(samples, "p50", "p99"),
-                        **_cpu(samples),
-                        "CPU / channel": spread(ratios(samples, ours, "total")) if ours else "",
-                        "remarks": _failed(samples),
-                    }
-                )
-    return rows
+def libraries(found: Found, width: int) -> list[Row]:
+    """So many callers in loops: ours through its service, the others in process."""
+    ours = found.libraries.get((CHANNEL, width))
+    return [
+        {
+            "": name,
+            "calls/s": round(median(samples, "rate")),
+            **_latencies(samples, "p50", "p99"),
+            **_cpu(samples),
+            "CPU / channel": spread(ratios(samples, ours, "total")) if ours else "",
+            "remarks": _failed(samples),
+        }
+        for (name, wide), samples in found.libraries.items()
+        if wide == width
+    ]
 
 
 def wire(found: Found) -> list[Row]:
