@@ -189,7 +189,7 @@ class Alone:
             return True
 
     def lose(self, now: float) -> bool:
-        """The service cannot be reached; whether that is news, and something can be granted here."""
+        """The service cannot be reached; whether that is news, and anything can be granted here."""
         with self._lock:
             news, self._lost = not self._lost, True
             self._look_at = now + LOOK_EVERY

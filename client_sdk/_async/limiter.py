@@ -222,7 +222,7 @@ class Limiter:
             tenant=tenant,
             priority=priority,
             max_wait=max_wait,
-            request_id=uuid.uuid4().hex,
+            request_id=os.urandom(16).hex(),
             worker=self._options.worker or worker_name(),
         )
         return await self._acquire(request, on_wait)

@@ -223,7 +223,7 @@ class SyncLimiter:
             tenant=tenant,
             priority=priority,
             max_wait=max_wait,
-            request_id=uuid.uuid4().hex,
+            request_id=os.urandom(16).hex(),
             worker=self._options.worker or worker_name(),
         )
         return self._acquire(request, on_wait)

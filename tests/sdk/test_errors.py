@@ -8,7 +8,7 @@ import sys
 import pytest
 
 import client_sdk
-from client_sdk import Limiter, errors
+from client_sdk import errors
 from client_sdk.errors import (
     BreakerOpen,
     InvalidRequest,
