@@ -88,6 +88,10 @@ sizes: $(READY)
 bench: $(READY)
 	$(BIN)/python benchmarks/decision.py
 	$(BIN)/python benchmarks/throughput.py
+	$(BIN)/python benchmarks/layers.py
+	$(BIN)/python benchmarks/instructions.py
+	$(BIN)/python benchmarks/scaling.py
+	$(BIN)/python benchmarks/peers.py
 
 clean:
 	rm -rf $(VENV) .venv-adapters .venv-browser build dist

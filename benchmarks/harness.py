@@ -86,6 +86,8 @@ class Report:
 
 def text_of(value: Value) -> str:
     """A cell of a table."""
+    if value == 0:
+        return "0"
     if isinstance(value, float):
         return (
             f"{value:.4f}"
