@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from sybil import Sybil
 from sybil.parsers.markdown import CodeBlockParser
@@ -15,6 +16,10 @@ from tests_support.documents import Services
 # certificates of the world takes an HTTP client longer than all its requests.
 _NOBODY = Path(__file__).parent / "tests/tests_support/nobody.pem"
 os.environ["SSL_CERT_FILE"] = str(_NOBODY)  # noqa: TID251  # of children
+
+# Five seconds are not long on a busy machine.
+for _part in ("connect", "read", "write", "pool"):
+    setattr(httpx._config.DEFAULT_TIMEOUT_CONFIG, _part, 60.0)  # noqa: SLF001  # no other way
 
 LONG = (
     "tests/lua/test_model.py",

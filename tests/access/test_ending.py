@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import msgspec
 import pytest
-from tests_support.keys import ADMIN, Fleet, bearer, make, revoke
+from tests_support.keys import ADMIN, Fleet, bearer, make, only_slot, revoke
 from tests_support.waiting import until
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
@@ -22,7 +22,7 @@ PATIENCE = 30.0
 def channel(url: str, key: str) -> Any:
     """A connection that is to be entered."""
     uri = f"ws{url.removeprefix('http')}/v1/channel"
-    return connect(uri, additional_headers=bearer(key), compression=None)
+    return connect(uri, additional_headers=bearer(key), compression=None, open_timeout=PATIENCE)
 
 
 async def ask(talk: ClientConnection, **frame: object) -> Any:
@@ -106,7 +106,7 @@ async def test_who_waits_for_its_turn_is_sent_away(fleet: Fleet):
     take = {"resource": "p/one", "tokens": 1}
     async with httpx.AsyncClient(timeout=PATIENCE) as client:
         admin = bearer(ADMIN)
-        lease = (await client.post(f"{one}/v1/acquire", json=take, headers=admin)).json()["lease"]
+        lease = await only_slot(client, one)
         body = take | {"max_wait": 20}
         held = client.post(f"{two}/v1/acquire", json=body, headers=bearer(key))
         waiting = asyncio.create_task(held)

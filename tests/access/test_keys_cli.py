@@ -13,7 +13,8 @@ from limiter_service.engine import credentials
 
 def run(*arguments: str) -> Result:
     """The command."""
-    return CliRunner().invoke(app, ["keys", *arguments])
+    patient = {"SLUICEGATE_CONNECT_TIMEOUT": "20", "SLUICEGATE_COMMAND_TIMEOUT": "20"}
+    return CliRunner(env=patient).invoke(app, ["keys", *arguments])
 
 
 @pytest.fixture(params=["service", "store"])

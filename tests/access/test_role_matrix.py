@@ -224,7 +224,9 @@ class Probe:
     async def _over_channel(self, url: str, headers: dict[str, str]) -> int:
         uri = f"ws{url.removeprefix('http')}/v1/channel"
         try:
-            async with connect(uri, additional_headers=headers, compression=None) as channel:
+            async with connect(
+                uri, additional_headers=headers, compression=None, open_timeout=60
+            ) as channel:
                 await channel.send(
                     httpx.Request(
                         "POST", "http://x", json={"id": 1, "op": "acquire", **TAKE}
@@ -242,7 +244,7 @@ async def test_who_may_call_what(fleet: Fleet):
     everybody = await asyncio.to_thread(lambda: list(callers(fleet)))
     spare = await asyncio.to_thread(make, fleet.urls[0], "spare", "read")
     wrong: list[str] = []
-    async with httpx.AsyncClient(timeout=30) as client:
+    async with httpx.AsyncClient(timeout=60) as client:
         url = f"{fleet.urls[0]}/v1/acquire"
         lease = (await client.post(url, json=TAKE, headers=bearer(ADMIN))).json()["lease"]
         probe = Probe(fleet, client, lease, spare.split("_")[1])

@@ -13,7 +13,7 @@ from tests_support.servers import Server
 from tests_support.service import ServiceProcess
 from typer.testing import CliRunner
 
-from client_sdk import Limiter, LimiterOptions, ServiceUnavailable
+from client_sdk import Limiter, LimiterOptions, ServiceUnavailable, _transport
 from limiter_service.cli import app
 
 FILES = Path(__file__).parent / "certificates"
@@ -109,3 +109,12 @@ def test_files_that_do_not_belong_together_are_refused(
     done = CliRunner().invoke(app, ["serve", "--config", str(write_config(EXACT))])
     assert done.exit_code == 2
     assert said in done.output
+
+
+@pytest.mark.parametrize(
+    ("address", "verified"), [("http://a", False), ("https://a", True), ("HTTPS://a", True)]
+)
+def test_authorities_are_read_where_tls_is_spoken(address: str, verified: bool):
+    """Nowhere else: to read them takes longer than many calls."""
+    options = LimiterOptions(channel="off")
+    assert _transport._settings(address, None, options)["verify"] is verified

@@ -5,7 +5,7 @@ from typing import Any
 
 import httpx
 import pytest
-from tests_support.keys import ADMIN, Fleet, bearer, make
+from tests_support.keys import ADMIN, Fleet, bearer, make, only_slot
 
 REASON = "seen by whom it concerns"
 
@@ -84,7 +84,7 @@ async def test_the_queue_shows_own_tenants_lines(url: str):
     """How many wait in all of the pool is known to every waiter anyway."""
     take = {"resource": "p/one", "tokens": 1, "max_wait": 60, "hold": 0}
     async with httpx.AsyncClient(headers=bearer(ADMIN), timeout=20) as client:
-        lease = (await client.post(f"{url}/v1/acquire", json=take)).json()["lease"]
+        lease = await only_slot(client, url)
         for tenant in ("own", "other"):
             answer = await client.post(f"{url}/v1/acquire", json=take | {"tenant": tenant})
             assert answer.status_code == 202

@@ -1,6 +1,7 @@
 """WS /v1/channel as any client sees it: real sockets, real frames."""
 
 import asyncio
+import functools
 import itertools
 import json
 import socket
@@ -15,13 +16,16 @@ from tests_support.patient import ServiceThread
 from tests_support.servers import Server
 from tests_support.service import ServiceProcess
 from tests_support.waiting import until
-from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio import client as websockets
+from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from client_sdk import Limiter
 from limiter_service.app import create_app
 from limiter_service.pools import Pools
 from limiter_service.settings import Settings
+
+connect = functools.partial(websockets.connect, open_timeout=60)
 
 
 class Talk:

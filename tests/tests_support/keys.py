@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import httpx
 
@@ -10,6 +10,7 @@ from limiter_service.engine import credentials, ids
 from limiter_service.store.access_commands import AccessCommands, KeyRecord
 from limiter_service.store.client import Client
 from limiter_service.store.keys import DEFAULT_PREFIX
+from tests_support.waiting import until
 
 ADMIN = "sg_0ad0_" + "a" * 43
 """The key that services of tests are given."""
@@ -33,6 +34,20 @@ def make(url: str, name: str, *roles: str, **more: object) -> str:
     answer = httpx.post(f"{url}/v1/keys", json=body, headers=bearer(ADMIN), timeout=20)
     assert answer.status_code == 200, answer.text
     return str(answer.json()["key"])
+
+
+async def only_slot(client: httpx.AsyncClient, url: str) -> str:
+    """The lease on `p/one`, as soon as those of other tests who are gone have lost their places."""
+    said: list[Any] = []
+
+    async def granted() -> bool:
+        body = {"resource": "p/one", "tokens": 1}
+        answer = await client.post(f"{url}/v1/acquire", json=body, headers=bearer(ADMIN))
+        said.append(answer.json())
+        return answer.status_code == 200
+
+    await until(granted, "the slot stays taken")
+    return str(said[-1]["lease"])
 
 
 def id_of(key: str) -> str:

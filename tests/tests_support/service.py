@@ -19,6 +19,7 @@ from limiter_service.front import Front
 from limiter_service.pools import Pools
 from limiter_service.settings import Settings
 from tests_support.servers import Server, valkey_binary
+from tests_support.waiting import PATIENCE
 
 PATIENT = 20.0
 """Seconds: a busy machine must not look like a lost store."""
@@ -96,8 +97,8 @@ class ServiceProcess:
         assert self.process is not None
         if self.process.poll() is None:
             self.process.send_signal(how)
-        code = self.process.wait(20)
-        self._reader.join(20)
+        code = self.process.wait(PATIENCE)
+        self._reader.join(PATIENCE)
         assert self.process.stdout is not None
         self.process.stdout.close()
         return code
