@@ -38,7 +38,7 @@ FAULTS = {
     "a lone worker never opens": ("lib/report", "local wanted = math.min(q[Q_WORKERS], count_bits(active % 4294967296))", "local wanted = q[Q_WORKERS]"),
     "a neutral outcome is counted as a success": ("lib/report", "if class == NEUTRAL then\n    return\n  elseif", "if class == NEUTRAL then\n    class = SUCCESS\n  end\n  if"),
     "a neutral outcome is a vote": ("lib/report", "elseif r.class == SUCCESS then\n    c[C_PASSED]", "elseif r.class == SUCCESS or r.class == NEUTRAL then\n    c[C_PASSED]"),
-    "a throttled call is a failure": ("lib/report", "elseif class == THROTTLE then\n    c[at + 3] = c[at + 3] + 1", "elseif false then\n    c[at + 3] = c[at + 3] + 1"),
+    "a throttled call is a failure": ("lib/report", "elseif class == THROTTLE then\n    c[at + 3] = c[at + 3] + calls", "elseif false then\n    c[at + 3] = c[at + 3] + calls"),
     "a slow probe closes": ("lib/report", "if r.class == FAILURE or (r.class == SUCCESS and r.slow) then", "if r.class == FAILURE then"),
     "a stream counts at its first token and at its end": ("lib/report", "elseif class == SUCCESS and r.early then", "elseif false then"),
     "a stream that breaks off is two calls": ("lib/report", "      take_back(c)\n", ""),
