@@ -359,9 +359,7 @@ class Run:
         if waiter.name in self.reference.grants:
             assert reply.verdict is Verdict.REPEATED, "a grant that comes back"
             lease = self.limits.leases[f"{tenant}/{waiter.name}"]
-            if self.now < lease.deadline:
-                nothing = [0.0] * len(policy.limits)
-                self.limits.settle(policy, lease, nothing, self.now)
+            self.limits.settle(policy, lease, [0.0] * len(policy.limits), self.now)
             del self.reference.grants[waiter.name]
         else:
             assert reply.verdict is Verdict.DONE, "a waiter that leaves"
