@@ -161,10 +161,11 @@ class Engine:
         if request.since is not None:
             return await self._late(policy, request, request_id, claim)
         began = asyncio.get_running_loop().time()
+        asked = request
         while True:
             if not alone:
                 try:
-                    return await self._through_store(policy, request, request_id, claim, hold, tell)
+                    return await self._through_store(policy, asked, request_id, claim, hold, tell)
                 except Refusal as refusal:
                     if not self._is_lost(policy, refusal):
                         raise
@@ -173,6 +174,8 @@ class Engine:
             if answer is not None:
                 return answer
             alone = await self.degraded.stands_in(policy)
+            waited = asyncio.get_running_loop().time() - began
+            asked = replace(request, max_wait=max(0.0, request.max_wait - waited))
 
     async def _late(
         self, policy: Policy, request: Acquire, request_id: str, claim: Claim

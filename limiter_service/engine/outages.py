@@ -305,6 +305,8 @@ class Outages:
             await asyncio.sleep(_ASK)
             seen = await self._beat(pool, 1, since=lost_at)
         pool.presence.hear(seen, loop.time())
+        if pool.phase is not Phase.HELD:
+            return  # a call has met the loss of the store since, and more was granted alone
         pool.windows, pool.freed = {}, set()
         pool.looked_at = -_LOOK
         pool.turn(Phase.STORE)

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from ledger import Broken
 from msgspec.structs import replace
-from plots import REPLICAS
 from tests_support.scripts import POOL
 from world import DEADLINE
 
@@ -97,7 +96,7 @@ class Caller:
     async def _ask(self, asked: Acquire, key: str) -> Granted | Waiting | Refusal | None:
         """One question; None when the caller is gone."""
         story, luck = self._story, self._luck
-        at = luck.randrange(REPLICAS)
+        at = story.some_replica()
         engine = story.engines[at]
         if asked.max_wait <= 0 and not story.plot.alone:
             return await self._do(engine.acquire(asked))
@@ -120,7 +119,7 @@ class Caller:
             story.held[at].pop(task, None)
         if self._now() - began > most:
             raise Broken(f"{key} has waited {self._now() - began:.3f} s of {asked.max_wait:.3f}")
-        if not task.cancelled() and story.engines[at] is engine:
+        if not task.cancelled() and not story.is_dead(engine):
             return task.result()
         if luck.random() < 0.8:  # the replica is gone, and others are there
             return await self._ask(asked, key)
@@ -145,10 +144,10 @@ class Caller:
 
     async def _again(self, asked: Acquire, first: Granted) -> None:
         """The same request has the same lease."""
-        asked = replace(asked, max_wait=0.0)
-        again = await self._do(self._luck.choice(self._story.engines).acquire(asked))
+        asked, story = replace(asked, max_wait=0.0), self._story
+        again = await self._do(story.some_engine().acquire(asked))
         if isinstance(again, Granted) and again.lease != first.lease and not again.degraded:
-            if "failover" not in self._story.faults:
+            if "failover" not in story.faults:
                 raise Broken(f"a second lease for one request: {asked.request_id}")
 
     async def _use(self, asked: Acquire, granted: Granted) -> None:
@@ -159,7 +158,7 @@ class Caller:
             return
         if luck.random() < 0.1 and not granted.degraded:
             used = Usage(input_tokens=luck.randint(0, 2 * (asked.tokens or 0)))
-            await self._do(luck.choice(story.engines).renew(Renew(lease=lease, usage=used)))
+            await self._do(story.some_engine().renew(Renew(lease=lease, usage=used)))
             await asyncio.sleep(luck.choice([0.1, 3.0]))
         if luck.random() < 0.2:
             await self._settle(Settle(lease=lease, phase="first_token", ttft=0.2))
@@ -182,9 +181,9 @@ class Caller:
 
     async def _settle(self, report: Settle) -> Any:
         story = self._story
-        engine = self._luck.choice(story.engines)
+        engine = story.some_engine()
         answer = await self._do(engine.settle(report))
-        if engine not in story.engines:
+        if story.is_dead(engine):
             return None  # it has died meanwhile
         if isinstance(answer, Settled) and answer.degraded and answer.settled:
             story.ended(engine, report.lease, anew=not answer.already_settled)

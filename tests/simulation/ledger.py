@@ -36,8 +36,8 @@ class Broken(AssertionError):
 class Held(msgspec.Struct):
     """A lease. Until `until` it surely runs, as far as the store knows, and after `latest` it
     surely does not; `moved` says that what was used is known, `sure` that what it holds is.
-    `alone` is the replica that has granted it without the store, which has heard of it when it
-    is `stored`. Who waited has `fetched` it, and a replica has heard that its call has `ended`.
+    `alone` is the replica that has granted it without the store, which was away `since` then and
+    has heard of it when it is `stored`. Who waited has `fetched` it, and a replica has heard that its call has `ended`.
     """
 
     policy: Policy
@@ -53,6 +53,7 @@ class Held(msgspec.Struct):
     moved: bool = False
     sure: bool = True
     alone: float = 0.0
+    since: float = 0.0
     stored: bool = True
     fetched: bool = False
     ended: bool = False
@@ -175,6 +176,7 @@ class Ledger:
         self.leases: dict[str, Held] = {}
         self.owing: dict[str, Held] = {}
         """What was granted alone and is not charged yet, by the key of its lease."""
+        self._twins: dict[str, Held] = {}
         self.left: set[str] = set()
         """Leases whose callers have said that they do not want them."""
         self._read = 0
@@ -194,8 +196,8 @@ class Ledger:
                 self._settled(ran)
             elif name == "renew" and letter == b"G":
                 self._renewed(ran)
-            elif name == "enqueue" and letter == b"R" and ran.key in self.leases:
-                self.leases[ran.key].fetched = True
+            elif name == "enqueue" and letter == b"R":
+                self._fetched(ran)
             elif name == "cancel" and letter == b"R":
                 self._returned(ran)
             elif name == "charge" and letter in {b"G", b"R"}:
@@ -247,6 +249,8 @@ class Ledger:
             elif ran.name == "renew":
                 lease.until = lease.probes_until = -1.0
                 lease.sure = False  # of what it holds
+            elif ran.name == "enqueue" and letter == b"R":
+                lease.fetched = lease.sure = False
             elif ran.name == "charge" and letter == b"G":
                 lease.stored = False
         for place, amount in net.items():
@@ -286,15 +290,19 @@ class Ledger:
 
     def _granted(self, ran: Ran) -> None:
         known = self.leases.get(ran.key)
-        if known is not None and known.alone and not known.stored:
+        if known is not None and ran.name != "pass" and known.alone and not known.stored:
             known.stored = True  # it was asked for here before it was granted alone
             for place, amount in zip(_places(known.policy), known.charges, strict=True):
                 if amount > 0:
                     self._note(place, ran.at, amount)
             return
-        if known is not None:
+        lease = self._lease(ran)
+        if known is not None and ran.name == "pass" and known.alone:
+            self._twins[ran.key] = lease  # its place in the queue has outlived its wait
+        elif known is not None:
             raise Broken(f"{ran.key} was granted twice")
-        lease = self.leases[ran.key] = self._lease(ran)
+        else:
+            self.leases[ran.key] = lease
         policy = lease.policy
         self.grants += 1
         self.waited += ran.name == "pass"
@@ -380,9 +388,14 @@ class Ledger:
                 self._move(place, limit, lease, ran.at, real - lease.charges[n])
                 lease.charges[n] = real
 
+    def _fetched(self, ran: Ran) -> None:
+        lease = self._twins.pop(ran.key, None) or self.leases.get(ran.key)
+        if lease is not None:
+            lease.fetched = True
+
     def _returned(self, ran: Ran) -> None:
         """A grant that nobody has heard of has come back, in full."""
-        lease = self.leases.pop(ran.key, None)
+        lease = self._twins.pop(ran.key, None) or self.leases.pop(ran.key, None)
         if lease is None:
             return  # a failover has lost it
         if lease.fetched and ran.key not in self.left:
@@ -390,12 +403,14 @@ class Ledger:
         self.returned += 1
         if lease.settled or ran.at >= lease.latest:
             return
-        lease.settled = True
+        lease.settled = lease.sure
         for place, limit, held in zip(
             _places(lease.policy), lease.policy.limits, lease.charges, strict=True
         ):
-            if held > 0:
+            if held > 0 and lease.sure:
                 self._move(place, limit, lease, ran.at, -held)
+            elif held > 0:  # a failover has lost that its caller has it
+                _forgive(self._window(place, limit), ran.at, held)
 
     # Without the store.
 
@@ -403,12 +418,14 @@ class Ledger:
         """A replica has granted by its share of every limit."""
         replica, since, looked, parts = ALONE.unpack(ran.request)
         known = self.leases.get(ran.key)
-        if known is not None:  # by the store, and nobody has heard of it; or by another replica
+        if known is not None and not known.fetched and not known.alone:
+            self._twins[ran.key] = known  # a pass has just granted it too
+        elif known is not None:  # by the store, and nobody has heard; or by another replica
             if not known.stored:
                 self.owing[ran.key] = known
             return
         lease = self._lease(ran)
-        lease.alone, lease.stored = replica, False
+        lease.alone, lease.since, lease.stored = replica, since, False
         lease.until -= _BLUR
         lease.latest += _BLUR
         self.leases[ran.key] = self.owing[ran.key] = lease
@@ -456,6 +473,9 @@ class Ledger:
         ):
             if much:
                 self._window(place, limit).move(ran.at, much, lease)
+                share = self._shares.get((lease.alone, lease.since, place))
+                if share is not None:
+                    share.move(ran.at, much, lease)
 
     def _charged(self, ran: Ran, letter: bytes) -> None:
         """What was granted alone is charged at the store, or was known there."""

@@ -65,7 +65,7 @@ class _Journal(Journal):
     def add(self, entry: Entry) -> None:
         """Remember a lease."""
         super().add(entry)
-        if self._engine in self._story.engines:
+        if not self._story.is_dead(self._engine):
             self._story.granted_alone(self._engine, entry)
 
 
@@ -97,6 +97,7 @@ class Story:
         self.lines = Lines(self.standing, None if apart else _SWEPT)
         self.down = False
         self.upheavals, self.quiet_until, self._started = 0, 0.0, 0
+        self.dead = -1
         self.held: list[dict[asyncio.Task[Any], None]] = [{} for _ in range(REPLICAS)]
         self.ways: list[Way] = []
         self.engines: list[Engine] = []
@@ -132,13 +133,14 @@ class Story:
         self._started += 1
         engine.passes.replica = engine.outages._replica = float(self._started)
         self.ways[at : at + 1], self.engines[at : at + 1] = [way], [engine]
+        self.dead = -1
         if self.plot.alone:
             engine.outages.pool(POOL).journal = _Journal(self, engine)
             engine.outages.start()
 
     def end_replica(self, at: int) -> None:
         """A process dies: nothing of it goes on, and those whom it held have no answer."""
-        engine, self.ways[at].cut = self.engines[at], True
+        engine, self.ways[at].cut, self.dead = self.engines[at], True, at
         for task in list(self.held[at]):
             task.cancel()
         engine.passes._ended = True
@@ -146,6 +148,19 @@ class Story:
         tasks = [pool.task for pool in pools if pool.task] + [*engine.passes._errands]
         for task in (*tasks, *engine.outages._watches.values()):
             task.cancel()
+
+    def is_dead(self, engine: Engine) -> bool:
+        """Whether nobody hears of it any more."""
+        return engine not in self.engines or self.engines.index(engine) == self.dead
+
+    def some_replica(self) -> int:
+        """One that lives."""
+        at = self.luck.randrange(REPLICAS)
+        return at if at != self.dead else (at + 1) % REPLICAS
+
+    def some_engine(self) -> Engine:
+        """That of one that lives."""
+        return self.engines[self.some_replica()]
 
     def granted_alone(self, engine: Engine, entry: Entry) -> None:
         """Write down what a replica has granted."""
