@@ -68,6 +68,7 @@ class Outage:
         self.name, self.phase = name, Phase.STORE
         self.presence, self.sights, self.journal = Presence(), Sights(), Journal()
         self.windows: dict[Place, Window] = {}
+        self.part = 0.0  # the share that they begin with
         self.since = 0.0
         self.granted = self.charged = 0
         self.reason = ""
@@ -189,7 +190,7 @@ class Outages:
             return pool  # nobody would see it come back, or everybody knows
         if pool.phase is Phase.STORE:
             pool.since, pool.reason = asyncio.get_running_loop().time(), reason
-            pool.windows, pool.freed = {}, set()
+            pool.windows, pool.freed, pool.part = {}, set(), pool.presence.part
             _log.error("the store is lost", pool=name, mode=self.mode(name), problem=reason)
         pool.turn(Phase.ALONE)
         self._lost(name)

@@ -170,7 +170,10 @@ class Story:
             f"<{9 + len(claim.amounts)}d", *numbers, len(claim.amounts), *claim.amounts
         )
         key = _KEYS.lease(entry.policy.tenant, entry.request_id)
-        said = ALONE.pack(engine.passes.replica, pool.since, self._looked(), REPLICAS)
+        parts = [e.outages.pool(POOL).presence.part for e in self.engines if not self.is_dead(e)]
+        if sum(parts) > 1.000001:
+            raise Broken(f"the shares are {parts} at {self.store.now():.3f}")
+        said = ALONE.pack(engine.passes.replica, pool.since, self._looked(), 1 / pool.presence.part)
         self.store.write("alone", key, said, text[:8] + b"G" + text)
 
     def _looked(self) -> float:
