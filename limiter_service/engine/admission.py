@@ -170,6 +170,8 @@ class Engine:
                     if not self._is_lost(policy, refusal):
                         raise
             waited = asyncio.get_running_loop().time() - began
+            # A pass may have granted the same claim: what is granted here is another call's.
+            claim = replace(claim, nonce=self._nonce())
             answer = await self._alone(policy, request, request_id, claim, hold, waited)
             if answer is not None:
                 return answer

@@ -295,7 +295,9 @@ class Outages:
             return
         loop = asyncio.get_running_loop()
         lost_at = pool.presence.now_us(pool.since) + _BLUR if pool.presence.known else 0.0
-        await self._beat(pool, 0)
+        seen = await self._beat(pool, 0)
+        if pool.presence.known:
+            pool.presence.hear(seen, loop.time())
         pool.turn(Phase.CHARGING)
         count = await self._charge(pool)
         pool.turn(Phase.HELD)

@@ -9,7 +9,7 @@ from plots import APART, REPLICAS
 if TYPE_CHECKING:
     from story import Story
 
-_MEAN = 4.0  # seconds between two events
+_MEAN = 2.0  # seconds between two events
 
 
 class Fate:

@@ -78,8 +78,9 @@ class Bucket:
         self._forgiven += min(self.capacity, amount)
 
     def leap(self, now: float, seconds: float) -> None:
-        """The store believes that so much time has gone by."""
-        self.lost(now, self.rate * seconds)
+        """The store believes that so much time has gone by: all debt of that time is paid."""
+        debt = max(0.0, self._debt - (now - self._at) * self.rate)
+        self._forgiven = min(debt, self._forgiven + self.rate * seconds)
 
     def over(self, _now: float) -> float:
         """How much more is taken than there is."""
@@ -395,9 +396,11 @@ class Ledger:
 
     def _returned(self, ran: Ran) -> None:
         """A grant that nobody has heard of has come back, in full."""
-        lease = self._twins.pop(ran.key, None) or self.leases.pop(ran.key, None)
-        if lease is None:
-            return  # a failover has lost it
+        lease = self._twins.pop(ran.key, None) or self.leases.get(ran.key)
+        if lease is None or lease.alone:
+            return  # a failover has lost it, or that it has come back before
+        if self.leases.get(ran.key) is lease:
+            del self.leases[ran.key]
         if lease.fetched and ran.key not in self.left:
             raise Broken(f"{ran.key} was taken back from a caller who has it")
         self.returned += 1

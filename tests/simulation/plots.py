@@ -6,7 +6,7 @@ from tests_support.scripts import POOL
 from limiter_service.config import Config, parse
 
 PROBE_TTL, PROBES, LEASE = 4.0, 2, 6.0
-REPLICAS, CALLERS = 3, 24
+REPLICAS, CALLERS = 3, 48
 
 _NETWORK = ("lost requests", "lost replies", "doubled requests", "slow way", "partition")
 _CALM = ("scripts forgotten", "dead callers", "provider down")
@@ -40,13 +40,13 @@ pools:
     lease_ttl: {LEASE:g}s
     on_store_loss: {on_store_loss}
     remember: 20s
-    limits: [{{name: all, meter: tokens, limit: 500, per: 10s, window: sliding}}]
+    limits: [{{name: all, meter: tokens, limit: 1000, per: 10s, window: sliding}}]
     models:
-      m1: {{limits: [{{name: tokens, meter: tokens, limit: 400, per: 10s, burst: 200}}, {{name: slots, meter: concurrency, limit: 6}}]}}
-      m2: {{limits: [{{name: calls, meter: requests, limit: 8, per: second, burst: 4}}]}}
+      m1: {{limits: [{{name: tokens, meter: tokens, limit: 800, per: 10s, burst: 400}}, {{name: slots, meter: concurrency, limit: 12}}]}}
+      m2: {{limits: [{{name: calls, meter: requests, limit: 16, per: second, burst: 8}}]}}
     tenants:
       big: {{weight: 4}}
-      small: {{limits: [{{name: own, meter: tokens, limit: 100, per: 10s}}], models: {{m2: {{concurrency: 2}}}}}}
+      small: {{limits: [{{name: own, meter: tokens, limit: 200, per: 10s}}], models: {{m2: {{concurrency: 4}}}}}}
     breaker: {{window: 6s, min_calls: 5, consecutive: 4, workers: 1, open: 1s, max_open: 4s,
       probes: {PROBES}, successes: 2, probe_ttl: {PROBE_TTL:g}s, ramp: 2s, decay: 5s}}
 {more}
@@ -63,7 +63,7 @@ PLOTS = {
     "queue": Plot(
         config=_config(
             "closed",
-            """    queue: {max_waiters: 16, max_wait: 20s, priority_shares: {"0-2": 0.3}}""",
+            """    queue: {max_waiters: 32, max_wait: 20s, priority_shares: {"0-2": 0.3}}""",
         ),
         faults=FAULTS[:-1],
         waits=(0.0, 0.0, 0.5, 2.0, 4.0, 8.0),

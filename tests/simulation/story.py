@@ -148,6 +148,9 @@ class Story:
         tasks = [pool.task for pool in pools if pool.task] + [*engine.passes._errands]
         for task in (*tasks, *engine.outages._watches.values()):
             task.cancel()
+        engine.outages._watches.clear()
+        for outage in engine.outages.all():
+            outage.turn(Phase.STORE)  # whom it has held goes on, and hears nothing of it
 
     def is_dead(self, engine: Engine) -> bool:
         """Whether nobody hears of it any more."""
