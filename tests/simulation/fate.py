@@ -69,8 +69,8 @@ class Fate:
         """
         story, luck = self._story, self._luck
         if luck.random() < 0.6:
-            story.quiet_until = asyncio.get_running_loop().time() + 2.6
-            await asyncio.sleep(2.5)
+            story.quiet_until = asyncio.get_running_loop().time() + 1.9
+            await asyncio.sleep(1.8)
         story.store.up = False
         # Where replicas may be apart, some need not notice.
         least = 0.05 if story.faults & APART else 1.5

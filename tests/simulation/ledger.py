@@ -240,6 +240,10 @@ class Ledger:
             if lease is None:
                 continue
             if ran.name in _GRANTING and letter == b"G":
+                if ran.name == "pass" and ran.key in self._twins:
+                    twin = self._twins.pop(ran.key)
+                    twin.until = twin.probes_until = -1.0
+                    continue
                 if lease.alone:
                     lease.stored = False
                     continue
@@ -494,14 +498,16 @@ class Ledger:
         self.charged += 1
         count, now = len(lease.charges), ran.at
         debits = struct.unpack_from(f"<{count}d", ran.request, 8 * (_CHARGES + count))
-        for place, limit, debit in zip(
-            _places(lease.policy), lease.policy.limits, debits, strict=True
+        for place, limit, held, debit in zip(
+            _places(lease.policy), lease.policy.limits, lease.charges, debits, strict=True
         ):
+            window = self._window(place, limit)
             if debit > 0:
                 self._note(place, now, debit)
-                window = self._window(place, limit)
                 if self._torn:
                     _forgive(window, now, window.over(now))
+            if self._torn and isinstance(window, Bucket):  # its share of the rate came on top
+                _forgive(window, now, held - debit)
 
 
 def _forgive(window: Window, now: float, amount: float) -> None:

@@ -32,7 +32,7 @@ class Plot(msgspec.Struct, frozen=True, kw_only=True):
     alone: bool = False
 
 
-def _config(on_store_loss: str, more: str = "") -> Config:
+def _config(on_store_loss: str, more: str = "", tokens: int = 800, slots: int = 12) -> Config:
     return parse(
         f"""
 pools:
@@ -42,7 +42,7 @@ pools:
     remember: 20s
     limits: [{{name: all, meter: tokens, limit: 1000, per: 10s, window: sliding}}]
     models:
-      m1: {{limits: [{{name: tokens, meter: tokens, limit: 800, per: 10s, burst: 400}}, {{name: slots, meter: concurrency, limit: 12}}]}}
+      m1: {{limits: [{{name: tokens, meter: tokens, limit: {tokens}, per: 10s, burst: 400}}, {{name: slots, meter: concurrency, limit: {slots}}}]}}
       m2: {{limits: [{{name: calls, meter: requests, limit: 16, per: second, burst: 8}}]}}
     tenants:
       big: {{weight: 4}}
@@ -69,7 +69,7 @@ PLOTS = {
         waits=(0.0, 0.0, 0.5, 2.0, 4.0, 8.0),
     ),
     "alone": Plot(
-        config=_config("degrade"),
+        config=_config("degrade", tokens=400, slots=30),
         faults=(*_NETWORK, "replica crash", "failover", *_CALM, "lost messages", "hang-ups"),
         always=frozenset({"store away"}),
         waits=(0.0, 0.0, 0.0, 1.0, 4.0),

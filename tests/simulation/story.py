@@ -221,15 +221,8 @@ class Story:
             works.append(Wakes(self).run())
         callers = [loop.create_task(Caller(self, n).run()) for n in range(CALLERS)]
         others = [loop.create_task(work) for work in works]
-        ends: asyncio.Future[Any] = asyncio.gather(*callers)
         try:
-            await asyncio.wait([ends, *others], return_when=asyncio.FIRST_COMPLETED)
-            while not ends.done():
-                for task in [task for task in others if task.done()]:
-                    others.remove(task)
-                    task.result()
-                await asyncio.wait([ends, *others], return_when=asyncio.FIRST_COMPLETED)
-            ends.result()
+            await _until(callers, others)
             for task in others:
                 task.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
@@ -237,7 +230,6 @@ class Story:
             self.look()
             await self._afterwards()
         finally:
-            ends.cancel()
             for task in (*callers, *others):
                 task.cancel()
             for at in range(REPLICAS):
@@ -331,6 +323,15 @@ class Story:
         for ran in self.store.journal:
             digest.update(f"{ran.at:.6f}{ran.name}{ran.key}".encode() + ran.reply[8:])
         return digest.hexdigest()
+
+
+async def _until(callers: list[asyncio.Task[None]], others: list[asyncio.Task[None]]) -> None:
+    """Return when all *callers* have ended, and raise what any of all has raised."""
+    running = {*callers, *others}
+    while not all(task.done() for task in callers):
+        done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
 
 
 def story(
