@@ -17,7 +17,7 @@ from order import Lines
 from plots import APART, CALLERS, FAULTS, LEASE, PLOTS, PROBE_TTL, PROBES, REPLICAS, plot_of
 from tests_support.scripts import POOL, START, scripts
 from wakes import Wakes
-from world import US, Hints, Store, Way, Weather
+from world import US, Hints, LoadedCommands, Store, Way, Weather
 
 from limiter_service.engine import ids
 from limiter_service.engine.admission import Engine
@@ -46,13 +46,6 @@ class Told:
         self.counts: Counter[str] = Counter()
         self.seconds = 0.0
         self.history = ""
-
-
-class _Commands(Commands):
-    """Scripts that are loaded once for all stories."""
-
-    def __init__(self, way: Any, loaded: dict[str, Script]) -> None:
-        self._client, self._scripts = way, loaded
 
 
 class _Journal(Journal):
@@ -112,7 +105,7 @@ class Story:
 
     def commands(self, way: Any) -> Commands:
         """The scripts of this story, by some way."""
-        return _Commands(way, self.scripts)
+        return LoadedCommands(way, self.scripts)
 
     # Replicas.
 

@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import socket
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from random import Random
 from typing import Any, NamedTuple
 
@@ -21,6 +21,7 @@ import msgspec
 import redis
 from tests_support.scripts import CLOCK, POOL, START
 
+from limiter_service.store.commands import Commands
 from limiter_service.store.errors import StoreUnavailable
 from limiter_service.store.keys import Keys
 from limiter_service.store.scripts import Script
@@ -320,6 +321,13 @@ class Way:
 
     async def quiet(self) -> None:
         """Calls are awaited."""
+
+
+class LoadedCommands(Commands):
+    """Scripts that are loaded once for all."""
+
+    def __init__(self, way: Any, loaded: Mapping[str, Script]) -> None:
+        self._client, self._scripts = way, dict(loaded)
 
 
 class Hints:
