@@ -1,9 +1,7 @@
 """What is planted: slips in the scripts and in the engine, each in stories where it can show."""
 
-from collections.abc import Callable
 from typing import Any
 
-from limiter_service.engine.local import Bucket
 from limiter_service.engine.outages import Outages
 from limiter_service.engine.passes import Passes
 from limiter_service.engine.presence import Presence
@@ -23,6 +21,7 @@ SCRIPTS = {
         "a renewal charges the same usage each time": ("renew", "lease[CHARGES + n] = used", "used = used"),
         "a window forgets too early": ("lib/sliding", "math.max(s[at], newest - RING) + 1, newest do", "math.max(s[at], newest - RING) + 1, newest + 30 do"),
         "a probe more than allowed": ("lib/breaker", "if held >= q[Q_PROBES] or held + c[C_PASSED] >= q[Q_NEEDED] then", "if false then"),
+        "a dead probe keeps its place for ever": ("lib/breaker", "if c[at + 1] <= now then", "if false then"),
         "a refusal charges the first limit": ("acquire", "elseif worst > 0 then\n", "elseif worst > 0 then\n  take(scopes, ask, nil)\n  save_all(request, wall)\n"),
         "a key without a life": ("lib/limits", '"PX", math.ceil(needed / 500) + 1000)', '"KEEPTTL")'),
     },
@@ -53,26 +52,17 @@ async def _charge_nothing(self: Outages, pool: Any, entry: Any) -> None:
     pool.journal.done(entry)
 
 
-def _full(self: Bucket, limit: Any, sight: Any) -> None:
-    _bucket(self, limit, sight)
-    self.level = self._untouched = self._capacity
-
-
-_bucket: Callable[[Bucket, Any, Any], None] = Bucket.__init__
-
-
-def _nothing(self: Any, *_: Any) -> None:
-    """In the place of something that matters."""
+async def _rest_for_ever(_self: Passes, pool: Any, _loop: Any) -> None:
+    await pool.wake.wait()
 
 
 ENGINE: dict[str, dict[str, tuple[Any, str, Any]]] = {
     "queue": {
-        "a settle wakes nobody": (Passes, "room_again", _nothing),
+        "nobody looks again when time has made room": (Passes, "_rest", _rest_for_ever),
     },
     "alone": {
         "a share of too few replicas": (Presence, "part", property(_fewer)),
         "what was granted alone is forgotten": (Outages, "_charge_one", _charge_nothing),
-        "a share begins full": (Bucket, "__init__", _full),
     },
 }
 """By plot: who, which of its parts, its replacement."""

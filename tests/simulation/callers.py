@@ -146,9 +146,9 @@ class Caller:
         """The same request has the same lease."""
         asked, story = replace(asked, max_wait=0.0), self._story
         again = await self._do(story.some_engine().acquire(asked))
-        if isinstance(again, Granted) and again.lease != first.lease and not again.degraded:
-            if "failover" not in story.faults:
-                raise Broken(f"a second lease for one request: {asked.request_id}")
+        other = isinstance(again, Granted) and again.lease != first.lease and not again.degraded
+        if other and "failover" not in story.faults:
+            raise Broken(f"a second lease for one request: {asked.request_id}")
 
     async def _use(self, asked: Acquire, granted: Granted) -> None:
         luck, story, lease = self._luck, self._story, granted.lease

@@ -441,7 +441,7 @@ class Ledger:
         for place, limit, amount in zip(places, limits, lease.charges, strict=True):
             window = self._window(place, limit)
             if parts:
-                self._look(place, limit, window, ran.at, looked)
+                self._look(place, window, ran.at, looked)
             window.move(ran.at, amount, lease)
             if not parts:
                 continue
@@ -456,9 +456,7 @@ class Ledger:
                     over = share.over(ran.at)
                     raise Broken(f"a share of {limit.name} is over by {over:g} at {ran.at:.3f}")
 
-    def _look(
-        self, place: Place, limit: Limit, window: Window, now: float, looked: float
-    ) -> None:
+    def _look(self, place: Place, window: Window, now: float, looked: float) -> None:
         """What was taken after the last look of some replica may be granted by others again."""
         if self._looked.get(place, -1.0) >= looked:
             return

@@ -71,6 +71,9 @@ class Lines:
 
     def _pass(self, ran: Ran) -> None:
         place = self._standing.pop(ran.key, None)
+        gone = self.gone.get(ran.key, ran.at)
+        if self._patience is not None and ran.at - gone > GRACE + self._patience:
+            raise Broken(f"{ran.key} was granted at {ran.at:.3f}, its caller is long gone")
         if place is not None:
             self._served.append((ran.key, self._lines[ran.key], place))
 
@@ -85,7 +88,7 @@ class Lines:
         self.most = max(self.most, len(self._standing))
         self.swept += sum(key in self.gone for key in before.keys() - self._standing.keys())
         for key, line, place in self._served:
-            if first.get(line, _LATE) < place and place < _LATE:
+            if first.get(line, _LATE) < place < _LATE:
                 raise Broken(f"{key} was served at {ran.at:.3f} before one who came earlier")
         self._served = []
         if ran.at - self._seen > _GAP:

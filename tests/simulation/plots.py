@@ -22,7 +22,8 @@ APART = frozenset({*_NETWORK, "replica crash", "failover", *_CLOCK})
 
 class Plot(msgspec.Struct, frozen=True, kw_only=True):
     """`always` befalls it in every story, each of `faults` in two of five. `waits` are the
-    patiences of callers.
+    patiences of callers. In a part of the stories, `calm`, replicas are never apart: then it is
+    known to the moment what they owe.
     """
 
     config: Config
@@ -30,6 +31,7 @@ class Plot(msgspec.Struct, frozen=True, kw_only=True):
     always: frozenset[str] = frozenset()
     waits: tuple[float, ...] = (0.0,)
     alone: bool = False
+    calm: float = 0.0
 
 
 def _config(on_store_loss: str, more: str = "", tokens: int = 800, slots: int = 12) -> Config:
@@ -66,7 +68,9 @@ PLOTS = {
             """    queue: {max_waiters: 32, max_wait: 20s, priority_shares: {"0-2": 0.3}}""",
         ),
         faults=FAULTS[:-1],
-        waits=(0.0, 0.0, 0.5, 2.0, 4.0, 8.0),
+        always=frozenset({"hang-ups"}),
+        waits=(0.0, 0.0, 0.5, 2.0, 4.0, 8.0, 16.0),
+        calm=0.4,
     ),
     "alone": Plot(
         config=_config("degrade", tokens=400, slots=30),
@@ -74,6 +78,7 @@ PLOTS = {
         always=frozenset({"store away"}),
         waits=(0.0, 0.0, 0.0, 1.0, 4.0),
         alone=True,
+        calm=0.4,
     ),
 }
 _TURNS = ("calls", "queue", "calls", "alone")

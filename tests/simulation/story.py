@@ -32,7 +32,7 @@ from limiter_service.store.scripts import Script
 from limiter_wire import Acquire, Granted, Outcome, Settle
 
 _KEYS = Keys(POOL)
-_SWEPT = 4.0  # seconds after its grace in which the place of somebody who is gone is found
+_SWEPT = 2.5  # seconds after its grace in which the place of somebody who is gone is found
 _POLICIES = {name: Policies(plot.config, "sg:") for name, plot in PLOTS.items()}
 
 
@@ -72,6 +72,8 @@ class Story:
         self.plot, self.policies = PLOTS[name], _POLICIES[name]
         self.told, self.most = Told(), calls
         drawn = {name for name in self.plot.faults if self.luck.random() < 0.4}
+        if self.luck.random() < self.plot.calm:
+            drawn -= APART | {"lost messages"}
         self.faults = drawn | self.plot.always
         self.weather = Weather(
             lost=self._bad("lost requests", 0.08),

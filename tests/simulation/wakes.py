@@ -31,7 +31,11 @@ class Spy:
         self._store = store
 
     async def run(
-        self, script: Script, keys: Sequence[str], arguments: Sequence[Any], mark: str | None = None
+        self,
+        script: Script,
+        keys: Sequence[str],
+        arguments: Sequence[Any],
+        _mark: str | None = None,
     ) -> Any:
         """The reply of a script."""
         return self._store.answer(self._store.send(script, keys, arguments))

@@ -191,7 +191,9 @@ class Store:
     def waiting(self) -> list[tuple[bytes, bytes]]:
         """The tickets of those who wait: digest and text."""
         found = self._ask(("HGETALL", _TICKETS))[0]
-        return sorted((d, text) for d, text in found.items() if struct.unpack("<d", text[:8])[0] == 0)
+        return sorted(
+            (d, text) for d, text in found.items() if struct.unpack("<d", text[:8])[0] == 0
+        )
 
     def fronts(self) -> tuple[list[bytes], list[bytes]]:
         """The seats of the lines that can be served, in their order, and the lines that sleep."""
@@ -290,9 +292,8 @@ class Way:
         script: Script,
         keys: Sequence[str],
         arguments: Sequence[Any],
-        mark: str | None = None,
-        *,
-        always: bool = False,
+        _mark: str | None = None,
+        **_: Any,
     ) -> Any:
         """Run a script, or not; hear its reply, or not. Raises StoreUnavailable."""
         weather, luck = self._weather, self._luck
