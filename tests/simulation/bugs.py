@@ -33,7 +33,6 @@ SCRIPTS = {
         "who is gone keeps his place": ("lib/waiting", "elseif t[HOLDER] == 0 then\n      return false", "elseif t[HOLDER] == 0 then\n      return true"),
         "a pass does not charge what it grants": ("lib/serving", "    save(scope, wall)", "    scope = scope"),
         "a grant that was fetched is taken back": ("enqueue", '  redis.call("HDEL", tickets, digest)\n  redis.call("ZREM", grants, digest .. struct.pack("<d", t[2]))\n  if', "  if"),
-        "what nobody fetched comes back twice": ("cancel", "settle_lease(lease, nth, held, nothing, 0)", "settle_lease(lease, nth, held, nothing, 0)\n  settle_lease(lease, nth, held, nothing, 0)"),
     },
     "alone": {
         "what was granted alone is charged each time": ("charge", "if known then", "if false then"),
