@@ -252,6 +252,8 @@ class Story:
         weather = self.weather
         weather.lost = weather.unheard = weather.doubled = weather.deaf = 0.0
         weather.slow = 0.003
+        if self.dead >= 0:
+            self.start_replica(self.dead)
         for way in self.ways:
             way.cut = False
         self.store.up = True
@@ -267,6 +269,13 @@ class Story:
                         raise Broken(f"{level.name} is at {level.remaining} at the end")
         for resource in (f"{POOL}/m1", f"{POOL}/m2"):
             await self._recovers(resource)
+        # Who is refused for those who wait sees to it that they are still there; what nobody looks
+        # at ends with the life of its keys, which is in real time.
+        self.engines[0].passes.watch(self.policies.policy(f"{POOL}/m1", "big"))
+        for _ in range(12):  # grants that nobody fetched wait for a clock that has gone back
+            await asyncio.sleep(15.0)
+            if _KEYS.queue().encode() not in self.store.keys():
+                break
         self.look()
         keys = self.store.keys()
         lives = self.store.lives(keys)
@@ -299,7 +308,6 @@ class Story:
             key = _KEYS.lease("big", name)
             self.known[key] = self.policies.policy(resource, "big")
             self.standing[key] = b""
-            # Where somebody is left in the queue, whoever comes sees to it that he goes.
             asked = Acquire(
                 resource=resource, tenant="big", tokens=1, request_id=name, max_wait=12.0
             )
