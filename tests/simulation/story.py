@@ -274,10 +274,10 @@ class Story:
         self.engines[0].passes.watch(self.policies.policy(f"{POOL}/m1", "big"))
         for _ in range(12):  # grants that nobody fetched wait for a clock that has gone back
             await asyncio.sleep(15.0)
-            if _KEYS.queue().encode() not in self.store.keys():
+            if _KEYS.queue().encode() not in self.store.stored():
                 break
         self.look()
-        keys = self.store.keys()
+        keys = self.store.stored()
         lives = self.store.lives(keys)
         for key, life in zip(keys, lives, strict=True):
             if not key.endswith(b":clock") and life < 0:

@@ -165,7 +165,7 @@ class Store:
         self._known.clear()
         self._ask(("SCRIPT", "FLUSH"))
 
-    def keys(self) -> list[bytes]:
+    def stored(self) -> list[bytes]:
         """The names of all that is stored."""
         return sorted(self._ask(("KEYS", "*"))[0])
 
@@ -175,7 +175,7 @@ class Store:
 
     def photograph(self) -> tuple[int, list[tuple[bytes, bytes, int]]]:
         """Everything that is stored, and how much of the journal it contains."""
-        keys = self.keys()
+        keys = self.stored()
         found = self._ask(*(command for key in keys for command in (("DUMP", key), ("PTTL", key))))
         dumps = zip(keys, found[::2], found[1::2], strict=True)
         return len(self.journal), [(key, dump, life) for key, dump, life in dumps if dump]
