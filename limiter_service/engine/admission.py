@@ -166,18 +166,23 @@ class Engine:
         if request.since is not None:
             return await self._late(policy, request, request_id, claim)
         began = asyncio.get_running_loop().time()
+        asked = request
         while True:
             if not alone:
                 try:
-                    return await self._through_store(policy, request, request_id, claim, hold, tell)
+                    return await self._through_store(policy, asked, request_id, claim, hold, tell)
                 except Refusal as refusal:
                     if not self._is_lost(policy, refusal):
                         raise
             waited = asyncio.get_running_loop().time() - began
+            # A pass may have granted the same claim: what is granted here is another call's.
+            claim = replace(claim, nonce=self._nonce())
             answer = await self._alone(policy, request, request_id, claim, hold, waited)
             if answer is not None:
                 return answer
             alone = await self.degraded.stands_in(policy)
+            waited = asyncio.get_running_loop().time() - began
+            asked = replace(request, max_wait=max(0.0, request.max_wait - waited))
 
     async def _lend(self, request: Acquire) -> Granted:
         """A block; it is no decision about a call, and is not counted as one."""

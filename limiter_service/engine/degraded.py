@@ -257,6 +257,8 @@ class Degraded:
             if not pool.presence.known:
                 why = "this replica has never seen it, so it knows of no share"
             raise _lost(policy, f"the store is lost, and {why}")
+        if pool.presence.part < pool.part:
+            raise _lost(policy, "the store is lost, and somebody has joined meanwhile")
         if decision.place is None:
             return
         limit, wanted = policy.limits[decision.place], amounts[decision.place]

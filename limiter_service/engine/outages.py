@@ -70,6 +70,7 @@ class Outage:
         self.name, self.phase = name, Phase.STORE
         self.presence, self.sights, self.journal = Presence(), Sights(), Journal()
         self.windows: dict[Place, Window] = {}
+        self.part = 0.0  # the share that they begin with
         self.since = 0.0
         self.granted = self.charged = 0
         self.reason = ""
@@ -200,7 +201,7 @@ class Outages:
             return pool  # nobody would see it come back, or everybody knows
         if pool.phase is Phase.STORE:
             pool.since, pool.reason = asyncio.get_running_loop().time(), reason
-            pool.windows, pool.freed = {}, set()
+            pool.windows, pool.freed, pool.part = {}, set(), pool.presence.part
             _log.error("the store is lost", pool=name, mode=self.mode(name), problem=reason)
             if pool.presence.known:  # else it was never there, and its return is no event either
                 self.told(name, self._loss(pool))
@@ -307,7 +308,9 @@ class Outages:
             return
         loop = asyncio.get_running_loop()
         lost_at = pool.presence.now_us(pool.since) + _BLUR if pool.presence.known else 0.0
-        await self._beat(pool, 0)
+        seen = await self._beat(pool, 0)
+        if pool.presence.known:
+            pool.presence.hear(seen, loop.time())
         pool.turn(Phase.CHARGING)
         count = await self._charge(pool)
         pool.turn(Phase.HELD)
@@ -318,6 +321,8 @@ class Outages:
             await asyncio.sleep(_ASK)
             seen = await self._beat(pool, 1, since=lost_at)
         pool.presence.hear(seen, loop.time())
+        if pool.phase is not Phase.HELD:
+            return  # a call has met the loss of the store since, and more was granted alone
         pool.windows, pool.freed = {}, set()
         pool.looked_at = -_LOOK
         pool.turn(Phase.STORE)

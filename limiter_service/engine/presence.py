@@ -3,10 +3,11 @@
 Why the number of replicas is never too small. A replica counts everybody whom the store has seen
 within SILENT, and the most that it has counted within SILENT: who has died counts on for a while,
 and a store that has forgotten everybody changes nothing at once. A newcomer may not grant alone
-before every other has said that it lives since the newcomer joined, for then each has counted it.
-So of two replicas that may grant alone each has counted the other, unless one of them has not
-reached the store for SILENT while others have: it is cut off alone, and what it grants comes on
-top, at most its own share, until it is charged.
+before every other has said twice that it lives since the newcomer joined: who says it again has
+heard an answer to the first time, or to a try after that, and has counted the newcomer. So of two
+replicas that may grant alone each has counted the other, unless one of them has not reached the
+store for SILENT while others have: it is cut off alone, and what it grants comes on top, at most
+its own share, until it is charged.
 """
 
 from collections import deque
@@ -23,9 +24,13 @@ SILENT = 30.0
 STALE = 5.0
 """Seconds before the last beat: what was seen earlier than that is as if it had not been seen."""
 
+AGAIN = 0.5
+"""Seconds after which a beat is another one: none is repeated for longer."""
+
 GAP = 2.0
 """Seconds without a beat after which whoever was counted before counts as heard just now."""
 
+_TIMES = 2
 _MICRO = 1_000_000
 
 Place = tuple[str, int]
@@ -36,15 +41,15 @@ class Presence:
     """The beats of one pool, as this replica has heard them; *now* is any monotonic clock."""
 
     def __init__(self) -> None:
-        self._joined: float | None = None
+        self._awaited: float | None = None
         self._wall = self._heard = 0.0
         self._counts: deque[tuple[float, int]] = deque()
-        self._confirmed = False
+        self._said = 0
 
     @property
     def known(self) -> bool:
         """Whether the store was ever seen."""
-        return self._joined is not None
+        return self._awaited is not None
 
     @property
     def wall(self) -> float:
@@ -53,15 +58,16 @@ class Presence:
 
     def hear(self, seen: Seen, now: float) -> None:
         """Take in what a beat has answered."""
-        if self._joined is None:
-            self._joined = seen.now
+        if self._awaited is None:
+            self._awaited = seen.now
         if now - self._heard > GAP:  # others are yet to be heard again
             self._counts = deque([(now, self.replicas)])
         self._wall, self._heard = seen.now, now
         self._counts.append((now, seen.replicas))
         while now - self._counts[0][0] > SILENT:
             self._counts.popleft()
-        self._confirmed = self._confirmed or seen.oldest >= self._joined
+        if self._said < _TIMES and seen.oldest >= self._awaited:
+            self._said, self._awaited = self._said + 1, seen.now + AGAIN * _MICRO
 
     def now_us(self, now: float) -> float:
         """The store's time, in microseconds, as far as it is known here."""
@@ -75,7 +81,7 @@ class Presence:
     @property
     def part(self) -> float:
         """The share of this replica: 0 while some other may not have counted it."""
-        return 1.0 / self.replicas if self._confirmed else 0.0
+        return 1.0 / self.replicas if self._said == _TIMES else 0.0
 
 
 class Sights:

@@ -2,66 +2,38 @@
 
 import asyncio
 import contextlib
+import struct
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from hashlib import blake2b
 from random import Random
 from typing import Any
 
 import redis
-from tests_support.ledger import Broken, Ledger
+from callers import Caller
+from fate import Fate
+from order import Lines
+from plots import APART, CALLERS, FAULTS, LEASE, PLOTS, PROBE_TTL, PROBES, REPLICAS, plot_of
+from tests_support.ledger import ALONE, Broken, Ledger
 from tests_support.scripts import POOL, START, scripts
-from world import US, Store, Way, Weather
+from wakes import Wakes
+from world import US, Hints, LoadedCommands, Store, Way, Weather
 
-from limiter_service.config import parse
+from limiter_service.engine import ids
 from limiter_service.engine.admission import Engine
+from limiter_service.engine.journal import Entry, Journal
+from limiter_service.engine.outages import Phase
 from limiter_service.engine.policy import Policies, Policy
+from limiter_service.engine.presence import STALE
 from limiter_service.engine.refusals import Refusal
 from limiter_service.store.commands import Commands
 from limiter_service.store.keys import Keys
 from limiter_service.store.scripts import Script
-from limiter_wire import Acquire, ErrorCode, Granted, Outcome, Renew, Settle, Usage
+from limiter_wire import Acquire, Granted, Outcome, Settle
 
-PROBE_TTL, PROBES, LEASE = 4.0, 2, 6.0
-CONFIG = f"""
-pools:
-  {POOL}:
-    lease_ttl: {LEASE:g}s
-    on_store_loss: closed
-    remember: 20s
-    limits: [{{name: all, meter: tokens, limit: 500, per: 10s, window: sliding}}]
-    models:
-      m1: {{limits: [{{name: tokens, meter: tokens, limit: 400, per: 10s, burst: 200}}, {{name: slots, meter: concurrency, limit: 6}}]}}
-      m2: {{limits: [{{name: calls, meter: requests, limit: 8, per: second, burst: 4}}]}}
-    tenants:
-      small: {{limits: [{{name: own, meter: tokens, limit: 100, per: 10s}}], models: {{m2: {{concurrency: 2}}}}}}
-    breaker: {{window: 6s, min_calls: 5, consecutive: 4, workers: 1, open: 1s, max_open: 4s,
-      probes: {PROBES}, successes: 2, probe_ttl: {PROBE_TTL:g}s, ramp: 2s, decay: 5s}}
-"""
-REPLICAS, CALLERS = 3, 12
-OUTCOMES = [Outcome.SUCCESS] * 6 + [Outcome.SERVER_ERROR, Outcome.RATE_LIMITED, Outcome.CANCELLED]
-FAULTS = (
-    "lost requests", "lost replies", "doubled requests", "slow way", "partition",
-    "replica crash", "failover", "clock forward", "clock back", "scripts forgotten",
-    "dead callers", "provider down",
-)  # fmt: skip
-
-# Seconds that calls take; the longest outlives its lease.
-_HELD = [0.01] * 6 + [0.1] * 4 + [0.5] * 4 + [2.0] * 3 + [5.5, 8.0]
-_UNANSWERED = frozenset({ErrorCode.STORE_UNAVAILABLE})
-
-
-class _NoHints:
-    """Nobody waits here, so nobody listens."""
-
-    def listen(self, channel: str, listener: Any) -> None:
-        """Nothing arrives."""
-
-    def ignore(self, channel: str) -> None:
-        """Nothing to stop."""
-
-    async def aclose(self) -> None:
-        """Nothing to close."""
+_KEYS = Keys(POOL)
+_SWEPT = 2.5  # seconds after its grace in which the place of somebody who is gone is found
+_POLICIES = {name: Policies(plot.config, "sg:") for name, plot in PLOTS.items()}
 
 
 class Told:
@@ -71,42 +43,61 @@ class Told:
         self.calls = 0
         self.faults: Counter[str] = Counter()
         self.answers: Counter[str] = Counter()
-        self.grants = self.settles = self.probes = 0
+        self.counts: Counter[str] = Counter()
         self.seconds = 0.0
         self.history = ""
+
+
+class _Journal(Journal):
+    """Tells of what a replica grants alone."""
+
+    def __init__(self, story: "Story", engine: Engine) -> None:
+        super().__init__()
+        self._story, self._engine = story, engine
+
+    def add(self, entry: Entry) -> None:
+        """Remember a lease."""
+        super().add(entry)
+        if not self._story.is_dead(self._engine):
+            self._story.granted_alone(self._engine, entry)
 
 
 class Story:
     """Everything of one seed. `tell` raises Broken when a promise is not kept."""
 
     def __init__(
-        self,
-        client: redis.Redis,
-        seed: int,
-        loaded: Mapping[str, Script],
-        *,
-        calls: int,
-        faults: frozenset[str] | None = None,
+        self, client: redis.Redis, seed: int, loaded: Mapping[str, Script], *, calls: int
     ) -> None:
-        self.luck = Random(seed)
-        self.told, self._most, self._client = Told(), calls, client
-        drawn = {name for name in FAULTS if self.luck.random() < 0.4}
-        self.faults = drawn if faults is None else faults
+        self.luck, name = Random(seed), plot_of(seed)
+        self.plot, self.policies = PLOTS[name], _POLICIES[name]
+        self.told, self.most = Told(), calls
+        drawn = {name for name in self.plot.faults if self.luck.random() < 0.4}
+        if self.luck.random() < self.plot.calm:
+            drawn -= APART | {"lost messages"}
+        self.faults = drawn | self.plot.always
         self.weather = Weather(
             lost=self._bad("lost requests", 0.08),
             unheard=self._bad("lost replies", 0.12),
             doubled=self._bad("doubled requests", 0.2),
-            slow=0.4 if "slow way" in self.faults else 0.003,
+            slow=0.4 if "slow way" in self.faults else 0.02,
+            deaf=self._bad("lost messages", 1.0),
         )
+        self.told.faults["slow way"] += "slow way" in self.faults
         self.scripts = dict(loaded)
         self.store = Store(client, {s.sha: name for name, s in self.scripts.items()})
-        self.ways = [Way(self.store, self.luck, self.weather) for _ in range(REPLICAS)]
-        self.policies = Policies(parse(CONFIG, ".yaml"), "sg:")
-        self.engines = [self._engine(way) for way in self.ways]
-        self._known: dict[str, Policy] = {}
-        self.ledger = Ledger(self._known, PROBE_TTL, PROBES)
-        self._down = False
-        self._leases: dict[str, int] = {}
+        self.known: dict[str, Policy] = {}
+        self.standing: dict[str, bytes] = {}
+        apart = bool(self.faults & APART)
+        self.ledger = Ledger(self.known, PROBE_TTL, PROBES, torn=apart)
+        self.lines = Lines(self.standing, None if apart else _SWEPT)
+        self.down = False
+        self.upheavals, self.quiet_until, self._started = 0, 0.0, 0
+        self.dead = -1
+        self.held: list[dict[asyncio.Task[Any], None]] = [{} for _ in range(REPLICAS)]
+        self.ways: list[Way] = []
+        self.engines: list[Engine] = []
+        for at in range(REPLICAS):
+            self.start_replica(at)
 
     def _bad(self, name: str, most: float) -> float:
         if name not in self.faults:
@@ -114,200 +105,160 @@ class Story:
         self.told.faults[name] += 1
         return self.luck.uniform(0, most)
 
-    def _engine(self, way: Way) -> Engine:
-        commands = Commands(way)  # type: ignore[arg-type]  # the methods that it needs
-        commands._scripts = self.scripts
+    def commands(self, way: Any) -> Commands:
+        """The scripts of this story, by some way."""
+        return LoadedCommands(way, self.scripts)
+
+    # Replicas.
+
+    def start_replica(self, at: int) -> None:
+        """A new process in the place of another."""
         loop = asyncio.get_running_loop()
-        return Engine(
-            commands,
+        way = Way(self.store, self.luck, self.weather)
+        hints = Hints(self.store, way, self.luck, self.weather)
+        engine = Engine(
+            self.commands(way),
             self.policies,
             lambda: START + loop.time() * US,
             "sg:",
-            hints=_NoHints(),  # type: ignore[arg-type]  # likewise
+            hints=hints,  # type: ignore[arg-type]  # the methods that it needs
             observe=lambda _: None,
             nonces=lambda: self.luck.getrandbits(52),
         )
+        self._started += 1
+        engine.passes.replica = engine.outages._replica = float(self._started)
+        self.ways[at : at + 1], self.engines[at : at + 1] = [way], [engine]
+        self.dead = -1
+        if self.plot.alone:
+            engine.outages.pool(POOL).journal = _Journal(self, engine)
+            engine.outages.start()
+
+    def end_replica(self, at: int) -> None:
+        """A process dies: nothing of it goes on, and those whom it held have no answer."""
+        engine, self.ways[at].cut, self.dead = self.engines[at], True, at
+        for task in list(self.held[at]):
+            task.cancel()
+        engine.passes._ended = True
+        pools = engine.passes._pools.values()
+        tasks = [pool.task for pool in pools if pool.task] + [*engine.passes._errands]
+        for task in (*tasks, *engine.outages._watches.values()):
+            task.cancel()
+        engine.outages._watches.clear()
+        for outage in engine.outages.all():
+            outage.turn(Phase.STORE)  # whom it has held goes on, and hears nothing of it
+
+    def is_dead(self, engine: Engine) -> bool:
+        """Whether nobody hears of it any more."""
+        return engine not in self.engines or self.engines.index(engine) == self.dead
+
+    def some_replica(self) -> int:
+        """One that lives."""
+        at = self.luck.randrange(REPLICAS)
+        return at if at != self.dead else (at + 1) % REPLICAS
+
+    def some_engine(self) -> Engine:
+        """That of one that lives."""
+        return self.engines[self.some_replica()]
+
+    def granted_alone(self, engine: Engine, entry: Entry) -> None:
+        """Write down what a replica has granted."""
+        claim, pool = entry.claim, engine.outages.pool(POOL)
+        numbers = [claim.nonce, claim.fingerprint, claim.ttl, claim.remember, 0, 0, 0, 0]
+        text = struct.pack(
+            f"<{9 + len(claim.amounts)}d", *numbers, len(claim.amounts), *claim.amounts
+        )
+        key = _KEYS.lease(entry.policy.tenant, entry.request_id)
+        parts = [e.outages.pool(POOL).presence.part for e in self.engines if not self.is_dead(e)]
+        if sum(parts) > 1.000001:
+            raise Broken(f"the shares are {parts} at {self.store.now():.3f}")
+        said = ALONE.pack(engine.passes.replica, pool.since, self._looked(), 1 / pool.presence.part)
+        self.store.write("alone", key, said, text[:8] + b"G" + text)
+
+    def _looked(self) -> float:
+        """Since when every replica has looked at the limits."""
+        walls = [START + self.store.now() * US]
+        for engine in self.engines:
+            pool = engine.outages.pool(POOL)
+            levels = [level.wall for level in pool.sights._levels.values()]
+            walls += [wall for wall in levels if wall >= pool.presence.wall - STALE * US]
+        return (min(walls) - START) / US - 0.001
+
+    def ended(self, engine: Engine, lease: str, *, anew: bool) -> None:
+        """Write down that a replica has heard of the end of a call, without the store."""
+        ref = ids.decode(lease)
+        assert ref is not None
+        entry = engine.outages.pool(POOL).journal.find(ref.tenant, ref.request_id)
+        moved = b""
+        if anew and entry is not None and entry.claim.nonce == ref.nonce and entry.moved:
+            moved = struct.pack(f"<{len(entry.moved)}d", *entry.moved)
+        self.store.write("ended", _KEYS.lease(ref.tenant, ref.request_id), moved, b"")
+
+    # What is checked.
+
+    def look(self) -> None:
+        """Read what has happened since. Raises Broken."""
+        journal = self.store.journal
+        self.ledger.read(journal)
+        if not self.plot.alone and len(self.plot.waits) > 1:
+            self.lines.read(journal)
+
+    def lose(self, kept: int) -> None:
+        """The store forgets what has happened after the first *kept*."""
+        self.look()
+        self.ledger.lose(self.store.journal, kept, self.store.now())
+        self.lines.lose(self.store.journal)
 
     async def tell(self) -> Told:
         """Let everything happen, then look whether everything comes back."""
         loop = asyncio.get_running_loop()
-        callers = [loop.create_task(self._caller(n)) for n in range(CALLERS)]
-        fate = loop.create_task(self._fate())
+        works: list[Coroutine[Any, Any, None]] = [Fate(self).run()]
+        if not self.plot.alone and len(self.plot.waits) > 1:
+            works.append(Wakes(self).run())
+        callers = [loop.create_task(Caller(self, n).run()) for n in range(CALLERS)]
+        others = [loop.create_task(work) for work in works]
         try:
-            await asyncio.gather(*callers)
-            self.ledger.read(self.store.journal)
-            fate.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await fate
+            await _until(callers, others)
+            for task in others:
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
+            self.look()
             await self._afterwards()
         finally:
-            for task in (*callers, fate):
+            for task in (*callers, *others):
                 task.cancel()
+            for at in range(REPLICAS):
+                self.end_replica(at)
+            await asyncio.sleep(0)
             self.store.close()
-        told = self.told
-        told.grants, told.settles = self.ledger.grants, self.ledger.settles
-        told.probes, told.seconds = self.ledger.probed, loop.time()
-        told.history = self._digest()
-        return told
+        self._count()
+        self.told.history = self._digest()
+        return self.told
 
-    # Callers.
-
-    async def _caller(self, number: int) -> None:
-        luck, turn = self.luck, 0
-        while self.told.calls < self._most:
-            turn += 1
-            await asyncio.sleep(luck.expovariate(8.0))
-            tokens = luck.choice([1, 5, 20, 60, 150])
-            asked = Acquire(
-                resource=f"{POOL}/{luck.choice(['m1', 'm1', 'm2'])}",
-                tenant=luck.choice(["big", "big", "small"]),
-                tokens=tokens,
-                request_id=f"{number}-{turn}",
-                worker=f"w{number}",
-            )
-            key = Keys(POOL).lease(asked.tenant, f"{number}-{turn}")
-            self._known[key] = self.policies.policy(asked.resource, asked.tenant)
-            lease = await self._acquire(asked)
-            if lease is not None:
-                await self._use(asked, lease)
-            if turn % 8 == 0:
-                self.ledger.read(self.store.journal)
-
-    async def _acquire(self, asked: Acquire) -> str | None:
-        """Ask until there is an answer, of whichever replica; now and then once more."""
-        luck = self.luck
-        for _ in range(6):
-            answer = await self._do(self.luck.choice(self.engines).acquire(asked))
-            if isinstance(answer, Granted):
-                if luck.random() < 0.1:
-                    again = await self._do(luck.choice(self.engines).acquire(asked))
-                    if isinstance(again, Granted) and again.lease != answer.lease:
-                        self._excuse(asked, "a second lease for one request")
-                return answer.lease
-            if not isinstance(answer, Refusal) or answer.problem.code not in _UNANSWERED:
-                if isinstance(answer, Refusal) and luck.random() < 0.5:
-                    await asyncio.sleep(min(2.0, answer.problem.retry_after or 0.1))
-                return None
-            if luck.random() < 0.2:
-                return None
-            await asyncio.sleep(luck.uniform(0.01, 0.3))
-        return None
-
-    def _excuse(self, asked: Acquire, what: str) -> None:
-        if "failover" not in self.faults:
-            raise Broken(f"{what}: {asked.request_id}")
-
-    async def _use(self, asked: Acquire, lease: str) -> None:
-        luck = self.luck
-        await asyncio.sleep(luck.choice(_HELD))
-        if "dead callers" in self.faults and luck.random() < 0.1:
-            self.told.faults["dead callers"] += 1
-            return
-        if luck.random() < 0.1:
-            used = Usage(input_tokens=luck.randint(0, 2 * (asked.tokens or 0)))
-            await self._do(luck.choice(self.engines).renew(Renew(lease=lease, usage=used)))
-            await asyncio.sleep(luck.choice([0.1, 3.0]))
-        if luck.random() < 0.2:
-            early = Settle(lease=lease, phase="first_token", ttft=0.2)
-            await self._do(luck.choice(self.engines).settle(early))
-        outcome = Outcome.SERVER_ERROR if self._down else luck.choice(OUTCOMES)
-        used = Usage(input_tokens=luck.randint(0, round(1.2 * (asked.tokens or 0))))
-        report = Settle(
-            lease=lease,
-            outcome=outcome,
-            usage=used if luck.random() < 0.8 else None,
-            retry_after=0.3 if outcome is Outcome.RATE_LIMITED else None,
-        )
-        for _ in range(luck.choice([1, 6, 6, 6])):
-            answer = await self._do(luck.choice(self.engines).settle(report))
-            known = not isinstance(answer, Refusal) or answer.problem.code not in _UNANSWERED
-            if known and luck.random() < 0.9:
-                return
-            await asyncio.sleep(luck.uniform(0.01, 0.5))
-
-    async def _do(self, work: Any) -> Any:
-        """The answer, or the refusal."""
-        self.told.calls += 1
-        try:
-            answer = await work
-        except Refusal as refusal:
-            self.told.answers[refusal.problem.code] += 1
-            return refusal
-        self.told.answers[type(answer).__name__] += 1
-        return answer
-
-    # What befalls them.
-
-    async def _fate(self) -> None:
-        events = {
-            "partition": self._partition, "replica crash": self._crash,
-            "failover": self._failover, "clock forward": self._forward,
-            "clock back": self._back, "scripts forgotten": self._forget,
-            "provider down": self._provider,
-        }  # fmt: skip
-        mine = [events[name] for name in FAULTS if name in self.faults and name in events]
-        names = [name for name in FAULTS if name in self.faults and name in events]
-        while mine:
-            await asyncio.sleep(self.luck.expovariate(0.25))
-            chosen = self.luck.randrange(len(mine))
-            self.told.faults[names[chosen]] += 1
-            await mine[chosen]()
-
-    async def _partition(self) -> None:
-        way = self.luck.choice(self.ways)
-        way.cut = True
-        await asyncio.sleep(self.luck.uniform(0.2, 3.0))
-        way.cut = False
-
-    async def _crash(self) -> None:
-        """A replica forgets all that it had in memory."""
-        n = self.luck.randrange(REPLICAS)
-        self.ways[n].cut = True
-        await asyncio.sleep(self.luck.uniform(0.1, 1.0))
-        self.ways[n] = Way(self.store, self.luck, self.weather)
-        self.engines[n] = self._engine(self.ways[n])
-
-    async def _failover(self) -> None:
-        """The primary dies; what the replica had not got yet is lost."""
-        kept, dumps = self.store.photograph()
-        await asyncio.sleep(self.luck.uniform(0.0, 1.0))
-        self.store.up = False
-        self.ledger.lose(self.store.journal, kept, self.store.now())
-        await asyncio.sleep(self.luck.uniform(0.1, 2.0))
-        self.store.restore(dumps)
-        if self.luck.random() < 0.5:
-            self._step(self.luck.uniform(-2.0, 2.0))
-        self.store.forget_scripts()
-        self.store.up = True
-
-    def _step(self, seconds: float) -> None:
-        self.ledger.read(self.store.journal)
-        self.store.ahead += seconds
-        self.ledger.step(seconds, self.store.now())
-
-    async def _forward(self) -> None:
-        self._step(self.luck.choice([0.1, 1.0, 30.0]))
-
-    async def _back(self) -> None:
-        self._step(-self.luck.choice([0.1, 1.0, 30.0]))
-
-    async def _forget(self) -> None:
-        self.store.forget_scripts()
-
-    async def _provider(self) -> None:
-        self._down = True
-        await asyncio.sleep(self.luck.uniform(0.5, 4.0))
-        self._down = False
+    def _count(self) -> None:
+        ledger, told = self.ledger, self.told
+        told.seconds = self.store.now()
+        told.counts.update(
+            grants=ledger.grants, settles=ledger.settles, probes=ledger.probed,
+            waited=ledger.waited, returned=ledger.returned, alone=ledger.alone,
+            charged=ledger.charged, swept=self.lines.swept,
+        )  # fmt: skip
+        told.counts["most waiters"] = self.lines.most
 
     # The end.
 
     async def _afterwards(self) -> None:
         """When all leases are over and all has had time to refill, every limit is whole."""
-        self.weather.lost = self.weather.unheard = self.weather.doubled = 0.0
-        self.weather.slow = 0.003
+        weather = self.weather
+        weather.lost = weather.unheard = weather.doubled = weather.deaf = 0.0
+        weather.slow = 0.003
+        if self.dead >= 0:
+            self.start_replica(self.dead)
         for way in self.ways:
             way.cut = False
         self.store.up = True
+        if self.plot.alone:
+            await self._all_is_charged()
         await asyncio.sleep(LEASE + 120.0)
         for resource in (f"{POOL}/m1", f"{POOL}/m2"):
             for tenant in ("big", "small"):
@@ -316,15 +267,74 @@ class Story:
                 for level, limit in zip(view.limits, limits, strict=True):
                     if level.remaining < 0.999 * limit.capacity:
                         raise Broken(f"{level.name} is at {level.remaining} at the end")
-        for key in self._client.scan_iter(count=10_000):
-            if not key.endswith(b":clock") and self._client.pttl(key) < 0:
+        for resource in (f"{POOL}/m1", f"{POOL}/m2"):
+            await self._recovers(resource)
+        # Who is refused for those who wait sees to it that they are still there; what nobody looks
+        # at ends with the life of its keys, which is in real time.
+        self.engines[0].passes.watch(self.policies.policy(f"{POOL}/m1", "big"))
+        for _ in range(12):  # grants that nobody fetched wait for a clock that has gone back
+            await asyncio.sleep(15.0)
+            if _KEYS.queue().encode() not in self.store.stored():
+                break
+        self.look()
+        keys = self.store.stored()
+        lives = self.store.lives(keys)
+        for key, life in zip(keys, lives, strict=True):
+            if not key.endswith(b":clock") and life < 0:
                 raise Broken(f"{key.decode()} stays for ever")
+        if _KEYS.queue().encode() in keys:
+            raise Broken("somebody is left in the queue")
+
+    async def _all_is_charged(self) -> None:
+        """What was granted alone is charged, unless the replica that has granted it is dead."""
+        await asyncio.sleep(5.0)
+        self.look()
+        living = {engine.passes.replica for engine in self.engines}
+        owing = [key for key, lease in self.ledger.owing.items() if lease.alone in living]
+        if owing:
+            raise Broken(f"{owing} are not charged at the end")
+        for engine in self.engines:
+            pool = engine.outages.pool(POOL)
+            if pool.phase is not Phase.STORE or len(pool.journal):
+                raise Broken(f"a replica is {pool.phase} at the end, {len(pool.journal)} to charge")
+        for engine in self.engines:  # what they would do all night has been seen
+            for watch in engine.outages._watches.values():
+                watch.cancel()
+
+    async def _recovers(self, resource: str) -> None:
+        """Whatever became of its probes, a circuit closes when calls go well again."""
+        for n in range(8):
+            name = f"end-{resource}-{n}"
+            key = _KEYS.lease("big", name)
+            self.known[key] = self.policies.policy(resource, "big")
+            self.standing[key] = b""
+            asked = Acquire(
+                resource=resource, tenant="big", tokens=1, request_id=name, max_wait=12.0
+            )
+            with contextlib.suppress(Refusal):
+                granted = await self.engines[n % REPLICAS].acquire(asked)
+                assert isinstance(granted, Granted)
+                report = Settle(lease=granted.lease, outcome=Outcome.SUCCESS)
+                closed = (await self.engines[0].settle(report)).breaker == "closed"
+                if closed:
+                    return
+            await asyncio.sleep(2.0)
+        raise Broken(f"the circuit of {resource} stays shut")
 
     def _digest(self) -> str:
         digest = blake2b(digest_size=16)
         for ran in self.store.journal:
-            digest.update(f"{ran.at:.6f}{ran.name}{ran.key}".encode() + ran.reply)
+            digest.update(f"{ran.at:.6f}{ran.name}{ran.key}".encode() + ran.reply[8:])
         return digest.hexdigest()
+
+
+async def _until(callers: list[asyncio.Task[None]], others: list[asyncio.Task[None]]) -> None:
+    """Return when all *callers* have ended, and raise what any of all has raised."""
+    running = {*callers, *others}
+    while not all(task.done() for task in callers):
+        done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
 
 
 def story(
@@ -337,3 +347,6 @@ def story(
         return await Story(client, seed, loaded or scripts(), calls=calls).tell()
 
     return tell()
+
+
+__all__ = ["FAULTS", "Story", "Told", "story"]

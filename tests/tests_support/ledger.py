@@ -1,8 +1,10 @@
 """Whether a journal keeps the promises, told from what ran and when, by no window's arithmetic.
 
 What a fault may cost is itemised: writes that a failover loses may be granted again, up to the
-limit; a clock that steps forward lets in what would have come in that time. Both are over when
-the limit has been whole, or a period has gone by. Nothing else is forgiven.
+limit; a clock that steps forward lets in what would have come in that time. Replicas that decide
+alone may grant on top what they took after their last look, and one that is cut off what it has
+not been able to charge. All are over when the limit has been whole, or a period has gone by.
+Nothing else is forgiven.
 """
 
 import struct
@@ -17,6 +19,14 @@ from limiter_service.engine.policy import Limit, Policy
 _CHARGES, _EPOCH, _MARKS, _COUNT = 9, 6, 7, 8  # places in a lease (lua/lib/lease)
 _PROBE = 32
 _LITTLE = 1e-6
+_RECENT = 10.0  # seconds that a replica may have looked before it decides alone
+_BLUR = 1.0  # seconds by which the times of a lease that was granted alone are known
+_GRANTING = frozenset({"acquire", "enqueue", "pass"})
+
+ALONE = struct.Struct("<4d")
+"""What a replica says of a grant of its own: its name, since when it is alone, since when all
+have looked, into how many shares limits are divided (0: they are not enforced).
+"""
 
 
 class Broken(AssertionError):
@@ -24,7 +34,12 @@ class Broken(AssertionError):
 
 
 class Ran(NamedTuple):
-    """A script that ran: when, in seconds of the world, on what, and what it answered."""
+    """What happened: when, in seconds of the world, what, to which lease, and what was answered.
+
+    Beside scripts there are `pass` (a waiter was granted, by a dispatch) and `places` (who stands
+    in the queue after a dispatch or a sweep); and what happens without the store: `alone` (a
+    replica has granted) and `ended` (it has heard of the end).
+    """
 
     at: float
     name: str
@@ -36,6 +51,8 @@ class Ran(NamedTuple):
 class Held(msgspec.Struct):
     """A lease. Until `until` it surely runs, as far as the store knows, and after `latest` it
     surely does not; `moved` says that what was used is known, `sure` that what it holds is.
+    `alone` is the replica that has granted it without the store, which was away `since` then and
+    has heard of it when it is `stored`. Who waited has `fetched` it, and a replica has heard that its call has `ended`.
     """
 
     policy: Policy
@@ -50,13 +67,18 @@ class Held(msgspec.Struct):
     settled: bool = False
     moved: bool = False
     sure: bool = True
+    alone: float = 0.0
+    since: float = 0.0
+    stored: bool = True
+    fetched: bool = False
+    ended: bool = False
 
 
 class Bucket:
     """How far below full: what was taken and has not come back by time."""
 
-    def __init__(self, limit: Limit) -> None:
-        self.capacity, self.rate = limit.capacity, limit.rate * 1e6
+    def __init__(self, limit: Limit, parts: float = 1.0) -> None:
+        self.capacity, self.rate = limit.capacity / parts, limit.rate * 1e6 / parts
         self._debt, self._at, self._forgiven = 0.0, 0.0, 0.0
 
     def move(self, now: float, amount: float, _lease: Held) -> None:
@@ -71,8 +93,9 @@ class Bucket:
         self._forgiven += min(self.capacity, amount)
 
     def leap(self, now: float, seconds: float) -> None:
-        """The store believes that so much time has gone by."""
-        self.lost(now, self.rate * seconds)
+        """The store believes that so much time has gone by: all debt of that time is paid."""
+        debt = max(0.0, self._debt - (now - self._at) * self.rate)
+        self._forgiven = min(debt, self._forgiven + self.rate * seconds)
 
     def over(self, _now: float) -> float:
         """How much more is taken than there is."""
@@ -82,9 +105,9 @@ class Bucket:
 class Sliding:
     """What calls of the last period have taken."""
 
-    def __init__(self, limit: Limit) -> None:
+    def __init__(self, limit: Limit, parts: float = 1.0) -> None:
         assert limit.per is not None
-        self.capacity, self._period = limit.capacity, float(limit.per)
+        self.capacity, self._period = limit.capacity / parts, float(limit.per)
         self._taken: deque[tuple[float, float, float]] = deque()
         self._back: dict[float, float] = defaultdict(float)
         self._forgiven: list[tuple[float, float]] = []
@@ -116,9 +139,10 @@ class Sliding:
 class Slots:
     """Calls that surely run: granted, not reported, their lease not over."""
 
-    def __init__(self, limit: Limit) -> None:
-        self.capacity = limit.capacity
+    def __init__(self, limit: Limit, parts: float = 1.0) -> None:
+        self.capacity = limit.capacity / parts
         self._held: list[Held] = []
+        self._forgiven: list[tuple[float, float]] = []
 
     def move(self, _now: float, amount: float, lease: Held) -> None:
         """Take a slot."""
@@ -128,71 +152,127 @@ class Slots:
     def lost(self, now: float, amount: float) -> None:
         """A lease that the store has forgotten does not count."""
 
+    def allow(self, until: float, amount: float) -> None:
+        """Until then so many more may run."""
+        self._forgiven.append((until, amount))
+
     def leap(self, now: float, seconds: float) -> None:
         """Leases end sooner, which they know themselves."""
 
     def over(self, now: float) -> float:
         """How many more run than may."""
-        self._held = [h for h in self._held if not h.settled and h.until > now]
-        return len(self._held) - self.capacity
+        self._held = [h for h in self._held if not (h.settled or h.ended or h.until <= now)]
+        self._forgiven = [(until, amount) for until, amount in self._forgiven if until >= now]
+        return len(self._held) - self.capacity - sum(amount for _, amount in self._forgiven)
 
 
+Window = Bucket | Sliding | Slots
 _KINDS = {"bucket": Bucket, "sliding": Sliding, "concurrency": Slots}
+
+Place = tuple[str, int]
+"""A limit: the key of its scope, and its id."""
 
 
 class Ledger:
-    """Reads a journal as it grows. Raises Broken."""
+    """Reads a journal as it grows. Raises Broken.
 
-    def __init__(self, policies: dict[str, Policy], probe_ttl: float, probes: int) -> None:
+    `torn` says that replicas may be apart: one that is alone while others reach the store grants
+    its share on top of what they grant. Otherwise all are alone together, and that is nothing.
+    """
+
+    def __init__(
+        self, policies: dict[str, Policy], probe_ttl: float, probes: int, *, torn: bool = True
+    ) -> None:
         self._policies, self._probe_ttl, self._probes = policies, probe_ttl, probes
-        self._windows: dict[tuple[str, int], Bucket | Sliding | Slots] = {}
+        self._torn = torn
+        self._windows: dict[Place, Window] = {}
+        self._shares: dict[tuple[float, float, Place], Window] = {}
+        self._recent: dict[Place, deque[tuple[float, float]]] = defaultdict(deque)
+        self._looked: dict[Place, float] = {}
         self.leases: dict[str, Held] = {}
+        self.owing: dict[str, Held] = {}
+        """What was granted alone and is not charged yet, by the key of its lease."""
+        self._twins: dict[str, Held] = {}
+        self.left: set[str] = set()
+        """Leases whose callers have said that they do not want them."""
         self._read = 0
-        self._taken: list[tuple[int, tuple[str, int], float]] = []
+        self._taken: list[tuple[int, Place, float]] = []
         self._trying: list[Held] = []
-        self.grants = self.settles = self.probed = 0
+        self.grants = self.settles = self.probed = self.alone = self.charged = 0
+        self.waited = self.returned = 0
 
     def read(self, journal: Sequence[Ran]) -> None:
         """Take in what has run since."""
-        for place, ran in enumerate(journal[self._read :], self._read):
-            letter, self._read = ran.reply[8:9], place
-            if ran.name == "acquire" and letter == b"G":
+        for place in range(self._read, len(journal)):
+            ran, self._read = journal[place], place
+            name, letter = ran.name, ran.reply[8:9]
+            if name in _GRANTING and letter == b"G":
                 self._granted(ran)
-            elif ran.name == "settle" and letter in {b"G", b"g"}:
+            elif name == "settle" and letter in {b"G", b"g"}:
                 self._settled(ran)
-            elif ran.name == "renew" and letter == b"G":
+            elif name == "renew" and letter == b"G":
                 self._renewed(ran)
+            elif name == "enqueue" and letter == b"R":
+                self._fetched(ran)
+            elif name == "cancel" and letter == b"R":
+                self._returned(ran)
+            elif name == "charge" and letter in {b"G", b"R"}:
+                self._charged(ran, letter)
+            elif name == "alone":
+                self._alone(ran)
+            elif name == "ended":
+                self._ended(ran)
         self._read = len(journal)
 
-    def _move(
-        self, place: tuple[str, int], limit: Limit, lease: Held, at: float, much: float
-    ) -> None:
+    def _window(self, place: Place, limit: Limit) -> Window:
         window = self._windows.get(place)
         if window is None:
             window = self._windows[place] = _KINDS[limit.window](limit)
-        window.move(at, much, lease)
+        return window
+
+    def _move(self, place: Place, limit: Limit, lease: Held, at: float, much: float) -> None:
+        self._window(place, limit).move(at, much, lease)
         if much > 0:
-            self._taken.append((self._read, place, much))
+            self._note(place, at, much)
+
+    def _note(self, place: Place, at: float, much: float) -> None:
+        """So much was taken through the store."""
+        self._taken.append((self._read, place, much))
+        recent = self._recent[place]
+        recent.append((at, much))
+        while recent[0][0] < at - _RECENT:
+            recent.popleft()
 
     def lose(self, journal: Sequence[Ran], kept: int, now: float) -> None:
         """What ran after the first *kept* is lost: it happened, but the store forgets it."""
         self.read(journal)
-        net: dict[tuple[str, int], float] = defaultdict(float)
+        net: dict[Place, float] = defaultdict(float)
         for index, place, amount in self._taken:
             if index >= kept:
                 net[place] += amount
         for ran in journal[kept:]:
-            lease = self.leases.get(ran.key)
+            lease, letter = self.leases.get(ran.key), ran.reply[8:9]
             if lease is None:
                 continue
-            if ran.name == "acquire" and ran.reply[8:9] == b"G":
+            if ran.name in _GRANTING and letter == b"G":
+                if ran.name == "pass" and ran.key in self._twins:
+                    twin = self._twins.pop(ran.key)
+                    twin.until = twin.probes_until = -1.0
+                    continue
+                if lease.alone:
+                    lease.stored = False
+                    continue
                 lease.until = lease.probes_until = -1.0
                 del self.leases[ran.key]
-            elif ran.name == "settle" and ran.reply[8:9] in {b"G", b"g"}:
+            elif ran.name == "settle" and letter in {b"G", b"g"}:
                 lease.settled = False
             elif ran.name == "renew":
                 lease.until = lease.probes_until = -1.0
                 lease.sure = False  # of what it holds
+            elif ran.name == "enqueue" and letter == b"R":
+                lease.fetched = lease.sure = False
+            elif ran.name == "charge" and letter == b"G":
+                lease.stored = False
         for place, amount in net.items():
             self._windows[place].lost(now, amount)
 
@@ -210,33 +290,66 @@ class Ledger:
             lease.until -= seconds
             lease.probes_until -= seconds
 
-    def _granted(self, ran: Ran) -> None:
-        if ran.key in self.leases:
-            raise Broken(f"{ran.key} was granted twice")
+    def _lease(self, ran: Ran) -> Held:
         policy = self._policies[ran.key]
         numbers = struct.unpack(f"<{(len(ran.reply) - 9) // 8}d", ran.reply[9:])
-        count = int(numbers[_COUNT])
+        count, until = int(numbers[_COUNT]), ran.at + numbers[2] / 1e6
         probe = int(numbers[_MARKS]) % 64 >= _PROBE
-        lease = Held(
+        return Held(
             policy=policy,
             nonce=numbers[0],
             charges=list(numbers[_CHARGES : _CHARGES + count]),
             epoch=numbers[_EPOCH],
             probe=probe,
             at=ran.at,
-            until=ran.at + numbers[2] / 1e6,
-            latest=ran.at + numbers[2] / 1e6,
+            until=until,
+            latest=until,
             probes_until=ran.at + self._probe_ttl if probe else -1.0,
+            fetched=ran.name != "pass",
         )
-        self.leases[ran.key] = lease
+
+    def _granted(self, ran: Ran) -> None:
+        known = self.leases.get(ran.key)
+        if known is not None and ran.name != "pass" and known.alone and not known.stored:
+            known.stored = True  # it was asked for here before it was granted alone
+            for place, amount in zip(_places(known.policy), known.charges, strict=True):
+                if amount > 0:
+                    self._note(place, ran.at, amount)
+            return
+        lease = self._lease(ran)
+        if known is not None and ran.name == "pass" and known.alone:
+            self._twins[ran.key] = lease  # its place in the queue has outlived its wait
+        elif known is not None:
+            raise Broken(f"{ran.key} was granted twice")
+        else:
+            self.leases[ran.key] = lease
+        policy = lease.policy
         self.grants += 1
+        self.waited += ran.name == "pass"
         for place, limit, amount in zip(_places(policy), policy.limits, lease.charges, strict=True):
             self._move(place, limit, lease, ran.at, amount)
-            window = self._windows[place]
-            if window.over(ran.at) > _LITTLE * max(1.0, limit.capacity):
-                raise Broken(f"{limit.name} is over by {window.over(ran.at):g} at {ran.at:.3f}")
-        if probe:
+            self._bound(place, limit, ran.at)
+        if lease.probe:
             self._probe(lease, ran.at)
+
+    def _bound(self, place: Place, limit: Limit, now: float) -> None:
+        over = self._windows[place].over(now)
+        if over > _LITTLE * max(1.0, limit.capacity):
+            if self._torn and over <= self._uncharged(place, now) + _LITTLE:
+                return
+            raise Broken(f"{limit.name} is over by {over:g} at {now:.3f}")
+
+    def _uncharged(self, place: Place, now: float) -> float:
+        """What replicas have granted alone that the store has not been told."""
+        total = 0.0
+        for lease in self.owing.values():
+            for other, limit, amount in zip(
+                _places(lease.policy), lease.policy.limits, lease.charges, strict=True
+            ):
+                over = lease.settled or lease.ended or lease.until <= now
+                if other == place and amount > 0 and not (limit.window == "concurrency" and over):
+                    total += amount
+        return total
 
     def _probe(self, lease: Held, now: float) -> None:
         self.probed += 1
@@ -295,6 +408,127 @@ class Ledger:
                 self._move(place, limit, lease, ran.at, real - lease.charges[n])
                 lease.charges[n] = real
 
+    def _fetched(self, ran: Ran) -> None:
+        lease = self._twins.pop(ran.key, None) or self.leases.get(ran.key)
+        if lease is not None:
+            lease.fetched = True
 
-def _places(policy: Policy) -> list[tuple[str, int]]:
+    def _returned(self, ran: Ran) -> None:
+        """A grant that nobody has heard of has come back, in full."""
+        lease = self._twins.pop(ran.key, None) or self.leases.get(ran.key)
+        if lease is None or lease.alone:
+            return  # a failover has lost it, or that it has come back before
+        if self.leases.get(ran.key) is lease:
+            del self.leases[ran.key]
+        if lease.fetched and ran.key not in self.left:
+            raise Broken(f"{ran.key} was taken back from a caller who has it")
+        self.returned += 1
+        if lease.settled or ran.at >= lease.latest:
+            return
+        lease.settled = lease.sure
+        for place, limit, held in zip(
+            _places(lease.policy), lease.policy.limits, lease.charges, strict=True
+        ):
+            if held > 0 and lease.sure:
+                self._move(place, limit, lease, ran.at, -held)
+            elif held > 0:  # a failover has lost that its caller has it
+                _forgive(self._window(place, limit), ran.at, held)
+
+    # Without the store.
+
+    def _alone(self, ran: Ran) -> None:
+        """A replica has granted by its share of every limit."""
+        replica, since, looked, parts = ALONE.unpack(ran.request)
+        known = self.leases.get(ran.key)
+        if known is not None and not known.fetched and not known.alone:
+            self._twins[ran.key] = known  # a pass has just granted it too
+        elif known is not None:  # by the store, and nobody has heard; or by another replica
+            if not known.stored:
+                self.owing[ran.key] = known
+            return
+        lease = self._lease(ran)
+        lease.alone, lease.since, lease.stored = replica, since, False
+        lease.until -= _BLUR
+        lease.latest += _BLUR
+        self.leases[ran.key] = self.owing[ran.key] = lease
+        self.alone += 1
+        places, limits = _places(lease.policy), lease.policy.limits
+        for place, limit, amount in zip(places, limits, lease.charges, strict=True):
+            window = self._window(place, limit)
+            if parts:
+                self._look(place, window, ran.at, looked)
+            window.move(ran.at, amount, lease)
+            if not parts:
+                continue
+            self._bound(place, limit, ran.at)
+            if limit.window != "concurrency":  # slots that end at a replica are its own
+                share = self._shares.get((replica, since, place))
+                if share is None:
+                    share = _KINDS[limit.window](limit, parts)
+                    self._shares[replica, since, place] = share
+                share.move(ran.at, amount, lease)
+                if share.over(ran.at) > _LITTLE * max(1.0, limit.capacity):
+                    over = share.over(ran.at)
+                    raise Broken(f"a share of {limit.name} is over by {over:g} at {ran.at:.3f}")
+
+    def _look(self, place: Place, window: Window, now: float, looked: float) -> None:
+        """What was taken after the last look of some replica may be granted by others again."""
+        if self._looked.get(place, -1.0) >= looked:
+            return
+        self._looked[place] = now
+        _forgive(window, now, sum(amount for at, amount in self._recent[place] if at >= looked))
+
+    def _ended(self, ran: Ran) -> None:
+        """A replica has heard of the end of a call, without the store."""
+        lease = self.leases.get(ran.key)
+        if lease is None:
+            return
+        lease.ended = True
+        if not ran.request or lease.moved:  # the store is to hear what was used
+            return
+        lease.moved = True
+        moved = struct.unpack(f"<{len(lease.charges)}d", ran.request)
+        for place, limit, much in zip(
+            _places(lease.policy), lease.policy.limits, moved, strict=True
+        ):
+            if much:
+                self._window(place, limit).move(ran.at, much, lease)
+                share = self._shares.get((lease.alone, lease.since, place))
+                if share is not None:
+                    share.move(ran.at, much, lease)
+
+    def _charged(self, ran: Ran, letter: bytes) -> None:
+        """What was granted alone is charged at the store, or was known there."""
+        lease = self.leases.get(ran.key)
+        if lease is None:
+            raise Broken(f"{ran.key} is charged and was never granted")
+        self.owing.pop(ran.key, None)
+        if letter == b"R":
+            return
+        if lease.stored:
+            raise Broken(f"{ran.key} was charged twice")
+        lease.stored = True
+        self.charged += 1
+        count, now = len(lease.charges), ran.at
+        debits = struct.unpack_from(f"<{count}d", ran.request, 8 * (_CHARGES + count))
+        for place, limit, held, debit in zip(
+            _places(lease.policy), lease.policy.limits, lease.charges, debits, strict=True
+        ):
+            window = self._window(place, limit)
+            if debit > 0:
+                self._note(place, now, debit)
+                if self._torn:
+                    _forgive(window, now, window.over(now))
+            if self._torn and isinstance(window, Bucket):  # its share of the rate came on top
+                _forgive(window, now, held - debit)
+
+
+def _forgive(window: Window, now: float, amount: float) -> None:
+    if amount > 0 and isinstance(window, Slots):
+        window.allow(now + _RECENT, amount)
+    elif amount > 0:
+        window.lost(now, amount)
+
+
+def _places(policy: Policy) -> list[Place]:
     return [(scope.key, limit.id) for scope in policy._scopes for limit in scope.limits]

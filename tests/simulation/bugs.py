@@ -1,0 +1,67 @@
+"""What is planted: slips in the scripts and in the engine, each in stories where it can show."""
+
+from typing import Any
+
+from limiter_service.engine.outages import Outages
+from limiter_service.engine.passes import Passes
+from limiter_service.engine.presence import Presence
+
+SCRIPTS = {
+    "calls": {
+        "a retry charges again": ("acquire", "if known then", "if false then"),
+        "a bucket grants what it does not have": ("lib/limits", "amount - level > 1e-6", "amount - level > 60"),
+        "a clock that steps back gives credit": ("lib/scope", "s[SKEW], now, elapsed = s[SKEW] - elapsed, s[TIME], 0", "s[SKEW], now, elapsed = s[SKEW] - elapsed, s[TIME], -elapsed"),
+        "a clock that steps back locks out": ("lib/scope", "if elapsed < 0 then", "if false then"),
+        "a refund is given twice": ("lib/holding", "amount - charged, lease", "2 * (amount - charged), lease"),
+        "a refund comes into a new window": ("lib/sliding", "local slot = amount < 0 and held[held_at] or s[at]", "local slot = s[at]"),
+        "a lease never ends": ("lib/holding", "if wall >= granted + lease[TTL] then", "if false then"),
+        "a lease that is over keeps its slot": ("lib/concurrency", 'string.format("(%.0f", now)', '"-inf"'),
+        "a settle does not give its slot back": ("lib/holding", "window.release(q, p, s, at, lease[1])", "window = window"),
+        "a grant takes no slot": ("lib/granting", "window.hold(q, p, s[TIME], ask[1], ask[TTL])", "window = window"),
+        "a renewal charges the same usage each time": ("renew", "lease[CHARGES + n] = used", "used = used"),
+        "a window forgets too early": ("lib/sliding", "math.max(s[at], newest - RING) + 1, newest do", "math.max(s[at], newest - RING) + 1, newest + 30 do"),
+        "a probe more than allowed": ("lib/breaker", "if held >= q[Q_PROBES] or held + c[C_PASSED] >= q[Q_NEEDED] then", "if false then"),
+        "a dead probe keeps its place for ever": ("lib/breaker", "if c[at + 1] <= now then", "if false then"),
+        "a refusal charges the first limit": ("acquire", "elseif worst > 0 then\n", "elseif worst > 0 then\n  take(scopes, ask, nil)\n  save_all(request, wall)\n"),
+        "a key without a life": ("lib/limits", '"PX", math.ceil(needed / 500) + 1000)', '"KEEPTTL")'),
+    },
+    "queue": {
+        "somebody barges past the queue": ("acquire", "elseif texts[#KEYS] then", "elseif false then"),
+        "somebody barges past his own line": ("enqueue", "local behind = why ~= PASS or line and true", "local behind = why ~= PASS"),
+        "whoever comes last is served first": ("lib/waiting", 'return id .. struct.pack(">d", t[PLACE]) .. digest', 'return id .. struct.pack(">d", 1e9 - t[PLACE]) .. digest'),
+        "a sleeping line is never woken": ("lib/serving", "for _, id in ipairs(due) do", "for _, id in ipairs({}) do"),
+        "who is gone keeps his place": ("lib/waiting", "elseif t[HOLDER] == 0 then\n      return false", "elseif t[HOLDER] == 0 then\n      return true"),
+        "a pass does not charge what it grants": ("lib/serving", "    save(scope, wall)", "    scope = scope"),
+        "a grant that was fetched is taken back": ("enqueue", '  redis.call("HDEL", tickets, digest)\n  redis.call("ZREM", grants, digest .. struct.pack("<d", t[2]))\n  if', "  if"),
+    },
+    "alone": {
+        "what was granted alone is charged each time": ("charge", "if known then", "if false then"),
+        "what was granted alone costs nothing": ("charge", "charge(q, p, s, at, ask[i])", "s = s"),
+        "who is back sees nobody": ("beat", 'redis.call("ZCARD", KEYS[1])', "1"),
+    },
+}  # fmt: skip
+"""By plot: part, text, its replacement."""
+
+
+def _fewer(self: Presence) -> float:
+    return 1.0 / max(1, self.replicas - 1) if self._said else 0.0
+
+
+async def _charge_nothing(self: Outages, pool: Any, entry: Any) -> None:
+    pool.journal.done(entry)
+
+
+async def _rest_for_ever(_self: Passes, pool: Any, _loop: Any) -> None:
+    await pool.wake.wait()
+
+
+ENGINE: dict[str, dict[str, tuple[Any, str, Any]]] = {
+    "queue": {
+        "nobody looks again when time has made room": (Passes, "_rest", _rest_for_ever),
+    },
+    "alone": {
+        "a share of too few replicas": (Presence, "part", property(_fewer)),
+        "what was granted alone is forgotten": (Outages, "_charge_one", _charge_nothing),
+    },
+}
+"""By plot: who, which of its parts, its replacement."""

@@ -1,0 +1,89 @@
+"""What stories are about: the pools file, what may befall it, and who waits."""
+
+import msgspec
+from tests_support.scripts import POOL
+
+from limiter_service.config import Config, parse
+
+PROBE_TTL, PROBES, LEASE = 4.0, 2, 6.0
+REPLICAS, CALLERS = 3, 48
+
+_NETWORK = ("lost requests", "lost replies", "doubled requests", "slow way", "partition")
+_CALM = ("scripts forgotten", "dead callers", "provider down")
+_CLOCK = ("clock forward", "clock back")
+FAULTS = (
+    *_NETWORK, "replica crash", "failover", *_CLOCK, *_CALM,
+    "lost messages", "hang-ups", "store away",
+)  # fmt: skip
+
+# Where these are absent, replicas are never apart, and nothing is late.
+APART = frozenset({*_NETWORK, "replica crash", "failover", *_CLOCK})
+
+
+class Plot(msgspec.Struct, frozen=True, kw_only=True):
+    """`always` befalls it in every story, each of `faults` in two of five. `waits` are the
+    patiences of callers. In a part of the stories, `calm`, replicas are never apart: then it is
+    known to the moment what they owe.
+    """
+
+    config: Config
+    faults: tuple[str, ...]
+    always: frozenset[str] = frozenset()
+    waits: tuple[float, ...] = (0.0,)
+    alone: bool = False
+    calm: float = 0.0
+
+
+def _config(on_store_loss: str, more: str = "", tokens: int = 800, slots: int = 12) -> Config:
+    return parse(
+        f"""
+pools:
+  {POOL}:
+    lease_ttl: {LEASE:g}s
+    on_store_loss: {on_store_loss}
+    remember: 20s
+    limits: [{{name: all, meter: tokens, limit: 1000, per: 10s, window: sliding}}]
+    models:
+      m1: {{limits: [{{name: tokens, meter: tokens, limit: {tokens}, per: 10s, burst: 400}}, {{name: slots, meter: concurrency, limit: {slots}}}]}}
+      m2: {{limits: [{{name: calls, meter: requests, limit: 16, per: second, burst: 8}}]}}
+    tenants:
+      big: {{weight: 4}}
+      small: {{limits: [{{name: own, meter: tokens, limit: 200, per: 10s}}], models: {{m2: {{concurrency: 4}}}}}}
+    breaker: {{window: 6s, min_calls: 5, consecutive: 4, workers: 1, open: 1s, max_open: 4s,
+      probes: {PROBES}, successes: 2, probe_ttl: {PROBE_TTL:g}s, ramp: 2s, decay: 5s}}
+{more}
+""",
+        ".yaml",
+    )
+
+
+PLOTS = {
+    "calls": Plot(
+        config=_config("closed"),
+        faults=(*_NETWORK, "replica crash", "failover", *_CLOCK, *_CALM),
+    ),
+    "queue": Plot(
+        config=_config(
+            "closed",
+            """    queue: {max_waiters: 32, max_wait: 20s, priority_shares: {"0-2": 0.3}}""",
+        ),
+        faults=FAULTS[:-1],
+        always=frozenset({"hang-ups"}),
+        waits=(0.0, 0.0, 0.5, 2.0, 4.0, 8.0, 16.0),
+        calm=0.4,
+    ),
+    "alone": Plot(
+        config=_config("degrade", tokens=400, slots=30),
+        faults=(*_NETWORK, "replica crash", "failover", *_CALM, "lost messages", "hang-ups"),
+        always=frozenset({"store away"}),
+        waits=(0.0, 0.0, 0.0, 1.0, 4.0),
+        alone=True,
+        calm=0.4,
+    ),
+}
+_TURNS = ("calls", "queue", "calls", "alone")
+
+
+def plot_of(seed: int) -> str:
+    """Which plot the story of a seed has."""
+    return _TURNS[seed % len(_TURNS)]
