@@ -52,7 +52,8 @@ class Held(msgspec.Struct):
     """A lease. Until `until` it surely runs, as far as the store knows, and after `latest` it
     surely does not; `moved` says that what was used is known, `sure` that what it holds is.
     `alone` is the replica that has granted it without the store, which was away `since` then and
-    has heard of it when it is `stored`. Who waited has `fetched` it, and a replica has heard that its call has `ended`.
+    has heard of it when it is `stored`. Who waited has `fetched` it, and a replica has heard that
+    its call has `ended`.
     """
 
     policy: Policy
