@@ -61,6 +61,7 @@ local function charge_buckets(q, s, amounts, i, wall)
     end
     s[at], p = level, p + BUCKET_RECORD
   end
+  needed = math.min(needed, AGES)
   if s[KEPT] - wall < needed then
     s[KEPT] = wall + 2 * needed
     return i, math.ceil(needed / 500) + 1000

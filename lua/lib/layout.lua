@@ -23,6 +23,10 @@ local TIME, SKEW, KEPT, CELLS = 3, 4, 5, 6
 local BUCKET, CONCURRENCY, RAMP, SHADOW = 1, 4, 5, 8
 local RAMPS = 1125899906842624
 
+-- For how long a state is kept at most, which is hundreds of years: a debt of a slow limit may
+-- last longer than what the server takes as an expiry.
+local AGES = 1e16
+
 -- What a window answers beside a time to wait.
 local NEVER, STALE = -1, -2
 

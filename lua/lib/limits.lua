@@ -156,6 +156,7 @@ local function save(scope, wall)
     local lasts = s[at] - s[TIME]
     needed = lasts > needed and lasts or needed
   end
+  needed = math.min(needed, AGES)
   local expires = s[KEPT] - wall < needed
   if expires then
     s[KEPT] = wall + 2 * needed

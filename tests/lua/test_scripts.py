@@ -54,6 +54,18 @@ def test_a_bucket_keeps_its_word_at_any_rate(
         assert take(bench, chain, "second", amount) is Verdict.DONE
 
 
+@pytest.mark.parametrize("burst", [1, 10**9])
+def test_a_debt_that_lasts_for_ages_is_kept(db: redis.Redis, burst: int) -> None:
+    """No server takes an expiry of millions of years; the state must be written all the same."""
+    limits = f"[{{meter: tokens, limit: 1, per: 366d, burst: {burst}}}]"
+    bench, chain = Bench(db, scripts()), policy(f"{{limits: {limits}}}")
+    assert take(bench, chain, "first", burst) is Verdict.DONE
+    settled = bench.settle(chain, "first", 1, [1e12])
+    assert settled.verdict is Verdict.DONE
+    assert take(bench, chain, "second", 1) is Verdict.DENIED
+    assert bench.keeps_for(chain.chain(bench.now).scopes[0]) > 100 * 365 * 86_400 * US
+
+
 @settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     st.lists(st.tuples(st.integers(0, 400_000), st.integers(1, 60)), min_size=20, max_size=60),
