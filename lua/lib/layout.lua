@@ -25,7 +25,7 @@ local RAMPS = 1125899906842624
 
 -- For how long a state is kept at most, which is hundreds of years: a debt of a slow limit may
 -- last longer than what the server takes as an expiry.
-local AGES = 1e16
+local AGES = 10000000000000000
 
 -- What a window answers beside a time to wait.
 local NEVER, STALE = -1, -2
