@@ -66,7 +66,7 @@ class Nodes:
             self.order(masters[0], "CLUSTER MEET", "127.0.0.1", port)
         count = str(len(self.ports))
         wait_until(
-            lambda: all(_complete(self._orders[port], count) for port in self.ports),
+            lambda: all(complete(self._orders[port], count) for port in self.ports),
             "the cluster does not form",
             30,
         )
@@ -147,7 +147,8 @@ def node_of(ports: list[int], key: str) -> int:
     return ports[next(i for i in range(_MASTERS) if slot < _SLOTS * (i + 1) // _MASTERS)]
 
 
-def _complete(node: redis.Redis, count: str) -> bool:
+def complete(node: redis.Redis, count: str) -> bool:
+    """Whether all of the cluster is served, as a node sees it that knows *count* of them."""
     report = node.execute_command("CLUSTER INFO")
     text = (
         report

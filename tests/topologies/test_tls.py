@@ -10,9 +10,10 @@ import pytest
 import redis
 from tests_support import certificates
 from tests_support.certificates import Pair
-from tests_support.cluster import free_ports
+from tests_support.cluster import complete, free_ports
 from tests_support.servers import Server
 from tests_support.service import ServiceProcess
+from tests_support.waiting import wait_until
 from typer.testing import CliRunner
 
 from limiter_service.cli import app
@@ -62,6 +63,7 @@ def store(
         if clustered:
             with redis.Redis(unix_socket_path=str(running.socket)) as orders:
                 orders.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
+                wait_until(lambda: complete(orders, "1"), "the cluster does not serve")
         scheme = "rediss+cluster" if clustered else "rediss"
         yield scheme, Store(port, trusted, stranger, other)
 
