@@ -16,7 +16,6 @@ SCRIPTS = {
         "a refund comes into a new window": ("lib/sliding", "local slot = amount < 0 and held[held_at] or s[at]", "local slot = s[at]"),
         "a lease never ends": ("lib/holding", "if wall >= granted + lease[TTL] then", "if false then"),
         "a lease that is over keeps its slot": ("lib/concurrency", 'string.format("(%.0f", now)', '"-inf"'),
-        "a settle does not give its slot back": ("lib/holding", "window.release(q, p, s, at, lease[1])", "window = window"),
         "a grant takes no slot": ("lib/granting", "window.hold(q, p, s[TIME], ask[1], ask[TTL])", "window = window"),
         "a renewal charges the same usage each time": ("renew", "lease[CHARGES + n] = used", "used = used"),
         "a window forgets too early": ("lib/sliding", "math.max(s[at], newest - RING) + 1, newest do", "math.max(s[at], newest - RING) + 1, newest + 30 do"),
@@ -26,7 +25,7 @@ SCRIPTS = {
         "a key without a life": ("lib/limits", '"PX", math.ceil(needed / 500) + 1000)', '"KEEPTTL")'),
     },
     "queue": {
-        "somebody barges past the queue": ("acquire", "elseif texts[#KEYS] then", "elseif false then"),
+        "somebody barges past the queue": ("acquire", "elseif stored[#KEYS] then", "elseif false then"),
         "somebody barges past his own line": ("enqueue", "local behind = why ~= PASS or line and true", "local behind = why ~= PASS"),
         "whoever comes last is served first": ("lib/waiting", 'return id .. struct.pack(">d", t[PLACE]) .. digest', 'return id .. struct.pack(">d", 1e9 - t[PLACE]) .. digest'),
         "a sleeping line is never woken": ("lib/serving", "for _, id in ipairs(due) do", "for _, id in ipairs({}) do"),
@@ -65,3 +64,6 @@ ENGINE: dict[str, dict[str, tuple[Any, str, Any]]] = {
     },
 }
 """By plot: who, which of its parts, its replacement."""
+
+LATE = {"a refund comes into a new window": (30, 3000)}
+"""Which seed shows what takes long to show, and how many calls that takes."""
