@@ -41,6 +41,15 @@ class Entry(msgspec.Struct, kw_only=True):
         """When the lease ends, in the store's microseconds."""
         return self.taken + self.claim.ttl
 
+    def spent(self) -> list[float]:
+        """What it has taken of each limit: all it should be charged; slots, if it holds them."""
+        return [
+            debit if limit.window == "concurrency" else net
+            for limit, net, debit in zip(
+                self.policy.limits, self.net, self.debits or self.net, strict=True
+            )
+        ]
+
     def late_claim(self, now: float) -> Claim:
         """What the store is to remember of it."""
         return late(self.claim, self.taken, now)

@@ -368,6 +368,8 @@ class Outages:
             policy, lambda chain: self._commands.charge(chain, key, claim, debits, entry.moved)
         )
         pool.journal.done(entry)
+        # Until the next look: if the store is lost before that, its share is not granted again.
+        pool.sights.taken(policy, entry.spent())
 
     async def _take_in_reports(self, pool: Outage) -> None:
         """Settle the leases that have ended meanwhile and were not granted here."""

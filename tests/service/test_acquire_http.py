@@ -37,6 +37,7 @@ async def test_a_grant_says_what_was_charged_and_what_is_left(client: httpx.Asyn
         "lease": IsStr(min_length=10),
         "waited": 0.0,
         "expires_in": 600.0,
+        "block": None,
         "charged": {"tokens": 120, "requests": 1, "concurrency": 1},
         "breaker": "closed",
         "probe": False,

@@ -125,14 +125,19 @@ class Sliding:
         self._forgiven.append((now + self._period, min(self.capacity, amount)))
 
     def leap(self, now: float, _seconds: float) -> None:
-        """The store's window has moved on, however little."""
-        self.lost(now, self.capacity)
+        """The store's window has moved on, however little; what calls have used beyond the limit
+        has gone with it.
+        """
+        self._forgiven.append((now + self._period, max(self.capacity, self._sum(now))))
+
+    def _sum(self, now: float) -> float:
+        while self._taken and self._taken[0][0] <= now - self._period:
+            self._taken.popleft()
+        return sum(amount - self._back[nonce] for _, amount, nonce in self._taken)
 
     def over(self, now: float) -> float:
         """How much more is taken than there is."""
-        while self._taken and self._taken[0][0] <= now - self._period:
-            self._taken.popleft()
-        taken = sum(amount - self._back[nonce] for _, amount, nonce in self._taken)
+        taken = self._sum(now)
         self._forgiven = [(until, amount) for until, amount in self._forgiven if until >= now]
         return taken - self.capacity - sum(amount for _, amount in self._forgiven)
 
@@ -424,7 +429,7 @@ class Ledger:
         if lease.fetched and ran.key not in self.left:
             raise Broken(f"{ran.key} was taken back from a caller who has it")
         self.returned += 1
-        if lease.settled or ran.at >= lease.latest:
+        if lease.settled:
             return
         lease.settled = lease.sure
         for place, limit, held in zip(
