@@ -11,6 +11,9 @@ from tests_support.trial.journal import Entry
 from tests_support.trial.scene import Outcome
 from tests_support.trial.verdict import Evidence, judge
 
+from limiter_service.engine import ids
+from limiter_service.store.keys import request_digest
+
 pytestmark = pytest.mark.timeout(600)
 
 
@@ -58,7 +61,7 @@ def an_answer_of_another(evidence: Evidence) -> Evidence:
 def a_late_grant(evidence: Evidence) -> Evidence:
     """It was told before it happened."""
     call = granted(evidence)[-1]
-    return with_call(evidence, call, at=call.begin.at - 1.0)
+    return with_call(evidence, call, at=call.begin.at - 100.0)
 
 
 def a_call_that_hangs(evidence: Evidence) -> Evidence:
@@ -81,7 +84,11 @@ def a_forgotten_lease(evidence: Evidence) -> Evidence:
 
 def a_settle_that_was_none(evidence: Evidence) -> Evidence:
     """The caller was told that it is settled."""
-    key = evidence.entries[first(evidence, "settle")].ran.key
+    call = next(c for c in evidence.calls if c.told == diary.SETTLED and c.begin.settle)
+    assert call.begin.settle is not None
+    ref = ids.decode(call.begin.settle.lease)
+    assert ref is not None
+    key = request_digest(ref.tenant, ref.request_id).hex()
     names = {"settle", "told again"}
     entries = [e for e in evidence.entries if e.ran.key != key or e.ran.name not in names]
     return with_entries(evidence, entries)
