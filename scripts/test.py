@@ -19,7 +19,7 @@ FLAKY = Path("build/flaky.txt")
 MOST = 10
 """So many failures may be bad luck."""
 
-DRAWN = ("tests/lua/", "tests/simulation/", "tests/faults/")
+DRAWN = ("tests/lua/", "tests/simulation/")
 """Models and simulations, and their planted faults. Hypothesis marks its tests by itself."""
 
 

@@ -190,6 +190,10 @@ _CURES = (
     ("cluster mode is not enabled", "it is one server: redis:// in place of redis+cluster://"),
     ("no master found", "do sentinels answer, do they watch the service, is its primary up?"),
 )
+_ASKS = (
+    " One that asks its clients for a certificate wants SLUICEGATE_REDIS_CERTIFICATE and "
+    "SLUICEGATE_REDIS_KEY, and may close a connection without a word"
+)
 _SECURE = "; a store that speaks TLS alone is rediss://"
 
 
@@ -199,7 +203,10 @@ def unreachable(address: Address, shown: str, why: str) -> Finding:
     cure = next((cure for part, cure in _CURES if part in told), None)
     if cure is None:
         cure = "is it running, and is the address that of `serve`?"
-        cure += "" if address.secure or address.topology is Topology.UNIX else _SECURE
+        if address.secure:
+            cure += _ASKS
+        elif address.topology is not Topology.UNIX:
+            cure += _SECURE
     return Finding(Level.ERROR, "store", f"{shown} does not answer: {why}", cure)
 
 

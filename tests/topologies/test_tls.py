@@ -136,7 +136,7 @@ def test_the_doctor_takes_them_too(store: tuple[str, Store]) -> None:
         ({}, 0, "OK       scripts        run"),
         ({"CA": there.other.certificate}, 3, "SLUICEGATE_REDIS_CA, or"),
         ({"SERVER_NAME": "other.example"}, 3, "or SLUICEGATE_REDIS_SERVER_NAME"),
-        ({"CERTIFICATE": "", "KEY": ""}, 3, "cure: SLUICEGATE_REDIS_CERTIFICATE and"),
+        ({"CERTIFICATE": "", "KEY": ""}, 3, "SLUICEGATE_REDIS_CERTIFICATE and"),
     ):
         given = env | {f"SLUICEGATE_REDIS_{name}": value for name, value in changed.items()}
         named = {name: value or None for name, value in given.items()}
