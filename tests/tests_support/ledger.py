@@ -403,7 +403,9 @@ class Ledger:
                 raise Broken(f"{limit.name} moved by {change:g} instead of {due:g}")
 
     def _renewed(self, ran: Ran) -> None:
-        lease = self.leases[ran.key]
+        lease = self.leases.get(ran.key)
+        if lease is None:
+            raise Broken(f"{ran.key} is renewed and was never granted")
         life, *used = struct.unpack_from(f"<{1 + len(lease.charges)}d", ran.request, 16)
         lease.until = lease.latest = ran.at + life / 1e6
         if lease.probe and lease.probes_until > ran.at:

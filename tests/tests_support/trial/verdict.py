@@ -14,7 +14,7 @@ from limiter_service.engine import ids
 from limiter_service.engine.policy import Policies, Policy
 from limiter_service.store.keys import request_digest
 from limiter_wire import Acquire, ErrorCode
-from tests_support.ledger import Broken, Ledger, Ran
+from tests_support.ledger import Broken, Held, Ledger, Ran
 from tests_support.trial import diary, rules
 from tests_support.trial.diary import Call
 from tests_support.trial.journal import Entry
@@ -104,6 +104,7 @@ def _replay(evidence: Evidence, policies: Mapping[str, Policy], found: Found) ->
     """No limit is passed, nothing is granted or settled twice: what the simulation checks too."""
     ledger = Ledger(dict(policies), rules.PROBE_TTL, rules.PROBES)
     journal: list[Ran] = []
+    away: dict[str, tuple[int, Held]] = {}
     lost_from: int | None = None
     ahead: float | None = None
     start = evidence.entries[0].at if evidence.entries else 0.0
@@ -113,6 +114,9 @@ def _replay(evidence: Evidence, policies: Mapping[str, Policy], found: Found) ->
             continue
         stands, at = place in evidence.kept, entry.at - start
         if stands and lost_from is not None:
+            for key, (place_of, lease) in away.items():
+                if place_of >= lost_from:  # the heir does not know that it was taken back
+                    ledger.leases.setdefault(key, lease)
             ledger.lose(journal, lost_from, at)
             lost_from = None
         if stands and ahead != entry.ahead:
@@ -126,7 +130,7 @@ def _replay(evidence: Evidence, policies: Mapping[str, Policy], found: Found) ->
                 continue  # granted by one who did not know that it is primary no more
             lost_from = len(journal) if lost_from is None else lost_from
         try:
-            _read(ledger, journal, entry, at)
+            _read(ledger, journal, entry, at, away)
         except Broken as broken:
             ledger._read = len(journal)
             if stands:
@@ -134,7 +138,13 @@ def _replay(evidence: Evidence, policies: Mapping[str, Policy], found: Found) ->
     found.grants, found.settles = ledger.grants, ledger.settles
 
 
-def _read(ledger: Ledger, journal: list[Ran], entry: Entry, at: float) -> None:
+def _read(
+    ledger: Ledger,
+    journal: list[Ran],
+    entry: Entry,
+    at: float,
+    away: dict[str, tuple[int, Held]],
+) -> None:
     ran, lease = entry.ran, ledger.leases.get(entry.ran.key)
     if ran.name == "cancel":
         if lease is None:
@@ -144,7 +154,7 @@ def _read(ledger: Ledger, journal: list[Ran], entry: Entry, at: float) -> None:
         nothing = bytes(56 + len(back))
         journal.append(Ran(at, "settle", ran.key, nothing, bytes(8) + b"G" + back))
         ledger.read(journal)
-        del ledger.leases[ran.key]  # the store forgets it
+        away[ran.key] = len(journal) - 1, ledger.leases.pop(ran.key)  # the store forgets it
         return
     journal.append(ran._replace(at=at))
     ledger.read(journal)
