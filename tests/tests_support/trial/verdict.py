@@ -315,9 +315,22 @@ def _reported(
         alive = call.until < held.until - _NEAR and not _stepped(evidence, held, call.until)
         settled = any(at <= call.until for at in moves.get(key, []))
         if call.end.code == ErrorCode.UNKNOWN_LEASE:
-            found.wrong(f"{ref.request_id} was told that its lease is unknown")
+            tale = f"asked {call.begin.at:.3f}, told {call.until:.3f}; {_tale(evidence, key)}"
+            found.wrong(f"{ref.request_id} was told that its lease is unknown: {tale}")
         elif alive and not (call.begin.renew and settled):
             found.wrong(f"{ref.request_id} was told that its lease is over: {call.end.code}")
+
+
+def _tale(evidence: Evidence, key: str) -> str:
+    """What the stores have written down of a request: number, what, when; lost changes in
+    brackets.
+    """
+    told = (
+        (f"{entry.nth} {entry.ran.name} {entry.at:.3f}", place in evidence.kept)
+        for place, entry in enumerate(evidence.entries)
+        if entry.ran.key == key
+    )
+    return ", ".join(text if stands else f"[{text}]" for text, stands in told)
 
 
 def _stepped(evidence: Evidence, held: _Held, until: float) -> bool:
