@@ -1,5 +1,6 @@
 """Sentinels and servers that speak TLS alone: found, followed to another primary, looked at."""
 
+import contextlib
 import shutil
 from collections.abc import Iterator
 
@@ -44,8 +45,8 @@ class Setting(msgspec.Struct, frozen=True):
         return files | changed
 
 
-@pytest.fixture(scope="module")
-def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Setting]:
+@contextlib.contextmanager
+def setting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Setting]:
     """All of them know each other by certificates of one authority."""
     binary = shutil.which("redis-server")
     if binary is None or not certificates.available():
@@ -59,6 +60,20 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Setting]:
     trusted = Tls(ca=ours.certificate, certificate=client.certificate, key=client.key)
     with Watched(binary, home, tls=tls) as watched:
         yield Setting(watched, trusted, stranger, other)
+
+
+@pytest.fixture(scope="module")
+def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Setting]:
+    """A setting that stays as it is."""
+    with setting(tmp_path_factory) as made:
+        yield made
+
+
+@pytest.fixture
+def doomed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Setting]:
+    """A setting whose primary will die."""
+    with setting(tmp_path_factory) as made:
+        yield made
 
 
 async def said(secured: Setting, **changed: str | None) -> object:
@@ -121,11 +136,11 @@ def test_the_doctor_sees_what_the_service_would(secured: Setting) -> None:
     assert "cure: SLUICEGATE_REDIS_CA, or SLUICEGATE_REDIS_SERVER_NAME" in strange.output
 
 
-async def test_the_next_primary_is_found_over_tls(secured: Setting) -> None:
-    """By a service that runs, and without a restart. (The last test: the first primary is gone.)"""
-    watched = secured.watched
+async def test_the_next_primary_is_found_over_tls(doomed: Setting) -> None:
+    """By a service that runs, and without a restart."""
+    watched = doomed.watched
     first = watched.primary
-    env = secured.env(SLUICEGATE_REDIS_URL=watched.url)
+    env = doomed.env(SLUICEGATE_REDIS_URL=watched.url)
     ask = {"resource": "example/m", "tokens": 1}
     with ServiceProcess(env=env) as service:
         async with httpx.AsyncClient(base_url=service.url, timeout=30) as http:
