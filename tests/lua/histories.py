@@ -200,7 +200,8 @@ class Run:
             assert answer.verdict is Verdict.DENIED, f"{answer.verdict} instead of a denial"
             assert answer.numbers[:2] == (worst, wait), "binding limit and wait"
             self._assert_levels(policy, answer.numbers, 2)
-            assert before is None or _kept(before, self.bench.dump()), "a denial wrote something"
+            wrote = [] if before is None else _written(before, self.bench.dump())
+            assert not wrote, f"a denial wrote {wrote}"
             self._assert_honest(policy, amounts, wait)
             return
         assert answer.verdict is Verdict.DONE, f"{answer.verdict} instead of a grant"
@@ -217,7 +218,8 @@ class Run:
         policy, amounts = self.policy(step.who), _amounts_of(self.policy(step.who), step.amount)
         before = self.bench.dump()
         answer = self.bench.check(policy, amounts)
-        assert _kept(before, self.bench.dump()), "a check wrote something"
+        wrote = _written(before, self.bench.dump())
+        assert not wrote, f"a check wrote {wrote}"
         opened = self.reference.open(policy, self.bench.now)
         expected = self.reference.verdict(opened, amounts, self.bench.now)
         assert answer.numbers[:2] == expected, "what a check says"
@@ -375,9 +377,9 @@ def policies_of(pool: str) -> Policies:
     return Policies(parse(text, ".yaml"), "sg:")
 
 
-def _kept(before: Mapping[bytes, bytes], after: Mapping[bytes, bytes]) -> bool:
-    """Whether nothing was written; on a slow machine a key may have come to its end meanwhile."""
-    return all(before.get(key) == text for key, text in after.items())
+def _written(before: Mapping[bytes, bytes], after: Mapping[bytes, bytes]) -> list[bytes]:
+    """The keys that are not as they were; on a slow machine one may have ended meanwhile."""
+    return [key for key, text in after.items() if before.get(key) != text]
 
 
 def _amounts_of(policy: Policy, amount: int) -> list[int]:
