@@ -9,7 +9,7 @@ import redis
 from hypothesis import strategies as st
 from queue_reference import QueueReference, Waiter
 from reference import Reference
-from tests_support.scripts import CLOCK, POOL, START, scripts
+from tests_support.scripts import CLOCK, POOL, START, names_of_pool, scripts
 
 from limiter_service.config import parse
 from limiter_service.engine.policy import Policies, Policy
@@ -470,8 +470,7 @@ class Run:
             b"hash": self.client.hgetall,
             b"zset": lambda key: self.client.zrange(key, 0, -1, withscores=True),
         }
-        keys = [key for key in self.client.scan_iter() if key != CLOCK.encode()]
-        return {key: read[self.client.type(key)](key) for key in keys}
+        return {key: read[self.client.type(key)](key) for key in names_of_pool(self.client)}
 
 
 def run(

@@ -10,7 +10,7 @@ import redis
 from histories import US, Step, policies_of
 from learning_histories import _readings
 from learning_reference import Told
-from tests_support.scripts import CLOCK, POOL, WHOLE, Answer, Bench, scripts
+from tests_support.scripts import POOL, WHOLE, Answer, Bench, names_of_pool, scripts
 
 from limiter_service.engine.policy import Policy
 from limiter_service.store.commands import KEEP, Verdict
@@ -144,7 +144,7 @@ class Side:
 
     def content(self) -> dict[bytes, Any]:
         """Everything in it; of a stream the fields, whose ids are of real time."""
-        names = [key for key in self.client.scan_iter(count=1000) if key != CLOCK.encode()]
+        names = names_of_pool(self.client)
         pipeline = self.client.pipeline(transaction=False)
         for key in names:
             pipeline.type(key)

@@ -30,6 +30,17 @@ START = 1_700_000_000_000_000
 """A Tuesday evening in 2023, in microseconds."""
 
 
+def names_of_pool(client: redis.Redis) -> list[bytes]:
+    """The keys of the pool, but for the clock and those in which services that share the server
+    say twice a second that they live.
+    """
+    keys = Keys(POOL)
+    beside = {CLOCK.encode(), keys.replicas().encode(), keys.counts().encode()}
+    pool = keys.pool_scope().removesuffix("s:pool")
+    found = client.scan_iter(match=f"{pool}*", count=1000)
+    return [key for key in dict.fromkeys(found) if key not in beside]
+
+
 class Answer(msgspec.Struct, frozen=True):
     """A script's verdict and numbers."""
 
@@ -179,10 +190,7 @@ class Bench:
         """Every key of the pool as the server holds it, to see that nothing was written; without
         those in which services that share the server say twice a second that they live.
         """
-        pool = self.keys.pool_scope().removesuffix("s:pool")
-        names = set(self._client.scan_iter(match=f"{pool}*"))
-        beside = {CLOCK.encode(), self.keys.replicas().encode(), self.keys.counts().encode()}
-        found = {key: self._client.dump(key) for key in names - beside}
+        found = {key: self._client.dump(key) for key in names_of_pool(self._client)}
         # A key may come to its end between the scan and the look at it.
         return {key: text for key, text in found.items() if text}
 
