@@ -41,6 +41,9 @@ MOST_AT_ONCE = 512
 MOST_WAITING = 10_000
 """Acquires that wait on one connection."""
 
+MOST_RECALLED = 1000
+"""Resources whose blocks one connection is asked for: callers make up names of models."""
+
 _PATIENCE = 5.0  # seconds that a shutdown gives to what is under way
 
 _acquire_reader = Reader(Acquire)
@@ -105,7 +108,7 @@ class _Channel:
         self._expelled: Closed | None = None
         self._under_way: dict[Id, tuple[Frame, asyncio.Task[None]]] = {}
         self._asked: dict[Id, Acquire] = {}
-        self._lent: dict[str, Frame] = {}  # as many as resources are configured
+        self._lent: dict[str, Frame] = {}
         self._called_off: set[asyncio.Task[None]] = set()
         self._soon, self._waiting = 0, 0
         self._outbox: list[Answer] = []
@@ -214,7 +217,10 @@ class _Channel:
 
         answer = await self._engine.acquire(request, request.hold, tell if frame.news else None)
         if isinstance(answer, Granted) and answer.block is not None:
+            self._lent.pop(request.resource, None)
             self._lent[request.resource] = frame
+            if len(self._lent) > MOST_RECALLED:  # the oldest ends by itself, when its time is over
+                del self._lent[next(iter(self._lent))]
             self._engine.lending.recalls.watch(request.resource, answer.block.hold, self._recall)
         return answer
 
