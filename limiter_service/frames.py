@@ -3,16 +3,18 @@
 A binary message is msgpack, a text message JSON; it holds one frame or an array of them.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from enum import IntEnum, StrEnum
 from itertools import groupby
 from typing import Annotated, Any
 
 import msgspec
 
+from limiter_service import stencil
 from limiter_service.engine.refusals import Refusal
+from limiter_service.engine.shape import Taken
 from limiter_service.http import JSON, MSGPACK, Media, Message, Reader, encode
-from limiter_wire import BatchResult, Operation, Wire
+from limiter_wire import Acquire, BatchResult, Operation, Settle, Wire
 
 MOST_FRAMES = 256
 """Frames in one message: as many as operations in a batch."""
@@ -71,7 +73,8 @@ class Style(msgspec.Struct, frozen=True):
 
 
 class Frame(msgspec.Struct, frozen=True):
-    """One request: `body` is what the route of the operation takes, and more.
+    """One request: what the route of the operation takes, and more; `body`, or `request` where it
+    was read already.
 
     `waits` when it may take as long as its caller has patience; `news` when the caller wants to
     know meanwhile where it stands.
@@ -83,6 +86,7 @@ class Frame(msgspec.Struct, frozen=True):
     style: Style
     waits: bool
     news: bool
+    request: Acquire | Settle | None = None
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -91,6 +95,13 @@ class Answer(msgspec.Struct, frozen=True):
     id: Id
     style: Style
     result: BatchResult
+
+
+class Ready(msgspec.Struct, frozen=True):
+    """The same, as it will be sent."""
+
+    style: Style
+    frame: msgspec.Raw
 
 
 class _Head(Wire, frozen=True, kw_only=True):
@@ -104,7 +115,25 @@ class _Named(Wire, frozen=True, kw_only=True):
     id: _Id
 
 
+class _Acquire(Acquire, frozen=True, kw_only=True, tag_field="op", tag=str(Verb.ACQUIRE)):
+    id: _Id
+    news: Any = None
+
+
+class _Settle(Settle, frozen=True, kw_only=True, tag_field="op", tag=str(Verb.SETTLE)):
+    id: _Id
+
+
+class _Cancel(Wire, frozen=True, kw_only=True, tag_field="op", tag=str(Verb.CANCEL)):
+    id: _Id
+
+
 _array, _head, _named = Reader(list[msgspec.Raw]), Reader(_Head), Reader(_Named)
+_usual: dict[Media, Callable[[bytes], list[_Acquire | _Settle | _Cancel]]] = {
+    _BINARY: msgspec.msgpack.Decoder(list[_Acquire | _Settle | _Cancel]).decode,
+    _TEXT: msgspec.json.Decoder(list[_Acquire | _Settle | _Cancel]).decode,
+}
+_NOTHING = msgspec.Raw()
 
 
 def read(message: bytes | str) -> list[Frame | Answer]:
@@ -117,15 +146,48 @@ def read(message: bytes | str) -> list[Frame | Answer]:
     if not style.in_array:
         return [_frame(msgspec.Raw(data), style)]
     try:
+        frames = _usual[kind](data)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return _one_by_one(data, style)
+    _refuse_too_many(len(frames))
+    return [_read(each, style) for each in frames]
+
+
+def _read(frame: _Acquire | _Settle | _Cancel, style: Style) -> Frame:
+    """A frame of which everything is read already."""
+    if isinstance(frame, _Acquire):
+        waits = frame.max_wait > 0
+        news = waits and frame.news is True
+        return Frame(frame.id, Verb.ACQUIRE, _NOTHING, style, waits, news, frame)
+    if isinstance(frame, _Settle):
+        return Frame(frame.id, Verb.SETTLE, _NOTHING, style, False, False, frame)  # noqa: FBT003
+    return Frame(frame.id, Verb.CANCEL, _NOTHING, style, False, False)  # noqa: FBT003
+
+
+def _one_by_one(data: bytes, style: Style) -> list[Frame | Answer]:
+    """The same where some frame is unusual, or cannot be served: the others can."""
+    kind = style.kind
+    try:
         bodies: list[msgspec.Raw] = _array.read(data, kind.body)
     except Refusal as refusal:
         raise Closed(Closing.UNREADABLE, refusal.problem.detail) from refusal
-    if len(bodies) > MOST_FRAMES:
-        raise Closed(Closing.MISUSED, f"a message has at most {MOST_FRAMES} frames")
+    _refuse_too_many(len(bodies))
     return [_frame(body, style) for body in bodies]
 
 
-def write(answers: Sequence[Answer]) -> Iterator[Message]:
+def _refuse_too_many(count: int) -> None:
+    if count > MOST_FRAMES:
+        raise Closed(Closing.MISUSED, f"a message has at most {MOST_FRAMES} frames")
+
+
+def ready(frame: Frame, taken: Taken) -> Ready | Answer:
+    """The answer to *frame* that has *taken*."""
+    if frame.style.kind is _BINARY:
+        return Ready(frame.style, msgspec.Raw(stencil.grant(frame.id, taken)))
+    return Answer(frame.id, frame.style, BatchResult(status=200, body=taken.granted()))
+
+
+def write(answers: Sequence[Answer | Ready]) -> Iterator[Message]:
     """The messages that carry *answers*: those to arrays in arrays, the others alone."""
     for style, alike in groupby(answers, lambda answer: answer.style):
         frames = [_fields(answer) for answer in alike]
@@ -162,8 +224,10 @@ def _id(body: msgspec.Raw, style: Style) -> Id:
     return named.id
 
 
-def _fields(answer: Answer) -> dict[str, object]:
+def _fields(answer: Answer | Ready) -> dict[str, object] | msgspec.Raw:
     """The frame: id and status, then the fields of the body as its route would send them."""
+    if isinstance(answer, Ready):
+        return answer.frame
     body = answer.result.body
     # A shallow copy is several times faster; only what omits fields needs the other.
     flat = msgspec.to_builtins if body.__struct_config__.omit_defaults else msgspec.structs.asdict

@@ -19,6 +19,7 @@ from limiter_service.engine.census import Census
 from limiter_service.engine.names import REST, Names
 from limiter_service.engine.outages import Outages
 from limiter_service.engine.policy import Policy
+from limiter_service.engine.shape import Taken
 from limiter_service.engine.statistics import Wait
 from limiter_service.engine.tally import Tally
 from limiter_service.engine.turnstile import Turnstile
@@ -101,9 +102,9 @@ class Metrics:
 
     # Told by the books
 
-    def answered(self, request: Acquire, answer: Granted | Problem, took: float) -> None:
+    def answered(self, request: Acquire, answer: Granted | Taken | Problem, took: float) -> None:
         """Count an answer to an acquire."""
-        if isinstance(answer, Granted):
+        if not isinstance(answer, Problem):
             code = "granted"
             if answer.waited <= 0:
                 self._accounts.granted.observe(took)

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from limiter_service.engine.admission import Engine
+from limiter_service.engine.begun import BegunAcquire, BegunSettle, Heard
 from limiter_service.engine.queueing import Tell
 from limiter_service.engine.refusals import Refusal
 from limiter_service.front import Handler
@@ -148,12 +149,22 @@ class TracedEngine(Engine):
 
     spans: Spans
 
+    def begin(self, request: Acquire, heard: Heard) -> None:
+        """Nothing begins before its span."""
+
+    def begin_settle(self, report: Settle, heard: Heard) -> None:
+        """Likewise."""
+
     async def acquire(
-        self, request: Acquire, hold: float | None = None, tell: Tell | None = None
+        self,
+        request: Acquire,
+        hold: float | None = None,
+        tell: Tell | None = None,
+        begun: BegunAcquire | None = None,
     ) -> Granted | Waiting:
         told = _asked(request) | {"limiter.max_wait": request.max_wait or None}
         with self.spans.of("sluicegate.acquire", request.traceparent, told) as span:
-            answer = await super().acquire(request, hold, tell)
+            answer = await super().acquire(request, hold, tell, begun)
             if isinstance(answer, Granted):
                 span.set_attribute("limiter.lease", answer.lease)
                 span.set_attribute("limiter.wait", answer.waited)
@@ -169,10 +180,10 @@ class TracedEngine(Engine):
             span.set_attribute("limiter.would_grant", answer.would_grant)
             return answer
 
-    async def settle(self, report: Settle) -> Settled:
+    async def settle(self, report: Settle, begun: BegunSettle | None = None) -> Settled:
         told = {"limiter.lease": report.lease, "limiter.outcome": str(report.outcome)}
         with self.spans.of("sluicegate.settle", report.traceparent, told) as span:
-            answer = await super().settle(report)
+            answer = await super().settle(report, begun)
             span.set_attribute("breaker.state", answer.breaker)
             return answer
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from msgspec import UNSET
 from msgspec.structs import replace
@@ -10,12 +10,15 @@ from msgspec.structs import replace
 from limiter_service.config import seconds
 from limiter_service.engine import breaking, charging, ids, learning
 from limiter_service.engine.answers import (
+    MARKS,
+    TTL,
     charged_by_meter,
     charges_of,
     conflict,
     denied,
     granted,
     lease_history,
+    lease_id,
     marks_of,
     nonce_of,
     paused,
@@ -24,6 +27,7 @@ from limiter_service.engine.answers import (
     verdict_of,
     would_fit,
 )
+from limiter_service.engine.begun import Arrival, BegunAcquire, BegunSettle, Heard
 from limiter_service.engine.books import Books, verdict
 from limiter_service.engine.calls import Calls
 from limiter_service.engine.charging import PriceMissing
@@ -41,9 +45,18 @@ from limiter_service.engine.passes import Passes
 from limiter_service.engine.policy import Policies, Policy, UnknownResource
 from limiter_service.engine.queueing import Queue, Tell
 from limiter_service.engine.refusals import Refusal, refuse
+from limiter_service.engine.shape import Taken
 from limiter_service.engine.statistics import Observer
 from limiter_service.engine.tally import Tally
-from limiter_service.store.commands import NEVER, Claim, Commands, Reply, Report, Verdict
+from limiter_service.store.commands import (
+    NEVER,
+    Chain,
+    Claim,
+    Commands,
+    Reply,
+    Report,
+    Verdict,
+)
 from limiter_service.store.errors import StoreUnavailable
 from limiter_service.store.hints import Hints
 from limiter_service.store.keys import Keys
@@ -118,51 +131,151 @@ class Engine:
             hold_limit=hold_limit,
         )
 
+    def begin(self, request: Acquire, heard: Heard) -> BegunAcquire | None:
+        """Begin an acquire that most likely takes one call of the store: *heard* is called when
+        `conclude` has something to say. None where it has to be awaited from the beginning.
+        """
+        if self.draining is not None or request.block is not None or request.since is not None:
+            return None
+        policy = self.policies.known(request.resource, request.tenant)
+        if policy is None or not self.degraded.is_aside(policy) or self.passes.busy(policy.pool):
+            return None
+        shape = policy.shape
+        amounts = None if shape is None else shape.amounts(request)
+        if amounts is None:
+            if policy.expects and not self.expectations.is_ready(
+                policy.pool, policy.model, request.route
+            ):
+                return None
+            try:
+                amounts = self._amounts(policy, request)
+            except Refusal:
+                return None  # to be counted as such
+        request_id = request.request_id or uuid.uuid4().hex
+        claim = self._claim(policy, request, amounts)
+        begun = BegunAcquire(
+            policy, asyncio.get_running_loop().time(), heard, request, request_id, claim
+        )
+        lease = policy.keys.lease(request.tenant, request_id)
+        chain, queue = policy.chain(self._calls.now_us()), policy.queue
+        begun.posted = self._commands.post_acquire(chain, lease, queue, claim, begun.told)
+        return None if begun.posted is None else begun
+
+    def conclude(self, begun: BegunAcquire) -> Granted | Taken | None:
+        """The grant; None when `acquire` has to go on. Raises Refusal."""
+        reply = begun.reply
+        if reply is None or reply.verdict is Verdict.STALE:
+            return None
+        policy, request = begun.policy, begun.request
+        took = asyncio.get_running_loop().time() - begun.began
+        try:
+            answer = self._taken(begun, reply) or self._answer(
+                policy, request, begun.request_id, begun.claim, reply
+            )
+        except Refusal as refusal:
+            self._refused(request, refusal, took)
+            raise
+        if answer is None:
+            return None
+        suggested = self._suggested(policy, request)
+        if suggested is not None:
+            whole = answer.granted() if isinstance(answer, Taken) else answer
+            answer = replace(whole, suggested_max_tokens=suggested)
+        self.tally.granted(request.resource)
+        self.books.answered(request, answer, took)
+        return answer
+
+    def _taken(self, begun: BegunAcquire, reply: Reply) -> Taken | None:
+        """A grant by ordinary limits alone."""
+        policy, lease = begun.policy, reply.numbers
+        shape = policy.shape
+        if shape is None or reply.verdict is not Verdict.DONE:
+            return None
+        left = shape.left(lease)
+        if left is None:
+            return None
+        self.outages.taken(policy, begun.claim.amounts)
+        self.degraded.pauses.passed(policy.resource)
+        return Taken(
+            shape,
+            lease_id(policy, begun.request_id, lease, begun.request.route),
+            lease[TTL] / _MICRO,
+            shape.charged(begun.claim.amounts),
+            left,
+            breaking.state_in(lease[MARKS]),
+            probe=breaking.is_probe(lease[MARKS]),
+        )
+
     async def acquire(
-        self, request: Acquire, hold: float | None = None, tell: Tell | None = None
+        self,
+        request: Acquire,
+        hold: float | None = None,
+        tell: Tell | None = None,
+        begun: BegunAcquire | None = None,
     ) -> Granted | Waiting:
         """Reserve budget on every limit of the chain, wait for it, or refuse.
 
         A request that may wait is held for *hold* seconds (default: the hold limit), then it
         is told that it waits; meanwhile *tell* hears where it stands. When the task that holds it
-        is cancelled, the place stays for 5 s.
+        is cancelled, the place stays for 5 s. It goes on with what has *begun*.
         """
         if request.block is not None:
             return await self._lend(request)
+        if begun is None:
+            arrival = Arrival()
+            begun = self.begin(request, arrival.came)
+            if begun is not None:
+                await arrival.of(begun)
+                found = self.conclude(begun)
+                if found is not None:
+                    return found.granted() if isinstance(found, Taken) else found
+        return await self._go_on(request, hold, tell, begun)
+
+    async def _go_on(
+        self,
+        request: Acquire,
+        hold: float | None,
+        tell: Tell | None,
+        begun: BegunAcquire | None,
+    ) -> Granted | Waiting:
         clock = asyncio.get_running_loop().time
-        began = clock()
+        began = clock() if begun is None else begun.began
         try:
-            answer = await self._acquire(request, hold, tell)
+            answer = await self._acquire(request, hold, tell, begun)
         except Refusal as refusal:
-            self.tally.refused(refusal.problem)
-            self.books.refused(request, refusal.problem, clock() - began)
+            self._refused(request, refusal, clock() - began)
             raise
         if isinstance(answer, Granted):
             self.tally.granted(request.resource)
             self.books.answered(request, answer, clock() - began)
         return answer
 
+    def _refused(self, request: Acquire, refusal: Refusal, took: float) -> None:
+        self.tally.refused(refusal.problem)
+        self.books.refused(request, refusal.problem, took)
+
     async def _acquire(
-        self, request: Acquire, hold: float | None, tell: Tell | None
+        self,
+        request: Acquire,
+        hold: float | None,
+        tell: Tell | None,
+        begun: BegunAcquire | None,
     ) -> Granted | Waiting:
         policy = self._policy(request.resource, request.tenant)
         if self.draining is not None:
             raise refuse(
                 ErrorCode.SHUTTING_DOWN, self.draining, resource=policy.resource, retry_after=1.0
             )
-        request_id = request.request_id or uuid.uuid4().hex
+        request_id = begun.request_id if begun else request.request_id or uuid.uuid4().hex
         alone = await self.degraded.stands_in(policy)
         if policy.expects and not alone:
             await self.expectations.ready(policy.pool, policy.model, request.route)
-        ttl = policy.lease_ttl if request.ttl is None else request.ttl
-        claim = Claim(
-            nonce=self._nonce(),
-            fingerprint=_fingerprint(request),
-            ttl=int(ttl * _MICRO),
-            remember=int(policy.remember * _MICRO),
-            marks=breaking.marks(request.worker, request.attempt),
-            amounts=self._amounts(policy, request),
-        )
+        if begun is not None and begun.policy is not policy:
+            begun = None  # it was begun under the policy before a reload
+        if begun is None:
+            claim = self._claim(policy, request, self._amounts(policy, request))
+        else:
+            claim = begun.claim
         if request.since is not None:
             return await self._late(policy, request, request_id, claim)
         began = asyncio.get_running_loop().time()
@@ -170,7 +283,9 @@ class Engine:
         while True:
             if not alone:
                 try:
-                    return await self._through_store(policy, asked, request_id, claim, hold, tell)
+                    return await self._through_store(
+                        policy, asked, request_id, claim, hold, tell, begun
+                    )
                 except Refusal as refusal:
                     if not self._is_lost(policy, refusal):
                         raise
@@ -249,9 +364,10 @@ class Engine:
         claim: Claim,
         hold: float | None,
         tell: Tell | None,
+        begun: BegunAcquire | None,
     ) -> Granted | Waiting:
-        if not self.passes.busy(policy.pool):
-            answer = await self._take(policy, request, request_id, claim)
+        if begun is not None or not self.passes.busy(policy.pool):
+            answer = await self._take(policy, request, request_id, claim, begun)
             if answer is not None:
                 return self._advised(policy, request, answer)
 
@@ -311,14 +427,28 @@ class Engine:
         )
 
     async def _take(
-        self, policy: Policy, request: Acquire, request_id: str, claim: Claim
+        self,
+        policy: Policy,
+        request: Acquire,
+        request_id: str,
+        claim: Claim,
+        begun: BegunAcquire | None,
     ) -> Granted | None:
         """Take without a look at the queue; None when only the queue can answer."""
         keys = Keys(policy.pool, self._prefix)
         lease, queue = keys.lease(request.tenant, request_id), keys.queue()
-        reply = await self._calls.run(
-            policy, lambda chain: self._commands.acquire(chain, lease, queue, claim)
-        )
+
+        def ask(chain: Chain) -> Awaitable[Reply]:
+            return self._commands.acquire(chain, lease, queue, claim)
+
+        run = ask if begun is None else lambda chain: begun.once(lambda: ask(chain))
+        reply = await self._calls.run(policy, run)
+        return self._answer(policy, request, request_id, claim, reply)
+
+    def _answer(
+        self, policy: Policy, request: Acquire, request_id: str, claim: Claim, reply: Reply
+    ) -> Granted | None:
+        """What an acquire is told; None when only the queue can answer. Raises Refusal."""
         match reply.verdict:
             case Verdict.DONE | Verdict.REPEATED:
                 answer = granted(policy, request_id, reply.numbers, request.route)
@@ -343,6 +473,17 @@ class Engine:
                 if request.max_wait > 0 and wait != NEVER:
                     return None
                 raise denied(policy, claim.amounts, limit, wait, levels)
+
+    def _claim(self, policy: Policy, request: Acquire, amounts: list[float]) -> Claim:
+        ttl = policy.lease_ttl if request.ttl is None else request.ttl
+        return Claim(
+            nonce=self._nonce(),
+            fingerprint=_fingerprint(request),
+            ttl=int(ttl * _MICRO),
+            remember=policy.remember_us,
+            marks=breaking.marks(request.worker, request.attempt),
+            amounts=amounts,
+        )
 
     def close(self) -> None:
         """Let every caller that waits go: it asks another replica."""
@@ -391,15 +532,50 @@ class Engine:
             trial=verdict(policy, amounts, levels, passes=why == 0) or UNSET,
         )
 
-    async def settle(self, report: Settle) -> Settled:
-        """Replace what the lease reserved by what was used; the same answer to a repeat."""
+    def begin_settle(self, report: Settle, heard: Heard) -> BegunSettle | None:
+        """Begin a settle as `begin` does an acquire; `conclude_settle` has its answer."""
+        ref = ids.decode(report.lease)
+        if ref is None or ref.owed is not None or report.block is not None:
+            return None
+        policy = self.policies.known(f"{ref.pool}/{ref.model}", ref.tenant)
+        if policy is None or not self.degraded.is_aside(policy):
+            return None
+        told = told_by(policy, report, self._calls.now_us() / _MICRO)
+        began = asyncio.get_running_loop().time()
+        begun = BegunSettle(policy, began, heard, report, ref, told)
+        lease = policy.keys.lease(ref.tenant, ref.request_id)
+        chain, queue, tag = policy.chain(self._calls.now_us()), policy.queue, self._nonce()
+        begun.posted = self._commands.post_settle(
+            chain, lease, queue, tag, ref.nonce, told, begun.told
+        )
+        return None if begun.posted is None else begun
+
+    def conclude_settle(self, begun: BegunSettle) -> Settled | None:
+        """The answer; None when `settle` has to go on. Raises Refusal."""
+        reply = begun.reply
+        if reply is None or reply.verdict is Verdict.STALE:
+            return None
+        return self._settled(begun.ref, begun.policy, begun.report, begun.said, reply)
+
+    async def settle(self, report: Settle, begun: BegunSettle | None = None) -> Settled:
+        """Replace what the lease reserved by what was used; the same answer to a repeat. It goes
+        on with what has *begun*.
+        """
+        if begun is None:
+            arrival = Arrival()
+            begun = self.begin_settle(report, arrival.came)
+            if begun is not None:
+                await arrival.of(begun)
+                found = self.conclude_settle(begun)
+                if found is not None:
+                    return found
         ref, policy = self._lease(report.lease)
         if await self.degraded.stands_in(policy):
             answer = self.degraded.settle(policy, ref, report)
             if answer is not None:
                 return answer
         try:
-            return await self._settle(await self._charged(ref, policy), policy, report)
+            return await self._settle(await self._charged(ref, policy), policy, report, begun)
         except Refusal as refusal:
             if not self._is_lost(policy, refusal):
                 raise
@@ -424,16 +600,28 @@ class Engine:
             self.books.moved(policy, answer)
         return answer
 
-    async def _settle(self, ref: LeaseRef, policy: Policy, report: Settle) -> Settled:
+    async def _settle(
+        self, ref: LeaseRef, policy: Policy, report: Settle, begun: BegunSettle | None
+    ) -> Settled:
         if report.block is not None:
             return await self._repay(ref, policy, report, report.block)
         told = told_by(policy, report, self._calls.now_us() / _MICRO)
         tag = self._nonce()
         keys = Keys(ref.pool, self._prefix)
         key, queue = keys.lease(ref.tenant, ref.request_id), keys.queue()
-        reply = await self._calls.run(
-            policy, lambda chain: self._commands.settle(chain, key, queue, tag, ref.nonce, told)
-        )
+
+        def ask(chain: Chain) -> Awaitable[Reply]:
+            return self._commands.settle(chain, key, queue, tag, ref.nonce, told)
+
+        if begun is not None and begun.policy is not policy:
+            begun = None
+        run = ask if begun is None else lambda chain: begun.once(lambda: ask(chain))
+        return self._settled(ref, policy, report, told, await self._calls.run(policy, run))
+
+    def _settled(
+        self, ref: LeaseRef, policy: Policy, report: Settle, told: Report, reply: Reply
+    ) -> Settled:
+        """What a settle is told. Raises Refusal."""
         if reply.verdict is Verdict.EXPIRED and not told.first_token:
             self.books.settled(policy, report)  # nothing moves, and the call has cost what it did
         _refuse_dead_lease(reply, policy)

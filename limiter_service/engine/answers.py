@@ -28,7 +28,7 @@ from limiter_wire import ErrorCode, Granted, LimitState, QueueState, Settled
 _MICRO = 1_000_000
 
 # Where the parts of a lease stand (lua/lib/lease).
-_NONCE, _TTL, _WAITED, _SETTLED, _MARKS, _LIMITS, _CHARGES = 0, 2, 4, 5, 7, 8, 9
+_NONCE, TTL, _WAITED, _SETTLED, MARKS, _LIMITS, _CHARGES = 0, 2, 4, 5, 7, 8, 9
 _REFUSED = -1.0
 
 # Where the parts of an answer about the queue stand (lua/enqueue).
@@ -53,17 +53,24 @@ def granted(
     levels, _ = read(lease, *scopes_of(lease))
     charges = charges_of(lease)
     refused = frozenset(i for i, charge in enumerate(charges) if charge == _REFUSED)
-    ref = LeaseRef(policy.pool, policy.model, policy.tenant, request_id, int(lease[_NONCE]), route)
     return Granted(
-        lease=ids.encode(ref),
+        lease=lease_id(policy, request_id, lease, route),
         waited=lease[_WAITED] / _MICRO,
-        expires_in=lease[_TTL] / _MICRO,
+        expires_in=lease[TTL] / _MICRO,
         charged=charged_by_meter(policy, levels, charges),
         limits=states(policy, levels, refused),
-        breaker=breaking.state_in(lease[_MARKS]),
-        probe=breaking.is_probe(lease[_MARKS]),
+        breaker=breaking.state_in(lease[MARKS]),
+        probe=breaking.is_probe(lease[MARKS]),
         settled=lease[_SETTLED] > 0,
     )
+
+
+def lease_id(
+    policy: Policy, request_id: str, lease: Sequence[float], route: str | None
+) -> str:
+    """The id under which a caller knows a lease; it remembers the *route* for the settle."""
+    ref = LeaseRef(policy.pool, policy.model, policy.tenant, request_id, int(lease[_NONCE]), route)
+    return ids.encode(ref)
 
 
 def nonce_of(lease: Sequence[float]) -> int:
@@ -73,7 +80,7 @@ def nonce_of(lease: Sequence[float]) -> int:
 
 def marks_of(lease: Sequence[float]) -> float:
     """What a lease remembers of the breaker (lua/lib/lease)."""
-    return lease[_MARKS]
+    return lease[MARKS]
 
 
 def charged_by_meter(
@@ -91,7 +98,7 @@ def charged_by_meter(
 def settled(policy: Policy, reply: Reply) -> Settled:
     """The answer to a settle, or to its repeat."""
     lease = reply.numbers
-    breaker = breaking.state_in(lease[_MARKS])
+    breaker = breaking.state_in(lease[MARKS])
     if lease[_SETTLED] == 0:  # an early report: nothing moves
         return Settled(settled=False, breaker=breaker)
     levels, end = read(lease, *scopes_of(lease))

@@ -13,6 +13,7 @@ from limiter_service.engine.costs import Pace, dollars_of
 from limiter_service.engine.counting import OUTCOME, REFUSED, Counting, Sums, note_time
 from limiter_service.engine.levels import Level, read
 from limiter_service.engine.policy import Policy
+from limiter_service.engine.shape import Taken
 from limiter_service.engine.statistics import Wait
 from limiter_service.engine.trials import Trials, judge
 from limiter_service.engine.unsettled import Unsettled
@@ -39,7 +40,7 @@ class Reports(Protocol):
     def differs(self, limits: Iterable[str], difference: str) -> None:
         """Shadow limits that would have answered otherwise."""
 
-    def answered(self, request: Acquire, answer: Granted | Problem, took: float) -> None:
+    def answered(self, request: Acquire, answer: Granted | Taken | Problem, took: float) -> None:
         """An acquire that was granted or refused, *took* seconds after it was asked for."""
 
     def settled(
@@ -97,7 +98,7 @@ class Books:
             trial = judge(policy, amounts, levels)
             self._differ(self._trials.denied(policy, trial), "would_grant")
 
-    def answered(self, request: Acquire, answer: Granted, took: float) -> None:
+    def answered(self, request: Acquire, answer: Granted | Taken, took: float) -> None:
         """Take in a grant as it is answered, *took* seconds after it was asked for."""
         if self._counting is not None:
             sums = self._counting.at(request.resource, request.tenant)

@@ -134,6 +134,10 @@ class Degraded:
         for pool in self._outages.all():
             pool.turn(pool.phase)
 
+    def is_aside(self, policy: Policy) -> bool:
+        """Whether the store of a pool decides, as it does when all is well."""
+        return self._outages.pool(policy.pool).phase is Phase.STORE
+
     async def stands_in(self, policy: Policy) -> bool:
         """Whether this replica decides for a pool now; waits while nobody does."""
         pool = self._outages.pool(policy.pool)

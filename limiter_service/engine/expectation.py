@@ -59,6 +59,10 @@ class Expectations:
         for name in {route or "", ""}:
             self._note(self._kind(pool, model, name), news)
 
+    def is_ready(self, pool: str, model: str, route: str | None) -> bool:
+        """Whether something was heard of this kind of call, or cannot be."""
+        return all(self._kind(pool, model, name).heard for name in {route or "", ""})
+
     async def ready(self, pool: str, model: str, route: str | None) -> None:
         """Return when something was heard of this kind of call, or cannot be."""
         kinds = [self._kind(pool, model, name) for name in {route or "", ""}]

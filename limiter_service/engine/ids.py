@@ -9,6 +9,7 @@ same request id. A lease that was granted while the store was lost says so, and 
 import binascii
 import secrets
 from base64 import urlsafe_b64decode, urlsafe_b64encode
+from functools import lru_cache
 from hashlib import blake2b
 
 import msgspec
@@ -62,6 +63,7 @@ def decode(lease: str) -> LeaseRef | None:
         return None
 
 
+@lru_cache(4096)
 def fingerprint(*parts: object) -> int:
     """A number that is equal for equal parameters of a request."""
     text = "\x1f".join(map(str, parts))

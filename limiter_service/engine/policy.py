@@ -26,6 +26,7 @@ from limiter_service.config import (
 )
 from limiter_service.engine import breaking
 from limiter_service.engine.calendar import Span, boundaries
+from limiter_service.engine.shape import Shape
 from limiter_service.presets import limits_in_force
 from limiter_service.prices import Catalogue, PriceConfig
 from limiter_service.store.commands import Chain, pack
@@ -114,6 +115,8 @@ class Policy:
         self.config = config
         self.lease_ttl = seconds(config.lease_ttl)
         self.remember = seconds(config.remember)
+        self.remember_us = int(self.remember * _MICRO)
+        self.keys, self.queue = keys, keys.queue()
         self.weight = _weight(config, tenant)
         self.price: PriceConfig | None = match(config.prices, model)
         if self.price is None and catalogue is not None:
@@ -141,6 +144,11 @@ class Policy:
         self.shadows = tuple(limit for limit in self.limits if limit.shadow)
         plain = self._mark is None and all(map(_is_plain, self.limits))
         self._kins = (Kin(), Kin()) if plain else (None, None)
+        counts_money = any(limit.meter is Meter.COST_USD for limit in self.limits)
+        # None where a grant has to be explained limit by limit.
+        self.shape: Shape | None = None
+        if plain and not counts_money:
+            self.shape = Shape([scope.limits for scope in self._scopes])
         self.expects = any(_expects(limit) for limit in self.limits)
         self._shape = _version([limit.id for limit in self.limits])
         self.has_budgets = self._has_calendar = any(
@@ -282,6 +290,10 @@ class Policies:
             for tenant in pool.tenants
             if not tenant.endswith("*")
         )
+
+    def known(self, resource: str, tenant: str) -> Policy | None:
+        """The policy of *resource* for *tenant* if it was asked for before."""
+        return self._known.get((resource, tenant))
 
     def policy(self, resource: str, tenant: str) -> Policy:
         """The policy of *resource* for *tenant*. Raises UnknownResource."""

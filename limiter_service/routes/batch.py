@@ -62,8 +62,13 @@ async def result_of(work: Awaitable[Wire]) -> BatchResult:
         answer = await work
     except Refusal as refusal:
         return BatchResult(status=refusal.problem.status, body=refusal.problem)
-    except Exception:  # noqa: BLE001  # whatever it is: the others get their answers
-        _log.exception("operation failed")
-        failed = refuse(ErrorCode.INTERNAL, "the service failed; its log says why").problem
-        return BatchResult(status=failed.status, body=failed)
+    except Exception as error:  # noqa: BLE001  # whatever it is: the others get their answers
+        return failed(error)
     return BatchResult(status=status_of_answer(answer), body=answer)
+
+
+def failed(error: Exception) -> BatchResult:
+    """What an operation is told that came upon a mistake of ours."""
+    _log.error("operation failed", exc_info=error)
+    problem = refuse(ErrorCode.INTERNAL, "the service failed; its log says why").problem
+    return BatchResult(status=problem.status, body=problem)

@@ -5,16 +5,20 @@ refusal: behind them may come the settle that they wait for, and it has to be re
 """
 
 import asyncio
+import contextlib
 import uuid
 from collections.abc import Awaitable, Callable, Iterable
+from typing import cast
 
 import msgspec
 import structlog
 
 from limiter_service.door import CALLER, caller_of
 from limiter_service.engine.admission import Engine
+from limiter_service.engine.begun import BegunAcquire, BegunSettle
 from limiter_service.engine.callers import Caller
 from limiter_service.engine.refusals import Refusal, refuse
+from limiter_service.engine.shape import Taken
 from limiter_service.frames import (
     NEWS,
     RECALL,
@@ -23,17 +27,29 @@ from limiter_service.frames import (
     Closing,
     Frame,
     Id,
+    Ready,
     Verb,
     read,
+    ready,
     write,
 )
-from limiter_service.http import Message, Reader, Receive, Scope, Send
-from limiter_service.routes.batch import result_of
+from limiter_service.http import Message, Reader, Receive, Scope, Send, status_of_answer
+from limiter_service.routes.batch import failed, result_of
 from limiter_service.routes.check import check
 from limiter_service.routes.observe import observe
 from limiter_service.routes.renew import renew
 from limiter_service.routes.settle import settle
-from limiter_wire import Acquire, BatchResult, ErrorCode, Granted, Recalled, Waiting, Wire
+from limiter_wire import (
+    Acquire,
+    BatchResult,
+    ErrorCode,
+    Granted,
+    Recalled,
+    Settle,
+    Settled,
+    Waiting,
+    Wire,
+)
 
 MOST_AT_ONCE = 512
 """Operations that end soon, and answers not yet sent, before a message is left unread."""
@@ -95,6 +111,28 @@ class Channels:
             await asyncio.wait(list(self._open.values()))
 
 
+_CANCELLED = refuse(ErrorCode.CANCELLED, "cancelled, and nothing is reserved")
+_PARTING = refuse(
+    ErrorCode.SHUTTING_DOWN,
+    "this replica is shutting down; ask again with the same request_id",
+    retry_after=0.0,
+)
+
+
+class _Swift:
+    """A frame that has no task."""
+
+    __slots__ = ("_hear", "begun", "called_off", "frame")
+
+    def __init__(self, frame: Frame, hear: "Callable[[_Swift], None]") -> None:
+        self.frame, self._hear, self.called_off = frame, hear, False
+        self.begun: BegunAcquire | BegunSettle | None = None
+
+    def heard(self) -> None:
+        """What it has begun has come to something."""
+        self._hear(self)
+
+
 class _Channel:
     """One connection: a task that reads, a task that writes, and one for each operation."""
 
@@ -107,11 +145,14 @@ class _Channel:
         self._scope: Scope = {"headers": [], CALLER: caller}
         self._expelled: Closed | None = None
         self._under_way: dict[Id, tuple[Frame, asyncio.Task[None]]] = {}
+        self._begun: dict[Id, _Swift] = {}
+        self._all_heard = asyncio.Event()
         self._asked: dict[Id, Acquire] = {}
         self._lent: dict[str, Frame] = {}
         self._called_off: set[asyncio.Task[None]] = set()
         self._soon, self._waiting = 0, 0
-        self._outbox: list[Answer] = []
+        self._outbox: list[Answer | Ready] = []
+        self._gone = self._parting = False
         self._speak, self._room = asyncio.Event(), asyncio.Event()
         self._last_words = False
         self._reader: asyncio.Task[Closed | None] | None = None
@@ -178,7 +219,7 @@ class _Channel:
             self._say(frame)
         elif frame.verb is Verb.CANCEL:
             self._cancel(frame.id)
-        elif frame.id in self._under_way:
+        elif frame.id in self._under_way or frame.id in self._begun:
             raise Closed(Closing.MISUSED, f"the id {frame.id!r} is under way already")
         elif frame.waits and self._waiting >= MOST_WAITING:
             detail = f"one channel has at most {MOST_WAITING} acquires that wait"
@@ -186,36 +227,104 @@ class _Channel:
         else:
             self._soon += not frame.waits
             self._waiting += frame.waits
-            task = asyncio.get_running_loop().create_task(self._perform(frame))
-            self._under_way[frame.id] = frame, task
+            if frame.request is None or not self._begin_swiftly(frame, frame.request):
+                self._start(frame)
 
-    async def _perform(self, frame: Frame) -> None:
+    def _begin_swiftly(self, frame: Frame, request: Acquire | Settle) -> bool:
+        """Begin what most likely needs no task; whether that was possible."""
+        swift = _Swift(frame, self._heard)
+        try:
+            if isinstance(request, Acquire):
+                self._caller.reaches(request.resource, request.tenant)
+                swift.begun = self._engine.begin(request, swift.heard)
+            else:
+                self._caller.reaches_lease(request.lease)
+                swift.begun = self._engine.begin_settle(request, swift.heard)
+        except Refusal as refusal:
+            self._over(frame)
+            self._say(_refused(frame, refusal))
+            return True
+        if swift.begun is None:
+            return False
+        self._begun[frame.id] = swift
+        return True
+
+    def _heard(self, swift: "_Swift") -> None:
+        """Answer what has begun, or let a task go on with it."""
+        frame, begun = swift.frame, swift.begun
+        answer: Taken | Wire | None
+        try:
+            if isinstance(begun, BegunAcquire):
+                answer = self._engine.conclude(begun)
+            else:
+                assert begun is not None
+                answer = self._engine.conclude_settle(begun)
+            said = None if answer is None else _said(frame, answer)
+        except Refusal as refusal:
+            said = _refused(frame, refusal)
+        except Exception as error:  # noqa: BLE001  # whatever it is: the others get their answers
+            said = Answer(frame.id, frame.style, failed(error))
+        del self._begun[frame.id]
+        if said is None and self._gone:
+            self._over(frame)
+        elif said is None and frame.waits and (self._parting or swift.called_off):
+            self._over(frame)
+            self._say(_refused(frame, _CANCELLED if swift.called_off else _PARTING))
+        elif said is None:
+            self._start(frame, begun)
+        else:
+            self._over(frame)
+            self._say(said)
+        if not self._begun:
+            self._all_heard.set()
+
+    def _start(self, frame: Frame, begun: BegunAcquire | BegunSettle | None = None) -> None:
+        task = asyncio.get_running_loop().create_task(self._perform(frame, begun))
+        self._under_way[frame.id] = frame, task
+
+    def _over(self, frame: Frame) -> None:
+        self._soon -= not frame.waits
+        self._waiting -= frame.waits
+
+    async def _perform(self, frame: Frame, begun: BegunAcquire | BegunSettle | None) -> None:
         try:
             work: Awaitable[Wire]
             if frame.verb is Verb.ACQUIRE:
-                work = self._acquire(frame)
+                assert not isinstance(begun, BegunSettle)
+                work = self._acquire(frame, begun)
+            elif isinstance(begun, BegunSettle):
+                work = self._engine.settle(begun.report, begun)
+            elif isinstance(frame.request, Settle):
+                work = self._settle(frame.request)
             else:
                 work = _RUN[frame.verb](self._engine, frame.body, frame.style.kind, self._scope)
             self._say(Answer(frame.id, frame.style, await result_of(work)))
         finally:
             self._under_way.pop(frame.id, None)
             self._asked.pop(frame.id, None)
-            self._soon -= not frame.waits
-            self._waiting -= frame.waits
+            self._over(frame)
 
-    async def _acquire(self, frame: Frame) -> Wire:
+    async def _settle(self, report: Settle) -> Settled:
+        self._caller.reaches_lease(report.lease)
+        return await self._engine.settle(report)
+
+    async def _acquire(self, frame: Frame, begun: BegunAcquire | None) -> Wire:
         """Acquire, and wait for as long as the engine holds a caller."""
-        request: Acquire = _acquire_reader.read(frame.body, frame.style.kind.body)
+        request = frame.request
+        if not isinstance(request, Acquire):
+            request = cast("Acquire", _acquire_reader.read(frame.body, frame.style.kind.body))
         self._caller.reaches(request.resource, request.tenant)
         if request.request_id is None:  # a name, to be called off by
-            request = msgspec.structs.replace(request, request_id=uuid.uuid4().hex)
+            name = begun.request_id if begun else uuid.uuid4().hex
+            request = msgspec.structs.replace(request, request_id=name)
         self._asked[frame.id] = request
 
         def tell(waiting: Waiting) -> None:
             if len(self._outbox) < MOST_AT_ONCE:  # else it reads too slowly to be up to date
                 self._say(Answer(frame.id, frame.style, BatchResult(status=NEWS, body=waiting)))
 
-        answer = await self._engine.acquire(request, request.hold, tell if frame.news else None)
+        told = tell if frame.news else None
+        answer = await self._engine.acquire(request, request.hold, told, begun)
         if isinstance(answer, Granted) and answer.block is not None:
             self._lent.pop(request.resource, None)
             self._lent[request.resource] = frame
@@ -233,7 +342,7 @@ class _Channel:
 
     # What goes out
 
-    def _say(self, answer: Answer) -> None:
+    def _say(self, answer: Answer | Ready) -> None:
         self._outbox.append(answer)
         self._speak.set()
 
@@ -267,12 +376,15 @@ class _Channel:
 
     def _cancel(self, name: Id) -> None:
         """Call off an acquire that waits; anything else is answered soon anyway."""
+        swift = self._begun.get(name)
+        if swift is not None:
+            swift.called_off = True  # it does not wait: its grant is told, and comes back
+            return
         frame, task = self._under_way.get(name, (None, None))
         if frame is None or task is None or not frame.waits:
             return
         del self._under_way[name]
-        gone = refuse(ErrorCode.CANCELLED, "cancelled, and nothing is reserved")
-        errand = asyncio.create_task(self._withdraw(frame, task, gone, self._asked.get(name)))
+        errand = asyncio.create_task(self._withdraw(frame, task, _CANCELLED, self._asked.get(name)))
         self._called_off.add(errand)
         errand.add_done_callback(self._called_off.discard)
 
@@ -299,17 +411,22 @@ class _Channel:
 
     def _hang_up(self) -> None:
         """Nobody listens any more: waiters keep their place for those who come back."""
+        self._gone = True
         for frame, task in self._under_way.values():
             if frame.verb in _HUNG_UP:
                 task.cancel()
 
     async def _hand_over(self) -> None:
         """Let what waits ask another replica, and what ends soon end."""
-        detail = "this replica is shutting down; ask again with the same request_id"
-        why = refuse(ErrorCode.SHUTTING_DOWN, detail, retry_after=0.0)
+        self._parting = True
+        if self._begun:
+            self._all_heard.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_PATIENCE):
+                    await self._all_heard.wait()
         under_way = list(self._under_way.values())
         await _all(
-            asyncio.create_task(self._call_off(frame, task, why))
+            asyncio.create_task(self._call_off(frame, task, _PARTING))
             for frame, task in under_way
             if frame.waits
         )
@@ -327,6 +444,13 @@ def _data(message: Message, most_bytes: int) -> bytes | str:
 
 def _restarting() -> Closed:
     return Closed(Closing.RESTARTING, "this replica is shutting down")
+
+
+def _said(frame: Frame, answer: Taken | Wire) -> Answer | Ready:
+    if isinstance(answer, Taken):
+        return ready(frame, answer)
+    result = BatchResult(status=status_of_answer(answer), body=answer)
+    return Answer(frame.id, frame.style, result)
 
 
 def _refused(frame: Frame, refusal: Refusal) -> Answer:

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import itertools
 import random
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -17,6 +17,7 @@ from redis import exceptions
 
 from limiter_service.store.address import Login, Tls, parse
 from limiter_service.store.connecting import connect
+from limiter_service.store.deadlines import Answer, Overdue
 from limiter_service.store.errors import StoreUnavailable
 from limiter_service.store.faults import FAILURES, Advice, advice, of_one_slot, reason
 from limiter_service.store.lanes import Lane
@@ -32,6 +33,9 @@ _SILENCE = 5.0
 
 Watch = Callable[[str, float, bool], None]
 """Hears of every call of a script: its name, seconds, and whether there was an answer."""
+
+Told = Callable[[Any, Exception | None], None]
+"""Hears what came of a call: the reply, or the failure of its first attempt."""
 
 
 class Client:
@@ -75,80 +79,126 @@ class Client:
         together: Script | None = None,
         kin: Kin | None = None,
     ) -> Any:  # bytes, or lists of them
-        """As `_run`; `watch` hears how long that took."""
-        run = partial(self._run, always=always, together=together, kin=kin)
-        if self.watch is None:
-            return await run(script, keys, arguments, mark)
-        clock = asyncio.get_running_loop().time
-        began = clock()
-        try:
-            answer = await run(script, keys, arguments, mark)
-        except Exception:  # whoever is cancelled has learned nothing of the store
-            self.watch(script.name, clock() - began, False)
-            raise
-        self.watch(script.name, clock() - began, True)
-        return answer
+        """Run *script* and return its answer; `watch` hears how long that took.
 
-    async def _run(
+        With a *mark*, a key of ours, it counts once a replica of the store has it; else
+        StoreNotReplicated is raised, which carries the answer. *always* asks a store too that is
+        asked less often since it does not answer. Calls of one *kin* that meet on the way may be
+        run as one, by the script *together*.
+        """
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+
+        def call(answer: Answer) -> Call:
+            return Call(script, keys, arguments, answer, mark, together=together, kin=kin)
+
+        work = self._insist(call, began + self._timeout, always=always)
+        return await self._watched(script, began, work)
+
+    def post(
         self,
         script: Script,
         keys: Sequence[str],
         arguments: Sequence[Argument],
-        mark: str | None,
+        told: Told,
         *,
-        always: bool,
-        together: Script | None,
-        kin: Kin | None,
+        together: Script | None = None,
+        kin: Kin | None = None,
+    ) -> "Posted | None":
+        """Run *script* once, and tell *told* what came of it: nobody awaits that. None where the
+        store is not asked at present. After a failure `insist` goes on.
+        """
+        lane = self._lane(self._link.place(keys[0]))
+        now = asyncio.get_running_loop().time()
+        if not lane.fuse.admits(now):
+            return None
+        posted = Posted(self, lane, now, told)
+        posted.call = Call(script, keys, arguments, posted, together=together, kin=kin)
+        lane.take(posted.call, now + self._timeout)
+        return posted
+
+    async def insist(self, posted: "Posted", error: Exception) -> Any:  # bytes, or lists of them
+        """The answer to what was *posted*, which failed with *error*, by the same deadline."""
+        call, began = posted.call, posted.began
+        work = self._insist(call.anew, began + self._timeout, posted.lane, error)
+        return await self._watched(call.script, began, work)
+
+    async def _watched(self, script: Script, began: float, work: Awaitable[Any]) -> Any:
+        try:
+            answer = await work
+        except Exception:  # whoever is cancelled has learned nothing of the store
+            self._note(script, began, good=False)
+            raise
+        self._note(script, began, good=True)
+        return answer
+
+    def _note(self, script: Script, began: float, *, good: bool) -> None:
+        if self.watch is not None:
+            self.watch(script.name, asyncio.get_running_loop().time() - began, good)
+
+    async def _insist(
+        self,
+        call_of: Callable[[Answer], Call],
+        deadline: float,
+        lane: Lane | None = None,
+        failure: Exception | None = None,
+        *,
+        always: bool = False,
     ) -> Any:  # bytes, or lists of them
-        """Run *script* and return its answer. With a *mark*, a key of ours, it counts once a
-        replica of the store has it; else StoreNotReplicated is raised, which carries the answer.
-        *always* asks a store too that is asked less often since it does not answer. Calls of one
-        *kin* that meet on the way may be run as one, by the script *together*.
+        """The answer to a call, which is made again within its deadline; the first attempt may
+        have come to its *failure* on a *lane* already.
 
         Every script of ours is safe to run twice (its request id, its lease), so a lost
         answer is asked for again within the deadline.
         """
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + self._timeout
         why = ""
         for attempt in itertools.count(1):
-            lane = self._lane(self._link.place(keys[0] if keys else ""))
-            if not (always or lane.fuse.admits(loop.time())):
-                await asyncio.sleep(0)  # whoever asks again at once lets others have their turn
-                raise StoreUnavailable(f"it is asked less often, since {lane.fuse.reason}")
-            answer = loop.create_future()
-            call = Call(script, keys, arguments, answer, mark, together=together, kin=kin)
-            lane.take(call)
-            # A timer of the loop costs a third of what asyncio.timeout_at does.
-            timer = loop.call_at(deadline, _overdue, answer)
-            try:
-                reply = await answer
-            except TimeoutError as error:
-                message = f"no answer within {self._timeout:g} s{why}"
-                lane.fuse.failed(loop.time(), message)
-                await self._link.doubt()
-                raise StoreUnavailable(message) from error
-            except FAILURES as error:
-                advised = advice(error)
-                if advised is Advice.GIVE_UP:
-                    lane.fuse.succeeded()  # the server is there
-                    raise StoreUnavailable(reason(error)) from error
-                if advised is not Advice.WAIT:
-                    await self._link.doubt()
-                pause = self._random.uniform(_SHORTEST_PAUSE, _LONGEST_PAUSE)
-                tired = advised is Advice.UNKNOWN and attempt == _MOST_ATTEMPTS
-                if tired or loop.time() + pause >= deadline:
-                    if not of_one_slot(error):
-                        lane.fuse.failed(loop.time(), reason(error))
-                    raise StoreUnavailable(reason(error)) from error
-                why = f", after: {reason(error)}"
-                await asyncio.sleep(pause)
-            else:
-                lane.fuse.succeeded()
-                return reply
-            finally:
-                timer.cancel()
+            if failure is None or lane is None:
+                answer: asyncio.Future[Any] = loop.create_future()
+                call = call_of(answer)
+                lane = self._lane(self._link.place(call.keys[0] if call.keys else ""))
+                if not (always or lane.fuse.admits(loop.time())):
+                    await asyncio.sleep(0)  # whoever asks again at once lets others have their turn
+                    raise StoreUnavailable(f"it is asked less often, since {lane.fuse.reason}")
+                lane.take(call, deadline)
+                try:
+                    reply = await answer
+                except (TimeoutError, *FAILURES) as error:
+                    failure = error
+                else:
+                    lane.fuse.succeeded()
+                    return reply
+            why = await self._judge(lane, failure, attempt, deadline, why)
+            failure = None
         raise AssertionError("unreachable")
+
+    async def _judge(
+        self, lane: Lane, failure: Exception, attempt: int, deadline: float, why: str
+    ) -> str:
+        """Wait before the next attempt, and say what was wrong with the last one. Raises
+        StoreUnavailable when there is to be none.
+        """
+        loop = asyncio.get_running_loop()
+        if isinstance(failure, Overdue):
+            message = f"no answer within {self._timeout:g} s{why}"
+            lane.fuse.failed(loop.time(), message)
+            await self._link.doubt()
+            raise StoreUnavailable(message) from failure
+        advised = advice(failure)
+        if advised is Advice.GIVE_UP:
+            lane.fuse.succeeded()  # the server is there
+            raise StoreUnavailable(reason(failure)) from failure
+        if advised is not Advice.WAIT:
+            await self._link.doubt()
+        pause = self._random.uniform(_SHORTEST_PAUSE, _LONGEST_PAUSE)
+        tired = advised is Advice.UNKNOWN and attempt == _MOST_ATTEMPTS
+        if tired or loop.time() + pause >= deadline:
+            if not of_one_slot(failure):
+                lane.fuse.failed(loop.time(), reason(failure))
+            raise StoreUnavailable(reason(failure)) from failure
+        await asyncio.sleep(pause)
+        return f", after: {reason(failure)}"
 
     async def quiet(self) -> None:
         """Return when the calls under way now have been made, whether their callers stay or not."""
@@ -210,9 +260,36 @@ class Client:
         return lane
 
 
-def _overdue(answer: asyncio.Future[Any]) -> None:
-    if not answer.done():
-        answer.set_exception(TimeoutError())
+class Posted:
+    """A call that nobody awaits, in the place of the future that its answer would come to."""
+
+    __slots__ = ("_client", "_done", "_told", "began", "call", "lane")
+
+    call: Call
+
+    def __init__(self, client: Client, lane: Lane, began: float, told: Told) -> None:
+        self._client, self.lane, self.began = client, lane, began
+        self._told, self._done = told, False
+
+    def done(self) -> bool:
+        """Whether it has come to an end."""
+        return self._done
+
+    def drop(self) -> None:
+        """Nobody wants to be told any more."""
+        self._done = True
+
+    def set_result(self, reply: Any) -> None:
+        """The store has answered."""
+        self._done = True
+        self.lane.fuse.succeeded()
+        self._client._note(self.call.script, self.began, good=True)  # noqa: SLF001  # its own
+        self._told(reply, None)
+
+    def set_exception(self, error: Exception) -> None:
+        """It has not. Nothing is judged yet: `insist` does."""
+        self._done = True
+        self._told(None, error)
 
 
 class Subscription:

@@ -3,13 +3,14 @@
 import struct
 import sys
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import Any
 
 import msgspec
 
 from limiter_service.store.client import Client
+from limiter_service.store.client import Posted as PostedCall
 from limiter_service.store.errors import StoreNotReplicated, StoreProtocol
 from limiter_service.store.keys import Key, Keys
 from limiter_service.store.parcels import Kin
@@ -249,6 +250,49 @@ _DIGEST = 16
 _MODEL_AND_TIME = struct.Struct("<8sd")
 
 
+class Posted:
+    """An acquire or a settle that nobody awaits yet: what came of its first attempt."""
+
+    __slots__ = ("_call", "_client", "_name", "_request", "_told", "error", "reply")
+
+    def __init__(self, client: Client, name: str, request: bytes, told: "Told") -> None:
+        self._client, self._name, self._request, self._told = client, name, request, told
+        self._call: PostedCall | None = None
+        self.reply: Reply | None = None
+        self.error: Exception | None = None
+
+    def heard(self, answer: Any, error: Exception | None) -> None:
+        """Take in what the client says, and tell that it has."""
+        if error is None:
+            try:
+                self.reply = _reply(self._name, self._request, answer)
+            except StoreProtocol as strange:
+                self.error = strange
+        else:
+            self.error = error
+        self._told(self)
+
+    def drop(self) -> None:
+        """Nobody waits for it any more."""
+        assert self._call is not None
+        self._call.drop()
+
+    async def outcome(self) -> Reply:
+        """The reply, also where the first attempt has failed. Raises as the other methods do."""
+        if self.error is None:
+            assert self.reply is not None
+            return self.reply
+        if isinstance(self.error, StoreProtocol):
+            raise self.error
+        assert self._call is not None
+        answer = await self._client.insist(self._call, self.error)
+        return _reply(self._name, self._request, answer)
+
+
+Told = Callable[[Posted], None]
+"""Hears that an answer, or a failure, has come."""
+
+
 class Commands:
     """The scripts, as methods. Each raises StoreUnavailable or StoreProtocol."""
 
@@ -262,8 +306,17 @@ class Commands:
         """Take from every limit of the chain, or from none. Others who ask for the same at the
         same moment may be decided over in the same call, each as if it had one of its own.
         """
-        kin = None if claim.marks % (2 * _RETRY) >= _RETRY else chain.asking
+        kin = _kin_of(chain, claim)
         return await self._with_others("acquire", chain, (lease, queue), _request(claim), kin)
+
+    def post_acquire(
+        self, chain: Chain, lease: Key, queue: Key, claim: Claim, told: Told
+    ) -> Posted | None:
+        """The same without waiting for the answer: *told* hears when it is there. None where that
+        is not possible now: then `acquire` says why.
+        """
+        kin = _kin_of(chain, claim)
+        return self._post("acquire", chain, (lease, queue), _request(claim), kin, told)
 
     async def settle(
         self, chain: Chain, lease: Key, queue: Key, tag: float, nonce: float, report: Report
@@ -271,20 +324,22 @@ class Commands:
         """Replace what a lease reserved by what was used, and take in how its call ended; perhaps
         in one call with others, as `acquire`.
         """
-        numbers = _pack(
-            tag,
-            nonce,
-            report.first_token + (2 if report.readings else 0),
-            report.outcome_class,
-            report.kind,
-            report.slow,
-            report.retry_after,
-            *report.used,
-        )
-        plain = not (report.first_token or report.readings or report.slow)
-        kin = chain.settling if plain and report.outcome_class == _SUCCESS else None
-        request = numbers + report.readings
+        request, kin = _report(chain, tag, nonce, report)
         return await self._with_others("settle", chain, (lease, queue), request, kin)
+
+    def post_settle(
+        self,
+        chain: Chain,
+        lease: Key,
+        queue: Key,
+        tag: float,
+        nonce: float,
+        report: Report,
+        told: Told,
+    ) -> Posted | None:
+        """The same as `post_acquire` does."""
+        request, kin = _report(chain, tag, nonce, report)
+        return self._post("settle", chain, (lease, queue), request, kin, told)
 
     async def renew(
         self,
@@ -550,6 +605,31 @@ class Commands:
         )
         return _reply(name, request, answer)
 
+    def _post(
+        self,
+        name: str,
+        chain: Chain,
+        more: tuple[Key, ...],
+        request: bytes,
+        kin: Kin | None,
+        told: Told,
+    ) -> Posted | None:
+        if not self._gathers or chain.mark is not None:
+            return None
+        posted = Posted(self._client, name, request, told)
+        call = self._client.post(
+            self._scripts[name],
+            chain.keys + more,
+            (*chain.policies, chain.breaker, request),
+            posted.heard,
+            together=None if kin is None else self._scripts[f"{name}_group"],
+            kin=kin,
+        )
+        if call is None:
+            return None
+        posted._call = call  # noqa: SLF001  # its own
+        return posted
+
     async def _call(
         self, name: str, keys: Sequence[Key], arguments: Sequence[str | bytes], tag: float
     ) -> Any:  # lists of bytes and lists
@@ -557,6 +637,28 @@ class Commands:
         if answer[0][:8] != _pack(tag):
             raise StoreProtocol(f"the answer to {name} belongs to another call")
         return answer
+
+
+def _kin_of(chain: Chain, claim: Claim) -> Kin | None:
+    return None if claim.marks % (2 * _RETRY) >= _RETRY else chain.asking
+
+
+def _report(
+    chain: Chain, tag: float, nonce: float, report: Report
+) -> tuple[bytes, Kin | None]:
+    numbers = _pack(
+        tag,
+        nonce,
+        report.first_token + (2 if report.readings else 0),
+        report.outcome_class,
+        report.kind,
+        report.slow,
+        report.retry_after,
+        *report.used,
+    )
+    plain = not (report.first_token or report.readings or report.slow)
+    kin = chain.settling if plain and report.outcome_class == _SUCCESS else None
+    return numbers + report.readings, kin
 
 
 def _reply(name: str, request: bytes, answer: bytes) -> Reply:

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any
 
 from limiter_service.store.errors import StoreNotReplicated
+from limiter_service.store.deadlines import Deadlines
 from limiter_service.store.faults import is_unknown_script, knows_no_flags
 from limiter_service.store.fuse import Fuse
 from limiter_service.store.parcels import Call, Parcel, parcels
@@ -31,6 +32,7 @@ class Lane:
         self.fuse = Fuse()
         self.trips: set[asyncio.Task[None]] = set()
         self._waiting: deque[Call] = deque()
+        self._deadlines = Deadlines()
         self._scheduled = False
         self._plain = False
 
@@ -39,10 +41,11 @@ class Lane:
         """Whether nothing is under way."""
         return not self.trips and not self._waiting
 
-    def take(self, call: Call) -> None:
-        """Send *call* with the next trip."""
+    def take(self, call: Call, deadline: float) -> None:
+        """Send *call* with the next trip; it fails with Overdue at *deadline*, in loop time."""
         self._waiting.append(call)
         self._schedule()
+        self._deadlines.add(call.answer, deadline)
 
     def _schedule(self) -> None:
         if not self._scheduled and len(self.trips) < _MOST_TRIPS:

@@ -6,10 +6,10 @@ once; it decides in the order in which they came, and leaves over what is not or
 then travels as it was (docs/decisions/0020).
 """
 
-import asyncio
 from collections.abc import Sequence
 from typing import Any
 
+from limiter_service.store.deadlines import Answer
 from limiter_service.store.errors import StoreProtocol
 from limiter_service.store.scripts import Script
 
@@ -40,7 +40,7 @@ class Call:
         script: Script,
         keys: Sequence[str],
         arguments: Sequence[Argument],
-        answer: asyncio.Future[Any],
+        answer: Answer,
         mark: str | None = None,
         *,
         together: Script | None = None,
@@ -52,6 +52,18 @@ class Call:
         """
         self.script, self.keys, self.arguments, self.answer = script, keys, arguments, answer
         self.mark, self.together, self.kin = mark, together, kin
+
+    def anew(self, answer: Answer) -> "Call":
+        """The same call once more, for another *answer*."""
+        return Call(
+            self.script,
+            self.keys,
+            self.arguments,
+            answer,
+            self.mark,
+            together=self.together,
+            kin=self.kin,
+        )
 
     def by_digest(self, *, plain: bool) -> tuple[Any, ...]:
         """The call of a server that has the script."""
@@ -72,7 +84,7 @@ class Call:
         be made yet: none.
         """
         if not self.answer.done():
-            if isinstance(reply, BaseException):
+            if isinstance(reply, Exception):
                 self.answer.set_exception(reply)
             else:
                 self.answer.set_result(reply)
@@ -102,9 +114,9 @@ class Group:
         """Hand everybody the reply that the call alone would have had. Returns the calls that the
         group has left over. An error is everybody's.
         """
-        if not isinstance(reply, BaseException) and reply[0][:_TAG] != _tag(self.calls[0]):
+        if not isinstance(reply, Exception) and reply[0][:_TAG] != _tag(self.calls[0]):
             reply = StoreProtocol("the answer to a group belongs to another call")
-        if isinstance(reply, BaseException):
+        if isinstance(reply, Exception):
             for call in self.calls:
                 call.take(reply, now)
             return ()
