@@ -1,0 +1,105 @@
+"""Calls that have begun: their script call is on its way, and nobody awaits it.
+
+Most acquires and settles are over with the first answer of the store. Those need no task: their
+answer is worked out where the store's is heard. What needs more goes on, with all that is known by
+then, as if it had only now been asked for.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from limiter_service.engine.ids import LeaseRef
+from limiter_service.engine.policy import Policy
+from limiter_service.store.commands import Claim, Posted, Reply, Report
+from limiter_wire import Acquire, Settle
+
+
+Heard = Callable[[], object]
+"""Is called, once, when an answer is there or will not come."""
+
+
+class Begun:
+    """What has begun, and what came of it. `began` is in the loop's time."""
+
+    __slots__ = ("_heard", "_used", "began", "policy", "posted")
+
+    def __init__(self, policy: Policy, began: float, heard: Heard) -> None:
+        self.policy, self.began, self._heard = policy, began, heard
+        self.posted: Posted | None = None
+        self._used = False
+
+    def told(self, _posted: Posted) -> None:
+        """The store has answered, or has not."""
+        self._heard()
+
+    def drop(self) -> None:
+        """Nobody waits for it: if it was not sent yet, it will not be."""
+        if self.posted is not None:
+            self.posted.drop()
+
+    @property
+    def reply(self) -> Reply | None:
+        """The answer of the store; None after a failure."""
+        return None if self.posted is None else self.posted.reply
+
+    def once(self, ask: Callable[[], Awaitable[Reply]]) -> Awaitable[Reply]:
+        """What came of it, the first time; then what *ask* brings."""
+        if self._used or self.posted is None:
+            return ask()
+        self._used = True
+        return self.posted.outcome()
+
+
+class BegunAcquire(Begun):
+    """An acquire."""
+
+    __slots__ = ("claim", "request", "request_id")
+
+    def __init__(
+        self,
+        policy: Policy,
+        began: float,
+        heard: Heard,
+        request: Acquire,
+        request_id: str,
+        claim: Claim,
+    ) -> None:
+        super().__init__(policy, began, heard)
+        self.request, self.request_id, self.claim = request, request_id, claim
+
+class BegunSettle(Begun):
+    """A settle."""
+
+    __slots__ = ("ref", "report", "said")
+
+    def __init__(
+        self,
+        policy: Policy,
+        began: float,
+        heard: Heard,
+        report: Settle,
+        ref: LeaseRef,
+        said: Report,
+    ) -> None:
+        super().__init__(policy, began, heard)
+        self.report, self.ref, self.said = report, ref, said
+
+
+class Arrival:
+    """Lets a task wait for what has begun."""
+
+    def __init__(self) -> None:
+        self._come: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def came(self) -> None:
+        """An answer is there or will not come."""
+        if not self._come.done():
+            self._come.set_result(None)
+
+    async def of(self, begun: Begun) -> None:
+        """Return when that is so."""
+        try:
+            await self._come
+        except asyncio.CancelledError:
+            begun.drop()
+            raise

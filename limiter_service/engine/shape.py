@@ -1,0 +1,133 @@
+"""What is the same for every grant of a chain of ordinary limits, computed once. Pure.
+
+Ordinary are enforced buckets (lua/lib/fast). A grant then has its levels at known places, and
+says of them only what is left and when they are full again: nothing is explained that nobody asks
+for. What any chain costs and looks like is in `charging`, `levels` and `answers`; for ordinary
+ones this comes to the same.
+"""
+
+from collections.abc import Sequence
+from math import ceil, floor
+from typing import TYPE_CHECKING
+
+from limiter_wire import Acquire, Granted, LimitState, Meter
+
+if TYPE_CHECKING:
+    from limiter_service.engine.policy import Limit
+
+_MICRO = 1_000_000
+_CHARGES = 9  # where they begin in a lease (lua/lib/lease)
+_CELLS = 5  # numbers before the cells of a scope (lua/lib/layout)
+_FORGIVEN = 1e-6  # as in engine/levels
+
+
+class Shape:
+    """The chain of one policy whose limits are all ordinary, and count no money."""
+
+    __slots__ = ("_meters", "_of_tokens", "_places", "_starts", "faces", "length")
+
+    def __init__(self, scopes: Sequence[Sequence["Limit"]]) -> None:
+        every = [limit for limits in scopes for limit in limits]
+        self.faces = tuple(
+            (limit.name, limit.meter, _whole(limit.limit), limit.per, limit.scope)
+            for limit in every
+        )
+        self._of_tokens = tuple(limit.meter is not Meter.REQUESTS for limit in every)
+        found: dict[str, list[int]] = {}
+        for i, limit in enumerate(every):
+            found.setdefault(limit.meter, []).append(i)
+        self._meters = tuple((meter, tuple(places)) for meter, places in found.items())
+        starts: list[int] = []
+        places: list[tuple[int, float, float]] = []
+        at = _CHARGES + len(every)
+        for limits in scopes:
+            starts.append(at)
+            at += _CELLS
+            for limit in limits:
+                places.append((at + 1, limit.capacity, limit.rate))
+                at += 2
+        self._starts, self._places, self.length = tuple(starts), tuple(places), at
+
+    def amounts(self, request: Acquire) -> list[float] | None:
+        """What each limit holds for a request that gives nothing but `tokens`; else None."""
+        tokens = request.tokens
+        if (
+            tokens is None
+            or request.input_tokens is not None
+            or request.max_output_tokens is not None
+            or request.cache_read_tokens
+            or request.cache_write_tokens
+        ):
+            return None
+        return [float(tokens) if counts else 1.0 for counts in self._of_tokens]
+
+    def charged(self, amounts: Sequence[float]) -> dict[str, float]:
+        """The largest charge of each meter."""
+        return {
+            meter: int(max([amounts[i] for i in places])) for meter, places in self._meters
+        }
+
+    def left(self, lease: Sequence[float]) -> list[float] | None:
+        """Of each limit what is left, and the seconds until it is full; None where the states in
+        a new lease are not as the policy has them: something is learned, or held by hand.
+        """
+        if len(lease) != self.length:
+            return None
+        for at in self._starts:
+            if lease[at] < 0:
+                return None
+        found: list[float] = []
+        for at, capacity, rate in self._places:
+            level = lease[at]
+            found.append(floor(level + _FORGIVEN))
+            found.append(ceil((capacity - level) / rate) / _MICRO if level < capacity else 0.0)
+        return found
+
+
+class Taken:
+    """A grant of ordinary limits, just made."""
+
+    __slots__ = ("breaker", "charged", "expires_in", "lease", "left", "probe", "shape")
+
+    waited, settled = 0.0, False
+
+    def __init__(
+        self,
+        shape: Shape,
+        lease: str,
+        expires_in: float,
+        charged: dict[str, float],
+        left: list[float],
+        breaker: str,
+        *,
+        probe: bool,
+    ) -> None:
+        self.shape, self.lease, self.expires_in, self.charged = shape, lease, expires_in, charged
+        self.left, self.breaker, self.probe = left, breaker, probe
+
+    def granted(self) -> Granted:
+        """The same as it crosses the wire."""
+        parts = zip(self.shape.faces, self.left[::2], self.left[1::2], strict=True)
+        return Granted(
+            lease=self.lease,
+            expires_in=self.expires_in,
+            charged=self.charged,
+            limits=[
+                LimitState(
+                    name=name,
+                    meter=meter,
+                    limit=limit,
+                    remaining=left,
+                    reset_after=reset,
+                    per=per,
+                    scope=scope,
+                )
+                for (name, meter, limit, per, scope), left, reset in parts
+            ],
+            breaker=self.breaker,
+            probe=self.probe,
+        )
+
+
+def _whole(value: float) -> float:
+    return int(value) if value == int(value) else value
