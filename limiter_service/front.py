@@ -89,7 +89,7 @@ class Front:
     def _bound(self, scope: Scope) -> None:
         """Whatever holds for requests and handshakes alike. Raises Refusal."""
         size = len(scope.get("raw_path") or b"") + len(scope["query_string"])
-        size += sum(len(name) + len(value) + 4 for name, value in scope["headers"])
+        size += sum([len(name) + len(value) + 4 for name, value in scope["headers"]])
         if size > self._bounds.head:
             message = f"path and headers have at most {self._bounds.head} bytes"
             raise refuse(ErrorCode.HEADERS_TOO_LARGE, message)

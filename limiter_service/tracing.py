@@ -10,11 +10,12 @@ from contextlib import contextmanager
 from typing import Any
 
 from limiter_service.engine.admission import Engine
-from limiter_service.engine.begun import BegunAcquire, BegunSettle, Heard
+from limiter_service.engine.begun import BegunAcquire, BegunSettle
 from limiter_service.engine.queueing import Tell
 from limiter_service.engine.refusals import Refusal
 from limiter_service.front import Handler
 from limiter_service.http import Media, Scope, header
+from limiter_service.store.commands import Heard
 from limiter_wire import (
     Acquire,
     Checked,

@@ -27,7 +27,7 @@ from limiter_service.engine.answers import (
     verdict_of,
     would_fit,
 )
-from limiter_service.engine.begun import Arrival, BegunAcquire, BegunSettle, Heard
+from limiter_service.engine.begun import Arrival, BegunAcquire, BegunSettle
 from limiter_service.engine.books import Books, verdict
 from limiter_service.engine.calls import Calls
 from limiter_service.engine.charging import PriceMissing
@@ -53,6 +53,7 @@ from limiter_service.store.commands import (
     Chain,
     Claim,
     Commands,
+    Heard,
     Reply,
     Report,
     Verdict,
@@ -153,12 +154,11 @@ class Engine:
                 return None  # to be counted as such
         request_id = request.request_id or uuid.uuid4().hex
         claim = self._claim(policy, request, amounts)
-        begun = BegunAcquire(
-            policy, asyncio.get_running_loop().time(), heard, request, request_id, claim
-        )
+        began = asyncio.get_running_loop().time()
+        begun = BegunAcquire(policy, began, request, request_id, claim)
         lease = policy.keys.lease(request.tenant, request_id)
         chain, queue = policy.chain(self._calls.now_us()), policy.queue
-        begun.posted = self._commands.post_acquire(chain, lease, queue, claim, begun.told)
+        begun.posted = self._commands.post_acquire(chain, lease, queue, claim, heard)
         return None if begun.posted is None else begun
 
     def conclude(self, begun: BegunAcquire) -> Granted | Taken | None:
@@ -542,11 +542,11 @@ class Engine:
             return None
         told = told_by(policy, report, self._calls.now_us() / _MICRO)
         began = asyncio.get_running_loop().time()
-        begun = BegunSettle(policy, began, heard, report, ref, told)
+        begun = BegunSettle(policy, began, report, ref, told)
         lease = policy.keys.lease(ref.tenant, ref.request_id)
         chain, queue, tag = policy.chain(self._calls.now_us()), policy.queue, self._nonce()
         begun.posted = self._commands.post_settle(
-            chain, lease, queue, tag, ref.nonce, told, begun.told
+            chain, lease, queue, tag, ref.nonce, told, heard
         )
         return None if begun.posted is None else begun
 

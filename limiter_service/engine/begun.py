@@ -14,23 +14,15 @@ from limiter_service.store.commands import Claim, Posted, Reply, Report
 from limiter_wire import Acquire, Settle
 
 
-Heard = Callable[[], object]
-"""Is called, once, when an answer is there or will not come."""
-
-
 class Begun:
     """What has begun, and what came of it. `began` is in the loop's time."""
 
-    __slots__ = ("_heard", "_used", "began", "policy", "posted")
+    __slots__ = ("_used", "began", "policy", "posted")
 
-    def __init__(self, policy: Policy, began: float, heard: Heard) -> None:
-        self.policy, self.began, self._heard = policy, began, heard
+    def __init__(self, policy: Policy, began: float) -> None:
+        self.policy, self.began = policy, began
         self.posted: Posted | None = None
         self._used = False
-
-    def told(self, _posted: Posted) -> None:
-        """The store has answered, or has not."""
-        self._heard()
 
     def drop(self) -> None:
         """Nobody waits for it: if it was not sent yet, it will not be."""
@@ -59,12 +51,11 @@ class BegunAcquire(Begun):
         self,
         policy: Policy,
         began: float,
-        heard: Heard,
         request: Acquire,
         request_id: str,
         claim: Claim,
     ) -> None:
-        super().__init__(policy, began, heard)
+        super().__init__(policy, began)
         self.request, self.request_id, self.claim = request, request_id, claim
 
 class BegunSettle(Begun):
@@ -76,12 +67,11 @@ class BegunSettle(Begun):
         self,
         policy: Policy,
         began: float,
-        heard: Heard,
         report: Settle,
         ref: LeaseRef,
         said: Report,
     ) -> None:
-        super().__init__(policy, began, heard)
+        super().__init__(policy, began)
         self.report, self.ref, self.said = report, ref, said
 
 

@@ -103,9 +103,15 @@ class Outage:
             place not in self.windows for place, _ in policy.placed
         )
 
-    def taken(self, policy: Policy, amounts: Sequence[float], now: float) -> None:
+    def taken(
+        self, policy: Policy, amounts: Sequence[float], now: Callable[["Outage"], float]
+    ) -> None:
         """This replica has taken through the store."""
         self.sights.taken(policy, amounts)
+        if self.windows:
+            self._spend(policy, amounts, now(self))
+
+    def _spend(self, policy: Policy, amounts: Sequence[float], now: float) -> None:
         for (place, _), amount in zip(policy.placed, amounts, strict=True):
             window = self.windows.get(place)
             if window is not None and amount > 0:
@@ -218,7 +224,7 @@ class Outages:
         pool = self._pools.get(policy.pool)
         if pool is None or policy.pool not in self._watches:
             return
-        pool.taken(policy, amounts, self.now_us(pool))
+        pool.taken(policy, amounts, self.now_us)
         name = (policy.resource, policy.tenant)
         pool.used[name] = None
         pool.used.move_to_end(name)

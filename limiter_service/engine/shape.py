@@ -24,7 +24,7 @@ _FORGIVEN = 1e-6  # as in engine/levels
 class Shape:
     """The chain of one policy whose limits are all ordinary, and count no money."""
 
-    __slots__ = ("_meters", "_of_tokens", "_places", "_starts", "faces", "length")
+    __slots__ = ("_alone", "_meters", "_of_tokens", "_places", "_starts", "faces", "length")
 
     def __init__(self, scopes: Sequence[Sequence["Limit"]]) -> None:
         every = [limit for limits in scopes for limit in limits]
@@ -37,6 +37,8 @@ class Shape:
         for i, limit in enumerate(every):
             found.setdefault(limit.meter, []).append(i)
         self._meters = tuple((meter, tuple(places)) for meter, places in found.items())
+        alone = all(len(places) == 1 for places in found.values())
+        self._alone = tuple(found) if alone else None
         starts: list[int] = []
         places: list[tuple[int, float, float]] = []
         at = _CHARGES + len(every)
@@ -63,9 +65,9 @@ class Shape:
 
     def charged(self, amounts: Sequence[float]) -> dict[str, float]:
         """The largest charge of each meter."""
-        return {
-            meter: int(max([amounts[i] for i in places])) for meter, places in self._meters
-        }
+        if self._alone is not None:
+            return dict(zip(self._alone, map(int, amounts), strict=True))
+        return {meter: int(max([amounts[i] for i in places])) for meter, places in self._meters}
 
     def left(self, lease: Sequence[float]) -> list[float] | None:
         """Of each limit what is left, and the seconds until it is full; None where the states in

@@ -34,8 +34,6 @@ _SILENCE = 5.0
 Watch = Callable[[str, float, bool], None]
 """Hears of every call of a script: its name, seconds, and whether there was an answer."""
 
-Told = Callable[[Any, Exception | None], None]
-"""Hears what came of a call: the reply, or the failure of its first attempt."""
 
 
 class Client:
@@ -97,25 +95,25 @@ class Client:
 
     def post(
         self,
+        posted: "Posted",
         script: Script,
         keys: Sequence[str],
         arguments: Sequence[Argument],
-        told: Told,
         *,
         together: Script | None = None,
         kin: Kin | None = None,
-    ) -> "Posted | None":
-        """Run *script* once, and tell *told* what came of it: nobody awaits that. None where the
-        store is not asked at present. After a failure `insist` goes on.
+    ) -> bool:
+        """Run *script* once, and tell *posted* what came of it: nobody awaits that. False where
+        the store is not asked at present. After a failure `insist` goes on.
         """
         lane = self._lane(self._link.place(keys[0]))
         now = asyncio.get_running_loop().time()
         if not lane.fuse.admits(now):
-            return None
-        posted = Posted(self, lane, now, told)
+            return False
+        posted.client, posted.lane, posted.began = self, lane, now
         posted.call = Call(script, keys, arguments, posted, together=together, kin=kin)
         lane.take(posted.call, now + self._timeout)
-        return posted
+        return True
 
     async def insist(self, posted: "Posted", error: Exception) -> Any:  # bytes, or lists of them
         """The answer to what was *posted*, which failed with *error*, by the same deadline."""
@@ -127,12 +125,13 @@ class Client:
         try:
             answer = await work
         except Exception:  # whoever is cancelled has learned nothing of the store
-            self._note(script, began, good=False)
+            self.note(script, began, good=False)
             raise
-        self._note(script, began, good=True)
+        self.note(script, began, good=True)
         return answer
 
-    def _note(self, script: Script, began: float, *, good: bool) -> None:
+    def note(self, script: Script, began: float, *, good: bool) -> None:
+        """A call that began then has come to an end."""
         if self.watch is not None:
             self.watch(script.name, asyncio.get_running_loop().time() - began, good)
 
@@ -261,35 +260,48 @@ class Client:
 
 
 class Posted:
-    """A call that nobody awaits, in the place of the future that its answer would come to."""
+    """A call that nobody awaits, in the place of the future that its answer would come to.
 
-    __slots__ = ("_client", "_done", "_told", "began", "call", "lane")
+    Whoever posts it says what is done then.
+    """
 
+    __slots__ = ("_done", "began", "call", "client", "lane")
+
+    client: Client
+    lane: Lane
+    began: float
     call: Call
 
-    def __init__(self, client: Client, lane: Lane, began: float, told: Told) -> None:
-        self._client, self.lane, self.began = client, lane, began
-        self._told, self._done = told, False
+    def __init__(self) -> None:
+        self._done = False
 
-    def done(self) -> bool:
-        """Whether it has come to an end."""
-        return self._done
+    def came(self, reply: Any) -> None:
+        """The store has answered."""
+        raise NotImplementedError
+
+    def failed(self, error: Exception) -> None:
+        """It has not: `Client.insist` goes on."""
+        raise NotImplementedError
 
     def drop(self) -> None:
         """Nobody wants to be told any more."""
         self._done = True
 
+    def done(self) -> bool:
+        """Whether it has come to an end."""
+        return self._done
+
     def set_result(self, reply: Any) -> None:
         """The store has answered."""
         self._done = True
         self.lane.fuse.succeeded()
-        self._client._note(self.call.script, self.began, good=True)  # noqa: SLF001  # its own
-        self._told(reply, None)
+        self.client.note(self.call.script, self.began, good=True)
+        self.came(reply)
 
     def set_exception(self, error: Exception) -> None:
         """It has not. Nothing is judged yet: `insist` does."""
         self._done = True
-        self._told(None, error)
+        self.failed(error)
 
 
 class Subscription:

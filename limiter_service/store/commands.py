@@ -64,11 +64,12 @@ class Chain(msgspec.Struct, frozen=True):
     mark: Key | None = None
     asking: Kin | None = None
     settling: Kin | None = None
+    keys: tuple[Key, ...] = ()
+    """The scopes, the slots after them; circuit, pin and events of the breaker."""
 
-    @property
-    def keys(self) -> tuple[Key, ...]:
-        """The scopes, the slots after them; circuit, pin and events of the breaker."""
-        return self.scopes + tuple(key for keys in self.slots for key in keys) + self.breaker_keys
+    def __post_init__(self) -> None:
+        slots = tuple(key for keys in self.slots for key in keys)
+        msgspec.structs.force_setattr(self, "keys", self.scopes + slots + self.breaker_keys)
 
 
 class Reply(msgspec.Struct, frozen=True):
@@ -250,47 +251,42 @@ _DIGEST = 16
 _MODEL_AND_TIME = struct.Struct("<8sd")
 
 
-class Posted:
+Heard = Callable[[], object]
+"""Is called, once, when an answer has come, or a failure."""
+
+
+class Posted(PostedCall):
     """An acquire or a settle that nobody awaits yet: what came of its first attempt."""
 
-    __slots__ = ("_call", "_client", "_name", "_request", "_told", "error", "reply")
+    __slots__ = ("_heard", "_name", "_request", "error", "reply")
 
-    def __init__(self, client: Client, name: str, request: bytes, told: "Told") -> None:
-        self._client, self._name, self._request, self._told = client, name, request, told
-        self._call: PostedCall | None = None
+    def __init__(self, name: str, request: bytes, heard: Heard) -> None:
+        super().__init__()
+        self._name, self._request, self._heard = name, request, heard
         self.reply: Reply | None = None
         self.error: Exception | None = None
 
-    def heard(self, answer: Any, error: Exception | None) -> None:
-        """Take in what the client says, and tell that it has."""
-        if error is None:
-            try:
-                self.reply = _reply(self._name, self._request, answer)
-            except StoreProtocol as strange:
-                self.error = strange
-        else:
-            self.error = error
-        self._told(self)
+    def came(self, reply: Any) -> None:
+        """Take in the reply, and tell that it is there."""
+        try:
+            self.reply = _reply(self._name, self._request, reply)
+        except StoreProtocol as strange:
+            self.error = strange
+        self._heard()
 
-    def drop(self) -> None:
-        """Nobody waits for it any more."""
-        assert self._call is not None
-        self._call.drop()
+    def failed(self, error: Exception) -> None:
+        """Tell that there is none."""
+        self.error = error
+        self._heard()
 
     async def outcome(self) -> Reply:
-        """The reply, also where the first attempt has failed. Raises as the other methods do."""
+        """The reply, also where the first attempt has failed. Raises as `Commands` does."""
         if self.error is None:
             assert self.reply is not None
             return self.reply
         if isinstance(self.error, StoreProtocol):
             raise self.error
-        assert self._call is not None
-        answer = await self._client.insist(self._call, self.error)
-        return _reply(self._name, self._request, answer)
-
-
-Told = Callable[[Posted], None]
-"""Hears that an answer, or a failure, has come."""
+        return _reply(self._name, self._request, await self.client.insist(self, self.error))
 
 
 class Commands:
@@ -310,13 +306,13 @@ class Commands:
         return await self._with_others("acquire", chain, (lease, queue), _request(claim), kin)
 
     def post_acquire(
-        self, chain: Chain, lease: Key, queue: Key, claim: Claim, told: Told
+        self, chain: Chain, lease: Key, queue: Key, claim: Claim, heard: Heard
     ) -> Posted | None:
-        """The same without waiting for the answer: *told* hears when it is there. None where that
+        """The same without waiting for the answer: *heard* is called when it is there. None where that
         is not possible now: then `acquire` says why.
         """
         kin = _kin_of(chain, claim)
-        return self._post("acquire", chain, (lease, queue), _request(claim), kin, told)
+        return self._post("acquire", chain, (lease, queue), _request(claim), kin, heard)
 
     async def settle(
         self, chain: Chain, lease: Key, queue: Key, tag: float, nonce: float, report: Report
@@ -335,11 +331,11 @@ class Commands:
         tag: float,
         nonce: float,
         report: Report,
-        told: Told,
+        heard: Heard,
     ) -> Posted | None:
         """The same as `post_acquire` does."""
         request, kin = _report(chain, tag, nonce, report)
-        return self._post("settle", chain, (lease, queue), request, kin, told)
+        return self._post("settle", chain, (lease, queue), request, kin, heard)
 
     async def renew(
         self,
@@ -612,23 +608,20 @@ class Commands:
         more: tuple[Key, ...],
         request: bytes,
         kin: Kin | None,
-        told: Told,
+        heard: Heard,
     ) -> Posted | None:
         if not self._gathers or chain.mark is not None:
             return None
-        posted = Posted(self._client, name, request, told)
-        call = self._client.post(
+        posted = Posted(name, request, heard)
+        sent = self._client.post(
+            posted,
             self._scripts[name],
             chain.keys + more,
             (*chain.policies, chain.breaker, request),
-            posted.heard,
             together=None if kin is None else self._scripts[f"{name}_group"],
             kin=kin,
         )
-        if call is None:
-            return None
-        posted._call = call  # noqa: SLF001  # its own
-        return posted
+        return posted if sent else None
 
     async def _call(
         self, name: str, keys: Sequence[Key], arguments: Sequence[str | bytes], tag: float

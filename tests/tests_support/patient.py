@@ -12,9 +12,11 @@ import uvicorn
 from limiter_service import serving
 from limiter_service.app import create_app
 from limiter_service.engine.admission import Engine
+from limiter_service.engine.begun import BegunAcquire, BegunSettle
 from limiter_service.engine.queueing import Tell
 from limiter_service.pools import Pools
 from limiter_service.settings import Settings
+from limiter_service.store.commands import Heard
 from limiter_wire import Acquire, Settle
 from tests_support.service import PATIENT
 from tests_support.waiting import wait_until
@@ -35,28 +37,47 @@ class Patience:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._engine, name)
 
+    def begin(self, request: Acquire, heard: Heard) -> BegunAcquire | None:
+        """Begin an acquire."""
+        self.loop = asyncio.get_running_loop()
+        begun = self._engine.begin(request, heard)
+        if begun is not None:
+            self.asked.append(request.request_id)
+        return begun
+
+    def begin_settle(self, report: Settle, heard: Heard) -> BegunSettle | None:
+        """Begin a settle, where settles may go on."""
+        begun = self._engine.begin_settle(report, heard) if self._gate.is_set() else None
+        self.settling += begun is not None
+        return begun
+
     async def acquire(
-        self, request: Acquire, hold: float | None = None, tell: Tell | None = None
+        self,
+        request: Acquire,
+        hold: float | None = None,
+        tell: Tell | None = None,
+        begun: BegunAcquire | None = None,
     ) -> Any:
         """Acquire; count it while it may wait."""
         self.loop = asyncio.get_running_loop()
-        self.asked.append(request.request_id)
+        if begun is None:
+            self.asked.append(request.request_id)
         if not request.max_wait:
-            return await self._engine.acquire(request, hold, tell)
+            return await self._engine.acquire(request, hold, tell, begun)
         self.waiting += 1
         try:
-            return await self._engine.acquire(request, hold, tell)
+            return await self._engine.acquire(request, hold, tell, begun)
         except asyncio.CancelledError:
             self.called_off += 1
             raise
         finally:
             self.waiting -= 1
 
-    async def settle(self, report: Settle) -> Any:
+    async def settle(self, report: Settle, begun: BegunSettle | None = None) -> Any:
         """Settle, once settles may go on."""
-        self.settling += 1
+        self.settling += begun is None
         await self._gate.wait()
-        return await self._settle(report)
+        return await self._settle(report, begun)
 
     def hold_settles(self) -> None:
         """Let settles begin, and go no further. Before the first, or nobody sees it."""
