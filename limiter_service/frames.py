@@ -160,8 +160,8 @@ def _read(frame: _Acquire | _Settle | _Cancel, style: Style) -> Frame:
         news = waits and frame.news is True
         return Frame(frame.id, Verb.ACQUIRE, _NOTHING, style, waits, news, frame)
     if isinstance(frame, _Settle):
-        return Frame(frame.id, Verb.SETTLE, _NOTHING, style, False, False, frame)  # noqa: FBT003
-    return Frame(frame.id, Verb.CANCEL, _NOTHING, style, False, False)  # noqa: FBT003
+        return Frame(frame.id, Verb.SETTLE, _NOTHING, style, False, False, frame)
+    return Frame(frame.id, Verb.CANCEL, _NOTHING, style, False, False)
 
 
 def _one_by_one(data: bytes, style: Style) -> list[Frame | Answer]:
@@ -183,7 +183,7 @@ def _refuse_too_many(count: int) -> None:
 def ready(frame: Frame, taken: Taken) -> Ready | Answer:
     """The answer to *frame* that has *taken*."""
     if frame.style.kind is _BINARY:
-        return Ready(frame.style, msgspec.Raw(stencil.grant(frame.id, taken)))
+        return Ready(frame.style, msgspec.Raw(stencil.frame(frame.id, taken)))
     return Answer(frame.id, frame.style, BatchResult(status=200, body=taken.granted()))
 
 

@@ -16,9 +16,10 @@ _pack = struct.Struct(">d").pack
 _DOUBLE = b"\xcb"
 _MAP, _ARRAY, _SMALL = 0x80, 0x90, 16
 
-_FIELDS = 14  # of the frame: id, status, and those of `Granted`
-_HEAD = bytes((_MAP + _FIELDS,)) + _encode("id")
-_BEFORE_LEASE = b"".join(map(_encode, ("status", 200, "granted", True, "lease")))
+_OF_A_GRANT = 12  # fields; a frame has id and status beside them
+_HEAD = bytes((_MAP + 2 + _OF_A_GRANT,)) + _encode("id")
+_STATUS = _encode("status") + _encode(200)
+_BEFORE_LEASE = b"".join(map(_encode, ("granted", True, "lease")))
 _BEFORE_EXPIRY = b"".join(map(_encode, ("waited", 0.0, "expires_in"))) + _DOUBLE
 _CHARGED, _BREAKER, _PROBE = map(_encode, ("charged", "breaker", "probe"))
 _TAIL = b"".join(
@@ -55,12 +56,19 @@ class Stencil:
 _stencil = lru_cache(4096)(Stencil)
 
 
-def grant(name: int | str, taken: Taken) -> bytes:
-    """The frame that tells a grant to the request *name*."""
+def grant(taken: Taken) -> bytes:
+    """A grant, as `Granted` is encoded."""
+    return bytes((_MAP + _OF_A_GRANT,)) + _fields(taken)
+
+
+def frame(name: int | str, taken: Taken) -> bytes:
+    """The frame of a channel that tells a grant to the request *name*."""
+    return b"".join((_HEAD, _encode(name), _STATUS, _fields(taken)))
+
+
+def _fields(taken: Taken) -> bytes:
     return b"".join(
         (
-            _HEAD,
-            _encode(name),
             _BEFORE_LEASE,
             _encode(taken.lease),
             _BEFORE_EXPIRY,

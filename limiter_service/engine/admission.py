@@ -27,7 +27,7 @@ from limiter_service.engine.answers import (
     verdict_of,
     would_fit,
 )
-from limiter_service.engine.begun import Arrival, BegunAcquire, BegunSettle
+from limiter_service.engine.begun import Arrivals, BegunAcquire, BegunSettle
 from limiter_service.engine.books import Books, verdict
 from limiter_service.engine.calls import Calls
 from limiter_service.engine.charging import PriceMissing
@@ -222,10 +222,10 @@ class Engine:
         if request.block is not None:
             return await self._lend(request)
         if begun is None:
-            arrival = Arrival()
-            begun = self.begin(request, arrival.came)
+            arrivals = Arrivals()
+            begun = self.begin(request, arrivals.came)
             if begun is not None:
-                await arrival.of(begun)
+                await arrivals.of(begun)
                 found = self.conclude(begun)
                 if found is not None:
                     return found.granted() if isinstance(found, Taken) else found
@@ -545,9 +545,7 @@ class Engine:
         begun = BegunSettle(policy, began, report, ref, told)
         lease = policy.keys.lease(ref.tenant, ref.request_id)
         chain, queue, tag = policy.chain(self._calls.now_us()), policy.queue, self._nonce()
-        begun.posted = self._commands.post_settle(
-            chain, lease, queue, tag, ref.nonce, told, heard
-        )
+        begun.posted = self._commands.post_settle(chain, lease, queue, tag, ref.nonce, told, heard)
         return None if begun.posted is None else begun
 
     def conclude_settle(self, begun: BegunSettle) -> Settled | None:
@@ -555,17 +553,17 @@ class Engine:
         reply = begun.reply
         if reply is None or reply.verdict is Verdict.STALE:
             return None
-        return self._settled(begun.ref, begun.policy, begun.report, begun.said, reply)
+        return self._settled(begun.ref, begun.policy, begun.request, begun.told, reply)
 
     async def settle(self, report: Settle, begun: BegunSettle | None = None) -> Settled:
         """Replace what the lease reserved by what was used; the same answer to a repeat. It goes
         on with what has *begun*.
         """
         if begun is None:
-            arrival = Arrival()
-            begun = self.begin_settle(report, arrival.came)
+            arrivals = Arrivals()
+            begun = self.begin_settle(report, arrivals.came)
             if begun is not None:
-                await arrival.of(begun)
+                await arrivals.of(begun)
                 found = self.conclude_settle(begun)
                 if found is not None:
                     return found

@@ -65,9 +65,7 @@ def granted(
     )
 
 
-def lease_id(
-    policy: Policy, request_id: str, lease: Sequence[float], route: str | None
-) -> str:
+def lease_id(policy: Policy, request_id: str, lease: Sequence[float], route: str | None) -> str:
     """The id under which a caller knows a lease; it remembers the *route* for the settle."""
     ref = LeaseRef(policy.pool, policy.model, policy.tenant, request_id, int(lease[_NONCE]), route)
     return ids.encode(ref)

@@ -48,48 +48,45 @@ class BegunAcquire(Begun):
     __slots__ = ("claim", "request", "request_id")
 
     def __init__(
-        self,
-        policy: Policy,
-        began: float,
-        request: Acquire,
-        request_id: str,
-        claim: Claim,
+        self, policy: Policy, began: float, request: Acquire, request_id: str, claim: Claim
     ) -> None:
         super().__init__(policy, began)
         self.request, self.request_id, self.claim = request, request_id, claim
 
-class BegunSettle(Begun):
-    """A settle."""
 
-    __slots__ = ("ref", "report", "said")
+class BegunSettle(Begun):
+    """A settle, with what it says to the scripts."""
+
+    __slots__ = ("ref", "request", "told")
 
     def __init__(
-        self,
-        policy: Policy,
-        began: float,
-        report: Settle,
-        ref: LeaseRef,
-        said: Report,
+        self, policy: Policy, began: float, request: Settle, ref: LeaseRef, told: Report
     ) -> None:
         super().__init__(policy, began)
-        self.report, self.ref, self.said = report, ref, said
+        self.request, self.ref, self.told = request, ref, told
 
 
-class Arrival:
-    """Lets a task wait for what has begun."""
+class Arrivals:
+    """Lets one task wait for all that it has begun."""
 
     def __init__(self) -> None:
         self._come: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._heard = self._expected = 0
 
     def came(self) -> None:
-        """An answer is there or will not come."""
-        if not self._come.done():
+        """One has come."""
+        self._heard += 1
+        if self._heard == self._expected and not self._come.done():
             self._come.set_result(None)
 
-    async def of(self, begun: Begun) -> None:
-        """Return when that is so."""
+    async def of(self, *begun: Begun) -> None:
+        """Return when all of them have come; when cancelled, what is not yet sent never is."""
+        self._expected = len(begun)
+        if self._heard == self._expected:
+            return
         try:
             await self._come
         except asyncio.CancelledError:
-            begun.drop()
+            for each in begun:
+                each.drop()
             raise

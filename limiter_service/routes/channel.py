@@ -15,7 +15,7 @@ import structlog
 
 from limiter_service.door import CALLER, caller_of
 from limiter_service.engine.admission import Engine
-from limiter_service.engine.begun import BegunAcquire, BegunSettle
+from limiter_service.engine.begun import Begun, BegunAcquire, BegunSettle
 from limiter_service.engine.callers import Caller
 from limiter_service.engine.refusals import Refusal, refuse
 from limiter_service.engine.shape import Taken
@@ -39,6 +39,7 @@ from limiter_service.routes.check import check
 from limiter_service.routes.observe import observe
 from limiter_service.routes.renew import renew
 from limiter_service.routes.settle import settle
+from limiter_service.routes.swift import begin, conclude
 from limiter_wire import (
     Acquire,
     BatchResult,
@@ -126,7 +127,7 @@ class _Swift:
 
     def __init__(self, frame: Frame, hear: "Callable[[_Swift], None]") -> None:
         self.frame, self._hear, self.called_off = frame, hear, False
-        self.begun: BegunAcquire | BegunSettle | None = None
+        self.begun: Begun | None = None
 
     def heard(self) -> None:
         """What it has begun has come to something."""
@@ -234,12 +235,7 @@ class _Channel:
         """Begin what most likely needs no task; whether that was possible."""
         swift = _Swift(frame, self._heard)
         try:
-            if isinstance(request, Acquire):
-                self._caller.reaches(request.resource, request.tenant)
-                swift.begun = self._engine.begin(request, swift.heard)
-            else:
-                self._caller.reaches_lease(request.lease)
-                swift.begun = self._engine.begin_settle(request, swift.heard)
+            swift.begun = begin(self._engine, self._caller, request, swift.heard)
         except Refusal as refusal:
             self._over(frame)
             self._say(_refused(frame, refusal))
@@ -252,13 +248,9 @@ class _Channel:
     def _heard(self, swift: "_Swift") -> None:
         """Answer what has begun, or let a task go on with it."""
         frame, begun = swift.frame, swift.begun
-        answer: Taken | Wire | None
+        assert begun is not None
         try:
-            if isinstance(begun, BegunAcquire):
-                answer = self._engine.conclude(begun)
-            else:
-                assert begun is not None
-                answer = self._engine.conclude_settle(begun)
+            answer = conclude(self._engine, begun)
             said = None if answer is None else _said(frame, answer)
         except Refusal as refusal:
             said = _refused(frame, refusal)
@@ -278,7 +270,7 @@ class _Channel:
         if not self._begun:
             self._all_heard.set()
 
-    def _start(self, frame: Frame, begun: BegunAcquire | BegunSettle | None = None) -> None:
+    def _start(self, frame: Frame, begun: Begun | None = None) -> None:
         task = asyncio.get_running_loop().create_task(self._perform(frame, begun))
         self._under_way[frame.id] = frame, task
 
@@ -286,14 +278,14 @@ class _Channel:
         self._soon -= not frame.waits
         self._waiting -= frame.waits
 
-    async def _perform(self, frame: Frame, begun: BegunAcquire | BegunSettle | None) -> None:
+    async def _perform(self, frame: Frame, begun: Begun | None) -> None:
         try:
             work: Awaitable[Wire]
             if frame.verb is Verb.ACQUIRE:
-                assert not isinstance(begun, BegunSettle)
+                assert begun is None or isinstance(begun, BegunAcquire)
                 work = self._acquire(frame, begun)
             elif isinstance(begun, BegunSettle):
-                work = self._engine.settle(begun.report, begun)
+                work = self._engine.settle(begun.request, begun)
             elif isinstance(frame.request, Settle):
                 work = self._settle(frame.request)
             else:

@@ -35,7 +35,6 @@ Watch = Callable[[str, float, bool], None]
 """Hears of every call of a script: its name, seconds, and whether there was an answer."""
 
 
-
 class Client:
     """Runs scripts. Raises StoreUnavailable when the store does not answer in time, and
     BadAddress at once for a URL that names no store.

@@ -308,8 +308,8 @@ class Commands:
     def post_acquire(
         self, chain: Chain, lease: Key, queue: Key, claim: Claim, heard: Heard
     ) -> Posted | None:
-        """The same without waiting for the answer: *heard* is called when it is there. None where that
-        is not possible now: then `acquire` says why.
+        """The same without waiting for the answer: *heard* is called when it is there. None where
+        that is not possible now: then `acquire` says why.
         """
         kin = _kin_of(chain, claim)
         return self._post("acquire", chain, (lease, queue), _request(claim), kin, heard)
@@ -636,9 +636,7 @@ def _kin_of(chain: Chain, claim: Claim) -> Kin | None:
     return None if claim.marks % (2 * _RETRY) >= _RETRY else chain.asking
 
 
-def _report(
-    chain: Chain, tag: float, nonce: float, report: Report
-) -> tuple[bytes, Kin | None]:
+def _report(chain: Chain, tag: float, nonce: float, report: Report) -> tuple[bytes, Kin | None]:
     numbers = _pack(
         tag,
         nonce,

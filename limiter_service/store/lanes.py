@@ -10,8 +10,8 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any
 
-from limiter_service.store.errors import StoreNotReplicated
 from limiter_service.store.deadlines import Deadlines
+from limiter_service.store.errors import StoreNotReplicated
 from limiter_service.store.faults import is_unknown_script, knows_no_flags
 from limiter_service.store.fuse import Fuse
 from limiter_service.store.parcels import Call, Parcel, parcels

@@ -1,0 +1,27 @@
+"""What channel and batch have in common: operations that begin at once, without a task each."""
+
+from limiter_service.engine.admission import Engine
+from limiter_service.engine.begun import Begun, BegunAcquire, BegunSettle
+from limiter_service.engine.callers import Caller
+from limiter_service.engine.shape import Taken
+from limiter_service.store.commands import Heard
+from limiter_wire import Acquire, Granted, Settle, Settled
+
+
+def begin(engine: Engine, caller: Caller, request: Acquire | Settle, heard: Heard) -> Begun | None:
+    """Begin what *request* asks for, if it can be begun at once: then *heard* is called when
+    `conclude` has something to say. Raises Refusal where the caller may not.
+    """
+    if isinstance(request, Acquire):
+        caller.reaches(request.resource, request.tenant)
+        return engine.begin(request, heard)
+    caller.reaches_lease(request.lease)
+    return engine.begin_settle(request, heard)
+
+
+def conclude(engine: Engine, begun: Begun) -> Taken | Granted | Settled | None:
+    """The answer; None where it takes longer. Raises Refusal."""
+    if isinstance(begun, BegunAcquire):
+        return engine.conclude(begun)
+    assert isinstance(begun, BegunSettle)
+    return engine.conclude_settle(begun)
