@@ -19,6 +19,7 @@ pools:
           - {name: budget, meter: tokens, limit: 1000, per: 366d}
           - {name: slots, meter: concurrency, limit: 50}
       one: {limits: [{name: slot, meter: concurrency, limit: 1}]}
+      plain: {limits: [{name: budget, meter: tokens, limit: 1000000, per: 366d}]}
 """
 
 Start = Callable[..., ServiceThread]

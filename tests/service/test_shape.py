@@ -1,0 +1,154 @@
+"""Grants of ordinary limits, seen without explaining them: the same as by the long way."""
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from limiter_service import stencil
+from limiter_service.config import parse
+from limiter_service.engine import charging
+from limiter_service.engine.answers import granted, lease_id
+from limiter_service.engine.policy import Policies, Policy
+from limiter_service.engine.shape import Shape, Taken
+from limiter_service.store.commands import unpack
+from limiter_wire import Acquire, Granted
+
+CONFIG = """
+pools:
+  p:
+    rpm: 100
+    prices: {dear: {input: 1, output: 2}}
+    models:
+      m: {rpm: 60, tpm: 1000, rpd: 5000}
+      burst: {limits: [{meter: tokens, limit: 600, per: 60, burst: 7.5, name: b}]}
+      windowed: {limits: [{meter: requests, limit: 60, per: 60, window: sliding}]}
+      dear: {limits: [{meter: cost_usd, limit: 60, per: 60}]}
+      shadowed: {limits: [{meter: requests, limit: 60, per: 60, mode: shadow}]}
+    tenants:
+      team: {tpd: 9000, models: {m: {input_tpm: 300, output_tpm: 400}}}
+"""
+POLICIES = Policies(parse(CONFIG, ".yaml"), "x:")
+ORDINARY = [("p/m", "anybody"), ("p/m", "team"), ("p/burst", "team")]
+TIMES = st.floats(0, 4e15)
+LEVELS = st.floats(-1e12, 1e12) | st.integers(-10, 1000).map(float)
+
+
+def policy_of(name: tuple[str, str]) -> Policy:
+    """A policy whose grants have a shape."""
+    policy = POLICIES.policy(*name)
+    assert policy.shape is not None
+    return policy
+
+
+@st.composite
+def leases(draw: st.DrawFn) -> tuple[Policy, list[float], list[float]]:
+    """A policy, the amounts of a request, and a new lease under it."""
+    policy = policy_of(draw(st.sampled_from(ORDINARY)))
+    amounts = [float(draw(st.integers(1, 10**6))) for _ in policy.limits]
+    lease = [5.0, 6.0, draw(st.sampled_from([6e7, 1.5e6])), 7.0, 0.0, 0.0, 1.0, 0.0]
+    lease += [float(len(amounts)), *amounts]
+    limits = iter(policy.limits)
+    for part in policy.chain(0).policies:
+        count = int(unpack(part)[1])
+        lease += [draw(TIMES), float(count), draw(TIMES), draw(LEVELS), draw(TIMES)]
+        for _ in range(count):
+            limit = next(limits)
+            level = draw(LEVELS | st.floats(-limit.capacity, limit.capacity))
+            lease += [float(limit.id), min(level, limit.capacity)]
+    return policy, amounts, lease
+
+
+def taken(policy: Policy, amounts: list[float], lease: list[float]) -> Taken:
+    """The grant by the short way."""
+    shape = policy.shape
+    assert shape is not None
+    left = shape.left(lease)
+    assert left is not None
+    name = lease_id(policy, "r", lease, None)
+    return Taken(shape, name, lease[2] / 1e6, shape.charged(amounts), left, "closed", probe=False)
+
+
+@given(leases())
+def test_a_grant_is_the_same_by_either_way(found: tuple[Policy, list[float], list[float]]):
+    """What is left, when it is full again, what was charged: as where it is explained."""
+    policy, amounts, lease = found
+    short, long = taken(*found), granted(policy, "r", lease)
+    assert short.granted() == long
+    assert list(short.charged) == list(long.charged)
+    assert msgspec.json.encode(short.granted()) == msgspec.json.encode(long)
+
+
+@given(leases(), st.integers(0, 2**53) | st.text(min_size=1, max_size=40))
+def test_a_stencil_says_what_the_encoder_says(
+    found: tuple[Policy, list[float], list[float]], name: int | str
+):
+    """Field by field, in the order of the type, as a grant and as a frame."""
+    grant = taken(*found)
+    whole = msgspec.to_builtins(grant.granted())
+    assert msgspec.msgpack.decode(stencil.grant(grant)) == whole
+    assert msgspec.msgpack.decode(stencil.grant(grant), type=Granted) == grant.granted()
+    told = msgspec.msgpack.decode(stencil.frame(name, grant))
+    assert list(told) == ["id", "status", *whole]
+    assert told == {"id": name, "status": 200, **whole}
+
+
+def test_a_chain_may_be_longer_than_a_short_array():
+    """Sixteen limits and more are counted in two bytes."""
+    limits = ", ".join(f"{{meter: tokens, limit: {n}, per: 60, name: l{n}}}" for n in range(1, 21))
+    config = parse(f"pools: {{p: {{models: {{m: {{limits: [{limits}]}}}}}}}}", ".yaml")
+    shape = Policies(config, "x:").policy("p/m", "a").shape
+    assert shape is not None
+    grant = Taken(shape, "l", 1.0, {"tokens": 1}, [1.0, 2.0] * 20, "closed", probe=False)
+    found = msgspec.msgpack.decode(stencil.grant(grant), type=Granted)
+    assert [limit.limit for limit in found.limits] == list(range(1, 21))
+
+
+@given(leases(), st.data())
+def test_a_lease_of_another_layout_is_left_to_the_long_way(
+    found: tuple[Policy, list[float], list[float]], data: st.DataObject
+):
+    """One with terms that are learned has a negative version, and is longer."""
+    policy, _, lease = found
+    shape = policy.shape
+    assert shape is not None
+    assert shape.left([*lease, 1.0]) is None
+    start = 9 + len(policy.limits)
+    at = data.draw(st.sampled_from([start]))
+    lease[at] = -1.0 - abs(lease[at])
+    assert shape.left(lease) is None
+
+
+@pytest.mark.parametrize("model", ["windowed", "dear", "shadowed"])
+def test_what_is_not_ordinary_has_no_shape(model: str):
+    """Windows, money and shadows have to be explained."""
+    assert POLICIES.policy(f"p/{model}", "anybody").shape is None
+
+
+SIZES = st.none() | st.integers(1, 10**6)
+
+
+@given(st.sampled_from(ORDINARY), SIZES, SIZES, SIZES, st.none() | st.integers(0, 9))
+def test_amounts_are_those_of_the_long_way(
+    name: tuple[str, str],
+    tokens: int | None,
+    given_: int | None,
+    most: int | None,
+    cached: int | None,
+):
+    """Or are left to it: whatever gives more than `tokens`, and what is refused."""
+    policy = policy_of(name)
+    request = Acquire(
+        resource=name[0],
+        tokens=tokens,
+        input_tokens=given_,
+        max_output_tokens=most,
+        cache_read_tokens=cached,
+    )
+    shape = policy.shape
+    assert isinstance(shape, Shape)
+    amounts = shape.amounts(request)
+    if tokens is None or given_ is not None or most is not None or cached:
+        assert amounts is None
+    else:
+        assert amounts == charging.reserve(policy, request, None)
