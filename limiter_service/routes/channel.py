@@ -7,8 +7,9 @@ refusal: behind them may come the settle that they wait for, and it has to be re
 import asyncio
 import contextlib
 import uuid
-from collections.abc import Awaitable, Callable, Iterable
-from typing import cast
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from functools import partial
+from typing import Any, cast
 
 import msgspec
 import structlog
@@ -257,11 +258,15 @@ class _Channel:
         except Exception as error:  # noqa: BLE001  # whatever it is: the others get their answers
             said = Answer(frame.id, frame.style, failed(error))
         del self._begun[frame.id]
-        if said is None and self._gone:
+        if said is None and isinstance(begun, BegunAcquire) and swift.called_off:
+            asked = msgspec.structs.replace(begun.request, request_id=begun.request_id)
             self._over(frame)
-        elif said is None and frame.waits and (self._parting or swift.called_off):
+            self._run_errand(self._withdraw(frame, None, asked))
+        elif said is None and frame.verb in _HUNG_UP and self._gone:
             self._over(frame)
-            self._say(_refused(frame, _CANCELLED if swift.called_off else _PARTING))
+        elif said is None and frame.waits and self._parting:
+            self._over(frame)
+            self._say(_refused(frame, _PARTING))
         elif said is None:
             self._start(frame, begun)
         else:
@@ -273,28 +278,31 @@ class _Channel:
     def _start(self, frame: Frame, begun: Begun | None = None) -> None:
         task = asyncio.get_running_loop().create_task(self._perform(frame, begun))
         self._under_way[frame.id] = frame, task
+        # Not at the end of the task itself, which may be cancelled before its beginning.
+        task.add_done_callback(partial(self._ended, frame))
+
+    def _ended(self, frame: Frame, task: asyncio.Task[None]) -> None:
+        self._over(frame)
+        if self._under_way.get(frame.id, (None, None))[1] is task:  # else the id has another
+            del self._under_way[frame.id]
+            self._asked.pop(frame.id, None)
 
     def _over(self, frame: Frame) -> None:
         self._soon -= not frame.waits
         self._waiting -= frame.waits
 
     async def _perform(self, frame: Frame, begun: Begun | None) -> None:
-        try:
-            work: Awaitable[Wire]
-            if frame.verb is Verb.ACQUIRE:
-                assert begun is None or isinstance(begun, BegunAcquire)
-                work = self._acquire(frame, begun)
-            elif isinstance(begun, BegunSettle):
-                work = self._engine.settle(begun.request, begun)
-            elif isinstance(frame.request, Settle):
-                work = self._settle(frame.request)
-            else:
-                work = _RUN[frame.verb](self._engine, frame.body, frame.style.kind, self._scope)
-            self._say(Answer(frame.id, frame.style, await result_of(work)))
-        finally:
-            self._under_way.pop(frame.id, None)
-            self._asked.pop(frame.id, None)
-            self._over(frame)
+        work: Awaitable[Wire]
+        if frame.verb is Verb.ACQUIRE:
+            assert begun is None or isinstance(begun, BegunAcquire)
+            work = self._acquire(frame, begun)
+        elif isinstance(begun, BegunSettle):
+            work = self._engine.settle(begun.request, begun)
+        elif isinstance(frame.request, Settle):
+            work = self._settle(frame.request)
+        else:
+            work = _RUN[frame.verb](self._engine, frame.body, frame.style.kind, self._scope)
+        self._say(Answer(frame.id, frame.style, await result_of(work)))
 
     async def _settle(self, report: Settle) -> Settled:
         self._caller.reaches_lease(report.lease)
@@ -376,24 +384,28 @@ class _Channel:
         if frame is None or task is None or not frame.waits:
             return
         del self._under_way[name]
-        errand = asyncio.create_task(self._withdraw(frame, task, _CANCELLED, self._asked.get(name)))
+        self._run_errand(self._withdraw(frame, task, self._asked.pop(name, None)))
+
+    def _run_errand(self, work: Coroutine[Any, Any, None]) -> None:
+        errand = asyncio.create_task(work)
         self._called_off.add(errand)
         errand.add_done_callback(self._called_off.discard)
 
     async def _withdraw(
-        self, frame: Frame, task: asyncio.Task[None], why: Refusal, asked: Acquire | None
+        self, frame: Frame, task: asyncio.Task[None] | None, asked: Acquire | None
     ) -> None:
-        """The same, and the place in the queue goes with it."""
-        task.cancel()
-        await asyncio.wait({task})
-        if not task.cancelled():
-            return
+        """The same, and the place in the queue goes with it, or what was granted unheard."""
+        if task is not None:
+            task.cancel()
+            await asyncio.wait({task})
+            if not task.cancelled():
+                return
         try:
             if asked is not None:
                 await self._engine.cancel(asked)
         except Refusal as refusal:
             _log.debug("a waiter was not removed", problem=refusal.problem.detail)
-        self._say(_refused(frame, why))
+        self._say(_refused(frame, _CANCELLED))
 
     async def _call_off(self, frame: Frame, task: asyncio.Task[None], why: Refusal) -> None:
         task.cancel()

@@ -33,6 +33,10 @@ class Deadlines:
         self._due: deque[tuple[float, Answer]] = deque()
         self._timer: asyncio.TimerHandle | None = None
 
+    def __len__(self) -> int:
+        """How many are kept; some may be answered."""
+        return len(self._due)
+
     def add(self, answer: Answer, deadline: float) -> None:
         """Let *answer* fail with Overdue at *deadline*, in the loop's time."""
         due = self._due

@@ -20,6 +20,7 @@ pools:
           - {name: slots, meter: concurrency, limit: 50}
       one: {limits: [{name: slot, meter: concurrency, limit: 1}]}
       plain: {limits: [{name: budget, meter: tokens, limit: 1000000, per: 366d}]}
+      "w-*": {limits: [{name: slot, meter: concurrency, limit: 1}]}
 """
 
 Start = Callable[..., ServiceThread]

@@ -9,10 +9,13 @@ from typing import Any
 
 import httpx
 import pytest
+import redis
 from tests_support.patient import ServiceThread
 from tests_support.servers import Server
 from tests_support.talk import Talk, connect, take, timeless
 from tests_support.waiting import wait_until
+
+from limiter_service.routes import channel
 
 PLAIN = "p/plain"
 
@@ -94,6 +97,17 @@ async def test_a_grant_that_was_called_off_too_late_is_told(
     assert after["status"] == 200  # nobody stands in line
 
 
+async def test_what_is_called_off_at_once_counts_no_more(
+    talk: Talk, monkeypatch: pytest.MonkeyPatch
+):
+    """In the message that asks for it, before its task has begun."""
+    monkeypatch.setattr(channel, "MOST_WAITING", 3)
+    for n in range(5):
+        asked = take(n, 1, f"p/w-{n}", max_wait=30.0)
+        await talk.say([asked, {"id": n, "op": "cancel"}])
+        assert (await answers(talk, 1))[n]["code"] == "cancelled"
+
+
 async def test_an_id_is_taken_while_its_frame_is_under_way(
     talk: Talk, service: ServiceThread, store: Server
 ):
@@ -136,9 +150,8 @@ async def test_a_shutdown_lets_what_has_begun_end(
         await talk.say([take(3, 1, PLAIN, max_wait=30.0), take(4, 1, "p/one", max_wait=30.0)])
         await asked(service, 4)
         stopping = asyncio.create_task(asyncio.to_thread(service.stop))
-        await asyncio.to_thread(
-            wait_until, lambda: service.engine.passes.closing, "it does not begin to stop"
-        )
+        (channel,) = service.channels._open
+        await asyncio.to_thread(wait_until, lambda: channel._parting, "it does not begin to stop")
     told = await answers(talk, 2)
     assert told[3]["status"] == 200
     assert told[4]["code"] == "shutting_down"
@@ -148,22 +161,15 @@ async def test_a_shutdown_lets_what_has_begun_end(
     await stopping
 
 
-async def test_the_next_attempt_is_made_for_one_that_has_failed(
-    talk: Talk, service: ServiceThread, store: Server
-):
-    """A connection that breaks: the same request is sent again, and charged once."""
-    await talk.ask("acquire", 1, resource=PLAIN, tokens=1)
-    with silent(store):
-        await talk.say([take(2, 10, PLAIN), take(3, 1, PLAIN)])
-        await asked(service, 3)
-        for lane in service.engine._engine._commands._client._lanes.values():
-            assert lane.trips
-        pool = service.engine._engine._commands._client._link._redis.connection_pool
-        service.engine.loop.call_soon_threadsafe(
-            lambda: [each._writer.transport.abort() for each in pool._in_use_connections]
-        )
-    told = await answers(talk, 2)
-    assert told[2]["status"] == told[3]["status"] == 200
-    last = await talk.ask("acquire", 4, resource=PLAIN, tokens=1)
+async def test_a_connection_that_breaks_charges_nothing_twice(talk: Talk, store: Server):
+    """Whether the store had heard of a call or not, it is sent again with the same request id."""
+    await talk.ask("acquire", 0, resource=PLAIN, tokens=1)
+    with redis.Redis(unix_socket_path=str(store.socket)) as orders:
+        for n in range(1, 21):
+            await talk.say([take(n, 10, PLAIN), take(-n + 100, 10, PLAIN)])
+            orders.client_kill_filter(_type="normal", skipme=True)
+            told = await answers(talk, 2)
+            assert [each["status"] for each in told.values()] == [200, 200], told
+    last = await talk.ask("acquire", 200, resource=PLAIN, tokens=1)
     (limit,) = last["limits"]
-    assert limit["remaining"] == 1_000_000 - 13
+    assert limit["remaining"] == 1_000_000 - 402

@@ -264,7 +264,7 @@ async def test_a_store_of_before_flags_gets_the_script_without_them() -> None:
 
     async def call() -> Any:
         call = Call(ADD, KEY, (), asyncio.get_running_loop().create_future())
-        lane.take(call)
+        lane.take(call, asyncio.get_running_loop().time() + 60)
         return await call.answer
 
     assert await call() == b"ran"

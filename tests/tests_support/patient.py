@@ -98,6 +98,7 @@ class ServiceThread:
         self.port: int = self.listener.getsockname()[1]
         app = create_app(self._settings, store_url, Pools(config))
         state = app._inner.state  # type: ignore[attr-defined]  # a FastAPI application
+        self.channels = state.channels
         self.engine = state.channels._engine = Patience(state.engine)
         self._server = uvicorn.Server(serving._uvicorn(app, self._settings))
         self._thread = threading.Thread(
