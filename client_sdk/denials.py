@@ -36,14 +36,17 @@ class Denials:
         self._lock = threading.Lock()
         self._known: dict[str, _Denial] = {}
 
+    @property
+    def any(self) -> bool:
+        """Whether anything is refused, as far as is known."""
+        return bool(self._known)
+
     def refusal(
         self, resource: str, max_wait: float, request_id: str | None, now: float
     ) -> BreakerOpen | None:
         """The refusal of an acquire, None when it has to ask: because nothing is known, because
         it may wait for as long as the refusal holds, or because it is time to look.
         """
-        if not self._known:  # as nearly always: no lock is worth taking
-            return None
         with self._lock:
             known = self._known.get(resource)
             if known is None:
@@ -83,6 +86,8 @@ class Denials:
 
     def closed(self, resource: str) -> None:
         """A settle has said that the circuit is closed; a cooldown or a latch may go on."""
+        if not self._known:  # as nearly always: no lock is worth taking
+            return
         with self._lock:
             known = self._known.get(resource)
             if known is not None and known.code is ErrorCode.BREAKER_OPEN:
