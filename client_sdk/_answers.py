@@ -214,7 +214,7 @@ def _told(ops: Sequence[Op], body: bytes) -> list[Any]:
             result.body.usual(op.operation) if result.status == OK else None
             for op, result in zip(ops, _results(body).results, strict=True)
         ]
-    except (msgspec.ValidationError, ValueError):  # one is odd, or they are too few
+    except ValueError:  # one is odd, or they are too few
         usual = [None] * len(ops)
     if None not in usual:
         return usual

@@ -126,7 +126,11 @@ class Roster:
             result = frame.usual(call.op.operation) if call is not None else None
             if call is not None and result is not None:
                 del soon[frame.id]
-                self._answer(call, result)
+                waiter = call.waiter
+                if waiter is not None and not waiter.done():
+                    waiter.set_result(result)
+                elif waiter is not None:
+                    self._give_back(result)
                 continue
             if bodies is None:
                 bodies = _answers.bodies(message)

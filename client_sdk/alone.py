@@ -140,12 +140,12 @@ class _Seen(msgspec.Struct, frozen=True):
         return self.granted.charged
 
     @property
-    def limits(self) -> Sequence[LimitState]:
-        """Its limits then; none that can be read is none to go by."""
+    def limits(self) -> Sequence[LimitState] | None:
+        """Its limits then; None when they cannot be read, which is not the same as none."""
         try:
             return self.granted.limits
         except ServiceFault:
-            return ()
+            return None
 
     @property
     def size(self) -> float:
@@ -238,9 +238,10 @@ class Alone:
             if known is not None:
                 return known
             seen = self._seen.get((request.resource, request.tenant))
-            if (seen is None and self._mode == "degrade") or not self._has_room(now):
+            limits = None if seen is None else seen.limits
+            if (limits is None and self._mode == "degrade") or not self._has_room(now):
                 return None
-            limits = seen.limits if seen else ()
+            limits = limits or ()
             amounts = [_amount(request, limit, seen) for limit in limits if not limit.shadow]
             shares = [self._share(request, limit, now) for limit in limits if not limit.shadow]
             if self._mode == "degrade":
@@ -373,7 +374,7 @@ def _latest(
     """Every limit as it was seen last, whatever resource showed it."""
     found: dict[_Key, tuple[LimitState, float]] = {}
     for (resource, _), each in sorted(seen.items(), key=lambda item: item[1].at):
-        for limit in each.limits:
+        for limit in each.limits or ():
             found[_key(resource, limit)] = limit, each.at
     return found
 

@@ -168,8 +168,9 @@ class Limiter:
             if size is not None:
                 whose = tenant or self._tenant
                 sizes = tokens, input_tokens, max_output_tokens
-                ask = partial(self._ask, resource, whose, sizes, priority, max_wait, on_wait)
-                return handed(self._prefetch, (resource, whose, size, tokens is not None), ask)
+                else_ask = resource, whose, sizes, priority, max_wait, on_wait
+                what = resource, whose, size, tokens is not None
+                return handed(self._prefetch, what, self._ask, else_ask)
         if estimate is not None:
             if tokens is None and input_tokens is None:
                 input_tokens = max(1, estimate.tokens)

@@ -70,6 +70,7 @@ class Asking:
         done here. Raises the exception for what the service refused.
         """
         trace = _tracing.provided()
+        settle = settle or self.settle
         try:
             if trace is None:
                 granted = self._granted(request, on_wait, None)
@@ -80,14 +81,14 @@ class Asking:
         except CalledOff:
             raise
         except Cancelled:
-            Aside().do(partial(self._abandon, request))
+            Aside().do(partial(self._abandon, request, settle))
             raise
         except SluicegateError as refusal:
             self._figures.refused(request.resource, refusal)
             raise
         self._figures.granted(request.resource, granted.waited)
         assert request.request_id is not None
-        report = partial(self._settle, request.resource, settle or self.settle)
+        report = partial(self._settle, request.resource, settle)
         return SyncLease(granted, request.resource, request.request_id, report, renew, estimate)
 
     def _settle(
@@ -96,7 +97,7 @@ class Asking:
         """Settle, and hear what it says of the circuit."""
         settled = settle(report)
         self._figures.settled(resource, report)
-        if self._denials is not None and settled.breaker == "closed":
+        if self._denials is not None and self._denials.known and settled.breaker == "closed":
             self._denials.closed(resource)
         return settled
 
@@ -149,12 +150,14 @@ class Asking:
                 _log.warning("a lease that was granted here is not charged: %s", error)
                 self.alone.done(grant)
 
-    def _abandon(self, request: AcquireOp) -> None:
+    def _abandon(
+        self, request: AcquireOp, settle: Callable[[Settle], Settled]
+    ) -> None:
         """Leave the queue at once; what was granted meanwhile goes back unused."""
         try:
             answer = self.send(Operation.ACQUIRE, replace(request, max_wait=AT_ONCE))
             unused = SettleOp(lease=answer.lease, outcome=Outcome.CANCELLED, usage=Usage())
-            self.settle(unused)
+            settle(unused)
         except SluicegateError:
             return  # it was not waiting any more, or its place and its lease end by themselves
 
@@ -164,7 +167,8 @@ class Asking:
         self, request: AcquireOp, on_wait: Callable[[Progress], None] | None, trace: Any
     ) -> Given | Granted:
         """Ask until there is a grant: the queue keeps the place between two questions."""
-        self._refuse_known(request)
+        if self._denials is not None and self._denials.known:
+            self._refuse_known(self._denials, request)
         began = time.monotonic()
         deadline = began + request.max_wait
         hold: float | None = None
@@ -217,18 +221,16 @@ class Asking:
             asked = replace(request, max_wait=max(0.0, deadline - began) or AT_ONCE, hold=hold)
 
     def _heard(self, request: AcquireOp, given: Given) -> None:
-        if self._denials is not None:
+        if self._denials is not None and self._denials.known:
             self._denials.forget(request.resource)
         if self.prefetch is not None:
             self.prefetch.saw(request, given)
         if self.alone is not None:
             self.alone.heard(request, given, time.monotonic())
 
-    def _refuse_known(self, request: Acquire) -> None:
+    def _refuse_known(self, denials: Denials, request: Acquire) -> None:
         """Raise what the service has said a moment ago and would say again."""
-        if self._denials is None or not self._denials.any:
-            return
-        refusal = self._denials.refusal(
+        refusal = denials.refusal(
             request.resource, request.max_wait, request.request_id, time.monotonic()
         )
         if refusal is not None:
