@@ -23,10 +23,11 @@ Request = Acquire | Settle | Renew | Observe
 AT_ONCE: Final[float] = Acquire(resource="").max_wait
 """The `max_wait` that stays out of messages: msgspec leaves out the very object, not its equal."""
 
+_NOBODY = -1
 _encode = msgspec.msgpack.Encoder().encode
 
 # Each kind of request as it travels: what the service takes for granted stays out, and so does
-# an `id` of 0. What is made as one of these in the first place is not copied.
+# an `id` that says nobody. What is made as one of these in the first place is not copied.
 
 
 class AcquireOp(
@@ -34,26 +35,26 @@ class AcquireOp(
 ):
     """An acquire. With `news` a channel says meanwhile where it stands."""
 
-    id: int = 0
+    id: int = _NOBODY
     news: bool = False
 
 
 class CheckOp(Acquire, frozen=True, kw_only=True, omit_defaults=True, tag_field="op", tag="check"):
     """A check."""
 
-    id: int = 0
+    id: int = _NOBODY
 
 
 class SettleOp(Settle, frozen=True, kw_only=True, omit_defaults=True, tag_field="op", tag="settle"):
     """A settle."""
 
-    id: int = 0
+    id: int = _NOBODY
 
 
 class RenewOp(Renew, frozen=True, kw_only=True, omit_defaults=True, tag_field="op", tag="renew"):
     """A renewal."""
 
-    id: int = 0
+    id: int = _NOBODY
 
 
 class ObserveOp(
@@ -61,7 +62,7 @@ class ObserveOp(
 ):
     """What a provider has said."""
 
-    id: int = 0
+    id: int = _NOBODY
     traceparent: str | None = None
 
 
@@ -105,7 +106,7 @@ class Op(msgspec.Struct):
     def body(self) -> bytes:
         """What that route takes, encoded once however often it is sent."""
         if not self._body:
-            force_setattr(self.request, "id", 0)
+            force_setattr(self.request, "id", _NOBODY)
             self._body = _encode(self.request)
         return self._body
 
