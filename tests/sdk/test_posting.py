@@ -1,7 +1,6 @@
 """What is posted to the service over HTTP, past the client of httpx."""
 
 import base64
-import ssl
 from collections.abc import Callable
 from typing import Any
 
@@ -105,13 +104,3 @@ async def test_an_answer_that_breaks_off_is_a_service_that_cannot_be_reached(ask
 
     with pytest.raises(ServiceUnavailable, match="it is gone"):
         await ask("http://limiter", lambda _: httpx.Response(200, stream=Broken()))
-
-
-def test_authorities_are_read_for_tls_alone(monkeypatch: pytest.MonkeyPatch):
-    """It takes longer than a call."""
-    monkeypatch.setattr(ssl, "create_default_context", None)
-    with (
-        SyncLimiter("http://127.0.0.1:1", options=LimiterOptions(attempts=1, channel="off")) as one,
-        pytest.raises(ServiceUnavailable),
-    ):
-        one.check("p/m", tokens=1)
