@@ -32,7 +32,7 @@ class Socket(ClientConnection):
     @property
     def ready(self) -> bool:
         """Whether something can be sent now."""
-        return self.protocol.state is OPEN and not self.paused
+        return self.protocol.state is OPEN and not self.paused and not self.transport.is_closing()
 
     def say(self, message: bytes) -> None:
         """Send *message*, when it is ready."""
