@@ -20,7 +20,7 @@ from typing import Any
 import uvloop
 from harness import Replica, Report, Store, Value, options, store
 
-from client_sdk import Limiter, _codec
+from client_sdk import Limiter, _answers, _codec
 from client_sdk._roster import Roster
 from limiter_service import frames, http
 from limiter_service.door import CALLER
@@ -30,7 +30,7 @@ from limiter_service.http import Message
 from limiter_service.routes.acquire import acquire
 from limiter_service.routes.channel import Channels
 from limiter_service.store.scripts import Script
-from limiter_wire import Acquire, Granted, Operation, Settled
+from limiter_wire import Acquire, Granted, Operation
 
 AT_ONCE = 64
 CONFIG = """
@@ -101,22 +101,24 @@ class Way:
     """A way to the service that encodes, decodes, and takes no time."""
 
     def __init__(self, granted: Granted) -> None:
-        settled = Settled(refunded={"tokens": 20.0})
-        self._answers = {
-            Operation.ACQUIRE: http.encode(granted, http.MSGPACK),
-            Operation.SETTLE: http.encode(settled, http.MSGPACK),
+        settled = {"settled": True, "refunded": {"tokens": 20.0}, "breaker": "closed"}
+        told = {Operation.ACQUIRE: _plain(granted), Operation.SETTLE: settled}
+        self._messages = {
+            operation: http.encode([{"id": 1, "status": 200, **fields}], http.MSGPACK)
+            for operation, fields in told.items()
         }
 
     async def send(self, op: _codec.Op) -> Any:
         """The answer."""
         op.frame(1)
-        return _codec.answer(op, 200, self._answers[op.operation])
+        (frame,) = _answers.frames(self._messages[op.operation])
+        return frame.usual(op.operation)
 
 
 def sdk(granted: Granted) -> Layer:
     """`Limiter.acquire`, awaited."""
     limiter = Limiter("http://nowhere")
-    limiter._exchange = Way(granted)  # type: ignore[assignment]  # noqa: SLF001  # the layer below
+    limiter._asking.exchange = Way(granted)  # type: ignore[assignment]  # noqa: SLF001  # below
 
     async def layer(times: int) -> None:
         for n in range(times):
@@ -128,7 +130,7 @@ def sdk(granted: Granted) -> Layer:
 def sdk_settled(granted: Granted) -> Layer:
     """`async with limiter.acquire(...)`, which settles."""
     limiter = Limiter("http://nowhere")
-    limiter._exchange = Way(granted)  # type: ignore[assignment]  # noqa: SLF001  # the layer below
+    limiter._asking.exchange = Way(granted)  # type: ignore[assignment]  # noqa: SLF001  # below
 
     async def layer(times: int) -> None:
         for n in range(times):

@@ -4,7 +4,9 @@ import asyncio
 from collections import deque
 from typing import Any
 
-from client_sdk import _codec
+import msgspec
+
+from client_sdk import _answers, _codec
 from client_sdk._codec import Op
 from client_sdk._roster import finish
 from client_sdk._transport import AsyncTransport
@@ -18,6 +20,15 @@ class CalledOff(asyncio.CancelledError):
     """The caller was cancelled, and nothing of its operation is left to undo."""
 
 
+class _Passenger(msgspec.Struct):
+    """An operation, who waits for its answer, and whether it is on its way."""
+
+    op: Op
+    answer: "asyncio.Future[Any]"
+    size: int
+    sent: bool = False
+
+
 class Batches:
     """Posts operations; those of one loop tick, and those that arrive while answers are
     under way, travel together in one `/v1/batch`. When idle it sends at once.
@@ -25,8 +36,7 @@ class Batches:
 
     def __init__(self, transport: AsyncTransport) -> None:
         self._transport = transport
-        self._waiting: deque[tuple[Op, asyncio.Future[Any]]] = deque()
-        self._sent: set[asyncio.Future[Any]] = set()
+        self._waiting: deque[_Passenger] = deque()
         self._flights: set[asyncio.Task[None]] = set()
         self._scheduled = False
 
@@ -34,22 +44,22 @@ class Batches:
         """The answer to *op*. Raises the exception for what the service refused, and CalledOff
         when the caller was cancelled before *op* was sent.
         """
-        op.body  # noqa: B018  # encoded here: what cannot be is this caller's mistake alone
+        size = len(op.body)  # encoded here: what cannot be is this caller's mistake alone
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._waiting.append((op, answer))
-        self._schedule()
+        passenger = _Passenger(op, answer, size)
+        self._waiting.append(passenger)
+        if not self._scheduled:
+            self._schedule()
         try:
             return await answer
         except asyncio.CancelledError:
-            if answer in self._sent:
+            if passenger.sent:
                 raise
             raise CalledOff from None
-        finally:
-            self._sent.discard(answer)
 
     def under_way(self) -> set[asyncio.Future[Any]]:
         """What has no answer yet."""
-        return {*self._flights, *(answer for _, answer in self._waiting)}
+        return {*self._flights, *(each.answer for each in self._waiting)}
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -62,17 +72,17 @@ class Batches:
 
     def _take_off(self) -> None:
         self._scheduled = False
-        load: list[tuple[Op, asyncio.Future[Any]]] = []
+        load: list[_Passenger] = []
         size = 0
         while self._waiting and len(load) < _MAX_OPS:
-            op, answer = self._waiting[0]
-            if load and size + len(op.body) > _MAX_BYTES:
+            passenger = self._waiting[0]
+            if load and size + passenger.size > _MAX_BYTES:
                 break
             self._waiting.popleft()
-            if not answer.done():  # its caller was cancelled before it was sent
-                load.append((op, answer))
-                self._sent.add(answer)
-                size += len(op.body)
+            if not passenger.answer.done():  # its caller was cancelled before it was sent
+                load.append(passenger)
+                passenger.sent = True
+                size += passenger.size
         if load:
             flight = asyncio.get_running_loop().create_task(self._fly(load))
             self._flights.add(flight)
@@ -85,17 +95,17 @@ class Batches:
         if self._waiting:
             self._schedule()
 
-    async def _fly(self, load: list[tuple[Op, asyncio.Future[Any]]]) -> None:
-        ops = [op for op, _ in load]
+    async def _fly(self, load: list[_Passenger]) -> None:
+        ops = [each.op for each in load]
         try:
             if len(ops) == 1 and not ops[0].waits:
                 op = ops[0]
                 posted = await self._transport.post(op.path, op.body, op.headers)
-                results = [_codec.answer(op, *posted)]
+                results = [_answers.answer(op, *posted)]
             else:
                 status, body = await self._transport.post("/v1/batch", _codec.batch(ops))
-                results = _codec.answers(ops, status, body)
+                results = _answers.answers(ops, status, body)
         except Exception as error:  # noqa: BLE001  # whatever it is: nobody may wait forever
             results = [error] * len(ops)
-        for (_, answer), result in zip(load, results, strict=True):
-            finish(answer, result)
+        for passenger, result in zip(load, results, strict=True):
+            finish(passenger.answer, result)

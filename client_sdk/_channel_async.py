@@ -1,6 +1,7 @@
-"""The channel for tasks: one connection, a task that keeps it, one that writes.
+"""The channel for tasks: one connection, and a task that keeps it.
 
-`_channel_sync` is its counterpart; what is under way and what answers mean is in `_roster`.
+What callers bring in one tick of the loop goes in one message; what comes is told to them as it is
+read. `_channel_sync` is its counterpart; what is under way and what answers mean is in `_roster`.
 """
 
 import asyncio
@@ -17,7 +18,7 @@ from client_sdk._roster import News, NoChannel, Roster, finish, last_word, late
 from client_sdk.options import LimiterOptions
 
 if TYPE_CHECKING:
-    from websockets.asyncio.client import ClientConnection
+    from client_sdk._socket_async import Socket
 
 
 class Channel:
@@ -32,18 +33,24 @@ class Channel:
         self._address, self._options = address, options
         self._random = random.Random()  # noqa: S311  # spreads attempts, keeps no secret
         self._roster = Roster(lambda: asyncio.get_running_loop().create_future())
-        self._ready, self._quiet = asyncio.Event(), asyncio.Event()
+        self._quiet = asyncio.Event()
+        self._speaking = False
+        self._unreadable: NoChannel | None = None
+        self._useful = False
         self._keeper: asyncio.Task[None] | None = None
         self._sweeper: asyncio.TimerHandle | None = None
-        self._connection: ClientConnection | None = None
+        self._connection: Socket | None = None
         self._failure: NoChannel | None = None
         self._rest_until = 0.0
         self._heard_at = 0.0
         self._opened = False
         self._closed = False
 
-    async def send(self, op: Op) -> Any:
-        """The answer to *op*. Raises the exception for what the service refused, and NoChannel."""
+    def begin(self, op: Op) -> tuple[int, "asyncio.Future[Any]"]:
+        """Send *op* with whatever comes in the same tick: its name, and what its answer will be.
+
+        Who is cancelled while it waits for it says so by `call_off`. Raises NoChannel.
+        """
         loop = asyncio.get_running_loop()
         if self._closed:
             raise RuntimeError("the limiter is closed")
@@ -51,20 +58,32 @@ class Channel:
             raise self._failure.again()
         answer: asyncio.Future[Any] = loop.create_future()
         name = self._roster.add(op, answer)
+        if not self._speaking:
+            self._speak()
+        if self._keeper is None:
+            self._keeper = loop.create_task(self._keep())
+        return name, answer
+
+    def call_off(self, name: int, answer: "asyncio.Future[Any]") -> None:
+        """Forget *name*, whose caller is gone. It may have been answered in this very moment,
+        before its task could go on: then what it was granted goes back.
+        """
+        self._roster.cancel(name, last_word(answer))
         self._speak()
+
+    async def patiently(self, op: Op, name: int, answer: "asyncio.Future[Any]") -> Any:
+        """The answer to one that waits, whose caller hears meanwhile where it stands."""
         patience = op.waits + self._options.timeout
-        timer = loop.call_later(patience, self._expire, name, op) if op.waits else None
+        timer = asyncio.get_running_loop().call_later(patience, self._expire, name, op)
         try:
             while isinstance(result := await answer, News):
                 answer = result.rest
                 self._inform(op, name, result)
         except asyncio.CancelledError:
-            # It may have been answered in this very moment, before its task could go on.
-            self._call_off(name, last_word(answer))
+            self.call_off(name, answer)
             raise
         finally:
-            if timer is not None:
-                timer.cancel()
+            timer.cancel()
         return result
 
     def tell(self, recalled: Callable[[str], None]) -> None:
@@ -78,7 +97,7 @@ class Channel:
     def give_up_waiting(self) -> None:
         """Fail every acquire that waits, and call it off."""
         self._roster.give_up_waiting()
-        self._ready.set()
+        self._speak()
 
     async def aclose(self) -> None:
         """Say what is left to say, and close the connection."""
@@ -92,22 +111,45 @@ class Channel:
         if self._sweeper is not None:
             self._sweeper.cancel()
 
-    def _call_off(self, name: int, told: Any = None) -> None:
-        self._roster.cancel(name, told)
-        self._ready.set()
-
     def _inform(self, op: Op, name: int, news: News) -> None:
         assert op.news is not None
         try:
             op.news(news.waiting)
         except Exception:  # of the caller's own: it has its own fault, and no lease
-            self._call_off(name, last_word(news.rest))
+            self.call_off(name, news.rest)
             raise
 
+    # What goes, and what comes
+
     def _speak(self) -> None:
-        self._ready.set()
-        if self._keeper is None:
-            self._keeper = asyncio.get_running_loop().create_task(self._keep())
+        """Say what is unsaid once this tick is over."""
+        if not self._speaking:
+            self._speaking = True
+            asyncio.get_running_loop().call_soon(self._write)
+
+    def _write(self) -> None:
+        self._speaking = False
+        connection = self._connection
+        if connection is None or not connection.ready:
+            return  # it is said on the next connection, or when there is room again
+        for message in self._roster.take(asyncio.get_running_loop().time()):
+            connection.say(message)
+        self._watch()
+
+    def _hear(self, message: bytes) -> None:
+        if self._connection is None or self._unreadable is not None:
+            return  # it is being closed, and everything on it is asked again
+        self._useful, self._heard_at = True, asyncio.get_running_loop().time()
+        try:
+            self._roster.hear(message)
+        except msgspec.MsgspecError as error:
+            self._unreadable = NoChannel(f"an answer cannot be read: {error}")
+            self._connection.transport.abort()
+            return
+        if self._roster.unsaid:
+            self._speak()
+        if self._closed and self._roster.silent:
+            self._quiet.set()
 
     # Keeping a connection
 
@@ -136,21 +178,11 @@ class Channel:
         self._failure, self._opened = None, True
         return None if await self._carry(connection) else _dial.useless()
 
-    async def _open(self) -> "ClientConnection":
-        from websockets.asyncio.client import connect  # noqa: PLC0415  # lazy: it takes its time
+    async def _open(self) -> "Socket":
+        from client_sdk._socket_async import opened  # noqa: PLC0415  # lazy: it takes its time
 
-        return await connect(
-            self._address.uri,
-            additional_headers=self._address.headers,
-            ssl=self._address.tls,
-            compression=None,
-            proxy=None,
-            open_timeout=self._options.timeout,
-            ping_interval=_dial.PING_INTERVAL,
-            ping_timeout=_dial.PING_TIMEOUT,
-            close_timeout=_dial.CLOSE_TIMEOUT,
-            max_size=_dial.MOST_BYTES,
-        )
+        self._useful, self._unreadable = False, None
+        return await opened(self._address, self._options.timeout, self._hear, self._speak)
 
     def _send_away(self, failure: NoChannel, pause: float) -> None:
         """Let callers go another way; those who wait stay, unless the way is blocked."""
@@ -158,49 +190,23 @@ class Channel:
         self._rest_until = asyncio.get_running_loop().time() + pause
         self._roster.withdraw(failure, waiting=failure.blocked)
 
-    async def _carry(self, connection: "ClientConnection") -> bool:
+    async def _carry(self, connection: "Socket") -> bool:
         """Write and read until the connection ends; whether it was of any use."""
-        from websockets.exceptions import ConnectionClosed  # noqa: PLC0415  # lazy
-
-        useful = False
-        loop = asyncio.get_running_loop()
-        self._connection, self._heard_at = connection, loop.time()
-        self._ready, self._quiet = asyncio.Event(), asyncio.Event()
-        self._ready.set()
-        writer = loop.create_task(self._write(connection))
+        self._connection, self._heard_at = connection, asyncio.get_running_loop().time()
+        self._quiet = asyncio.Event()
+        self._write()
         try:
-            while True:
-                message = await connection.recv(decode=False)
-                useful, self._heard_at = True, loop.time()
-                self._roster.hear(message)
-                if self._roster.unsaid:
-                    self._ready.set()
-                if self._closed and self._roster.silent:
-                    self._quiet.set()
-        except ConnectionClosed as closed:
-            code = closed.rcvd.code if closed.rcvd else None
-            if _dial.refused_message(code):
-                self._roster.withdraw(NoChannel(f"the channel was closed: {closed}"), waiting=True)
-        except msgspec.MsgspecError as error:
-            self._roster.withdraw(NoChannel(f"an answer cannot be read: {error}"), waiting=True)
+            await connection.wait_closed()
+            refusal = self._unreadable
+            if refusal is None and _dial.refused_message(connection.closed_with):
+                refusal = NoChannel(f"the channel was closed: {connection.protocol.close_exc}")
+            if refusal is not None:
+                self._roster.withdraw(refusal, waiting=True)
         finally:
             self._connection = None
             self._roster.lost()
-            writer.cancel()
             await connection.close()
-        return useful
-
-    async def _write(self, connection: "ClientConnection") -> None:
-        from websockets.exceptions import ConnectionClosed  # noqa: PLC0415  # lazy
-
-        loop = asyncio.get_running_loop()
-        with contextlib.suppress(ConnectionClosed):  # whoever reads it will see
-            while True:
-                await self._ready.wait()
-                self._ready.clear()
-                for message in self._roster.take(loop.time()):
-                    await connection.send(message)
-                self._watch()
+        return self._useful
 
     # What takes too long
 
@@ -221,5 +227,5 @@ class Channel:
 
     def _expire(self, name: int, op: Op) -> None:
         told = self._roster.cancel(name)
-        self._ready.set()
+        self._speak()
         finish(told, late(op, self._options.timeout))

@@ -8,7 +8,7 @@ import ssl
 
 import msgspec
 
-from client_sdk._codec import refusal_of
+from client_sdk._answers import refusal_of
 from client_sdk._credentials import tls_of
 from client_sdk._roster import NoChannel
 from client_sdk.options import LimiterOptions

@@ -22,24 +22,25 @@ class Handed(Acquisition):
     asked for where nothing can be taken.
     """
 
-    __slots__ = ("_ask", "_prefetch", "_what")
+    __slots__ = ("_ask", "_asked", "_prefetch", "_what")
 
     def __init__(
         self,
         prefetch: "Prefetch",
         what: tuple[str, str, int, bool],
-        ask: "Callable[[], Awaitable[Lease]]",
+        ask: "Callable[..., Awaitable[Lease]]",
+        asked: tuple[Any, ...],
     ) -> None:
-        self._prefetch, self._what, self._ask = prefetch, what, ask
+        self._prefetch, self._what, self._ask, self._asked = prefetch, what, ask, asked
 
     def __await__(self) -> "Generator[Any, None, Lease]":
         return self._taken().__await__()
 
     async def _taken(self) -> "Lease":
-        return self._prefetch.take(*self._what) or await self._ask()
+        return self._prefetch.take(*self._what) or await self._ask(*self._asked)
 
     async def __aenter__(self) -> "Lease":
-        lease = self._lease = self._prefetch.take(*self._what) or await self._ask()
+        lease = self._lease = self._prefetch.take(*self._what) or await self._ask(*self._asked)
         return lease
 
     async def __aexit__(

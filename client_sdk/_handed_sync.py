@@ -4,7 +4,7 @@ callers.
 
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from client_sdk._sync.lease import SyncLease
@@ -12,10 +12,13 @@ if TYPE_CHECKING:
 
 
 def handed(
-    prefetch: "Prefetch", what: tuple[str, str, int, bool], ask: "Callable[[], SyncLease]"
+    prefetch: "Prefetch",
+    what: tuple[str, str, int, bool],
+    ask: "Callable[..., SyncLease]",
+    asked: tuple[Any, ...],
 ) -> "SyncLease":
     """A lease out of a block that this process holds, or else what it gets by asking."""
-    return prefetch.take(*what) or ask()
+    return prefetch.take(*what) or ask(*asked)
 
 
 class Keeper:

@@ -8,10 +8,13 @@ from concurrent.futures import Future
 from itertools import count
 from typing import Any, Protocol
 
-from client_sdk import _codec
+import msgspec
+
+from client_sdk import _answers, _codec
+from client_sdk._answers import OK, Frame, Given
 from client_sdk._codec import Op
 from client_sdk.errors import ServiceUnavailable, SluicegateError, WaitTimeout
-from limiter_wire import ErrorCode, Granted, Operation
+from limiter_wire import ErrorCode, Operation
 
 _MOST_FRAMES = 256
 _MOST_BYTES = 48_000  # the service takes messages of 64 KiB
@@ -55,14 +58,13 @@ class News:
         self.waiting, self.rest = waiting, rest
 
 
-class Call:
+class Call(msgspec.Struct):
     """One operation under way. Nobody waits for what the SDK does on its own account."""
 
-    __slots__ = ("frame", "op", "sent_at", "waiter")
-
-    def __init__(self, op: Op, frame: bytes, waiter: Waiter | None) -> None:
-        self.op, self.frame, self.waiter = op, frame, waiter
-        self.sent_at: float | None = None
+    op: Op
+    frame: bytes
+    waiter: Any  # a Waiter, or None
+    sent_at: float | None = None
 
 
 class Roster:
@@ -96,11 +98,14 @@ class Roster:
     def add(self, op: Op, waiter: Waiter | None) -> int:
         """Take *op* along with the next message; its id. Raises NoChannel when it is too large."""
         name = next(self._ids)
-        call = Call(op, op.frame(name), waiter)
-        if len(call.frame) > _MOST_BYTES:
-            raise NoChannel(f"{len(call.frame)} bytes are too many for a message")
-        self._home(op)[name] = call
-        self._unsent[name] = call
+        frame = op.frame(name)
+        if len(frame) > _MOST_BYTES:
+            raise NoChannel(f"{len(frame)} bytes are too many for a message")
+        call = self._unsent[name] = Call(op, frame, waiter)
+        if op.waits:
+            self._waiting[name] = call
+        else:
+            self._soon[name] = call
         return name
 
     def take(self, now: float) -> Iterator[bytes]:
@@ -115,24 +120,51 @@ class Roster:
 
     def hear(self, message: bytes) -> None:
         """Tell everybody whom *message* answers. Raises MsgspecError when it is no message."""
-        for name, status, body in _codec.heard(message):
-            if status == _codec.RECALL:
-                self.recalled(_codec.recalled(body))
+        soon, bodies = self._soon, None
+        for place, frame in enumerate(_answers.frames(message)):
+            call = soon.get(frame.id) if frame.status == OK else None
+            result = frame.usual(call.op.operation) if call is not None else None
+            if call is not None and result is not None:
+                del soon[frame.id]
+                waiter = call.waiter
+                if waiter is not None and not waiter.done():
+                    waiter.set_result(result)
+                elif waiter is not None:
+                    self._give_back(result)
                 continue
-            call = self._soon.get(name) or self._waiting.get(name)
-            if status == _codec.NEWS:
-                self._tell(call, body)
-                continue
-            if call is None:
-                self._unheard(name, status, body)
-                continue
-            result = _codec.answer(call.op, status, body)
-            if call.op.waits and _is_farewell(result):
-                continue  # the next connection takes it along
-            del self._home(call.op)[name]
-            if call.waiter is not None and call.waiter.done():
-                self._give_back(result)  # its caller is gone, and has not come to say so yet
-            finish(call.waiter, result)
+            if bodies is None:
+                bodies = _answers.bodies(message)
+            self._hear(frame, bodies[place])
+
+    def _hear(self, frame: Frame, body: Any) -> None:
+        """Take in an answer that is not a plain one, or that nobody waits for."""
+        name, status = frame.id, frame.status
+        if status == _answers.RECALL:
+            self.recalled(_answers.recalled(body))
+            return
+        call = self._soon.get(name) or self._waiting.get(name)
+        if status == _answers.NEWS:
+            self._tell(call, body)
+            return
+        if call is None:
+            self._unheard(name, status, body)
+            return
+        result = _answers.answer(call.op, status, body)
+        if call.op.waits and _is_farewell(result):
+            return  # the next connection takes it along
+        del self._home(call.op)[name]
+        self._answer(call, result)
+
+    def _answer(self, call: Call, result: Any) -> None:
+        waiter = call.waiter
+        if waiter is None:
+            return
+        if waiter.done():
+            self._give_back(result)  # its caller is gone, and has not come to say so yet
+        elif isinstance(result, Exception):
+            waiter.set_exception(result)
+        else:
+            waiter.set_result(result)
 
     def cancel(self, name: int, told: Any = None) -> Waiter | None:
         """The caller is gone: the service is asked to forget it, and gets back what it was
@@ -203,17 +235,17 @@ class Roster:
         """News, unless the caller has gone meanwhile."""
         if call is not None and call.waiter is not None and not call.waiter.done():
             told, call.waiter = call.waiter, self._new_waiter()
-            finish(told, News(_codec.answer(call.op, _codec.NEWS, body), call.waiter))
+            finish(told, News(_answers.answer(call.op, _answers.NEWS, body), call.waiter))
 
     def _unheard(self, name: int, status: int, body: Any) -> None:
         """A grant that came after its caller had gone is given back."""
         op = self._cancelled.pop(name, None)
         if op is not None and op.operation is Operation.ACQUIRE:
-            self._give_back(_codec.answer(op, status, body))
+            self._give_back(_answers.answer(op, status, body))
 
     def _give_back(self, result: Any) -> None:
-        if isinstance(result, Granted) and not result.settled:
-            self.add(_codec.give_back(result), None)
+        if isinstance(result, Given) and not result.settled:
+            self.add(_codec.give_back(result.lease, block=result.block is not None), None)
 
 
 def finish(waiter: Waiter | None, result: Any) -> None:
@@ -255,6 +287,10 @@ def _is_farewell(result: Any) -> bool:
 
 
 def _messages(frames: list[bytes]) -> Iterator[bytes]:
+    if len(frames) <= _MOST_FRAMES and sum(map(len, frames)) <= _MOST_BYTES:
+        if frames:
+            yield _codec.message(frames)
+        return
     load: list[bytes] = []
     size = 0
     for frame in frames:
@@ -263,5 +299,4 @@ def _messages(frames: list[bytes]) -> Iterator[bytes]:
             load, size = [], 0
         load.append(frame)
         size += len(frame)
-    if load:
-        yield _codec.message(load)
+    yield _codec.message(load)

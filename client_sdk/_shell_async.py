@@ -1,5 +1,5 @@
-"""What only asyncio needs: the way to the service, shielding, and an acquire that is awaited
-or entered.
+"""What only asyncio needs: the way to the service, what is done though its caller is cancelled, and
+an acquire that is awaited or entered.
 
 `_shell_sync` is its counterpart; everything above is written once and generated for both.
 """
@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine, Generator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from client_sdk._batches import Batches, CalledOff
+from client_sdk import _batches
 from client_sdk._channel_async import Channel
 from client_sdk._codec import Op
 from client_sdk._dial import address
@@ -30,7 +30,7 @@ class Exchange:
         self, url: str, api_key: str | None, options: LimiterOptions, http_transport: Any
     ) -> None:
         self._transport = AsyncTransport(url, api_key, options, http_transport)
-        self._batches = Batches(self._transport)
+        self._batches = _batches.Batches(self._transport)
         self._channel: Channel | None = None
         if options.channel != "off" and http_transport is None:
             self._channel = Channel(address(url, api_key, options), options)
@@ -38,15 +38,25 @@ class Exchange:
 
     async def send(self, op: Op) -> Any:
         """The answer to *op*. Raises the exception for what the service refused."""
-        if self._channel is not None:
+        channel = self._channel
+        if channel is None:
+            return await self._batches.send(op)
+        try:
+            name, answer = channel.begin(op)
+            if op.waits:
+                return await channel.patiently(op, name, answer)
             try:
-                return await self._channel.send(op)
+                return await answer
             except asyncio.CancelledError:
-                raise CalledOff from None  # the channel has said so, and gives back what comes late
-            except NoChannel as error:
-                if self._only:
-                    unavailable = ServiceUnavailable(str(error), phase=op.operation)
-                    raise error.refusal or unavailable from error
+                channel.call_off(name, answer)
+                raise
+        except asyncio.CancelledError:
+            # The channel has said so, and gives back what comes late.
+            raise _batches.CalledOff from None
+        except NoChannel as error:
+            if self._only:
+                unavailable = ServiceUnavailable(str(error), phase=op.operation)
+                raise error.refusal or unavailable from error
         return await self._batches.send(op)
 
     def tell(self, recalled: Callable[[str], None]) -> None:
@@ -77,6 +87,8 @@ class Exchange:
 class Acquisition:
     """What `acquire` returns: await it for a lease, or enter it for one that settles itself."""
 
+    __slots__ = ("_coming", "_lease")
+
     def __init__(self, coming: "Coroutine[Any, Any, Lease]") -> None:
         self._coming = coming
         self._lease: Lease | None = None
@@ -85,22 +97,20 @@ class Acquisition:
         return self._coming.__await__()
 
     async def __aenter__(self) -> "Lease":
-        self._lease = await self._coming
-        return await self._lease.__aenter__()
+        lease = self._lease = await self._coming
+        return lease
 
-    async def __aexit__(
+    def __aexit__(
         self,
         kind: type[BaseException] | None,
         error: BaseException | None,
         trace: TracebackType | None,
-    ) -> None:
+    ) -> Coroutine[Any, Any, None]:
         assert self._lease is not None
-        await self._lease.__aexit__(kind, error, trace)
+        return self._lease.__aexit__(kind, error, trace)
 
 
-def acquisition(coming: "Coroutine[Any, Any, Lease]") -> Acquisition:
-    """Let a caller choose between awaiting and entering."""
-    return Acquisition(coming)
+acquisition = Acquisition
 
 
 _shielded: set[asyncio.Task[Any]] = set()
@@ -140,19 +150,10 @@ async def opened(source: Any) -> Any:
     return await source if inspect.isawaitable(source) else source
 
 
-async def abandonable(
-    work: Coroutine[Any, Any, Any], abandon: Callable[[], Coroutine[Any, Any, None]]
-) -> Any:
-    """Do *work*; when the caller is cancelled meanwhile, see to it that *abandon* is done."""
-    try:
-        return await work
-    except CalledOff:
-        raise
-    except asyncio.CancelledError:
-        task = asyncio.get_running_loop().create_task(abandon())
-        _shielded.add(task)
-        task.add_done_callback(_shielded.discard)
-        raise
+Cancelled = asyncio.CancelledError
+"""What a caller is told that is called off."""
 
+CalledOff = _batches.CalledOff
+"""The same, when nothing of its operation is left to undo."""
 
 sleep = asyncio.sleep

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from client_sdk import _codec
+from client_sdk import _answers, _codec
 from client_sdk._channel_sync import Channel
 from client_sdk._codec import Op
 from client_sdk._dial import address
@@ -53,10 +53,11 @@ class Exchange:
 
     def _post(self, op: Op) -> Any:
         if op.waits:  # a batch is answered at once, and does not hold one of few connections
-            (result,) = _codec.answers([op], *self._transport.post("/v1/batch", _codec.batch([op])))
+            posted = self._transport.post("/v1/batch", _codec.batch([op]))
+            (result,) = _answers.answers([op], *posted)
         else:
             posted = self._transport.post(op.path, op.body, op.headers)
-            result = _codec.answer(op, *posted)
+            result = _answers.answer(op, *posted)
         if isinstance(result, SluicegateError):
             raise result
         return result
@@ -101,9 +102,10 @@ def opened(source: Any) -> Any:
     return source() if callable(source) else source
 
 
-def abandonable(done: T, _abandon: object) -> T:
-    """Nothing can cancel a thread in the middle."""
-    return done
+class Cancelled(BaseException):
+    """Nothing can call off a thread in the middle: this is never raised."""
 
+
+CalledOff = Cancelled
 
 sleep = time.sleep

@@ -5,43 +5,44 @@ Attributes say what was decided; nothing of a request's text is in them.
 """
 
 import importlib
+import os
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
 from typing import Any, Final, Self
 
+from client_sdk._answers import Given
 from client_sdk.errors import SluicegateError
 from limiter_wire import Acquire, Granted
 
 _UNASKED: Final = object()
 _found: Any = _UNASKED
-_NOTHING: Final = nullcontext()
+_named = False
 
 
-def _trace() -> Any:
+def provided() -> Any:
     """The tracing API when there is a provider that makes spans, else None."""
-    global _found  # noqa: PLW0603  # looked for once
+    global _found, _named  # noqa: PLW0603  # looked for once
     if _found is _UNASKED:
+        _named = "OTEL_PYTHON_TRACER_PROVIDER" in os.environ  # noqa: TID251  # as the API does
         try:
             _found = importlib.import_module("opentelemetry.trace")
         except ImportError:
             _found = None
     if _found is None:
         return None
+    # Nobody has set one, as nearly always. To ask the API costs ten times as much, since it looks
+    # into the environment each time; what it does not call by this name any more is asked.
+    if not _named and getattr(_found, "_TRACER_PROVIDER", _found) is None:
+        return None
     # The API alone has a provider, too, whose spans are nothing and cost as much as others.
     provider = _found.get_tracer_provider()
     return None if type(provider).__module__.startswith("opentelemetry.trace") else _found
 
 
-def acquiring(request: Acquire) -> "AbstractContextManager[Acquiring | None]":
-    """The span of an acquire; None where nobody traces."""
-    trace = _trace()
-    return _NOTHING if trace is None else Acquiring(trace, request)
-
-
-def traceparent() -> str | None:
-    """The context of the caller in W3C's words; None where there is none."""
-    trace = _trace()
+def traceparent(trace: Any) -> str | None:
+    """The context of the caller in W3C's words, as *trace*, what `provided` has found, knows it;
+    None where there is none.
+    """
     if trace is None:
         return None
     context = trace.get_current_span().get_span_context()
@@ -92,14 +93,14 @@ class Acquiring:
             self._tell({"limiter.refused": name, "limiter.limit": limit})
         self._current.__exit__(None, None, None)
 
-    def granted(self, granted: Granted) -> None:
+    def granted(self, granted: Given | Granted) -> None:
         """The lease is there."""
         self._tell(
             {
                 "limiter.wait": granted.waited,
                 "limiter.lease": granted.lease,
                 "breaker.state": granted.breaker,
-                "limiter.degraded": granted.degraded or None,
+                "limiter.degraded": granted.degraded is True or None,
             }
         )
 

@@ -1,13 +1,14 @@
 """Our own HTTP client: bytes in, status and bytes out.
 
 httpx is imported by the first request: importing it takes as long as all the rest of the SDK, and
-who is answered on a channel never needs it.
+who is answered on a channel never needs it. What is posted goes past the client of httpx to its
+transport: redirects, cookies and the like, which cost as much as the rest, mean nothing here.
 """
 
 import ssl
 from collections.abc import Mapping
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from client_sdk._credentials import tls_of
 from client_sdk.errors import ServiceUnavailable
@@ -19,27 +20,53 @@ if TYPE_CHECKING:
 _MSGPACK = "application/msgpack"
 
 
-def _settings(
-    url: str, api_key: str | None, options: LimiterOptions, tls: ssl.SSLContext | None
-) -> dict[str, object]:
+def _settings(url: str, api_key: str | None, options: LimiterOptions) -> dict[str, Any]:
     import httpx  # noqa: PLC0415  # lazy
 
     headers = {"content-type": _MSGPACK, "accept": _MSGPACK}
-    # Where no TLS is spoken nobody is verified: to read the authorities takes longer than a call.
-    verify = tls or not url.lower().startswith("http:")
     if api_key is not None:
         headers["authorization"] = f"Bearer {api_key}"
     return {
         "base_url": url,
         "headers": headers,
-        "verify": verify,
         "timeout": httpx.Timeout(options.timeout, connect=options.connect_timeout),
-        # httpx re-checks every connection on each request: many of them cost milliseconds.
-        "limits": httpx.Limits(
-            max_connections=options.connections, max_keepalive_connections=options.connections
-        ),
         "trust_env": False,  # the service is ours: no proxy between
     }
+
+
+def _connections(url: str, options: LimiterOptions, tls: ssl.SSLContext | None) -> dict[str, Any]:
+    import httpx  # noqa: PLC0415  # lazy
+
+    most = options.connections
+    return {
+        # Without TLS nobody is verified: to read the authorities takes longer than a call.
+        "verify": tls or not url.lower().startswith("http:"),
+        # httpx re-checks every connection on each request: many of them cost milliseconds.
+        "limits": httpx.Limits(max_connections=most, max_keepalive_connections=most),
+        "trust_env": False,
+    }
+
+
+class _Posts:
+    """Requests that differ in path and body alone, as a client of httpx would make them."""
+
+    def __init__(self, client: "httpx.Client | httpx.AsyncClient") -> None:
+        self._client = client
+        self._made: dict[str, httpx.Request] = {}
+        self.direct = not client.base_url.userinfo  # which httpx makes a header of
+
+    def request(self, path: str, body: bytes, headers: Mapping[str, str] | None) -> "httpx.Request":
+        """A request with *body*, and *headers* beside the usual ones."""
+        import httpx  # noqa: PLC0415  # lazy
+
+        like = self._made.get(path)
+        if like is None:
+            like = self._made[path] = self._client.build_request("POST", path)
+            del like.headers["content-length"]
+        usual = like.headers if not headers else {**like.headers, **headers}
+        return httpx.Request(
+            "POST", like.url, headers=usual, content=body, extensions=like.extensions
+        )
 
 
 def _unavailable(error: Exception, url: str) -> ServiceUnavailable:
@@ -57,9 +84,10 @@ class AsyncTransport:
         options: LimiterOptions,
         inner: "httpx.AsyncBaseTransport | None" = None,
     ) -> None:
-        self._url, self._api_key, self._options, self._inner = url, api_key, options, inner
+        self._url, self._api_key, self._options, self._transport = url, api_key, options, inner
         self._tls = tls_of(options)  # files that cannot be read are the caller's to know of, now
         self._made: httpx.AsyncClient | None = None
+        self._posts: _Posts | None = None
         self._closed = False
 
     async def post(
@@ -68,11 +96,21 @@ class AsyncTransport:
         """Status and body of the answer."""
         import httpx  # noqa: PLC0415  # lazy
 
+        client = self._client()
+        assert self._posts is not None
+        assert self._transport is not None
         try:
-            response = await self._client().post(path, content=body, headers=headers)
+            if not self._posts.direct:
+                response = await client.post(path, content=body, headers=headers)
+                return response.status_code, response.content
+            request = self._posts.request(path, body, headers)
+            response = await self._transport.handle_async_request(request)
+            try:
+                return response.status_code, await response.aread()
+            finally:
+                await response.aclose()
         except httpx.TransportError as error:
             raise _unavailable(error, self._url) from error
-        return response.status_code, response.content
 
     async def get(self, path: str) -> tuple[int, bytes]:
         """Status and body of the answer, in JSON."""
@@ -96,8 +134,12 @@ class AsyncTransport:
         if self._made is None:
             import httpx  # noqa: PLC0415  # lazy
 
-            settings = _settings(self._url, self._api_key, self._options, self._tls)
-            self._made = httpx.AsyncClient(transport=self._inner, **settings)  # type: ignore[arg-type]  # a dict of keywords
+            if self._transport is None:
+                connections = _connections(self._url, self._options, self._tls)
+                self._transport = httpx.AsyncHTTPTransport(**connections)
+            settings = _settings(self._url, self._api_key, self._options)
+            self._made = httpx.AsyncClient(transport=self._transport, **settings)
+            self._posts = _Posts(self._made)
         return self._made
 
 
@@ -111,9 +153,10 @@ class SyncTransport:
         options: LimiterOptions,
         inner: "httpx.BaseTransport | None" = None,
     ) -> None:
-        self._url, self._api_key, self._options, self._inner = url, api_key, options, inner
+        self._url, self._api_key, self._options, self._transport = url, api_key, options, inner
         self._tls = tls_of(options)  # files that cannot be read are the caller's to know of, now
         self._made: httpx.Client | None = None
+        self._posts: _Posts | None = None
         self._closed = False
         self._turn = Lock()
 
@@ -123,11 +166,21 @@ class SyncTransport:
         """Status and body of the answer."""
         import httpx  # noqa: PLC0415  # lazy
 
+        client = self._client()
+        assert self._posts is not None
+        assert self._transport is not None
         try:
-            response = self._client().post(path, content=body, headers=headers)
+            if not self._posts.direct:
+                response = client.post(path, content=body, headers=headers)
+                return response.status_code, response.content
+            request = self._posts.request(path, body, headers)
+            response = self._transport.handle_request(request)
+            try:
+                return response.status_code, response.read()
+            finally:
+                response.close()
         except httpx.TransportError as error:
             raise _unavailable(error, self._url) from error
-        return response.status_code, response.content
 
     def get(self, path: str) -> tuple[int, bytes]:
         """Status and body of the answer, in JSON."""
@@ -152,6 +205,11 @@ class SyncTransport:
             if self._made is None:
                 import httpx  # noqa: PLC0415  # lazy
 
-                settings = _settings(self._url, self._api_key, self._options, self._tls)
-                self._made = httpx.Client(transport=self._inner, **settings)  # type: ignore[arg-type]  # a dict of keywords
+                if self._transport is None:
+                    connections = _connections(self._url, self._options, self._tls)
+                    self._transport = httpx.HTTPTransport(**connections)
+                settings = _settings(self._url, self._api_key, self._options)
+                made = httpx.Client(transport=self._transport, **settings)
+                self._posts = _Posts(made)
+                self._made = made
             return self._made

@@ -13,6 +13,8 @@ from typing import Literal
 
 import msgspec
 
+from client_sdk._answers import Given
+from client_sdk.errors import ServiceFault
 from limiter_wire import Acquire, Granted, LimitState, Meter, Renewed, Settle, Settled
 
 OnServiceLoss = Literal["degrade", "open", "closed"]
@@ -126,12 +128,29 @@ class _Share:
 
 
 class _Seen(msgspec.Struct, frozen=True):
-    """The last grant of a resource: its limits, when, what it was charged, and for how much."""
+    """The last grant of a resource, to which request, and when."""
 
-    limits: Sequence[LimitState]
+    granted: Given | Granted
+    request: Acquire
     at: float
-    charged: dict[str, float]
-    size: float
+
+    @property
+    def charged(self) -> dict[str, float]:
+        """What it was charged."""
+        return self.granted.charged
+
+    @property
+    def limits(self) -> Sequence[LimitState] | None:
+        """Its limits then; None when they cannot be read, which is not the same as none."""
+        try:
+            return self.granted.limits
+        except ServiceFault:
+            return None
+
+    @property
+    def size(self) -> float:
+        """For how many tokens that was."""
+        return _size(self.request)
 
 
 class Alone:
@@ -165,11 +184,12 @@ class Alone:
                 uncharged=sum(1 for grant in self._grants.values() if grant.lease is None),
             )
 
-    def heard(self, request: Acquire, granted: Granted, now: float) -> None:
+    def heard(self, request: Acquire, granted: Given | Granted, now: float) -> None:
         """Take in what the service has granted."""
+        name = (request.resource, request.tenant)
+        seen = _Seen(granted, request, now)
         with self._lock:
-            name = (request.resource, request.tenant)
-            self._seen[name] = _Seen(granted.limits, now, granted.charged, _size(request))
+            self._seen[name] = seen
             self._seen.move_to_end(name)
             if len(self._seen) > _MOST_SEEN:
                 self._seen.popitem(last=False)
@@ -218,9 +238,10 @@ class Alone:
             if known is not None:
                 return known
             seen = self._seen.get((request.resource, request.tenant))
-            if (seen is None and self._mode == "degrade") or not self._has_room(now):
+            limits = None if seen is None else seen.limits
+            if (limits is None and self._mode == "degrade") or not self._has_room(now):
                 return None
-            limits = seen.limits if seen else ()
+            limits = limits or ()
             amounts = [_amount(request, limit, seen) for limit in limits if not limit.shadow]
             shares = [self._share(request, limit, now) for limit in limits if not limit.shadow]
             if self._mode == "degrade":
@@ -353,7 +374,7 @@ def _latest(
     """Every limit as it was seen last, whatever resource showed it."""
     found: dict[_Key, tuple[LimitState, float]] = {}
     for (resource, _), each in sorted(seen.items(), key=lambda item: item[1].at):
-        for limit in each.limits:
+        for limit in each.limits or ():
             found[_key(resource, limit)] = limit, each.at
     return found
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 
+from client_sdk._answers import Given
 from limiter_wire import (
     BlockReport,
     Cause,
@@ -161,7 +162,7 @@ class Block:
         "urgent",
     )
 
-    def __init__(self, granted: Granted, resource: str, asked_at: float) -> None:
+    def __init__(self, granted: Given | Granted, resource: str, asked_at: float) -> None:
         assert granted.block is not None
         lent = granted.block
         self.lease, self.resource, self.plain = granted.lease, resource, lent.plain
@@ -445,7 +446,7 @@ class Stock:
         rooms = [each.remaining / each.limit for each in limits if each.limit and not each.shadow]
         self._room = min(1.0, max(0.0, min(rooms, default=1.0)))
 
-    def lent(self, granted: Granted, asked_at: float, now: float) -> None:
+    def lent(self, granted: Given | Granted, asked_at: float, now: float) -> None:
         """A block has come."""
         block = Block(granted, self.resource, asked_at)
         assert granted.block is not None

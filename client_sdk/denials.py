@@ -30,11 +30,14 @@ class _Denial(msgspec.Struct):
 
 
 class Denials:
-    """What is refused; of at most a thousand resources, the one heard of first goes first."""
+    """What is refused; of at most a thousand resources, the one heard of first goes first.
+
+    Nearly always nothing is `known`, and then there is nothing to ask or tell.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._known: dict[str, _Denial] = {}
+        self.known: dict[str, _Denial] = {}
 
     def refusal(
         self, resource: str, max_wait: float, request_id: str | None, now: float
@@ -42,15 +45,13 @@ class Denials:
         """The refusal of an acquire, None when it has to ask: because nothing is known, because
         it may wait for as long as the refusal holds, or because it is time to look.
         """
-        if not self._known:  # as nearly always: no lock is worth taking
-            return None
         with self._lock:
-            known = self._known.get(resource)
+            known = self.known.get(resource)
             if known is None:
                 return None
             left = known.until - now
             if left <= 0:
-                del self._known[resource]
+                del self.known[resource]
                 return None
             if max_wait >= left:
                 return None
@@ -77,27 +78,26 @@ class Denials:
 
     def forget(self, resource: str) -> None:
         """The service has let a call pass."""
-        if self._known:
-            with self._lock:
-                self._known.pop(resource, None)
+        with self._lock:
+            self.known.pop(resource, None)
 
     def closed(self, resource: str) -> None:
         """A settle has said that the circuit is closed; a cooldown or a latch may go on."""
         with self._lock:
-            known = self._known.get(resource)
+            known = self.known.get(resource)
             if known is not None and known.code is ErrorCode.BREAKER_OPEN:
-                del self._known[resource]
+                del self.known[resource]
 
     def _note(self, resource: str, refusal: BreakerOpen, asked: float) -> None:
         if not refusal.retry_after:
             return
         with self._lock:
-            known = self._known.get(resource)
+            known = self.known.get(resource)
             if known is not None and known.asked > asked:
                 return  # an answer that was overtaken
-            if known is None and len(self._known) >= _MOST:
-                del self._known[next(iter(self._known))]
-            self._known[resource] = _Denial(
+            if known is None and len(self.known) >= _MOST:
+                del self.known[next(iter(self.known))]
+            self.known[resource] = _Denial(
                 asked,
                 asked + refusal.retry_after,
                 asked + LOOK_EVERY,

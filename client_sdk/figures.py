@@ -42,10 +42,20 @@ class Statistics(Stats, frozen=True, kw_only=True):
 
 
 class _Seen:
-    __slots__ = ("counts", "latency", "outcomes", "refused", "ttft", "waited")
+    __slots__ = (
+        "granted",
+        "input_tokens",
+        "latency",
+        "outcomes",
+        "output_tokens",
+        "refused",
+        "ttft",
+        "unknown_usage",
+        "waited",
+    )
 
     def __init__(self) -> None:
-        self.counts: Counter[str] = Counter()
+        self.granted = self.input_tokens = self.output_tokens = self.unknown_usage = 0
         self.refused: Counter[str] = Counter()
         self.outcomes: Counter[str] = Counter()
         self.waited, self.latency, self.ttft = Distribution(), Distribution(), Distribution()
@@ -61,12 +71,12 @@ class LocalFigures:
     def granted(self, resource: str, waited: float) -> None:
         """A lease was given."""
         with self._turn:
-            seen = self._of(resource)
-            seen.counts["granted"] += 1
+            seen = self._seen.get(resource) or self._of(resource)
+            seen.granted += 1
             if waited > 0:
                 seen.waited.add(waited)
             else:
-                seen.waited.add_zeros(1)
+                seen.waited.zeros += 1
 
     def refused(self, resource: str, refusal: SluicegateError) -> None:
         """An acquire was refused, or nobody could be asked."""
@@ -78,18 +88,18 @@ class LocalFigures:
         if report.phase is not None:
             return
         with self._turn:
-            seen = self._of(resource)
-            seen.outcomes[str(report.outcome)] += 1
+            seen = self._seen.get(resource) or self._of(resource)
+            seen.outcomes[report.outcome] += 1
             if report.latency is not None:
                 seen.latency.add(report.latency)
             if report.ttft is not None:
                 seen.ttft.add(report.ttft)
             usage = report.usage
             known = usage is not None and usage.provenance is not Provenance.UNKNOWN
-            seen.counts["unknown_usage"] += not known
+            seen.unknown_usage += not known
             if usage is not None:
-                seen.counts["input_tokens"] += usage.input_tokens
-                seen.counts["output_tokens"] += usage.output_tokens
+                seen.input_tokens += usage.input_tokens
+                seen.output_tokens += usage.output_tokens
 
     def handed_out(self, resource: str, ended: Iterable[Sum]) -> None:
         """Calls are over whose leases were handed out here."""
@@ -97,16 +107,16 @@ class LocalFigures:
             for each in ended:
                 outcome, known, _, _ = each.kind
                 seen = self._of(resource)
-                seen.counts["granted"] += each.calls
+                seen.granted += each.calls
                 seen.waited.add_zeros(each.calls)
-                seen.outcomes[str(outcome)] += each.calls
+                seen.outcomes[outcome] += each.calls
                 for latency in each.latencies:
                     seen.latency.add(latency)
                 for ttft in each.ttfts:
                     seen.ttft.add(ttft)
-                seen.counts["unknown_usage"] += 0 if known else each.calls
-                seen.counts["input_tokens"] += each.input
-                seen.counts["output_tokens"] += each.output
+                seen.unknown_usage += 0 if known else each.calls
+                seen.input_tokens += each.input
+                seen.output_tokens += each.output
 
     def beside(self, told: Stats) -> Statistics:
         """What the service has told, and these figures."""
@@ -129,13 +139,13 @@ class LocalFigures:
 def _local(resource: str, seen: _Seen) -> LocalStatistics:
     return LocalStatistics(
         resource=resource,
-        granted=seen.counts["granted"],
+        granted=seen.granted,
         refused=dict(sorted(seen.refused.items())),
-        outcomes=dict(sorted(seen.outcomes.items())),
+        outcomes={str(name): count for name, count in sorted(seen.outcomes.items())},
         waited=seen.waited.spread(),
         latency=seen.latency.spread(),
         time_to_first_token=seen.ttft.spread(),
-        input_tokens=seen.counts["input_tokens"],
-        output_tokens=seen.counts["output_tokens"],
-        unknown_usage=seen.counts["unknown_usage"],
+        input_tokens=seen.input_tokens,
+        output_tokens=seen.output_tokens,
+        unknown_usage=seen.unknown_usage,
     )

@@ -18,9 +18,7 @@ RENAMES = {
     ),
     r"with `async with`": "with `with`",
     r"async def": "def",
-    r"Acquisition, Aside, Exchange, abandonable, acquisition": (
-        "Aside, Exchange, abandonable, acquisition"
-    ),
+    r"import Acquisition, Exchange, acquisition, sleep": "import Exchange, acquisition, sleep",
     r"async with": "with",
     r"async for": "for",
     r"await ": "",
@@ -48,6 +46,7 @@ RENAMES = {
     r"Iterator, Awaitable, Callable": "Callable, Iterator",
     r"Awaitable, Callable": "Callable",
     r"\bLease\b(?=[,(:\"\])]| \||$)": "SyncLease",
+    r"\bLimiter\.settle\b": "SyncLimiter.settle",
     r"\bLimiter\b(?=[(:,\"\])]| \||$)": "SyncLimiter",
     r"\bWrappedStream\b": "SyncWrappedStream",
     r"\bReporting\b": "SyncReporting",

@@ -1,54 +1,44 @@
 """The limiter: acquire, check, settle and renew; calls that are limited; a look at the service."""
 
-import itertools
 import logging
 import os
 import random
-import time
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial, wraps
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 from urllib.parse import quote
 
-from msgspec.structs import replace
-
-from client_sdk import _codec, _tracing
+from client_sdk._answers import view
+from client_sdk._async.asking import Asking
 from client_sdk._async.lease import Lease
 from client_sdk._async.prefetch import Prefetch
+from client_sdk._codec import AT_ONCE, AcquireOp, CheckOp, ObserveOp
 from client_sdk._credentials import key_of
 from client_sdk._handed_async import handed
-from client_sdk._shell_async import Acquisition, Aside, Exchange, abandonable, acquisition, sleep
-from client_sdk.alone import Alone, AloneFigures, Shortage
+from client_sdk._shell_async import Acquisition, Exchange, acquisition, sleep
+from client_sdk.alone import AloneFigures
 from client_sdk.blocks import plain_size
 from client_sdk.calibration import DEFAULT, Adopts, Estimate, label_of
-from client_sdk.denials import Denials
-from client_sdk.errors import RateLimited, Refused, ServiceUnavailable, SluicegateError
+from client_sdk.errors import ServiceUnavailable, SluicegateError
 from client_sdk.figures import LocalFigures, Statistics
 from client_sdk.options import LimiterOptions
 from client_sdk.outcomes import telling
-from client_sdk.progress import LONGEST_PAUSE, Progress, pause_before_asking, progress_of
+from client_sdk.progress import Progress
 from client_sdk.repeats import PATIENCE, id_of, pause_before
-from client_sdk.retry import pause_after
 from client_sdk.usages import refuse_stream, usage_of
 from client_sdk.worker import worker_name
 from limiter_wire import (
     MOST_CALLS,
-    Acquire,
     BreakerView,
     Checked,
-    Granted,
     Noticed,
-    Observe,
     Operation,
-    Outcome,
-    Renew,
     Renewed,
     Settle,
     Settled,
     Stats,
     Usage,
-    Waiting,
 )
 
 if TYPE_CHECKING:
@@ -90,17 +80,16 @@ class Limiter:
             raise ValueError(f"prefetch={prefetch!r}: allowed is 0 to {MOST_CALLS} calls")
         self._options = options or LimiterOptions()
         self._tenant = tenant
-        self._denials = Denials() if self._options.remember_refusals else None
-        mode = self._options.on_service_loss
-        self._alone = None if mode == "closed" else Alone(mode, self._options.part)
         self._random = random.Random()  # noqa: S311  # spreads waits, keeps no secret
         self._figures = LocalFigures()
-        self._exchange = Exchange(url.rstrip("/"), key_of(api_key), self._options, http_transport)
+        exchange = Exchange(url.rstrip("/"), key_of(api_key), self._options, http_transport)
+        self._asking = Asking(exchange, self._options, self._figures)
         self._prefetch: Prefetch | None = None
         if prefetch:
             worker = self._options.worker or worker_name()
-            self._prefetch = Prefetch(prefetch, worker, self._send, self._figures)
-            self._exchange.tell(self._prefetch.recall)
+            self._prefetch = Prefetch(prefetch, worker, self._asking.send, self._figures)
+            self._asking.prefetch = self._prefetch
+            exchange.tell(self._prefetch.recall)
 
     async def __aenter__(self) -> Self:
         return self
@@ -119,15 +108,16 @@ class Limiter:
         """
         if self._prefetch is not None:
             await self._prefetch.aclose()
-        if self._alone is not None and self._alone.find():
-            await self._flush()
-        await self._exchange.aclose()
+        alone = self._asking.alone
+        if alone is not None and alone.find():
+            await self._asking.flush()
+        await self._asking.exchange.aclose()
 
     def alone(self) -> AloneFigures:
         """What was done here while the service could not be reached."""
-        if self._alone is None:
+        if self._asking.alone is None:
             return AloneFigures(lost=False, losses=0, granted=0, refused=0, charged=0, uncharged=0)
-        return self._alone.figures()
+        return self._asking.alone.figures()
 
     def acquire(
         self,
@@ -178,13 +168,14 @@ class Limiter:
             if size is not None:
                 whose = tenant or self._tenant
                 sizes = tokens, input_tokens, max_output_tokens
-                ask = partial(self._ask, resource, whose, sizes, priority, max_wait, on_wait)
-                return handed(self._prefetch, (resource, whose, size, tokens is not None), ask)
+                else_ask = resource, whose, sizes, priority, max_wait, on_wait
+                what = resource, whose, size, tokens is not None
+                return handed(self._prefetch, what, self._ask, else_ask)
         if estimate is not None:
             if tokens is None and input_tokens is None:
                 input_tokens = max(1, estimate.tokens)
             route = route or label_of(estimate.route)
-        request = Acquire(
+        request = AcquireOp(
             resource=resource,
             tokens=tokens,
             input_tokens=input_tokens,
@@ -194,14 +185,15 @@ class Limiter:
             cost_usd=cost_usd,
             tenant=tenant or self._tenant,
             priority=priority,
-            max_wait=max_wait,
+            max_wait=max_wait or AT_ONCE,
             request_id=request_id or os.urandom(16).hex(),
             worker=worker or self._options.worker or worker_name(),
             attempt=attempt,
             route=route,
             ttl=ttl,
         )
-        return acquisition(self._acquire(request, on_wait, estimate))
+        settle = None if type(self).settle is Limiter.settle else self.settle
+        return acquisition(self._asking.acquire(request, self.renew, settle, on_wait, estimate))
 
     async def _ask(
         self,
@@ -214,18 +206,19 @@ class Limiter:
     ) -> Lease:
         """Acquire what could not be handed out here."""
         tokens, input_tokens, max_output_tokens = sizes
-        request = Acquire(
+        request = AcquireOp(
             resource=resource,
             tokens=tokens,
             input_tokens=input_tokens,
             max_output_tokens=max_output_tokens,
             tenant=tenant,
             priority=priority,
-            max_wait=max_wait,
+            max_wait=max_wait or AT_ONCE,
             request_id=os.urandom(16).hex(),
             worker=self._options.worker or worker_name(),
         )
-        return await self._acquire(request, on_wait)
+        settle = None if type(self).settle is Limiter.settle else self.settle
+        return await self._asking.acquire(request, self.renew, settle, on_wait)
 
     async def check(
         self,
@@ -239,7 +232,7 @@ class Limiter:
         route: str | None = None,
     ) -> Checked:
         """What an acquire would answer now; changes nothing."""
-        request = Acquire(
+        request = CheckOp(
             resource=resource,
             tokens=tokens,
             input_tokens=input_tokens,
@@ -248,7 +241,7 @@ class Limiter:
             tenant=tenant or self._tenant,
             route=route,
         )
-        checked: Checked = await self._send(Operation.CHECK, request)
+        checked: Checked = await self._asking.send(Operation.CHECK, request)
         return checked
 
     async def calibrate(
@@ -337,21 +330,14 @@ class Limiter:
             ended = await self._prefetch.settle(report)
             if ended is not None:
                 return ended
-        if self._alone is not None:
-            kept, report = self._alone.settle(report)
-            if kept is not None:
-                if not self._alone.lost and self._alone.find():
-                    await self._flush()
-                return kept
-        settled: Settled = await self._send(Operation.SETTLE, report)
-        return settled
+        return await self._asking.settle(report)
 
     async def observe(
         self, resource: str, headers: Mapping[str, str], status: int = 200
     ) -> Noticed:
         """Tell the fleet what a provider said to a call that had no lease."""
-        request = Observe(resource=resource, headers=telling(headers), status=status)
-        noticed: Noticed = await self._send(Operation.OBSERVE, request)
+        request = ObserveOp(resource=resource, headers=telling(headers), status=status)
+        noticed: Noticed = await self._asking.send(Operation.OBSERVE, request)
         return noticed
 
     async def renew(
@@ -361,13 +347,7 @@ class Limiter:
         own = self._prefetch.lease_of(lease) if self._prefetch is not None else None
         if own is not None:
             return await own.renew(ttl, usage=usage)
-        if self._alone is not None:
-            kept, lease = self._alone.renew(lease, ttl, time.monotonic())
-            if kept is not None:
-                return kept
-        request = Renew(lease=lease, ttl=ttl, usage=usage)
-        renewed: Renewed = await self._send(Operation.RENEW, request)
-        return renewed
+        return await self._asking.renew(lease, ttl, usage)
 
     async def call(
         self,
@@ -477,8 +457,8 @@ class Limiter:
 
     async def breaker(self, resource: str) -> BreakerView:
         """The circuit of a resource: its state, and when it refuses why and for how long."""
-        answer = await self._exchange.look(f"/v1/breakers/{quote(resource)}")
-        return _codec.view(BreakerView, *answer)
+        answer = await self._asking.exchange.look(f"/v1/breakers/{quote(resource)}")
+        return view(BreakerView, *answer)
 
     async def stats(self, since: str = "hour") -> Statistics:
         """What happened in the fleet in the time *since* (`minute`, `hour`, `day`, `90s`), and to
@@ -488,192 +468,7 @@ class Limiter:
         if self._prefetch is not None:
             self._prefetch.count()
         try:
-            answer = await self._exchange.look(f"/v1/stats?since={quote(since)}")
+            answer = await self._asking.exchange.look(f"/v1/stats?since={quote(since)}")
         except ServiceUnavailable:
             return self._figures.beside(Stats(since=0.0, degraded=True))
-        return self._figures.beside(_codec.view(Stats, *answer))
-
-    async def _acquire(
-        self,
-        request: Acquire,
-        on_wait: Callable[[Progress], None] | None,
-        estimate: Estimate | None = None,
-    ) -> Lease:
-        try:
-            with _tracing.acquiring(request) as span:
-                granted = await abandonable(
-                    self._granted(request, on_wait), lambda: self._abandon(request)
-                )
-                if span is not None:
-                    span.granted(granted)
-        except SluicegateError as refusal:
-            self._figures.refused(request.resource, refusal)
-            raise
-        self._figures.granted(request.resource, granted.waited)
-        assert request.request_id is not None
-        settle = partial(self._settle, request.resource)
-        resource, request_id = request.resource, request.request_id
-        return Lease(granted, resource, request_id, settle, self.renew, estimate)
-
-    async def _settle(self, resource: str, report: Settle) -> Settled:
-        """Settle, and hear what it says of the circuit."""
-        settled = await self.settle(report)
-        self._figures.settled(resource, report)
-        if self._denials is not None and settled.breaker == "closed":
-            self._denials.closed(resource)
-        return settled
-
-    def _refuse_known(self, request: Acquire) -> None:
-        """Raise what the service has said a moment ago and would say again."""
-        if self._denials is None:
-            return
-        refusal = self._denials.refusal(
-            request.resource, request.max_wait, request.request_id, time.monotonic()
-        )
-        if refusal is not None:
-            raise refusal
-
-    async def _granted(
-        self, request: Acquire, on_wait: Callable[[Progress], None] | None
-    ) -> Granted:
-        """Ask until there is a grant: the queue keeps the place between two questions."""
-        self._refuse_known(request)
-        deadline = time.monotonic() + request.max_wait
-        hold = None if on_wait is None else 0.0  # over HTTP; a channel brings news meanwhile
-        news = None if on_wait is None else lambda waiting: on_wait(progress_of(waiting))
-        asked = request if hold is None else replace(request, hold=hold)
-        lost_since: float | None = None
-        while True:
-            began = time.monotonic()
-            if self._alone is not None and not self._alone.may_ask(began):
-                taken = self._take_alone(request, deadline)
-                if taken is not None:
-                    return taken
-            try:
-                answer = await self._send(Operation.ACQUIRE, asked, asked.max_wait, news)
-            except ServiceUnavailable as error:
-                if self._unreachable(error):
-                    taken = self._take_alone(request, deadline)
-                    if taken is not None:
-                        return taken
-                lost_since = lost_since or began
-                left = deadline - time.monotonic()
-                if left <= 0 or time.monotonic() - lost_since >= LONGEST_LOSS:
-                    raise
-                await sleep(min(left, self._options.max_backoff))
-                continue
-            except Refused as refusal:
-                if self._denials is not None:
-                    self._denials.heard(request.resource, refusal, began)
-                raise
-            if isinstance(answer, Granted):
-                if self._denials is not None:
-                    self._denials.forget(request.resource)
-                if self._prefetch is not None:
-                    self._prefetch.saw(request, answer)
-                if self._alone is not None:
-                    self._alone.heard(request, answer, time.monotonic())
-                return answer
-            lost_since = None
-            if on_wait is not None:
-                on_wait(progress_of(answer))
-                hold = LONGEST_PAUSE
-            pause = pause_before_asking(answer, time.monotonic() - began)
-            await sleep(max(0.0, min(pause, deadline - time.monotonic())))
-            left = max(0.0, deadline - time.monotonic())
-            asked = replace(request, max_wait=left, hold=hold)
-
-    def _unreachable(self, error: ServiceUnavailable) -> bool:
-        """Whether this process is to decide: what the service has answered is its own answer."""
-        if self._alone is None or error.code is not None:
-            return False
-        if self._alone.lose(time.monotonic()):
-            _log.warning("%s: it is granted here (%s)", error, self._options.on_service_loss)
-        return True
-
-    def _take_alone(self, request: Acquire, deadline: float) -> Granted | None:
-        """A lease of this process's own; None when nothing is known to go by, or when there may
-        be room before *deadline*. Raises RateLimited.
-        """
-        assert self._alone is not None
-        taken = self._alone.take(request, time.monotonic())
-        if taken is None:
-            return None
-        if not isinstance(taken, Shortage):
-            return taken.granted
-        if time.monotonic() < deadline:
-            return None
-        raise RateLimited(
-            "the service cannot be reached, and this process's share of the limit is spent",
-            resource=request.resource,
-            request_id=request.request_id,
-            retry_after=taken.retry_after,
-            phase="acquire",
-            limit=taken.limit,
-            limits=taken.limits,
-        )
-
-    async def _flush(self) -> None:
-        """Let the service charge and settle what was granted here, as far as it can be reached."""
-        assert self._alone is not None
-        while (grant := self._alone.next()) is not None:
-            try:
-                if grant.lease is None:
-                    age = max(0.0, time.monotonic() - grant.at)
-                    asked = replace(grant.request, max_wait=0.0, since=min(age, 86_400.0))
-                    op = _codec.op(Operation.ACQUIRE, asked)
-                    self._alone.charged(grant, (await self._exchange.send(op)).lease)
-                if grant.report is not None:
-                    report = replace(grant.report, lease=grant.lease)
-                    await self._exchange.send(_codec.op(Operation.SETTLE, report))
-                    self._alone.done(grant)
-            except ServiceUnavailable:
-                self._alone.give_up()
-                return
-            except SluicegateError as error:
-                _log.warning("a lease that was granted here is not charged: %s", error)
-                self._alone.done(grant)
-
-    async def _abandon(self, request: Acquire) -> None:
-        """Leave the queue at once; what was granted meanwhile goes back unused."""
-        try:
-            answer = await self._send(Operation.ACQUIRE, replace(request, max_wait=0.0))
-            unused = Usage()
-            await self.settle(Settle(lease=answer.lease, outcome=Outcome.CANCELLED, usage=unused))
-        except SluicegateError:
-            return  # it was not waiting any more, or its place and its lease end by themselves
-
-    async def _send(
-        self,
-        operation: Operation,
-        request: _codec.Request,
-        waits: float = 0.0,
-        news: Callable[[Waiting], None] | None = None,
-    ) -> Any:
-        op = _codec.op(operation, request, waits, _tracing.traceparent())
-        op.news = news
-        began = time.monotonic()
-        for attempt in itertools.count(1):
-            try:
-                return self._found(await self._exchange.send(op))
-            except ServiceUnavailable as error:
-                if attempt == self._options.attempts or self._gives_up(request, began):
-                    raise
-                pause = pause_after(error, attempt, self._options, self._random.random())
-            await sleep(pause)
-        raise AssertionError("unreachable")
-
-    def _gives_up(self, request: _codec.Request, began: float) -> bool:
-        """Whether one failure is enough, since this process can decide: when it knows that the
-        service is lost, or when the failure has cost all the time that an answer may take.
-        """
-        if self._alone is None or not isinstance(request, Acquire):
-            return False
-        slow = time.monotonic() - began >= self._options.timeout
-        return self._alone.knows(request) and (self._alone.lost or slow)
-
-    def _found(self, answer: T) -> T:
-        """*answer*, which says that the service is there: what was granted here is due."""
-        if self._alone is not None and self._alone.find():
-            Aside().do(self._flush)
-        return answer
+        return self._figures.beside(view(Stats, *answer))

@@ -10,6 +10,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from client_sdk._answers import Given
 from client_sdk._async.handed import HandedLease
 from client_sdk._handed_async import Keeper
 from client_sdk.blocks import Ask, Block, Ending, Stock, Tell
@@ -166,7 +167,7 @@ class Prefetch:
         """The lease that was handed out here under that id."""
         return self._named.get(name)
 
-    def saw(self, request: Acquire, granted: Granted) -> None:
+    def saw(self, request: Acquire, granted: Given) -> None:
         """Take in what an ordinary grant says of the limits."""
         stock = self._stocks.get((request.resource, request.tenant))
         if stock is not None:
@@ -238,7 +239,7 @@ class Prefetch:
         reason: str | None = None
         pause = _PAUSE
         try:
-            granted: Granted | None = await self._send(Operation.ACQUIRE, request)
+            granted: Given | None = await self._send(Operation.ACQUIRE, request)
         except SluicegateError as error:
             granted, reason, pause = None, error.reason, error.retry_after or _PAUSE
         with self._turn:
@@ -252,7 +253,7 @@ class Prefetch:
         if granted is not None and granted.block is None:
             await self._give_back(granted)
 
-    async def _give_back(self, granted: Granted) -> None:
+    async def _give_back(self, granted: Given) -> None:
         try:
             await self._send(Operation.SETTLE, Settle(lease=granted.lease, usage=Usage()))
         except SluicegateError as error:

@@ -3,10 +3,13 @@
 
 import logging
 from collections.abc import Callable, Mapping
+from functools import cached_property, partial
 from types import TracebackType
 from typing import Self
 
-from client_sdk._shell_sync import shielded
+from client_sdk._answers import Given
+from client_sdk._codec import SettleOp
+from client_sdk._shell_sync import Aside, Cancelled
 from client_sdk.calibration import Estimate
 from client_sdk.errors import SluicegateError
 from client_sdk.outcomes import cause_of, limits_told, report_of, telling
@@ -33,52 +36,60 @@ class SyncLease:
     and with the outcome that the exception tells, if one leaves the block.
     """
 
+    # What nobody sets is as it is in any lease, without the time that setting it takes.
+    _estimated: float | None = None
+    _usage: Usage | None = None
+    _cost_usd: float | None = None
+    _retry_after: float | None = None
+    _cause: Cause | None = None
+    _latency: float | None = None
+    _ttft: float | None = None
+    _headers: dict[str, str] | None = None
+    _spent: SpentLimit | None = None
+    settled: Settled | None = None
+
     def __init__(
         self,
-        granted: Granted,
+        granted: Given | Granted,
         resource: str,
         request_id: str,
         settle: Callable[[Settle], Settled],
         renew: Callable[[str, float | None, Usage | None], Renewed],
         estimate: Estimate | None = None,
     ) -> None:
-        self.granted, self.resource, self.request_id = granted, resource, request_id
+        self._given, self.resource, self.request_id = granted, resource, request_id
         self._settle, self._renew = settle, renew
-        # An exact count teaches nothing about estimates.
-        self._estimated = estimate.raw if estimate and not estimate.exact else None
-        self._usage: Usage | None = None
-        self._cost_usd: float | None = None
-        self._retry_after: float | None = None
-        self._cause: Cause | None = None
-        self._latency: float | None = None
-        self._ttft: float | None = None
-        self._headers: dict[str, str] | None = None
-        self._spent: SpentLimit | None = None
-        self.settled: Settled | None = None
+        if estimate is not None and not estimate.exact:  # an exact count teaches nothing
+            self._estimated = estimate.raw
+
+    @cached_property
+    def granted(self) -> Granted:
+        """What the service has answered. Raises ServiceFault when its limits cannot be read."""
+        return self._given.whole() if isinstance(self._given, Given) else self._given
 
     @property
     def id(self) -> str:
         """The lease's id on the wire."""
-        return self.granted.lease
+        return self._given.lease
 
     @property
     def degraded(self) -> bool:
         """Whether it was granted without the whole view: by one replica without its store, or by
         this process without the service.
         """
-        return self.granted.degraded
+        return self._given.degraded is True
 
     @property
     def charged(self) -> dict[str, float]:
         """What is reserved, by meter."""
-        return self.granted.charged
+        return self._given.charged
 
     @property
     def suggested_max_tokens(self) -> int | None:
         """A bound that about one answer in a hundred of this kind would exceed, and then be cut
         off at; None while the service has seen too few.
         """
-        return self.granted.suggested_max_tokens
+        return self._given.suggested_max_tokens
 
     @property
     def limits(self) -> list[LimitState]:
@@ -88,7 +99,7 @@ class SyncLease:
     @property
     def expires_in(self) -> float:
         """Seconds from the grant until the lease expires unless it is renewed."""
-        return self.granted.expires_in
+        return self._given.expires_in
 
     def used(
         self,
@@ -154,8 +165,12 @@ class SyncLease:
         A second call answers the same. Raises LeaseExpired, UnknownLease,
         ServiceUnavailable.
         """
-        report = Settle(
-            lease=self.id,
+        self.settled = self._settle(self._report(outcome))
+        return self.settled
+
+    def _report(self, outcome: Outcome) -> SettleOp:
+        return SettleOp(
+            lease=self._given.lease,
             outcome=outcome,
             usage=self._usage,
             cost_usd=self._cost_usd,
@@ -167,8 +182,6 @@ class SyncLease:
             spent=self._spent,
             estimated_input_tokens=self._estimated or None,
         )
-        self.settled = self._settle(report)
-        return self.settled
 
     def renew(self, ttl: float | None = None, *, usage: Usage | None = None) -> Renewed:
         """Live for another *ttl* seconds (default: the pool's), and be charged for *usage* so
@@ -188,17 +201,28 @@ class SyncLease:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self.settled is None:
+        if self.settled is not None:
+            return
+        outcome = Outcome.SUCCESS
+        if error is not None:
             outcome, asked = report_of(error)
-            if error is not None:
-                headers, spent = limits_told(error)
-                self.observed(headers, retry_after=asked, cause=cause_of(error), spent=spent)
-            shielded(self._settle_at_exit(outcome))
-
-    def _settle_at_exit(self, outcome: Outcome) -> Settled | None:
-        """The caller's result matters more than our books: an unsettled lease expires."""
+            headers, spent = limits_told(error)
+            self.observed(headers, retry_after=asked, cause=cause_of(error), spent=spent)
+        report = self._report(outcome)
         try:
-            return self.settle(outcome)
-        except SluicegateError as error:
-            _log.warning("lease of %s was not settled: %s", self.resource, error)
-            return None
+            self.settled = self._settle(report)
+        except Cancelled:  # it is reported all the same, and counts once however often that is
+            Aside().do(partial(self._settle_aside, report))
+            raise
+        except SluicegateError as failure:
+            self._is_unsettled(failure)
+
+    def _settle_aside(self, report: SettleOp) -> None:
+        try:
+            self.settled = self._settle(report)
+        except SluicegateError as failure:
+            self._is_unsettled(failure)
+
+    def _is_unsettled(self, failure: SluicegateError) -> None:
+        """The caller's result matters more than our books: an unsettled lease expires."""
+        _log.warning("lease of %s was not settled: %s", self.resource, failure)

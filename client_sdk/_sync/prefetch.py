@@ -11,6 +11,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from client_sdk._answers import Given
 from client_sdk._sync.handed import HandedLease
 from client_sdk._handed_sync import Keeper
 from client_sdk.blocks import Ask, Block, Ending, Stock, Tell
@@ -167,7 +168,7 @@ class Prefetch:
         """The lease that was handed out here under that id."""
         return self._named.get(name)
 
-    def saw(self, request: Acquire, granted: Granted) -> None:
+    def saw(self, request: Acquire, granted: Given) -> None:
         """Take in what an ordinary grant says of the limits."""
         stock = self._stocks.get((request.resource, request.tenant))
         if stock is not None:
@@ -239,7 +240,7 @@ class Prefetch:
         reason: str | None = None
         pause = _PAUSE
         try:
-            granted: Granted | None = self._send(Operation.ACQUIRE, request)
+            granted: Given | None = self._send(Operation.ACQUIRE, request)
         except SluicegateError as error:
             granted, reason, pause = None, error.reason, error.retry_after or _PAUSE
         with self._turn:
@@ -253,7 +254,7 @@ class Prefetch:
         if granted is not None and granted.block is None:
             self._give_back(granted)
 
-    def _give_back(self, granted: Granted) -> None:
+    def _give_back(self, granted: Given) -> None:
         try:
             self._send(Operation.SETTLE, Settle(lease=granted.lease, usage=Usage()))
         except SluicegateError as error:

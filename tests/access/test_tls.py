@@ -117,4 +117,4 @@ def test_files_that_do_not_belong_together_are_refused(
 def test_authorities_are_read_where_tls_is_spoken(address: str, verified: bool):
     """Nowhere else: to read them takes longer than many calls."""
     options = LimiterOptions(channel="off")
-    assert _transport._settings(address, None, options, None)["verify"] is verified
+    assert _transport._connections(address, options, None)["verify"] is verified

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 from tests_support.patient import ServiceThread
+from tests_support.waiting import until
 from websockets.asyncio.server import Server, ServerConnection, serve
 
 from client_sdk import InvalidRequest, Limiter, LimiterOptions, Outcome, ServiceUnavailable, Usage
@@ -90,3 +91,104 @@ async def test_a_message_that_the_service_refuses_goes_the_other_way(start: Any)
         with pytest.raises(InvalidRequest, match="1024 bytes"):
             await limiter.settle(report)
         assert (await limiter.check("p/m", tokens=1)).would_grant
+
+
+def answered(message: bytes) -> bytes:
+    """What a service says that finds room for everybody."""
+    frames = msgspec.msgpack.decode(message)
+    return msgspec.msgpack.encode([{"id": frame["id"], **CHECKED} for frame in frames])
+
+
+async def test_a_message_may_come_in_pieces():
+    """Something between may cut it; pings may stand between the pieces."""
+
+    async def crumble(connection: ServerConnection) -> None:
+        async for message in connection:
+            whole = answered(message)  # type: ignore[arg-type]  # binary
+            await connection.send([whole[:3], b"", whole[3:9], whole[9:]])
+            await connection.ping()
+
+    async with server(crumble) as url, Limiter(url, options=ONLY) as limiter:
+        for _ in range(2):
+            told = await asyncio.gather(*(limiter.check("p/m", tokens=1) for _ in range(3)))
+            assert all(each.would_grant for each in told)
+
+
+async def test_what_a_slow_server_does_not_take_yet_is_said_when_it_does():
+    """Where it does not read, callers wait; what they bring meanwhile goes when it does, though
+    nothing is heard until then.
+    """
+    reads = asyncio.Event()
+
+    async def dawdle(connection: ServerConnection) -> None:
+        await reads.wait()
+        async for message in connection:
+            if b"observe" not in message:  # type: ignore[operator]  # binary
+                await connection.send(answered(message))  # type: ignore[arg-type]  # binary
+
+    patient = LimiterOptions(channel="only", timeout=60, attempts=1)
+    long = {f"x-ratelimit-{n}": "9" * 250 for n in range(60)}
+    async with server(dawdle) as url, Limiter(url, options=patient) as limiter:
+        first = [asyncio.create_task(limiter.observe("p/m", long)) for _ in range(900)]
+        connection = await _carrying(limiter)
+
+        async def is_full() -> bool:
+            return not connection.ready
+
+        await until(is_full, "it takes everything")
+        later = [asyncio.create_task(limiter.check("p/m", tokens=1)) for _ in range(5)]
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert not any(task.done() for task in later)
+        reads.set()
+        assert all(told.would_grant for told in await asyncio.gather(*later))
+        for task in first:
+            task.cancel()
+        await asyncio.wait(first)
+
+
+async def _carrying(limiter: Limiter) -> Any:
+    channel = limiter._asking.exchange._channel
+    assert channel is not None
+
+    async def is_open() -> bool:
+        return channel._connection is not None
+
+    await until(is_open, "there is no connection")
+    return channel._connection
+
+
+async def test_a_settle_goes_on_when_its_caller_is_cancelled_in_the_middle():
+    """The task ends at once, the report arrives, and closing waits for it."""
+    asked, may_answer = asyncio.Event(), asyncio.Event()
+    settles: list[Any] = []
+
+    async def slowly(connection: ServerConnection) -> None:
+        async for message in connection:
+            for frame in msgspec.msgpack.decode(message):
+                said: dict[str, object] = {"settled": True}
+                if frame["op"] == "acquire":
+                    said = {"lease": "L", "expires_in": 9, "charged": {}, "limits": []}
+                elif frame["op"] == "settle":
+                    settles.append(frame)
+                    asked.set()
+                    await may_answer.wait()
+                told = [{"id": frame["id"], "status": 200, **said}]
+                await connection.send(msgspec.msgpack.encode(told))
+
+    async with server(slowly) as url, Limiter(url, options=ONLY) as limiter:
+
+        async def work() -> None:
+            async with limiter.acquire("p/m", tokens=1) as lease:
+                lease.used(output_tokens=3)
+
+        task = asyncio.create_task(work())
+        await asked.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        may_answer.set()
+    assert {frame["lease"] for frame in settles} == {"L"}
+    assert [frame["usage"]["output_tokens"] for frame in settles] == [3] * len(settles)
+    (local,) = limiter._figures.snapshot()
+    assert local.outcomes == {"success": 1}

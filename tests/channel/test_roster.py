@@ -10,17 +10,18 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from client_sdk import RateLimited, ServiceUnavailable, SluicegateError, WaitTimeout
-from client_sdk._codec import Op
+from client_sdk._answers import Given
+from client_sdk._codec import AcquireOp, Op
 from client_sdk._roster import News, NoChannel, Roster, last_word, late
-from limiter_wire import ErrorCode, Granted, Operation, Waiting, problem
+from limiter_wire import ErrorCode, Operation, Waiting, problem
 
 GRANT = {"granted": True, "lease": "L", "expires_in": 600.0, "charged": {}, "limits": []}
 
 
 def acquire(waits: float = 0.0, **fields: object) -> Op:
     """An acquire, as the codec makes it."""
-    named = {"op": "acquire", "resource": "p/m", "tokens": 1, "request_id": "r"}
-    return Op(Operation.ACQUIRE, named | fields, "r", waits)
+    named = {"resource": "p/m", "tokens": 1, "request_id": "r"}
+    return Op(Operation.ACQUIRE, AcquireOp(**named | fields), waits)  # type: ignore[arg-type]  # as named
 
 
 def said(roster: Roster, now: float = 0.0) -> list[list[dict[str, Any]]]:
@@ -76,7 +77,7 @@ def test_an_answer_finds_its_caller():
     roster.hear(
         answer({"id": third, "status": 200, **GRANT}, refusal(first, ErrorCode.RATE_LIMITED))
     )
-    assert isinstance(callers[2].result(0), Granted)
+    assert isinstance(callers[2].result(0), Given)
     assert isinstance(callers[0].exception(0), RateLimited)
     assert not callers[1].done()
     roster.forget(second)
@@ -111,7 +112,7 @@ def test_news_come_before_the_answer():
         heard.append(told.waiting.queue.position)
         waiter = told.rest
     assert heard == [2, 1]
-    assert isinstance(told, Granted)
+    assert isinstance(told, Given)
     assert last_word(caller) is told
     assert roster.idle
 

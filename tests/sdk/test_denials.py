@@ -100,7 +100,7 @@ def test_it_remembers_a_thousand_resources():
         denials.heard(f"p/{i}", refusal(60), 100.0)
     assert asks(denials, 100.5, resource="p/0")
     assert not asks(denials, 100.5, resource="p/1")
-    assert len(denials._known) == 1000
+    assert len(denials.known) == 1000
 
 
 def test_of_many_threads_one_looks(known: Denials):
