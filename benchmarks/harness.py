@@ -107,7 +107,7 @@ def quantile(values: Sequence[float], q: float) -> float:
 
 def cpu_of(pid: int) -> float:
     """Seconds of CPU of another process."""
-    fields = Path(f"/proc/{pid}/stat").readtext_of().rpartition(")")[2].split()
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / _TICKS
 
 
@@ -275,6 +275,6 @@ def services(url: str, config: str, count: int) -> Iterator[list[Process]]:
     with contextlib.ExitStack() as stack:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         pools = home / "pools.yaml"
-        pools.writetext_of(config)
+        pools.write_text(config)
         words = ["--config", str(pools), "--redis-url", url, "--log-level", "error"]
         yield [stack.enter_context(sluicegate("serve", *words)) for _ in range(count)]

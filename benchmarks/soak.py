@@ -26,6 +26,7 @@ import random
 import sys
 import tempfile
 import time
+import traceback
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -65,6 +66,7 @@ class Churn:
         self._next = 0
         self.done: Counter[str] = Counter()
         self.failed: Counter[str] = Counter()
+        self.broken: list[str] = []
         self._http = httpx.AsyncClient(base_url=url, timeout=20)
 
     def name(self, kind: str) -> str:
@@ -191,6 +193,12 @@ class Churn:
         for path in ("/metrics", "/v1/resources", "/v1/stats", "/v1/queue/scarce"):
             (await self._http.get(path)).raise_for_status()
 
+    def broke(self, error: Exception) -> None:
+        """Note a program that has broken; the first ones are shown."""
+        self.broken.append(repr(error))
+        if len(self.broken) <= 3:
+            say("a caller broke: " + "".join(traceback.format_exception(error)))
+
     async def aclose(self) -> None:
         """Close what looks were made with."""
         await self._http.aclose()
@@ -202,12 +210,15 @@ async def caller(churn: Churn, pace: float, chance: random.Random, over: asyncio
         way = chance.choice(("only", "off"))
         settings = LimiterOptions(timeout=20.0, connect_timeout=10.0, channel=way)
         until = time.monotonic() + 5 + chance.random() * 20
-        async with Limiter(churn.url, options=settings) as limiter:
-            while time.monotonic() < until and not over.is_set():
-                began = time.monotonic()
-                await churn.once(limiter)
-                rest = chance.expovariate(1 / pace) - (time.monotonic() - began)
-                await asyncio.sleep(max(0.0, rest))
+        try:
+            async with Limiter(churn.url, options=settings) as limiter:
+                while time.monotonic() < until and not over.is_set():
+                    began = time.monotonic()
+                    await churn.once(limiter)
+                    rest = chance.expovariate(1 / pace) - (time.monotonic() - began)
+                    await asyncio.sleep(max(0.0, rest))
+        except Exception as error:  # noqa: BLE001  # a program that breaks is started again
+            churn.broke(error)
 
 
 async def reload(pools: Path, over: asyncio.Event) -> None:
@@ -284,6 +295,7 @@ async def soak(
     told = -60.0
     try:
         while (now := time.monotonic() - began) < length:
+            assert not any(task.done() for task in tasks), "a caller has gone"
             found = samples.take(now)
             if now - told >= min(60.0, length / 10):
                 told = now
@@ -323,10 +335,12 @@ def main() -> None:
     if churn.failed:
         report.table("what was refused or failed", [dict(sorted(churn.failed.items()))])
     report.close()
+    if churn.broken:
+        say(f"{len(churn.broken)} callers broke")
     grown = [row for row in rows if row["bar"] and row["drift %"] >= BAR]
     for row in grown:
         say(f"{row['figure']} has grown by {row['drift %']:.1f} %")
-    sys.exit(bool(grown) or not alive)
+    sys.exit(bool(grown or churn.broken) or not alive)
 
 
 if __name__ == "__main__":

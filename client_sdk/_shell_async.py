@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine, Generator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from client_sdk._batches import Batches, CalledOff
+from client_sdk._batches import Batches, call_off, is_called_off
 from client_sdk._channel_async import Channel
 from client_sdk._codec import Op
 from client_sdk._dial import address
@@ -41,8 +41,9 @@ class Exchange:
         if self._channel is not None:
             try:
                 return await self._channel.send(op)
-            except asyncio.CancelledError:
-                raise CalledOff from None  # the channel has said so, and gives back what comes late
+            except asyncio.CancelledError as cancelled:
+                call_off(cancelled)  # the channel has said so, and gives back what comes late
+                raise
             except NoChannel as error:
                 if self._only:
                     unavailable = ServiceUnavailable(str(error), phase=op.operation)
@@ -146,12 +147,11 @@ async def abandonable(
     """Do *work*; when the caller is cancelled meanwhile, see to it that *abandon* is done."""
     try:
         return await work
-    except CalledOff:
-        raise
-    except asyncio.CancelledError:
-        task = asyncio.get_running_loop().create_task(abandon())
-        _shielded.add(task)
-        task.add_done_callback(_shielded.discard)
+    except asyncio.CancelledError as cancelled:
+        if not is_called_off(cancelled):
+            task = asyncio.get_running_loop().create_task(abandon())
+            _shielded.add(task)
+            task.add_done_callback(_shielded.discard)
         raise
 
 

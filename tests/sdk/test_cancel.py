@@ -89,3 +89,25 @@ async def test_a_grant_that_meets_a_cancellation_is_given_back(
             await (await task).settle()
         await settling
         await until(watch.free, "a grant is kept by nobody")
+
+
+async def test_a_deadline_around_a_call_is_a_deadline(limiter: Limiter, slot: str):
+    """`asyncio.timeout` makes a TimeoutError of its own cancellation, and of no other class."""
+    await limiter.acquire("p/m", tokens=1)  # connected
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0):
+            await limiter.acquire(slot, tokens=1, max_wait=60)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0):
+            await limiter.check(slot, tokens=1)
+
+
+async def test_who_was_cancelled_knows_why(limiter: Limiter, slot: str, watch: Watch):
+    """What was said to the cancellation comes out: libraries tell their scopes by it."""
+    held = await limiter.acquire(slot, tokens=1)
+    task = await waiter(limiter, slot, watch)
+    task.cancel("a scope")
+    with pytest.raises(asyncio.CancelledError, match="a scope") as found:
+        await task
+    assert found.type is asyncio.CancelledError
+    await held.settle()
