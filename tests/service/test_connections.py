@@ -37,25 +37,25 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def start(valkey: Server, config: Path) -> Iterator[Start]:
+def start(own_store: Server, config: Path) -> Iterator[Start]:
     """Start a service with settings."""
     with contextlib.ExitStack() as stack:
         yield lambda **settings: stack.enter_context(
-            ServiceThread(valkey.url, config, **QUICK | settings)
+            ServiceThread(own_store.url, config, **QUICK | settings)
         )
 
 
 @pytest.fixture(scope="module")
-def service(valkey: Server, config: Path) -> Iterator[ServiceThread]:
+def service(own_store: Server, config: Path) -> Iterator[ServiceThread]:
     """A service that has little patience."""
-    with ServiceThread(valkey.url, config, **QUICK) as running:
+    with ServiceThread(own_store.url, config, **QUICK) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
-def patient(valkey: Server, config: Path) -> Iterator[ServiceThread]:
+def patient(own_store: Server, config: Path) -> Iterator[ServiceThread]:
     """A service that has more than the tests."""
-    with ServiceThread(valkey.url, config, head_timeout=60, body_timeout=60) as running:
+    with ServiceThread(own_store.url, config, head_timeout=60, body_timeout=60) as running:
         yield running
 
 

@@ -28,6 +28,13 @@ BINARIES: dict[str, str | None] = {
 """The servers that are installed here."""
 
 
+def any_binary() -> str:
+    """Whatever kind is installed, Valkey before Redis."""
+    binary = BINARIES["valkey"] or BINARIES["redis"]
+    assert binary, "neither Valkey nor Redis is installed"
+    return binary
+
+
 class Server:
     """One server process; a context manager. `restart` keeps its data (append-only file)."""
 
