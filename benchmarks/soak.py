@@ -51,7 +51,7 @@ pools:
     lease_ttl: 20s
     remember: 5s
   scarce:
-    models: {{m: {{concurrency: 4}}}}
+    models: {{m: {{concurrency: 4}}, polled: {{concurrency: 24}}}}
     queue: {{max_waiters: 1000, max_wait: 30s}}
     lease_ttl: 5s
     remember: 5s
@@ -140,7 +140,10 @@ class Churn:
             await self._http.post("/v1/renew", json={"lease": lease.id, "ttl": 10})
 
     async def _wait(self, limiter: Limiter) -> None:
-        async with limiter.acquire("scarce/m", tokens=1, tenant=self.name("t"), max_wait=20):
+        """Over HTTP a grant waits for the next question, and its slot with it."""
+        way = limiter._options.channel  # noqa: SLF001  # as it was made
+        resource = "scarce/m" if way == "only" else "scarce/polled"
+        async with limiter.acquire(resource, tokens=1, tenant=self.name("t"), max_wait=20):
             await asyncio.sleep(self._chance.random() * 0.05)
 
     async def _give_up(self, limiter: Limiter) -> None:

@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,18 +9,18 @@ import pytest
 import redis
 import structlog
 from tests_support.leavings import immortal_in
-from tests_support.lending import Shared
-from tests_support.servers import BINARIES, Server, any_binary
+from tests_support.lending import IN_CONTAINERS, Shared, store_of
+from tests_support.servers import BINARIES, Server, some_kind
 
-# The same stores in containers: `STORES=containers pytest tests`, with an engine.
-IN_CONTAINERS = os.environ.get("STORES") == "containers"
+TAKING_A_STORE = {"server", "own_store", "crowded"}
+"""What tests ask for that can be run over a store in a container."""
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Over stores in containers run the tests that take such a store, and no others."""
     if not IN_CONTAINERS:
         return
-    takes = [item for item in items if "server" in getattr(item, "fixturenames", ())]
+    takes = [item for item in items if TAKING_A_STORE & set(getattr(item, "fixturenames", ()))]
     config.hook.pytest_deselected(items=[item for item in items if item not in set(takes)])
     items[:] = takes
 
@@ -42,24 +41,10 @@ def shared_stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable
 
         @functools.cache
         def of(kind: str) -> Shared:
-            binary = BINARIES[kind]
-            if binary is None:
-                pytest.skip(f"no {kind}-server is installed")
-            home = tmp_path_factory.mktemp(kind)
-            started = _contained(kind, binary, home) if IN_CONTAINERS else Server(binary, home)
-            return stack.enter_context(Shared(stack.enter_context(started)))
+            store = stack.enter_context(store_of(kind, tmp_path_factory.mktemp(kind)))
+            return stack.enter_context(Shared(store))
 
         yield of
-
-
-def _contained(kind: str, binary: str, home: Path) -> Server:
-    """The binary in an image of its own."""
-    from tests_support import containers, images  # noqa: PLC0415  # needs docker's client
-
-    engine = containers.engine()
-    if isinstance(engine, str):
-        pytest.skip(engine)
-    return containers.StoreContainer(images.build_store(engine, kind, binary), home)
 
 
 @pytest.fixture(params=list(BINARIES))
@@ -83,7 +68,7 @@ def valkey(shared_stores: Callable[[str], Shared]) -> Iterator[Server]:
 @pytest.fixture(scope="module")
 def own_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A store for what lives longer than a test: nobody else empties, stops or fills it."""
-    with Server(any_binary(), tmp_path_factory.mktemp("own")) as store:
+    with store_of(some_kind(), tmp_path_factory.mktemp("own")) as store:
         yield store
 
 

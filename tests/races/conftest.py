@@ -11,8 +11,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 import httpx
 import pytest
 from tests_support.crowd import Nursery
+from tests_support.lending import store_of
 from tests_support.races import STORES, Fleet, Provider, pools_file
-from tests_support.servers import BINARIES, Server
+from tests_support.servers import Server
 from tests_support.service import ServiceProcess
 
 
@@ -45,10 +46,7 @@ def crowded(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Server]:
     """The store of the replicas, which nobody empties while they run."""
-    binary = BINARIES[request.param]
-    if binary is None:
-        pytest.skip(f"no {request.param}-server is installed")
-    with Server(binary, tmp_path_factory.mktemp("crowded")) as running:
+    with store_of(request.param, tmp_path_factory.mktemp("crowded")) as running:
         yield running
 
 

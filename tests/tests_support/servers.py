@@ -28,11 +28,16 @@ BINARIES: dict[str, str | None] = {
 """The servers that are installed here."""
 
 
+def some_kind() -> str:
+    """A kind that is installed, Valkey before Redis."""
+    kind = next((kind for kind, binary in BINARIES.items() if binary), None)
+    assert kind, "neither Valkey nor Redis is installed"
+    return kind
+
+
 def any_binary() -> str:
-    """Whatever kind is installed, Valkey before Redis."""
-    binary = BINARIES["valkey"] or BINARIES["redis"]
-    assert binary, "neither Valkey nor Redis is installed"
-    return binary
+    """The server of that kind."""
+    return str(BINARIES[some_kind()])
 
 
 class Server:
