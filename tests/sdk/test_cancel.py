@@ -30,26 +30,26 @@ def slot(request: pytest.FixtureRequest) -> str:
 class Watch:
     """What the service says of its queue and of a slot."""
 
-    def __init__(self, url: str, slot: str) -> None:
-        self._url, self._slot = url, slot
+    def __init__(self, client: httpx.AsyncClient, slot: str) -> None:
+        self._client, self._slot = client, slot
 
     async def free(self) -> bool:
         """Whether nobody waits and the slot is free."""
-        async with httpx.AsyncClient(base_url=self._url) as client:
-            queue = await client.get("/v1/queue/p")
-            resource = await client.get(f"/v1/resources/{self._slot}")
-        return queue.json()["depth"] == 0 and resource.json()["in_flight"] == 0
+        if await self.waits():
+            return False
+        resource = await self._client.get(f"/v1/resources/{self._slot}")
+        return bool(resource.json()["in_flight"] == 0)
 
     async def waits(self) -> bool:
         """Whether somebody waits."""
-        async with httpx.AsyncClient(base_url=self._url) as client:
-            return bool((await client.get("/v1/queue/p")).json()["depth"])
+        return bool((await self._client.get("/v1/queue/p")).json()["depth"])
 
 
 @pytest.fixture
-def watch(url: str, slot: str) -> Watch:
-    """A look at the slot of the test."""
-    return Watch(url, slot)
+async def watch(url: str, slot: str) -> AsyncIterator[Watch]:
+    """A look at the slot of the test, over one connection: a look must cost little."""
+    async with httpx.AsyncClient(base_url=url, timeout=20) as client:
+        yield Watch(client, slot)
 
 
 async def waiter(limiter: Limiter, slot: str, watch: Watch) -> "asyncio.Task[Lease]":

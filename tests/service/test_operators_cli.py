@@ -79,6 +79,7 @@ def service(own_store: Server, tmp_path_factory: pytest.TempPathFactory) -> Iter
 @pytest.fixture
 def operator(service: Operator, own_store: Server) -> Iterator[Operator]:
     """The service with an empty store and its first file."""
+    httpx.get(f"{service.url}/v1/stats", timeout=20)  # what was counted before is told now
     with redis.Redis(unix_socket_path=str(own_store.socket)) as store:
         store.flushall()
 
