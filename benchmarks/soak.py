@@ -11,7 +11,8 @@ a channel; listeners to events; connections that send half a request; overrides 
 cleared; and every half minute a pools file that has changed.
 
 First, every cache that is bounded is filled (--names made-up names), and the first third of the
-time is for settling down. Then a straight line is laid through the samples of each figure:
+time is for settling down; for the store, whose keys live for up to 20 minutes, two thirds. Then a
+straight line is laid through the samples of each figure:
 
 drift %   what the line gains in the rest of the time, of where it begins. Bar: below 2 for the
           resident memory of service and client, and for the memory that the store uses.
@@ -26,6 +27,7 @@ import random
 import sys
 import tempfile
 import time
+import traceback
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -38,6 +40,7 @@ from resident import drift, files, rss
 from client_sdk import Limiter, LimiterOptions, SluicegateError
 
 BAR = 2.0
+_OF_THE_STORE = {"store MiB", "keys"}
 SAMPLE_EVERY = 2.0
 AT_ONCE = 64
 RELOAD_EVERY = 30.0
@@ -50,7 +53,7 @@ pools:
     lease_ttl: 20s
     remember: 5s
   scarce:
-    models: {{m: {{concurrency: 4}}}}
+    models: {{m: {{concurrency: 4}}, polled: {{concurrency: 24}}}}
     queue: {{max_waiters: 1000, max_wait: 30s}}
     lease_ttl: 5s
     remember: 5s
@@ -65,6 +68,7 @@ class Churn:
         self._next = 0
         self.done: Counter[str] = Counter()
         self.failed: Counter[str] = Counter()
+        self.broken: list[str] = []
         self._http = httpx.AsyncClient(base_url=url, timeout=20)
 
     def name(self, kind: str) -> str:
@@ -138,7 +142,10 @@ class Churn:
             await self._http.post("/v1/renew", json={"lease": lease.id, "ttl": 10})
 
     async def _wait(self, limiter: Limiter) -> None:
-        async with limiter.acquire("scarce/m", tokens=1, tenant=self.name("t"), max_wait=20):
+        """Over HTTP a grant waits for the next question, and its slot with it."""
+        way = limiter._options.channel  # noqa: SLF001  # as it was made
+        resource = "scarce/m" if way == "only" else "scarce/polled"
+        async with limiter.acquire(resource, tokens=1, tenant=self.name("t"), max_wait=20):
             await asyncio.sleep(self._chance.random() * 0.05)
 
     async def _give_up(self, limiter: Limiter) -> None:
@@ -191,6 +198,12 @@ class Churn:
         for path in ("/metrics", "/v1/resources", "/v1/stats", "/v1/queue/scarce"):
             (await self._http.get(path)).raise_for_status()
 
+    def broke(self, error: Exception) -> None:
+        """Note a program that has broken; the first ones are shown."""
+        self.broken.append(repr(error))
+        if len(self.broken) <= 3:
+            say("a caller broke: " + "".join(traceback.format_exception(error)))
+
     async def aclose(self) -> None:
         """Close what looks were made with."""
         await self._http.aclose()
@@ -202,12 +215,15 @@ async def caller(churn: Churn, pace: float, chance: random.Random, over: asyncio
         way = chance.choice(("only", "off"))
         settings = LimiterOptions(timeout=20.0, connect_timeout=10.0, channel=way)
         until = time.monotonic() + 5 + chance.random() * 20
-        async with Limiter(churn.url, options=settings) as limiter:
-            while time.monotonic() < until and not over.is_set():
-                began = time.monotonic()
-                await churn.once(limiter)
-                rest = chance.expovariate(1 / pace) - (time.monotonic() - began)
-                await asyncio.sleep(max(0.0, rest))
+        try:
+            async with Limiter(churn.url, options=settings) as limiter:
+                while time.monotonic() < until and not over.is_set():
+                    began = time.monotonic()
+                    await churn.once(limiter)
+                    rest = chance.expovariate(1 / pace) - (time.monotonic() - began)
+                    await asyncio.sleep(max(0.0, rest))
+        except Exception as error:  # noqa: BLE001  # a program that breaks is started again
+            churn.broke(error)
 
 
 async def reload(pools: Path, over: asyncio.Event) -> None:
@@ -245,9 +261,10 @@ class Samples:
 
     def rows(self, since: float) -> list[dict[str, Any]]:
         """The line through each figure from *since* on."""
-        first = next(i for i, at in enumerate(self.times) if at >= since)
         rows = []
         for name, values in self.figures.items():
+            begin = 2 * since if name in _OF_THE_STORE else since
+            first = next(i for i, at in enumerate(self.times) if at >= begin)
             line = drift(self.times[first:], values[first:])
             rows.append(
                 {
@@ -284,6 +301,7 @@ async def soak(
     told = -60.0
     try:
         while (now := time.monotonic() - began) < length:
+            assert not any(task.done() for task in tasks), "a caller has gone"
             found = samples.take(now)
             if now - told >= min(60.0, length / 10):
                 told = now
@@ -323,10 +341,12 @@ def main() -> None:
     if churn.failed:
         report.table("what was refused or failed", [dict(sorted(churn.failed.items()))])
     report.close()
+    if churn.broken:
+        say(f"{len(churn.broken)} callers broke")
     grown = [row for row in rows if row["bar"] and row["drift %"] >= BAR]
     for row in grown:
         say(f"{row['figure']} has grown by {row['drift %']:.1f} %")
-    sys.exit(bool(grown) or not alive)
+    sys.exit(bool(grown or churn.broken) or not alive)
 
 
 if __name__ == "__main__":

@@ -16,8 +16,19 @@ _MAX_BYTES = 48_000  # the service takes bodies of 64 KiB
 _MAX_FLIGHTS = 3
 
 
-class CalledOff(asyncio.CancelledError):
-    """The caller was cancelled, and nothing of its operation is left to undo."""
+_CALLED_OFF = "nothing of the operation is left to undo"
+
+
+def call_off(cancelled: asyncio.CancelledError) -> None:
+    """Note that nothing is left to undo. It stays the exception that it is: `asyncio.timeout`
+    knows its own by the very type, and others by what it carries.
+    """
+    cancelled.add_note(_CALLED_OFF)
+
+
+def is_called_off(cancelled: asyncio.CancelledError) -> bool:
+    """Whether nothing is left to undo."""
+    return _CALLED_OFF in getattr(cancelled, "__notes__", ())
 
 
 class _Passenger(msgspec.Struct):
@@ -41,8 +52,8 @@ class Batches:
         self._scheduled = False
 
     async def send(self, op: Op) -> Any:
-        """The answer to *op*. Raises the exception for what the service refused, and CalledOff
-        when the caller was cancelled before *op* was sent.
+        """The answer to *op*. Raises the exception for what the service refused; a caller that is
+        cancelled before *op* was sent is called off.
         """
         size = len(op.body)  # encoded here: what cannot be is this caller's mistake alone
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
@@ -52,10 +63,10 @@ class Batches:
             self._schedule()
         try:
             return await answer
-        except asyncio.CancelledError:
-            if passenger.sent:
-                raise
-            raise CalledOff from None
+        except asyncio.CancelledError as cancelled:
+            if not passenger.sent:
+                call_off(cancelled)
+            raise
 
     def under_way(self) -> set[asyncio.Future[Any]]:
         """What has no answer yet."""

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from client_sdk import _batches
+from client_sdk._batches import Batches, call_off
 from client_sdk._channel_async import Channel
 from client_sdk._codec import Op
 from client_sdk._dial import address
@@ -30,7 +31,7 @@ class Exchange:
         self, url: str, api_key: str | None, options: LimiterOptions, http_transport: Any
     ) -> None:
         self._transport = AsyncTransport(url, api_key, options, http_transport)
-        self._batches = _batches.Batches(self._transport)
+        self._batches = Batches(self._transport)
         self._channel: Channel | None = None
         if options.channel != "off" and http_transport is None:
             self._channel = Channel(address(url, api_key, options), options)
@@ -50,9 +51,9 @@ class Exchange:
             except asyncio.CancelledError:
                 channel.call_off(name, answer)
                 raise
-        except asyncio.CancelledError:
-            # The channel has said so, and gives back what comes late.
-            raise _batches.CalledOff from None
+        except asyncio.CancelledError as cancelled:
+            call_off(cancelled)  # the channel has said so, and gives back what comes late
+            raise
         except NoChannel as error:
             if self._only:
                 unavailable = ServiceUnavailable(str(error), phase=op.operation)
@@ -153,7 +154,6 @@ async def opened(source: Any) -> Any:
 Cancelled = asyncio.CancelledError
 """What a caller is told that is called off."""
 
-CalledOff = _batches.CalledOff
-"""The same, when nothing of its operation is left to undo."""
+is_called_off = _batches.is_called_off
 
 sleep = asyncio.sleep

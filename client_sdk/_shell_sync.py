@@ -106,6 +106,9 @@ class Cancelled(BaseException):
     """Nothing can call off a thread in the middle: this is never raised."""
 
 
-CalledOff = Cancelled
+def is_called_off(cancelled: Cancelled) -> bool:  # noqa: ARG001  # as of the other shell
+    """So nothing is left to undo."""
+    return True
+
 
 sleep = time.sleep

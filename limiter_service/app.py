@@ -238,6 +238,8 @@ def _state(app: FastAPI) -> State:
     return State(
         pools=len(state.engine.policies.config.pools),
         refused=state.pools.problem is not None,
+        connections=len(state.guests),
+        closed=state.guests.closed,
         channels=state.channels.open,
         held=state.engine.passes.held,
     )

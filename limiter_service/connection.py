@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from limiter_service.guests import GUESTS, Guests, Manners
+from limiter_service.guests import GUESTS, Guests, Manners, Rude
 from limiter_service.page_policy import NO_SNIFFING, NOT_KEPT
 from limiter_wire import ErrorCode, problem
 
@@ -222,8 +222,10 @@ class Protocol(HttpToolsProtocol):
             self._deadline = self.loop.call_later(self._time_of(part), self._too_slow)
         elif part is _Part.HEAD and self._part is _Part.HEAD:
             detail = f"the head did not arrive within {self._manners.head_timeout:g} s"
+            self._guests.closed[Rude.SLOW_HEAD] += 1
             self._refuse(ErrorCode.REQUEST_TIMEOUT, detail)
         else:
+            self._guests.closed[Rude.SLOW_BODY] += 1
             self._end()
 
     def _settle_down(self) -> None:
@@ -244,9 +246,11 @@ class Protocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002  # uvicorn names it
         """Refuse what is no HTTP."""
+        self._guests.closed[Rude.MALFORMED] += 1
         self._refuse(ErrorCode.MALFORMED, "this is no HTTP request")
 
     def _refuse_size(self) -> None:
+        self._guests.closed[Rude.TOO_LARGE] += 1
         if self._part is _Part.HEAD:
             detail = f"path and headers have at most {self._manners.head} bytes"
             self._refuse(ErrorCode.HEADERS_TOO_LARGE, detail)
@@ -277,6 +281,7 @@ class Protocol(HttpToolsProtocol):
             self._last_words = self.loop.call_later(_LINGER, self.transport.abort)
 
     def _break_off(self) -> None:
+        self._guests.closed[Rude.UNREAD] += 1
         self._nobody_listens()
         self.transport.abort()
 

@@ -5,6 +5,7 @@ each may take to say what it wants. Pure.
 import ipaddress
 from collections import Counter
 from collections.abc import Hashable, Sequence
+from enum import StrEnum
 
 import msgspec
 
@@ -28,8 +29,25 @@ class Manners(msgspec.Struct, frozen=True, kw_only=True):
     unread_timeout: float = 30.0
 
 
+class Rude(StrEnum):
+    """Why a connection is closed that its client would have kept."""
+
+    CROWD = "crowd"
+    """One too many, of all."""
+    ADDRESS = "address"
+    """One too many of its address."""
+    SLOW_HEAD = "slow_head"
+    SLOW_BODY = "slow_body"
+    """Or a message of a channel."""
+    UNREAD = "unread"
+    TOO_LARGE = "too_large"
+    MALFORMED = "malformed"
+
+
 class Guests:
-    """Who is connected. *exempt* are proxies, behind whose address many callers stand."""
+    """Who is connected, and how many were shown the door, by reason. *exempt* are proxies, behind
+    whose address many callers stand.
+    """
 
     def __init__(
         self,
@@ -42,6 +60,7 @@ class Guests:
         self._most, self._most_of_one, self._exempt = most, most_of_one, exempt
         self._addresses: dict[Hashable, str] = {}
         self._of_one: Counter[str] = Counter()
+        self.closed: Counter[Rude] = Counter(dict.fromkeys(Rude, 0))
 
     def __len__(self) -> int:
         return len(self._addresses)
@@ -50,8 +69,10 @@ class Guests:
         """Count a connection; False when it is one too many, and is not counted."""
         address = neighbourhood(host)
         if len(self._addresses) >= self._most:
+            self.closed[Rude.CROWD] += 1
             return False
         if self._of_one[address] >= self._most_of_one and not self._is_exempt(host):
+            self.closed[Rude.ADDRESS] += 1
             return False
         self._addresses[connection] = address
         self._of_one[address] += 1

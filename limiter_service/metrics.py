@@ -1,7 +1,7 @@
 """The metrics of one process; their names are in `monitoring/families.py`."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 
 import msgspec
@@ -53,6 +53,8 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
 
     pools: int = 0
     refused: bool = False
+    connections: int = 0
+    closed: Mapping[str, int] = {}
     channels: int = 0
     held: int = 0
 
@@ -242,6 +244,8 @@ class Process(Collector):
         yield measured("build_info", [((self._version,), 1.0)])
         yield measured("config_pools", [((), float(now.pools))])
         yield measured("config_refused", [((), float(now.refused))])
+        yield measured("connections_open", [((), float(now.connections))])
+        yield counted("connections_closed", [((why,), n) for why, n in now.closed.items()])
         yield measured("channels_open", [((), float(now.channels))])
         yield measured("callers_held", [((), float(now.held))])
         yield measured("store_available", [((), float(self._store.good))])

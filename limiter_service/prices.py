@@ -79,6 +79,7 @@ class Catalogue:
         """*entries* are those of a price file; *library*: whether `genai-prices` is asked too."""
         self._entries, self._library = entries or {}, library
         self._known: dict[tuple[str, str], PriceConfig | None] = {}
+        self._asked: Any = None
 
     @classmethod
     def of(cls, path: Path | None) -> "Catalogue":
@@ -91,7 +92,7 @@ class Catalogue:
     def warm(self) -> "Catalogue":
         """Load the library now, not when a caller waits for it."""
         if self._library:
-            _library()
+            self._asked = _prices_of_library()
         return self
 
     @property
@@ -105,6 +106,7 @@ class Catalogue:
         if name not in self._known:
             if len(self._known) >= _MOST_KNOWN:  # callers choose models: bounded
                 self._known.clear()
+                self._asked = None
             self._known[name] = self._listed(*name) or self._in_library(*name)
         return self._known[name]
 
@@ -118,12 +120,13 @@ class Catalogue:
     def _in_library(self, provider: str, model: str) -> PriceConfig | None:
         if not self._library:
             return None
-        library = _library()
-        usage = library.Usage(input_tokens=1, output_tokens=1)
+        if self._asked is None:
+            self._asked = _prices_of_library()
+        usage = _library().Usage(input_tokens=1, output_tokens=1)
         theirs = _IN_LIBRARY.get(provider, provider)
         try:
-            found = library.calc_price(
-                usage, model, provider_id=None if theirs == "generic" else theirs
+            found = self._asked.calc(
+                usage, model, None if theirs == "generic" else theirs, None, None
             )
         except (LookupError, ValueError):
             return None
@@ -159,6 +162,13 @@ def _entries(path: Path) -> Mapping[str, Any]:
 @cache
 def _library() -> Any:  # a module without a protocol
     return importlib.import_module("genai_prices")
+
+
+def _prices_of_library() -> Any:  # likewise
+    """All its prices, and no model that was asked for: it remembers each for ever."""
+    snapshots = importlib.import_module("genai_prices.data_snapshot")
+    all_prices = snapshots.get_snapshot().providers
+    return snapshots.DataSnapshot(providers=all_prices, from_auto_update=False)
 
 
 _LONG = re.compile(r"(.+)_above_(\d+)k_tokens")

@@ -7,7 +7,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.frames import Frame
 
 from limiter_service.connection import LOGGER
-from limiter_service.guests import GUESTS, Guests
+from limiter_service.guests import GUESTS, Guests, Rude
 
 _RESTARTING = 1012
 _UNREADABLE = 1007
@@ -46,7 +46,7 @@ class Protocol(WebSocketsSansIOProtocol):
         super().pause_writing()
         if self._unread is None:
             timeout = self._guests.manners.unread_timeout
-            self._unread = self.loop.call_later(timeout, self.transport.abort)
+            self._unread = self.loop.call_later(timeout, self._break_off)
 
     def resume_writing(self) -> None:
         """It reads again."""
@@ -54,6 +54,10 @@ class Protocol(WebSocketsSansIOProtocol):
         if self._unread is not None:
             self._unread.cancel()
             self._unread = None
+
+    def _break_off(self) -> None:
+        self._guests.closed[Rude.UNREAD] += 1
+        self.transport.abort()
 
     def shutdown(self) -> None:
         """Tell the application, which answers what it holds and closes.
@@ -75,7 +79,7 @@ class Protocol(WebSocketsSansIOProtocol):
             self.transport.write(b"".join(self.conn.data_to_send()))
             self.transport.close()
         if self.transport.get_write_buffer_size() > _MOST_UNSENT:
-            self.transport.abort()
+            self._break_off()
         self._expect(rest=bool(self.conn.reader.buffer or self.frames))
 
     def _expect(self, *, rest: bool) -> None:
@@ -92,6 +96,7 @@ class Protocol(WebSocketsSansIOProtocol):
         if self.read_paused:  # it is us who do not read
             self._expect(rest=True)
             return
+        self._guests.closed[Rude.SLOW_BODY] += 1
         timeout = self._guests.manners.body_timeout
         self._fail(_MISUSED, f"a message did not arrive within {timeout:g} s")
 

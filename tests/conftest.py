@@ -1,25 +1,26 @@
 """Real servers for every test: private sockets, own processes, no port, no mock."""
 
-import os
+import contextlib
+import functools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import redis
 import structlog
-from tests_support.servers import BINARIES, Server
+from tests_support.leavings import immortal_in
+from tests_support.lending import IN_CONTAINERS, Shared, store_of
+from tests_support.servers import BINARIES, Server, some_kind
 
-from limiter_service.store.keys import FleetKeys
-
-# The same stores in containers: `STORES=containers pytest tests`, with an engine.
-IN_CONTAINERS = os.environ.get("STORES") == "containers"
+TAKING_A_STORE = {"server", "own_store", "crowded"}
+"""What tests ask for that can be run over a store in a container."""
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Over stores in containers run the tests that take such a store, and no others."""
     if not IN_CONTAINERS:
         return
-    takes = [item for item in items if "server" in getattr(item, "fixturenames", ())]
+    takes = [item for item in items if TAKING_A_STORE & set(getattr(item, "fixturenames", ()))]
     config.hook.pytest_deselected(items=[item for item in items if item not in set(takes)])
     items[:] = takes
 
@@ -31,60 +32,59 @@ def logs_as_installed() -> Iterator[None]:
     structlog.reset_defaults()
 
 
-@pytest.fixture(scope="session", params=list(BINARIES))
+@pytest.fixture(scope="session")
+def shared_stores(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Shared]]:
+    """Servers that tests share, one of each kind: started when the first one asks for it.
+    `server` and `valkey` lend them, each to one test at a time.
+    """
+    with contextlib.ExitStack() as stack:
+
+        @functools.cache
+        def of(kind: str) -> Shared:
+            store = stack.enter_context(store_of(kind, tmp_path_factory.mktemp(kind)))
+            return stack.enter_context(Shared(store))
+
+        yield of
+
+
+@pytest.fixture(params=list(BINARIES))
 def server(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, shared_stores: Callable[[str], Shared]
 ) -> Iterator[Server]:
-    """A server of each kind that is installed, for the whole run."""
-    binary = BINARIES[request.param]
-    if binary is None:
-        pytest.skip(f"no {request.param}-server is installed")
-    home = tmp_path_factory.mktemp(request.param)
-    with (
-        _contained(request.param, binary, home) if IN_CONTAINERS else Server(binary, home) as store
-    ):
+    """A server of each kind that is installed: empty, and as it was configured. For one test;
+    what serves more of them has a store of its own (`own_store`).
+    """
+    with shared_stores(request.param).lent() as store:
         yield store
 
 
-def _contained(kind: str, binary: str, home: Path) -> Server:
-    """The binary in an image of its own."""
-    from tests_support import containers, images  # noqa: PLC0415  # needs docker's client
+@pytest.fixture
+def valkey(shared_stores: Callable[[str], Shared]) -> Iterator[Server]:
+    """The Valkey of the service extra, for tests that need one kind only: its clock may be set."""
+    with shared_stores("valkey").lent() as store:
+        yield store
 
-    engine = containers.engine()
-    if isinstance(engine, str):
-        pytest.skip(engine)
-    return containers.StoreContainer(images.build_store(engine, kind, binary), home)
+
+@pytest.fixture(scope="module")
+def own_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A store for what lives longer than a test: nobody else empties, stops or fills it."""
+    with store_of(some_kind(), tmp_path_factory.mktemp("own")) as store:
+        yield store
 
 
 @pytest.fixture
 def db(server: Server) -> Iterator[redis.Redis]:
     """An empty database. Afterwards no key may be left that never expires."""
-    client = redis.Redis(unix_socket_path=str(server.socket))
-    client.flushall()
-    yield client
-    meant = {FleetKeys().keyring().encode()}  # operators store keys on purpose
-    immortal = [key for key in client.scan_iter() if client.ttl(key) == -1 and key not in meant]
-    client.close()
-    assert immortal == [], "keys without a time to live"
-
-
-@pytest.fixture(scope="session")
-def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """The Valkey of the service extra, for tests that need one kind only: its clock may be set."""
-    binary = BINARIES["valkey"]
-    if binary is None:
-        pytest.skip("the platform has no embedded Valkey")
-    with Server(binary, tmp_path_factory.mktemp("valkey")) as running:
-        yield running
+    with redis.Redis(unix_socket_path=str(server.socket)) as client:
+        yield client
+        assert immortal_in(client) == [], "keys without a time to live"
 
 
 @pytest.fixture
 def valkey_db(valkey: Server) -> Iterator[redis.Redis]:
     """An empty database of it."""
-    client = redis.Redis(unix_socket_path=str(valkey.socket))
-    client.flushall()
-    yield client
-    client.close()
+    with redis.Redis(unix_socket_path=str(valkey.socket)) as client:
+        yield client
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from client_sdk._answers import Given
 from client_sdk._async.lease import Lease
 from client_sdk._async.prefetch import Prefetch
 from client_sdk._codec import AT_ONCE, AcquireOp, Op, RenewOp, SettleOp
-from client_sdk._shell_async import Aside, CalledOff, Cancelled, Exchange, sleep
+from client_sdk._shell_async import Aside, Cancelled, Exchange, is_called_off, sleep
 from client_sdk.alone import Alone, Shortage
 from client_sdk.calibration import Estimate
 from client_sdk.denials import Denials
@@ -77,10 +77,9 @@ class Asking:
                 with _tracing.Acquiring(trace, request) as span:
                     granted = await self._granted(request, on_wait, trace)
                     span.granted(granted)
-        except CalledOff:
-            raise
-        except Cancelled:
-            Aside().do(partial(self._abandon, request, settle))
+        except Cancelled as cancelled:
+            if not is_called_off(cancelled):
+                Aside().do(partial(self._abandon, request, settle))
             raise
         except SluicegateError as refusal:
             self._figures.refused(request.resource, refusal)

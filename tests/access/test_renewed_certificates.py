@@ -70,7 +70,7 @@ def _put(path: Path, text: str) -> None:
 
 
 @contextlib.contextmanager
-def serving(valkey: Server, home: Path, workers: int) -> Iterator[Running]:
+def serving(store: Server, home: Path, workers: int) -> Iterator[Running]:
     """A service that serves only callers with certificates."""
     if not certificates.available():
         pytest.skip("openssl is not installed")
@@ -95,15 +95,15 @@ def serving(valkey: Server, home: Path, workers: int) -> Iterator[Running]:
         "SLUICEGATE_TLS_CLIENT_CA": str(live / "ca.crt"),
         "SLUICEGATE_WORKERS": str(workers),
     }
-    arguments = ("--config", str(home / "pools.yaml"), "--redis-url", valkey.url)
+    arguments = ("--config", str(home / "pools.yaml"), "--redis-url", store.url)
     with ServiceProcess(*arguments, env=env) as service:
         yield msgspec.structs.replace(there, url=service.url)
 
 
 @pytest.fixture(scope="module")
-def made(valkey: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+def made(own_store: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """One process."""
-    with serving(valkey, tmp_path_factory.mktemp("renewed"), 1) as found:
+    with serving(own_store, tmp_path_factory.mktemp("renewed"), 1) as found:
         yield found
 
 
@@ -143,9 +143,9 @@ def test_another_authority_lets_in_others(running: Running):
     assert (running.answers("new", "one"), running.answers("new", "other")) == (False, True)
 
 
-def test_every_worker_reads_them_again(valkey: Server, tmp_path: Path):
+def test_every_worker_reads_them_again(own_store: Server, tmp_path: Path):
     """Whichever of the processes takes the connection."""
-    with serving(valkey, tmp_path, 2) as there:
+    with serving(own_store, tmp_path, 2) as there:
         assert there.shown("old") == serial(there.servers["first"])
         there.replace(server="second")
         assert {there.shown("old") for _ in range(8)} == {serial(there.servers["second"])}

@@ -21,7 +21,7 @@ CA, SERVICE, CALLER = FILES / "ca.pem", FILES / "service.pem", FILES / "caller.p
 
 
 @pytest.fixture(scope="module")
-def url(valkey: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def url(own_store: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A service that serves only callers with a certificate of its authority."""
     pools = tmp_path_factory.mktemp("tls") / "pools.yaml"
     pools.write_text(EXACT)
@@ -31,7 +31,7 @@ def url(valkey: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[st
         "SLUICEGATE_TLS_KEY": str(SERVICE.with_suffix(".key")),
         "SLUICEGATE_TLS_CLIENT_CA": str(CA),
     }
-    arguments = ("--config", str(pools), "--redis-url", valkey.url)
+    arguments = ("--config", str(pools), "--redis-url", own_store.url)
     with ServiceProcess(*arguments, env=env) as service:
         yield service.url
 

@@ -198,6 +198,34 @@ def test_every_test_says_what_it_shows():
     assert silent == []
 
 
+LENT = {"server", "db", "valkey", "valkey_db"}
+"""Fixtures of the stores that tests share (tests/conftest.py)."""
+
+
+def test_a_store_that_tests_share_is_lent_for_one_test():
+    """What lives longer than a test, as a service of a module does, has a store of its own
+    (`own_store`): other tests empty the shared ones, stop them, and leave states of other times.
+    """
+    fixtures = [
+        (path, node, "".join(map(ast.unparse, node.decorator_list)))
+        for path, text in sources("tests")
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    ]
+    lasting = [
+        (path, node)
+        for path, node, marks in fixtures
+        if "fixture" in marks and "scope=" in marks and "scope='function'" not in marks
+    ]
+    assert lasting
+    found = [
+        f"{path.relative_to(ROOT)}: {node.name}"
+        for path, node in lasting
+        if node.name in LENT or LENT & {each.arg for each in node.args.args}
+    ]
+    assert found == []
+
+
 def test_no_test_sleeps():
     """Tests wait on a condition; the one pause stands in `waiting`. In virtual time sleep is
     what the test is about, and takes none.

@@ -1,14 +1,13 @@
 """A store for the run, and services over it whose acquires can wait."""
 
 import contextlib
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import redis
 from tests_support.patient import ServiceThread
-from tests_support.servers import Server, valkey_binary
+from tests_support.servers import Server, any_binary
 
 CONFIG = """
 pools:
@@ -29,9 +28,7 @@ Start = Callable[..., ServiceThread]
 @pytest.fixture(scope="session")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """One server for the run."""
-    binary = valkey_binary() or shutil.which("redis-server")
-    assert binary, "neither Valkey nor Redis is installed"
-    with Server(binary, tmp_path_factory.mktemp("store")) as running:
+    with Server(any_binary(), tmp_path_factory.mktemp("store")) as running:
         yield running
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from tests_support.keys import ADMIN
-from tests_support.servers import Server, valkey_binary
+from tests_support.servers import Server, any_binary
 from tests_support.service import ServiceProcess, emptied, service_with_store
 
 SHOTS = Path(__file__).parents[2] / "build/dashboard"
@@ -79,9 +79,7 @@ def guarded(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     home = tmp_path_factory.mktemp("guarded")
     pools = home / "pools.yaml"
     pools.write_text(CONFIG)
-    binary = valkey_binary() or shutil.which("redis-server")
-    assert binary, "neither Valkey nor Redis is installed"
-    with Server(binary, home) as store:
+    with Server(any_binary(), home) as store:
         arguments = ("--config", str(pools), "--redis-url", store.url)
         with ServiceProcess(*arguments, env={"SLUICEGATE_ADMIN_KEY": ADMIN}) as running:
             yield running.url

@@ -10,9 +10,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 import httpx
 import pytest
-import redis
 from tests_support.crowd import Nursery
-from tests_support.races import Fleet, Provider, pools_file
+from tests_support.lending import store_of
+from tests_support.races import STORES, Fleet, Provider, pools_file
 from tests_support.servers import Server
 from tests_support.service import ServiceProcess
 
@@ -41,14 +41,21 @@ def provider_url() -> Iterator[str]:
         drain.join()
 
 
+@pytest.fixture(scope="session", params=STORES)
+def crowded(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
+    """The store of the replicas, which nobody empties while they run."""
+    with store_of(request.param, tmp_path_factory.mktemp("crowded")) as running:
+        yield running
+
+
 @pytest.fixture(scope="session")
-def replica_urls(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
+def replica_urls(crowded: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
     """Two replicas over one store."""
-    with redis.Redis(unix_socket_path=str(server.socket)) as db:
-        db.flushall()
     path = tmp_path_factory.mktemp("races") / "pools.json"
     path.write_bytes(pools_file())
-    arguments = ("--config", str(path), "--redis-url", server.url, "--log-level", "error")
+    arguments = ("--config", str(path), "--redis-url", crowded.url, "--log-level", "error")
     with contextlib.ExitStack() as stack:
         yield [stack.enter_context(ServiceProcess(*arguments)).url for _ in range(2)]
 

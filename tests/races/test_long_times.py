@@ -2,9 +2,10 @@
 
 import struct
 
+import pytest
 import redis
 from tests_support.leavings import left_in
-from tests_support.races import RACES
+from tests_support.races import PATIENT, STORES
 from tests_support.scripts import CLOCK, POOL, START, scripts
 from tests_support.servers import Server
 from tests_support.virtual_fleet import virtual_fleet
@@ -15,7 +16,7 @@ from limiter_service.engine.refusals import Refusal
 from limiter_service.store.keys import Keys
 from limiter_wire import Granted, Outcome
 
-pytestmark = RACES
+pytestmark = [PATIENT, pytest.mark.parametrize("server", STORES, indirect=True)]
 
 CONFIG = f"""
 pools:
@@ -120,7 +121,7 @@ def test_a_day_of_successes_leaves_the_state_as_large_as_a_minute(db: redis.Redi
 
     def sizes() -> dict[bytes, int]:
         found = (key for key in left_in(db) if key.startswith(b"sg:{p}") and key != CLOCK.encode())
-        return {key: db.memory_usage(key) for key in found}
+        return {key: db.strlen(key) for key in found}
 
     calls(0, 24)
     minute = sizes()

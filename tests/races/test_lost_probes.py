@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 from tests_support.crowd import Task
 from tests_support.crowd_member import End, Take
-from tests_support.races import RACES, Fleet
+from tests_support.races import PATIENT, Fleet
 from tests_support.relay import Relay
 from tests_support.waiting import until
 
 from limiter_wire import Outcome
 
-pytestmark = RACES
+pytestmark = PATIENT
 
 LEASE = 0.5
 """Seconds that a probe of the pools `lease` and `patient` may take."""

@@ -6,10 +6,10 @@ import msgspec
 import pytest
 from dirty_equals import IsPartialDict
 from tests_support.crowd_member import Call, Take
-from tests_support.races import RACES, Fleet
+from tests_support.races import PATIENT, Fleet
 from tests_support.waiting import until
 
-pytestmark = RACES
+pytestmark = PATIENT
 
 BRIEF = 0.4
 """Seconds of patience with a provider that says nothing."""

@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 from dirty_equals import IsPartialDict
 from tests_support.crowd_member import Call, End, Take
-from tests_support.races import CROWD, RACES, distinct
+from tests_support.races import CROWD, PATIENT, distinct
 from tests_support.waiting import until
 
 from limiter_wire import Outcome
 
-pytestmark = RACES
+pytestmark = PATIENT
 
 OPENED = ("closed", "open", "failure_rate")
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 import redis.asyncio
-from tests_support.races import CROWD, RACES, Fleet
+from tests_support.races import CROWD, PATIENT, Fleet
 from tests_support.servers import Server
 from tests_support.waiting import until
 
-pytestmark = RACES
+pytestmark = PATIENT
 
 OPENED = ("closed", "open", "failure_rate")
 TRIED = ("open", "half_open", "expired")
@@ -65,10 +65,10 @@ async def forgetful(server: Server) -> AsyncIterator[None]:
             await task
 
 
-async def test_a_store_that_forgets_its_scripts_lets_no_more_through(recruit: Any, server: Server):
+async def test_a_store_that_forgets_its_scripts_lets_no_more_through(recruit: Any, crowded: Server):
     """NOSCRIPT in the middle of a stampede is answered by the text, once."""
     fleet = await recruit("three", 20)
-    async with forgetful(server):
+    async with forgetful(crowded):
         await assert_only_so_many_arrive(fleet, 3)
 
 

@@ -30,26 +30,26 @@ def slot(request: pytest.FixtureRequest) -> str:
 class Watch:
     """What the service says of its queue and of a slot."""
 
-    def __init__(self, url: str, slot: str) -> None:
-        self._url, self._slot = url, slot
+    def __init__(self, client: httpx.AsyncClient, slot: str) -> None:
+        self._client, self._slot = client, slot
 
     async def free(self) -> bool:
         """Whether nobody waits and the slot is free."""
-        async with httpx.AsyncClient(base_url=self._url) as client:
-            queue = await client.get("/v1/queue/p")
-            resource = await client.get(f"/v1/resources/{self._slot}")
-        return queue.json()["depth"] == 0 and resource.json()["in_flight"] == 0
+        if await self.waits():
+            return False
+        resource = await self._client.get(f"/v1/resources/{self._slot}")
+        return bool(resource.json()["in_flight"] == 0)
 
     async def waits(self) -> bool:
         """Whether somebody waits."""
-        async with httpx.AsyncClient(base_url=self._url) as client:
-            return bool((await client.get("/v1/queue/p")).json()["depth"])
+        return bool((await self._client.get("/v1/queue/p")).json()["depth"])
 
 
 @pytest.fixture
-def watch(url: str, slot: str) -> Watch:
-    """A look at the slot of the test."""
-    return Watch(url, slot)
+async def watch(url: str, slot: str) -> AsyncIterator[Watch]:
+    """A look at the slot of the test, over one connection: a look must cost little."""
+    async with httpx.AsyncClient(base_url=url, timeout=20) as client:
+        yield Watch(client, slot)
 
 
 async def waiter(limiter: Limiter, slot: str, watch: Watch) -> "asyncio.Task[Lease]":
@@ -89,3 +89,25 @@ async def test_a_grant_that_meets_a_cancellation_is_given_back(
             await (await task).settle()
         await settling
         await until(watch.free, "a grant is kept by nobody")
+
+
+async def test_a_deadline_around_a_call_is_a_deadline(limiter: Limiter, slot: str):
+    """`asyncio.timeout` makes a TimeoutError of its own cancellation, and of no other class."""
+    await limiter.acquire("p/m", tokens=1)  # connected
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0):
+            await limiter.acquire(slot, tokens=1, max_wait=60)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0):
+            await limiter.check(slot, tokens=1)
+
+
+async def test_who_was_cancelled_knows_why(limiter: Limiter, slot: str, watch: Watch):
+    """What was said to the cancellation comes out: libraries tell their scopes by it."""
+    held = await limiter.acquire(slot, tokens=1)
+    task = await waiter(limiter, slot, watch)
+    task.cancel("a scope")
+    with pytest.raises(asyncio.CancelledError, match="a scope") as found:
+        await task
+    assert found.type is asyncio.CancelledError
+    await held.settle()

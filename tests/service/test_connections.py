@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import re
 import socket
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -37,25 +38,25 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def start(valkey: Server, config: Path) -> Iterator[Start]:
+def start(own_store: Server, config: Path) -> Iterator[Start]:
     """Start a service with settings."""
     with contextlib.ExitStack() as stack:
         yield lambda **settings: stack.enter_context(
-            ServiceThread(valkey.url, config, **QUICK | settings)
+            ServiceThread(own_store.url, config, **QUICK | settings)
         )
 
 
 @pytest.fixture(scope="module")
-def service(valkey: Server, config: Path) -> Iterator[ServiceThread]:
+def service(own_store: Server, config: Path) -> Iterator[ServiceThread]:
     """A service that has little patience."""
-    with ServiceThread(valkey.url, config, **QUICK) as running:
+    with ServiceThread(own_store.url, config, **QUICK) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
-def patient(valkey: Server, config: Path) -> Iterator[ServiceThread]:
+def patient(own_store: Server, config: Path) -> Iterator[ServiceThread]:
     """A service that has more than the tests."""
-    with ServiceThread(valkey.url, config, head_timeout=60, body_timeout=60) as running:
+    with ServiceThread(own_store.url, config, head_timeout=60, body_timeout=60) as running:
         yield running
 
 
@@ -264,6 +265,52 @@ async def test_channels_count_as_connections(start: Start):
             return False
 
     await until(room, "nobody has room")
+
+
+async def closed(service: ServiceThread) -> dict[str, int]:
+    """How many connections have been closed, by reason, as the metrics have it."""
+    async with httpx.AsyncClient(timeout=20) as client:
+        text = (await client.get(f"{service.url}/metrics")).text
+    row = re.compile(r'^sluicegate_connections_closed_total{reason="(\w+)"} (\d+)', re.MULTILINE)
+    return {reason: int(count) for reason, count in row.findall(text) if int(count)}
+
+
+async def test_who_is_closed_is_counted_by_reason(start: Start):
+    """Each once; whoever says goodbye is not."""
+    service = start()
+    for sent in (
+        b"GET / HT",
+        request("POST", "/nowhere", "content-length: 5"),
+        b"nonsense\r\n\r\n",
+    ):
+        async with Wire(service.url) as wire:
+            wire.say(sent)
+            await wire.rest()
+    async with Wire(service.url) as wire:
+        wire.say(b"GET / HTTP/1.1\r\nx-long: " + b"x" * 40_000)
+        await wire.rest()
+    async with Wire(service.url) as wire:
+        await wire.upgrade()
+        wire.say(b"\x81")
+        await wire.rest()
+    assert await serves(service)
+    expected = {"slow_head": 1, "slow_body": 2, "malformed": 1, "too_large": 1}
+    assert await closed(service) == expected
+
+
+async def test_who_is_one_too_many_is_counted(start: Start):
+    """Of an address here."""
+    service = start(head_timeout=60, max_connections_per_address=8)
+    async with contextlib.AsyncExitStack() as stack:
+        for _ in range(7):
+            await (await stack.enter_async_context(Wire(service.url))).upgrade()
+        async with httpx.AsyncClient(timeout=20) as eighth:
+            assert (await eighth.get(f"{service.url}/livez")).is_success
+            async with Wire(service.url) as ninth:
+                assert await ninth.rest() == b""
+            text = (await eighth.get(f"{service.url}/metrics")).text
+    assert 'connections_closed_total{reason="address"} 1.0' in text
+    assert "connections_open 8.0" in text
 
 
 @pytest.mark.parametrize(

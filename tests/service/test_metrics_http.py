@@ -25,6 +25,12 @@ pools:
     models:
       m: {limits: [{name: budget, meter: tokens, limit: 10, per: 366d}]}
       n: {}
+    breaker: {min_calls: 2, consecutive: 0, open: 200ms, jitter: 0, successes: 1, probe_ttl: 1h}
+  shut:
+    models: {n: {}}
+    breaker: {min_calls: 2, consecutive: 0, open: 1h, max_open: 1h}
+  lost:
+    models: {n: {}}
     breaker:
       {min_calls: 2, consecutive: 0, open: 200ms, jitter: 0, successes: 1, probe_ttl: 300ms,
        max_lost: 9}
@@ -34,7 +40,7 @@ Sample = Callable[..., float]
 
 @pytest.fixture
 async def service(serve: Any) -> httpx.AsyncClient:
-    """A pool whose circuits open for a moment."""
+    """Pools whose circuits open for a moment, or for long, or whose probes are soon lost."""
     client: httpx.AsyncClient = await serve(CONFIG)
     return client
 
@@ -63,12 +69,12 @@ async def fail(client: httpx.AsyncClient, count: int, resource: str = "p/n") -> 
         await ask(client, "settle", lease=lease["lease"], outcome="server_error")
 
 
-async def probe(client: httpx.AsyncClient) -> Any:
+async def probe(client: httpx.AsyncClient, resource: str = "p/n") -> Any:
     """The first grant of a circuit whose time is over."""
     granted: list[Any] = []
 
     async def passes() -> bool:
-        answer = await client.post("/v1/acquire", json={"resource": "p/n", "tokens": 1})
+        answer = await client.post("/v1/acquire", json={"resource": resource, "tokens": 1})
         granted.append(answer.json())
         return answer.status_code == 200
 
@@ -89,19 +95,25 @@ async def test_decisions_are_counted_by_reason_and_limit(service: httpx.AsyncCli
     assert value("decisions_total") == 3
 
 
-async def test_states_and_transitions_are_shown(service: httpx.AsyncClient):
-    """One series per state, and each transition once."""
+async def test_states_are_shown(service: httpx.AsyncClient):
+    """One series per state."""
     value = await scrape(service)
-    assert value("breaker_state", resource="p/n", state="closed") == 1
+    assert value("breaker_state", resource="shut/n", state="closed") == 1
+    await fail(service, 3, "shut/n")
+    await refused(service, "acquire", 503, "breaker_open", resource="shut/n", tokens=1)
+    value = await scrape(service)
+    assert value("breaker_state", resource="shut/n", state="open") == 1
+    assert value("breaker_state", resource="shut/n", state="closed") == 0
+    assert value("decisions_total", code="breaker_open", reason="open") == 1
+    assert value("reports_total", resource="shut/n", outcome="server_error") == 3
+
+
+async def test_transitions_are_counted(service: httpx.AsyncClient):
+    """Each once."""
     await fail(service, 3)
-    await refused(service, "acquire", 503, "breaker_open", resource="p/n", tokens=1)
     value = await scrape(service)
-    assert value("breaker_state", resource="p/n", state="open") == 1
-    assert value("breaker_state", resource="p/n", state="closed") == 0
     opened = {"from": "closed", "to": "open", "reason": "failure_rate"}
     assert value("breaker_transitions_total", resource="p/n", **opened) == 1
-    assert value("decisions_total", code="breaker_open", reason="open") == 1
-    assert value("reports_total", resource="p/n", outcome="server_error") == 3
     lease = await probe(service)
     await ask(service, "settle", lease=lease, outcome="success")
     value = await scrape(service)
@@ -150,12 +162,12 @@ async def test_a_probe_that_is_lost_is_counted_and_its_late_report_is_none(
     service: httpx.AsyncClient,
 ):
     """The next one takes its place."""
-    await fail(service, 2)
-    late = await probe(service)
-    await probe(service)
+    await fail(service, 2, "lost/n")
+    late = await probe(service, "lost/n")
+    await probe(service, "lost/n")
     await ask(service, "settle", lease=late, outcome="success")
     value = await scrape(service)
-    assert value("breaker_probes_lost_total", resource="p/n") == 1
+    assert value("breaker_probes_lost_total", resource="lost/n") == 1
     assert value("breaker_probes_total", result="late") == 1
 
 

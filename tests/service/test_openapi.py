@@ -25,9 +25,6 @@ from tests_support.leavings import left_in
 from tests_support.servers import Server
 from tests_support.service import ServiceProcess
 
-# The document says nothing about the store, so one kind of it is enough.
-pytestmark = pytest.mark.parametrize("server", ["valkey"], indirect=True)
-
 # OPENAPI_EXAMPLES=100 asks for longer.
 _EXAMPLES = int(os.environ.get("OPENAPI_EXAMPLES", "8"))
 ENDLESS = ("/v1/events", "/v1/live")
@@ -80,11 +77,11 @@ pools:
 
 
 @pytest.fixture(scope="module")
-def url(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def url(own_store: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A service in a process of its own."""
     config = tmp_path_factory.mktemp("openapi") / "pools.yaml"
     config.write_text(CONFIG)
-    arguments = ("--config", str(config), "--redis-url", server.url)
+    arguments = ("--config", str(config), "--redis-url", own_store.url)
     with ServiceProcess(*arguments, env={"SLUICEGATE_ADMIN_KEY": ADMIN}) as running:
         yield running.url
 
@@ -128,10 +125,12 @@ def _unpack(context: object, response: Any) -> object:
 
 
 @pytest.fixture
-def orders(db: redis.Redis) -> Iterator[None]:
-    """What was ordered until it is cleared is cleared: of replicas, of circuits, of limits."""
-    yield
-    db.flushall()
+def db(own_store: Server) -> Iterator[redis.Redis]:
+    """An empty store. What is ordered until it is cleared is gone with the test."""
+    with redis.Redis(unix_socket_path=str(own_store.socket)) as store:
+        store.flushall()
+        yield store
+        store.flushall()
 
 
 def test_every_route_is_documented_and_every_document_is_a_route(
@@ -185,7 +184,7 @@ def test_the_document_is_valid(schema: BaseSchema):
     ],
 )
 def test_answers_are_as_documented(
-    schema: BaseSchema, orders: None, method: str, path: str, mode: GenerationMode
+    schema: BaseSchema, db: redis.Redis, method: str, path: str, mode: GenerationMode
 ):
     """Whatever is sent: no failure of the service, no undocumented status, type or body."""
     operation = schema[path][method]

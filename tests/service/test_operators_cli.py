@@ -39,9 +39,6 @@ pools:
       shop: {limits: [{name: own, meter: tokens, limit: 50, per: 366d}]}
 """
 
-# What the command line says does not depend on the store.
-pytestmark = pytest.mark.parametrize("server", ["valkey"], indirect=True)
-
 
 class Operator:
     """Somebody at a command line, and the service that it is about."""
@@ -71,17 +68,20 @@ class Operator:
 
 
 @pytest.fixture(scope="module")
-def service(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
+def service(own_store: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
     """One service for all tests, since it starts slowly."""
     file = tmp_path_factory.mktemp("operators") / "pools.yaml"
     file.write_text(CONFIG)
-    with ServiceProcess("--config", str(file), "--redis-url", server.url) as running:
+    with ServiceProcess("--config", str(file), "--redis-url", own_store.url) as running:
         yield Operator(running.url, file)
 
 
 @pytest.fixture
-def operator(service: Operator, db: redis.Redis) -> Iterator[Operator]:
+def operator(service: Operator, own_store: Server) -> Iterator[Operator]:
     """The service with an empty store and its first file."""
+    httpx.get(f"{service.url}/v1/stats", timeout=20)  # what was counted before is told now
+    with redis.Redis(unix_socket_path=str(own_store.socket)) as store:
+        store.flushall()
 
     def ready() -> bool:
         """It has seen that nothing is ordered any more, and has given a sign of life since."""
@@ -356,11 +356,9 @@ def test_top_fits_a_narrow_terminal(operator: Operator):
     assert "USED" in top.shown
 
 
-def test_top_goes_on_when_the_service_is_away(
-    db: redis.Redis, server: Server, write_config: Callable[[str], Path]
-):
+def test_top_goes_on_when_the_service_is_away(valkey: Server, write_config: Callable[[str], Path]):
     """The last look stays, with what is wrong."""
-    arguments = ("--config", str(write_config(CONFIG)), "--redis-url", server.url)
+    arguments = ("--config", str(write_config(CONFIG)), "--redis-url", valkey.url)
     with (
         ServiceProcess(*arguments) as service,
         Command(service.url, "top", "--interval", "0.2", columns=120) as top,
@@ -382,11 +380,9 @@ def test_top_in_a_pipe_is_one_look(operator: Operator):
     assert operator.json("top")["fleet"]["agreed"]
 
 
-def test_events_are_followed_over_a_restart(
-    db: redis.Redis, server: Server, write_config: Callable[[str], Path]
-):
+def test_events_are_followed_over_a_restart(valkey: Server, write_config: Callable[[str], Path]):
     """Whoever follows misses nothing, and hears nothing twice."""
-    arguments = ("--config", str(write_config(CONFIG)), "--redis-url", server.url)
+    arguments = ("--config", str(write_config(CONFIG)), "--redis-url", valkey.url)
     order = {"mode": "open", "ttl": 60}
     with ServiceProcess(*arguments) as service:
         port = service.url.rpartition(":")[2]
@@ -464,7 +460,7 @@ def test_what_cannot_be_done_names_the_thing_and_what_is_allowed(
         ("config", "show"),
     ],
 )
-def test_a_service_that_is_away_is_told_with_what_to_do(server: Server, words: tuple[str, ...]):
+def test_a_service_that_is_away_is_told_with_what_to_do(words: tuple[str, ...]):
     """1, where it was looked for, and how to say another place."""
     done = CliRunner().invoke(app, [*words, "--url", "http://127.0.0.1:1"])
     assert done.exit_code == 1
@@ -472,14 +468,14 @@ def test_a_service_that_is_away_is_told_with_what_to_do(server: Server, words: t
     assert "--url, SLUICEGATE_URL" in done.output
 
 
-def test_an_address_without_a_scheme_is_told(server: Server):
+def test_an_address_without_a_scheme_is_told():
     """The commonest way to type it wrong."""
     done = CliRunner().invoke(app, ["status", "--url", "127.0.0.1:8080"])
     assert done.exit_code == 2
     assert "give it as http://host:port" in done.output
 
 
-def test_every_command_of_operators_has_an_example(server: Server):
+def test_every_command_of_operators_has_an_example():
     """What to type is the first thing that people look for."""
     groups = {"limits": ("ls", "set", "clear"), "config": ("show", "validate", "reload")}
     verbs = [(group, verb) for group, inner in groups.items() for verb in inner]

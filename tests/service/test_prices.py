@@ -117,6 +117,27 @@ def test_the_library_knows_the_usual_models():
     assert Catalogue(LISTED, library=True).price("azure", "gpt-4o") is not None
 
 
+@pytest.mark.skipif(
+    importlib.util.find_spec("genai_prices") is None, reason="genai-prices is not installed"
+)
+def test_the_library_remembers_no_more_names_than_we_do(monkeypatch: pytest.MonkeyPatch):
+    """It keeps every model that it was ever asked for, found or not; here it is asked anew."""
+    snapshots = importlib.import_module("genai_prices.data_snapshot")
+
+    def remembered(snapshot: object) -> int:
+        kept = [each for each in vars(snapshot).values() if isinstance(each, dict | set)]
+        return sum(len(each) for each in kept)
+
+    monkeypatch.setattr("limiter_service.prices._MOST_KNOWN", 10)
+    before = remembered(snapshots.get_snapshot())
+    catalogue = Catalogue(library=True)
+    for i in range(95):
+        catalogue.price("generic", f"no-such-model-{i}")
+        catalogue.price("openai", f"gpt-4o-{i}")
+    assert remembered(snapshots.get_snapshot()) == before
+    assert 0 < remembered(catalogue._asked) <= 30
+
+
 def chain_price(text: str, model: str = "m", **listed: Any) -> PriceConfig | None:
     """The price that a chain of p/MODEL has."""
     catalogue = Catalogue(listed)

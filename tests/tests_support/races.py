@@ -23,9 +23,7 @@ HEAVY = CROWD > 60
 PATIENT = pytest.mark.timeout(180)
 """A busy machine may take its time over a crowd."""
 
-_STORES = ["valkey", "redis"] if HEAVY else ["valkey"]
-
-RACES = [PATIENT, pytest.mark.parametrize("server", _STORES, indirect=True)]
+STORES = ["valkey", "redis"] if HEAVY else ["valkey"]
 """The scripts are compared on both kinds of store elsewhere; here it is who comes first."""
 
 _BREAKER: dict[str, object] = {

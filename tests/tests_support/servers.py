@@ -28,6 +28,18 @@ BINARIES: dict[str, str | None] = {
 """The servers that are installed here."""
 
 
+def some_kind() -> str:
+    """A kind that is installed, Valkey before Redis."""
+    kind = next((kind for kind, binary in BINARIES.items() if binary), None)
+    assert kind, "neither Valkey nor Redis is installed"
+    return kind
+
+
+def any_binary() -> str:
+    """The server of that kind."""
+    return str(BINARIES[some_kind()])
+
+
 class Server:
     """One server process; a context manager. `restart` keeps its data (append-only file)."""
 

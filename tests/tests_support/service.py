@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +17,7 @@ from limiter_service.app import create_app
 from limiter_service.front import Front
 from limiter_service.pools import Pools
 from limiter_service.settings import Settings
-from tests_support.servers import Server, valkey_binary
+from tests_support.servers import Server, any_binary
 from tests_support.waiting import PATIENCE
 
 PATIENT = 20.0
@@ -114,10 +113,8 @@ def service_with_store(home: Path, configuration: str) -> Iterator[tuple[Server,
     """A store of whatever kind is installed, and the URL of a service over it."""
     pools = home / "pools.yaml"
     pools.write_text(configuration)
-    binary = valkey_binary() or shutil.which("redis-server")
-    assert binary, "neither Valkey nor Redis is installed"
     with (
-        Server(binary, home) as store,
+        Server(any_binary(), home) as store,
         ServiceProcess("--config", str(pools), "--redis-url", store.url) as running,
     ):
         yield store, running.url
