@@ -72,7 +72,7 @@ def taken(policy: Policy, amounts: list[float], lease: list[float]) -> Taken:
 @given(leases())
 def test_a_grant_is_the_same_by_either_way(found: tuple[Policy, list[float], list[float]]):
     """What is left, when it is full again, what was charged: as where it is explained."""
-    policy, amounts, lease = found
+    policy, _, lease = found
     short, long = taken(*found), granted(policy, "r", lease)
     assert short.granted() == long
     assert list(short.charged) == list(long.charged)
