@@ -17,6 +17,7 @@ SCRIPTS = {
         "a lease never ends": ("lib/holding", "if wall >= granted + lease[TTL] then", "if false then"),
         "a lease that is over keeps its slot": ("lib/concurrency", 'string.format("(%.0f", now)', '"-inf"'),
         "a grant takes no slot": ("lib/granting", "window.hold(q, p, s[TIME], ask[1], ask[TTL])", "window = window"),
+        "a settle keeps its slot": ("lib/holding", "        window.release(q, p, s, at, lease[1])", "        window = window"),
         "a renewal charges the same usage each time": ("renew", "lease[CHARGES + n] = used", "used = used"),
         "a window forgets too early": ("lib/sliding", "math.max(s[at], newest - RING) + 1, newest do", "math.max(s[at], newest - RING) + 1, newest + 30 do"),
         "a probe more than allowed": ("lib/breaker", "if held >= q[Q_PROBES] or held + c[C_PASSED] >= q[Q_NEEDED] then", "if false then"),

@@ -13,11 +13,12 @@ import redis
 from callers import Caller
 from fate import Fate
 from order import Lines
-from plots import APART, CALLERS, FAULTS, LEASE, PLOTS, PROBE_TTL, PROBES, REPLICAS, plot_of
+from plots import APART, FAULTS, LEASE, PLOTS, PROBE_TTL, PROBES, REPLICAS, plot_of
 from tests_support.ledger import ALONE, Broken, Ledger
 from tests_support.scripts import POOL, START, scripts
+from trips import GatheringWay
 from wakes import Wakes
-from world import US, Hints, LoadedCommands, Store, Way, Weather
+from world import US, Hints, LoadedCommands, Store, Way, Weather, names_of
 
 from limiter_service.engine import ids
 from limiter_service.engine.admission import Engine
@@ -33,7 +34,6 @@ from limiter_wire import Acquire, Granted, Outcome, Settle
 
 _KEYS = Keys(POOL)
 _SWEPT = 2.5  # seconds after its grace in which the place of somebody who is gone is found
-_POLICIES = {name: Policies(plot.config, "sg:") for name, plot in PLOTS.items()}
 
 
 class Told:
@@ -69,7 +69,8 @@ class Story:
         self, client: redis.Redis, seed: int, loaded: Mapping[str, Script], *, calls: int
     ) -> None:
         self.luck, name = Random(seed), plot_of(seed)
-        self.plot, self.policies = PLOTS[name], _POLICIES[name]
+        self.plot = PLOTS[name]
+        self.policies = Policies(self.plot.config, "sg:")
         self.told, self.most = Told(), calls
         drawn = {name for name in self.plot.faults if self.luck.random() < 0.4}
         if self.luck.random() < self.plot.calm:
@@ -79,12 +80,12 @@ class Story:
             lost=self._bad("lost requests", 0.08),
             unheard=self._bad("lost replies", 0.12),
             doubled=self._bad("doubled requests", 0.2),
-            slow=0.4 if "slow way" in self.faults else 0.02,
+            slow=self.plot.slowest if "slow way" in self.faults else 0.02,
             deaf=self._bad("lost messages", 1.0),
         )
         self.told.faults["slow way"] += "slow way" in self.faults
         self.scripts = dict(loaded)
-        self.store = Store(client, {s.sha: name for name, s in self.scripts.items()})
+        self.store = Store(client, names_of(self.scripts))
         self.known: dict[str, Policy] = {}
         self.standing: dict[str, bytes] = {}
         apart = bool(self.faults & APART)
@@ -94,7 +95,7 @@ class Story:
         self.upheavals, self.quiet_until, self._started = 0, 0.0, 0
         self.dead = -1
         self.held: list[dict[asyncio.Task[Any], None]] = [{} for _ in range(REPLICAS)]
-        self.ways: list[Way] = []
+        self.ways: list[Way | GatheringWay] = []
         self.engines: list[Engine] = []
         for at in range(REPLICAS):
             self.start_replica(at)
@@ -114,7 +115,8 @@ class Story:
     def start_replica(self, at: int) -> None:
         """A new process in the place of another."""
         loop = asyncio.get_running_loop()
-        way = Way(self.store, self.luck, self.weather)
+        kind = GatheringWay if self.plot.beat else Way
+        way = kind(self.store, self.luck, self.weather)
         hints = Hints(self.store, way, self.luck, self.weather)
         engine = Engine(
             self.commands(way),
@@ -214,7 +216,7 @@ class Story:
         works: list[Coroutine[Any, Any, None]] = [Fate(self).run()]
         if not self.plot.alone and len(self.plot.waits) > 1:
             works.append(Wakes(self).run())
-        callers = [loop.create_task(Caller(self, n).run()) for n in range(CALLERS)]
+        callers = [loop.create_task(Caller(self, n).run()) for n in range(self.plot.callers)]
         others = [loop.create_task(work) for work in works]
         try:
             await _until(callers, others)
@@ -242,6 +244,7 @@ class Story:
             grants=ledger.grants, settles=ledger.settles, probes=ledger.probed,
             waited=ledger.waited, returned=ledger.returned, alone=ledger.alone,
             charged=ledger.charged, swept=self.lines.swept,
+            groups=self.store.groups, grouped=self.store.grouped,
         )  # fmt: skip
         told.counts["most waiters"] = self.lines.most
 
@@ -343,8 +346,13 @@ def story(
     """The coroutine that tells the story of *seed* on an empty store."""
 
     async def tell() -> Told:
+        known = loaded or scripts()
         client.flushall()
-        return await Story(client, seed, loaded or scripts(), calls=calls).tell()
+        there = client.script_exists(*(script.sha for script in known.values()))
+        for script, is_there in zip(known.values(), there, strict=True):
+            if not is_there:  # whatever story was told before
+                client.script_load(script.text)
+        return await Story(client, seed, known, calls=calls).tell()
 
     return tell()
 

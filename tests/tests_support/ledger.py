@@ -19,6 +19,7 @@ from limiter_service.engine.policy import Limit, Policy
 _CHARGES, _EPOCH, _MARKS, _COUNT = 9, 6, 7, 8  # places in a lease (lua/lib/lease)
 _PROBE = 32
 _LITTLE = 1e-6
+_LONGEST = 20.0  # seconds within which every lease of before is over
 _RECENT = 10.0  # seconds that a replica may have looked before it decides alone
 _BLUR = 1.0  # seconds by which the times of a lease that was granted alone are known
 _GRANTING = frozenset({"acquire", "enqueue", "pass"})
@@ -148,15 +149,22 @@ class Slots:
     def __init__(self, limit: Limit, parts: float = 1.0) -> None:
         self.capacity = limit.capacity / parts
         self._held: list[Held] = []
+        self._perhaps: list[Held] = []
         self._forgiven: list[tuple[float, float]] = []
 
     def move(self, _now: float, amount: float, lease: Held) -> None:
         """Take a slot."""
         if amount > 0:
             self._held.append(lease)
+            self._perhaps.append(lease)
 
     def lost(self, now: float, amount: float) -> None:
         """A lease that the store has forgotten does not count."""
+
+    def free(self, now: float) -> float:
+        """How many slots are surely free: of a call that is over none is held."""
+        self._perhaps = [h for h in self._perhaps if not h.settled and h.latest > now]
+        return self.capacity - len(self._perhaps)
 
     def allow(self, until: float, amount: float) -> None:
         """Until then so many more may run."""
@@ -202,6 +210,8 @@ class Ledger:
         self.left: set[str] = set()
         """Leases whose callers have said that they do not want them."""
         self._read = 0
+        self._sure_at = -1.0
+        """From when on it is known again which slots are held at most."""
         self._taken: list[tuple[int, Place, float]] = []
         self._trying: list[Held] = []
         self.grants = self.settles = self.probed = self.alone = self.charged = 0
@@ -214,6 +224,8 @@ class Ledger:
             name, letter = ran.name, ran.reply[8:9]
             if name in _GRANTING and letter == b"G":
                 self._granted(ran)
+            elif name == "acquire" and letter == b"D":
+                self._denied(ran)
             elif name == "settle" and letter in {b"G", b"g"}:
                 self._settled(ran)
             elif name == "renew" and letter == b"G":
@@ -252,6 +264,7 @@ class Ledger:
     def lose(self, journal: Sequence[Ran], kept: int, now: float) -> None:
         """What ran after the first *kept* is lost: it happened, but the store forgets it."""
         self.read(journal)
+        self._sure_at = now + _LONGEST
         net: dict[Place, float] = defaultdict(float)
         for index, place, amount in self._taken:
             if index >= kept:
@@ -337,6 +350,17 @@ class Ledger:
             self._bound(place, limit, ran.at)
         if lease.probe:
             self._probe(lease, ran.at)
+
+    def _denied(self, ran: Ran) -> None:
+        """Nobody is refused for a slot that is free."""
+        policy, nth = self._policies[ran.key], int(struct.unpack_from("<d", ran.reply, 9)[0]) - 1
+        limit = policy.limits[nth]
+        window = self._windows.get(_places(policy)[nth])
+        if not isinstance(window, Slots) or ran.at < self._sure_at:
+            return
+        free = window.free(ran.at)
+        if free >= 1:
+            raise Broken(f"{free:g} of {limit.name} are free at {ran.at:.3f}, and none is granted")
 
     def _bound(self, place: Place, limit: Limit, now: float) -> None:
         over = self._windows[place].over(now)
