@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import math
-from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
@@ -105,9 +104,9 @@ class Caller:
         if asked.max_wait <= 0 and not story.plot.alone:
             if story.plot.beat and luck.random() < _TWICE:
                 return await self._ask_twice(engine, asked)
-            return await self._do(engine.acquire(asked))
+            return await story.do(engine.acquire(asked))
         hold = luck.choice([None, None, 0.5, 1.0])
-        task = asyncio.get_running_loop().create_task(self._do(engine.acquire(asked, hold)))
+        task = asyncio.get_running_loop().create_task(story.do(engine.acquire(asked, hold)))
         story.held[at][task] = None
         hangs_up = "hang-ups" in story.faults and luck.random() < 0.15
         began, most = self._now(), asked.max_wait + 3 * (DEADLINE + 2 * story.weather.slow) + 0.5
@@ -134,7 +133,7 @@ class Caller:
 
     async def _ask_twice(self, engine: Engine, asked: Acquire) -> Granted | Waiting | Refusal:
         """The same question twice at the same moment: it may be in one group twice."""
-        both = await asyncio.gather(*(self._do(engine.acquire(asked)) for _ in range(2)))
+        both = await asyncio.gather(*(story.do(engine.acquire(asked)) for _ in range(2)))
         granted = [each for each in both if isinstance(each, Granted)]
         if len({each.lease for each in granted}) > 1:
             raise Broken(f"two leases for one request: {asked.request_id}")
@@ -159,7 +158,7 @@ class Caller:
     async def _again(self, asked: Acquire, first: Granted) -> None:
         """The same request has the same lease."""
         asked, story = replace(asked, max_wait=0.0), self._story
-        again = await self._do(story.some_engine().acquire(asked))
+        again = await story.do(story.some_engine().acquire(asked))
         other = isinstance(again, Granted) and again.lease != first.lease and not again.degraded
         if other and "failover" not in story.faults:
             raise Broken(f"a second lease for one request: {asked.request_id}")
@@ -172,7 +171,7 @@ class Caller:
             return
         if luck.random() < 0.1 and not granted.degraded:
             used = Usage(input_tokens=luck.randint(0, 2 * (asked.tokens or 0)))
-            await self._do(story.some_engine().renew(Renew(lease=lease, usage=used)))
+            await story.do(story.some_engine().renew(Renew(lease=lease, usage=used)))
             await self._rest(luck.choice([0.1, 3.0]))
         if luck.random() < 0.2:
             await self._settle(Settle(lease=lease, phase="first_token", ttft=0.2))
@@ -211,21 +210,9 @@ class Caller:
     async def _settle(self, report: Settle) -> Any:
         story = self._story
         engine = story.some_engine()
-        answer = await self._do(engine.settle(report))
+        answer = await story.do(engine.settle(report))
         if story.is_dead(engine):
             return None  # it has died meanwhile
         if isinstance(answer, Settled) and answer.degraded and answer.settled:
             story.ended(engine, report.lease, anew=not answer.already_settled)
-        return answer
-
-    async def _do(self, work: Coroutine[Any, Any, Any]) -> Any:
-        """The answer, or the refusal."""
-        told = self._story.told
-        told.calls += 1
-        try:
-            answer = await work
-        except Refusal as refusal:
-            told.answers[refusal.problem.code] += 1
-            return refusal
-        told.answers[type(answer).__name__] += 1
         return answer

@@ -82,6 +82,7 @@ class Fate:
         story.look()
         story.store.ahead += seconds
         story.ledger.step(seconds, story.store.now())
+        story.loans.step(seconds)
 
     async def _forward(self) -> None:
         self._step(self._luck.choice([0.1, 1.0, 30.0]))

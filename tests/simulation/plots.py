@@ -38,6 +38,7 @@ class Plot(msgspec.Struct, frozen=True, kw_only=True):
     tenants: tuple[str, ...] = ("big", "big", "small")
     slowest: float = 0.4
     callers: int = CALLERS
+    holders: int = 0
     pace: float = 8.0
     beat: float = 0.0
     well: float = 0.6
@@ -121,7 +122,36 @@ pools:
     beat=0.25,
     well=0.97,
 )
-_TURNS = ("calls", "queue", "groups", "alone")
+PLOTS["blocks"] = Plot(
+    config=parse(
+        f"""
+pools:
+  {POOL}:
+    lease_ttl: {LEASE:g}s
+    on_store_loss: closed
+    remember: 20s
+    blocks: {{share: 0.3, hold: 2s}}
+    limits: [{{name: all, meter: tokens, limit: 3000, per: 10s, window: sliding}}]
+    models:
+      m1: {{limits: [{{name: tokens, meter: tokens, limit: 2200, per: 10s, burst: 800}}, {{name: calls, meter: requests, limit: 500, per: 10s, burst: 150}}]}}
+      m2: {{limits: [{{name: calls, meter: requests, limit: 15, per: second, burst: 40}}]}}
+    tenants:
+      big: {{weight: 4}}
+      small: {{limits: [{{name: own, meter: tokens, limit: 900, per: 10s, burst: 300}}]}}
+    breaker: {{window: 6s, min_calls: 5, consecutive: 4, workers: 1, open: 1s, max_open: 4s,
+      probes: {PROBES}, successes: 2, probe_ttl: {PROBE_TTL:g}s, ramp: 2s, decay: 5s}}
+""",
+        ".yaml",
+    ),
+    faults=(*_NETWORK, "replica crash", "failover", *_CLOCK, *_CALM, "lost messages", "hang-ups"),
+    waits=(0.0,) * 6 + (1.0, 4.0),
+    calm=0.4,
+    callers=24,
+    pace=1.0,
+    holders=6,
+    well=0.985,
+)
+_TURNS = ("calls", "queue", "groups", "alone", "blocks")
 
 
 def plot_of(seed: int) -> str:

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import struct
 from collections import Counter
-from collections.abc import Coroutine, Mapping
+from collections.abc import Awaitable, Coroutine, Mapping
 from hashlib import blake2b
 from random import Random
 from typing import Any
@@ -12,6 +12,8 @@ from typing import Any
 import redis
 from callers import Caller
 from fate import Fate
+from holders import Holder
+from loans import Loans
 from order import Lines
 from plots import APART, FAULTS, LEASE, PLOTS, PROBE_TTL, PROBES, REPLICAS, plot_of
 from tests_support.ledger import ALONE, Broken, Ledger
@@ -91,6 +93,7 @@ class Story:
         apart = bool(self.faults & APART)
         self.ledger = Ledger(self.known, PROBE_TTL, PROBES, torn=apart)
         self.lines = Lines(self.standing, None if apart else _SWEPT)
+        self.loans = Loans(self.known, self.plot.config.pools[POOL].blocks.share)
         self.down = False
         self.upheavals, self.quiet_until, self._started = 0, 0.0, 0
         self.dead = -1
@@ -143,6 +146,7 @@ class Story:
         engine.passes._ended = True
         pools = engine.passes._pools.values()
         tasks = [pool.task for pool in pools if pool.task] + [*engine.passes._errands]
+        tasks += engine.lending.recalls._looking.values()
         for task in (*tasks, *engine.outages._watches.values()):
             task.cancel()
         engine.outages._watches.clear()
@@ -185,6 +189,18 @@ class Story:
             walls += [wall for wall in levels if wall >= pool.presence.wall - STALE * US]
         return (min(walls) - START) / US - 0.001
 
+    async def do(self, work: Awaitable[Any]) -> Any:
+        """The answer of an engine to one call, or the refusal."""
+        told = self.told
+        told.calls += 1
+        try:
+            answer = await work
+        except Refusal as refusal:
+            told.answers[refusal.problem.code] += 1
+            return refusal
+        told.answers[type(answer).__name__] += 1
+        return answer
+
     def ended(self, engine: Engine, lease: str, *, anew: bool) -> None:
         """Write down that a replica has heard of the end of a call, without the store."""
         ref = ids.decode(lease)
@@ -201,6 +217,8 @@ class Story:
         """Read what has happened since. Raises Broken."""
         journal = self.store.journal
         self.ledger.read(journal)
+        if self.plot.holders:
+            self.loans.read(journal)
         if not self.plot.alone and len(self.plot.waits) > 1:
             self.lines.read(journal)
 
@@ -209,6 +227,7 @@ class Story:
         self.look()
         self.ledger.lose(self.store.journal, kept, self.store.now())
         self.lines.lose(self.store.journal)
+        self.loans.lose(self.store.journal, kept)
 
     async def tell(self) -> Told:
         """Let everything happen, then look whether everything comes back."""
@@ -217,6 +236,7 @@ class Story:
         if not self.plot.alone and len(self.plot.waits) > 1:
             works.append(Wakes(self).run())
         callers = [loop.create_task(Caller(self, n).run()) for n in range(self.plot.callers)]
+        callers += [loop.create_task(Holder(self, n).run()) for n in range(self.plot.holders)]
         others = [loop.create_task(work) for work in works]
         try:
             await _until(callers, others)
@@ -244,6 +264,7 @@ class Story:
             grants=ledger.grants, settles=ledger.settles, probes=ledger.probed,
             waited=ledger.waited, returned=ledger.returned, alone=ledger.alone,
             charged=ledger.charged, swept=self.lines.swept,
+            lent=self.loans.lent, reports=self.loans.reports,
             groups=self.store.groups, grouped=self.store.grouped,
         )  # fmt: skip
         told.counts["most waiters"] = self.lines.most
@@ -272,6 +293,8 @@ class Story:
                         raise Broken(f"{level.name} is at {level.remaining} at the end")
         for resource in (f"{POOL}/m1", f"{POOL}/m2"):
             await self._recovers(resource)
+        if self.plot.holders:
+            await self._lends_again()
         # Who is refused for those who wait sees to it that they are still there; what nobody looks
         # at ends with the life of its keys, which is in real time.
         self.engines[0].passes.watch(self.policies.policy(f"{POOL}/m1", "big"))
@@ -303,6 +326,23 @@ class Story:
         for engine in self.engines:  # what they would do all night has been seen
             for watch in engine.outages._watches.values():
                 watch.cancel()
+
+    async def _lends_again(self) -> None:
+        """Blocks whose holders are dead have come back."""
+        held = await self.engines[0].lending.held(POOL)
+        if held != (0, 0):
+            raise Broken(f"blocks hold {held} at the end")
+        for n in range(8):
+            key = _KEYS.lease("big", f"again-{n}")
+            self.known[key] = self.policies.policy(f"{POOL}/m1", "big")
+            self.standing[key] = b""
+            asked = Acquire(
+                resource=f"{POOL}/m1", tenant="big", tokens=1, request_id=f"again-{n}", block=4
+            )
+            if isinstance(await self.do(self.engines[0].acquire(asked)), Granted):
+                return
+            await asyncio.sleep(5.0)
+        raise Broken("no block is lent at the end")
 
     async def _recovers(self, resource: str) -> None:
         """Whatever became of its probes, a circuit closes when calls go well again."""

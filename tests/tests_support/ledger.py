@@ -18,11 +18,12 @@ from limiter_service.engine.policy import Limit, Policy
 
 _CHARGES, _EPOCH, _MARKS, _COUNT = 9, 6, 7, 8  # places in a lease (lua/lib/lease)
 _PROBE = 32
+_ALL = 2  # a block's last report
 _LITTLE = 1e-6
 _LONGEST = 20.0  # seconds within which every lease of before is over
 _RECENT = 10.0  # seconds that a replica may have looked before it decides alone
 _BLUR = 1.0  # seconds by which the times of a lease that was granted alone are known
-_GRANTING = frozenset({"acquire", "enqueue", "pass"})
+_GRANTING = frozenset({"acquire", "enqueue", "pass", "lend"})
 
 ALONE = struct.Struct("<4d")
 """What a replica says of a grant of its own: its name, since when it is alone, since when all
@@ -228,6 +229,8 @@ class Ledger:
                 self._denied(ran)
             elif name == "settle" and letter in {b"G", b"g"}:
                 self._settled(ran)
+            elif name == "repay" and letter in {b"G", b"g"}:
+                self._repaid(ran)
             elif name == "renew" and letter == b"G":
                 self._renewed(ran)
             elif name == "enqueue" and letter == b"R":
@@ -283,7 +286,7 @@ class Ledger:
                     continue
                 lease.until = lease.probes_until = -1.0
                 del self.leases[ran.key]
-            elif ran.name == "settle" and letter in {b"G", b"g"}:
+            elif ran.name in {"settle", "repay"} and letter in {b"G", b"g"}:
                 lease.settled = False
             elif ran.name == "renew":
                 lease.until = lease.probes_until = -1.0
@@ -425,6 +428,26 @@ class Ledger:
             due = real - held if real >= 0 else 0.0
             if limit.window == "bucket" and abs(change - due) > _LITTLE * max(1.0, abs(due)):
                 raise Broken(f"{limit.name} moved by {change:g} instead of {due:g}")
+
+    def _repaid(self, ran: Ran) -> None:
+        """Of a block stays charged what its report says, unless it is only about endings."""
+        lease = self.leases.get(ran.key)
+        if lease is None:
+            raise Broken(f"{ran.key} is repaid and was never granted")
+        if lease.settled:
+            raise Broken(f"{ran.key} was settled twice")
+        if ran.at >= lease.latest + _LITTLE:
+            raise Broken(f"{ran.key} was repaid when its lease was over")
+        stage, *stays = struct.unpack_from(f"<{1 + len(lease.charges)}d", ran.request, 24)
+        if stage == 0:
+            return
+        places, limits = _places(lease.policy), lease.policy.limits
+        for n, (place, limit, real) in enumerate(zip(places, limits, stays, strict=True)):
+            self._move(place, limit, lease, ran.at, real - lease.charges[n])
+            lease.charges[n] = real
+        if stage == _ALL:
+            lease.settled = lease.moved = True
+            self.settles += 1
 
     def _renewed(self, ran: Ran) -> None:
         lease = self.leases.get(ran.key)
