@@ -42,7 +42,6 @@ class Caller:
     def __init__(self, story: "Story", number: int) -> None:
         self._story, self._luck, self._number = story, story.luck, number
         self._now = asyncio.get_running_loop().time
-        self._twin: asyncio.Task[Any] | None = None
 
     async def run(self) -> None:
         """Call until the story has had its calls."""
@@ -133,7 +132,8 @@ class Caller:
 
     async def _ask_twice(self, engine: Engine, asked: Acquire) -> Granted | Waiting | Refusal:
         """The same question twice at the same moment: it may be in one group twice."""
-        both = await asyncio.gather(*(story.do(engine.acquire(asked)) for _ in range(2)))
+        do = self._story.do
+        both = await asyncio.gather(do(engine.acquire(asked)), do(engine.acquire(asked)))
         granted = [each for each in both if isinstance(each, Granted)]
         if len({each.lease for each in granted}) > 1:
             raise Broken(f"two leases for one request: {asked.request_id}")
@@ -185,8 +185,9 @@ class Caller:
         )
         for _ in range(luck.choice([1, 6, 6, 6])):
             if story.plot.beat and luck.random() < _TWICE:
-                self._twin = asyncio.get_running_loop().create_task(self._settle(report))
-            answer = await self._settle(report)
+                answer, _ = await asyncio.gather(self._settle(report), self._settle(report))
+            else:
+                answer = await self._settle(report)
             heard = answer is not None
             if isinstance(answer, Refusal):
                 heard = answer.problem.code not in _UNANSWERED

@@ -37,6 +37,7 @@ class Plot(msgspec.Struct, frozen=True, kw_only=True):
     models: tuple[str, ...] = ("m1", "m1", "m2")
     tenants: tuple[str, ...] = ("big", "big", "small")
     slowest: float = 0.4
+    between: float = 2.0
     callers: int = CALLERS
     holders: int = 0
     pace: float = 8.0
@@ -71,6 +72,7 @@ PLOTS = {
     "calls": Plot(
         config=_config("closed"),
         faults=(*_NETWORK, "replica crash", "failover", *_CLOCK, *_CALM),
+        between=0.7,
     ),
     "queue": Plot(
         config=_config(
@@ -99,20 +101,20 @@ pools:
     lease_ttl: {LEASE:g}s
     on_store_loss: closed
     remember: 20s
-    limits: [{{name: all, meter: tokens, limit: 30000, per: 10s, burst: 4000}}]
+    limits: [{{name: all, meter: tokens, limit: 20000, per: 10s, burst: 2000}}]
     models:
-      m1: {{limits: [{{name: tokens, meter: tokens, limit: 24000, per: 10s, burst: 3000}}]}}
-      m2: {{limits: [{{name: calls, meter: requests, limit: 30, per: second, burst: 15}}]}}
+      m1: {{limits: [{{name: tokens, meter: tokens, limit: 16000, per: 10s, burst: 1200}}]}}
+      m2: {{limits: [{{name: calls, meter: requests, limit: 12, per: second, burst: 8}}]}}
     tenants:
       big: {{weight: 4}}
-      small: {{limits: [{{name: own, meter: tokens, limit: 9000, per: 10s, burst: 1500}}]}}
+      small: {{limits: [{{name: own, meter: tokens, limit: 3000, per: 10s, burst: 500}}]}}
     breaker: {{window: 6s, min_calls: 5, consecutive: 4, workers: 1, open: 1s, max_open: 4s,
       probes: {PROBES}, successes: 2, probe_ttl: {PROBE_TTL:g}s, ramp: 2s, decay: 5s}}
 """,
         ".yaml",
     ),
     faults=(*_NETWORK, "replica crash", "failover", *_CLOCK, *_CALM, "lost messages", "hang-ups"),
-    waits=(0.0,) * 30 + (1.0, 2.0),
+    waits=(0.0,) * 10 + (1.0, 2.0),
     calm=0.4,
     models=("m1",) * 5 + ("m2",),
     tenants=("big",) * 6 + ("small",),
@@ -120,7 +122,7 @@ pools:
     callers=100,
     pace=1.0,
     beat=0.25,
-    well=0.97,
+    well=0.998,
 )
 PLOTS["blocks"] = Plot(
     config=parse(

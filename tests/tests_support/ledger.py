@@ -18,6 +18,8 @@ from limiter_service.engine.policy import Limit, Policy
 
 _CHARGES, _EPOCH, _MARKS, _COUNT = 9, 6, 7, 8  # places in a lease (lua/lib/lease)
 _PROBE = 32
+_SPARE = 0.02  # of a limit, for what is not known to the microsecond
+_OF_A_MODEL = 2
 _ALL = 2  # a block's last report
 _LITTLE = 1e-6
 _LONGEST = 20.0  # seconds within which every lease of before is over
@@ -90,6 +92,10 @@ class Bucket:
         # What was let in is paid off with the rest of the debt, and with nothing else.
         self._forgiven = min(self._forgiven, self._debt)
         self._debt, self._at = max(0.0, self._debt + amount), now
+
+    def left(self, now: float) -> float:
+        """How much there is."""
+        return self.capacity - max(0.0, self._debt - (now - self._at) * self.rate)
 
     def lost(self, _now: float, amount: float) -> None:
         """The store has forgotten so much."""
@@ -213,6 +219,7 @@ class Ledger:
         self._read = 0
         self._sure_at = -1.0
         """From when on it is known again which slots are held at most."""
+        self._doubtful, self._backwards = False, 0
         self._taken: list[tuple[int, Place, float]] = []
         self._trying: list[Held] = []
         self.grants = self.settles = self.probed = self.alone = self.charged = 0
@@ -267,7 +274,7 @@ class Ledger:
     def lose(self, journal: Sequence[Ran], kept: int, now: float) -> None:
         """What ran after the first *kept* is lost: it happened, but the store forgets it."""
         self.read(journal)
-        self._sure_at = now + _LONGEST
+        self._sure_at, self._doubtful = now + _LONGEST, True
         net: dict[Place, float] = defaultdict(float)
         for index, place, amount in self._taken:
             if index >= kept:
@@ -303,6 +310,7 @@ class Ledger:
         back: nothing comes before its time.
         """
         if seconds < 0:
+            self._backwards += 1
             for lease in self.leases.values():
                 lease.latest -= seconds
             return
@@ -355,10 +363,15 @@ class Ledger:
             self._probe(lease, ran.at)
 
     def _denied(self, ran: Ran) -> None:
-        """Nobody is refused for a slot that is free."""
+        """Nobody is refused for a slot that is free, nor for tokens that are there."""
         policy, nth = self._policies[ran.key], int(struct.unpack_from("<d", ran.reply, 9)[0]) - 1
-        limit = policy.limits[nth]
-        window = self._windows.get(_places(policy)[nth])
+        limit, place = policy.limits[nth], _places(policy)[nth]
+        window = self._windows.get(place)
+        if isinstance(window, Bucket) and not self._doubtful and place[0] in _apart(policy):
+            (amount,) = struct.unpack_from("<d", ran.request, 8 * (_CHARGES + nth))
+            spare = window.left(ran.at) - amount - self._backwards * limit.rate * 1e6
+            if spare > _SPARE * limit.capacity:
+                raise Broken(f"{spare:g} of {limit.name} are there at {ran.at:.3f}, and refused")
         if not isinstance(window, Slots) or ran.at < self._sure_at:
             return
         free = window.free(ran.at)
@@ -494,6 +507,7 @@ class Ledger:
     def _alone(self, ran: Ran) -> None:
         """A replica has granted by its share of every limit."""
         replica, since, looked, parts = ALONE.unpack(ran.request)
+        self._doubtful = True
         known = self.leases.get(ran.key)
         if known is not None and not known.fetched and not known.alone:
             self._twins[ran.key] = known  # a pass has just granted it too
@@ -583,6 +597,11 @@ def _forgive(window: Window, now: float, amount: float) -> None:
         window.allow(now + _RECENT, amount)
     elif amount > 0:
         window.lost(now, amount)
+
+
+def _apart(policy: Policy) -> list[str]:
+    """The scopes that no circuit slows down when it has closed."""
+    return [scope.key for scope in policy._scopes if scope.level != _OF_A_MODEL]
 
 
 def _places(policy: Policy) -> list[Place]:
