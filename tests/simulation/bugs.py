@@ -115,5 +115,5 @@ ENGINE: dict[str, dict[str, tuple[Any, str, Any]]] = {
 }
 """By plot: who, which of its parts, its replacement."""
 
-LATE = {"a refund comes into a new window": (30, 3000)}
+LATE = {"a refund comes into a new window": (25, 3000)}
 """Which seed shows what takes long to show, and how many calls that takes."""

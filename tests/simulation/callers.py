@@ -48,7 +48,9 @@ class Caller:
         story, luck, turn = self._story, self._luck, 0
         while story.told.calls < story.most:
             turn += 1
-            await self._rest(max(luck.expovariate(story.plot.pace), story.quiet_until - self._now()))
+            await self._rest(
+                max(luck.expovariate(story.plot.pace), story.quiet_until - self._now())
+            )
             asked = Acquire(
                 resource=f"{POOL}/{luck.choice(story.plot.models)}",
                 tenant=luck.choice(story.plot.tenants),

@@ -50,7 +50,7 @@ class Holder:
                 self._call(luck.choice((1, 5, 20)))
                 if works.done():
                     works.result()
-                if "dead callers" in story.faults and luck.random() < 0.004:  # noqa: PLR2004
+                if "dead callers" in story.faults and luck.random() < 0.004:
                     story.told.faults["dead callers"] += 1
                     works.cancel()
                     self._begin()
@@ -72,7 +72,7 @@ class Holder:
         outcome = Outcome.SUCCESS if well else luck.choice(_ILL)
         ending = Ending(
             outcome=outcome,
-            usage=used if luck.random() < 0.9 else None,  # noqa: PLR2004
+            usage=used if luck.random() < 0.9 else None,
             retry_after=0.3 if outcome is Outcome.RATE_LIMITED else None,
         )
         self._loop.call_later(luck.choice(_LASTS), self._end, stock, block, tokens, ending)

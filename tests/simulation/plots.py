@@ -73,6 +73,7 @@ PLOTS = {
         config=_config("closed"),
         faults=(*_NETWORK, "replica crash", "failover", *_CLOCK, *_CALM),
         between=0.7,
+        pace=3.0,
     ),
     "queue": Plot(
         config=_config(

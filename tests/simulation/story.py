@@ -35,6 +35,7 @@ from limiter_service.store.scripts import Script
 from limiter_wire import Acquire, Granted, Outcome, Settle
 
 _KEYS = Keys(POOL)
+_LAST = 300
 _SWEPT = 2.5  # seconds after its grace in which the place of somebody who is gone is found
 
 
@@ -364,6 +365,15 @@ class Story:
             await asyncio.sleep(2.0)
         raise Broken(f"the circuit of {resource} stays shut")
 
+    def account(self) -> str:
+        """What there is to know when a promise is broken."""
+        lines = [f"{sorted(self.faults)} at {self.store.now():.6f}, {self.weather}"]
+        for ran in self.store.written[-_LAST:]:
+            if ran.name != "places":
+                said = ran.reply[8:9].decode("latin-1")
+                lines.append(f"{ran.at:.6f} {ran.name} {ran.key} {said}")
+        return "\n".join(lines)
+
     def _digest(self) -> str:
         digest = blake2b(digest_size=16)
         for ran in self.store.journal:
@@ -392,7 +402,12 @@ def story(
         for script, is_there in zip(known.values(), there, strict=True):
             if not is_there:  # whatever story was told before
                 client.script_load(script.text)
-        return await Story(client, seed, known, calls=calls).tell()
+        told = Story(client, seed, known, calls=calls)
+        try:
+            return await told.tell()
+        except Exception as error:
+            error.add_note(told.account())
+            raise
 
     return tell()
 

@@ -94,7 +94,7 @@ def test_a_flaw_is_found_within_fifty_seeds(
 
 
 def _is_found(
-    client: redis.Redis, plot: str, loaded: dict[str, Script], first: int = 0, calls: int = 600
+    client: redis.Redis, plot: str, loaded: dict[str, Script], first: int = 0, calls: int = 1000
 ) -> None:
     """Whether the stories of fifty seeds notice; those of other plots would not."""
     for seed in (first, *range(50)):

@@ -73,7 +73,7 @@ class Wire:
             return (exceptions.NoScriptError if text.startswith(_UNKNOWN) else kind)(text)
 
     async def _nothing(self, count: int) -> list[Any]:
-        if self._luck.random() < 0.5:  # noqa: PLR2004  # as often as not
+        if self._luck.random() < 0.5:  # as often as not
             return [exceptions.ConnectionError(_CUT)] * count
         await asyncio.sleep(DEADLINE)
         return [exceptions.TimeoutError("nothing is heard")] * count

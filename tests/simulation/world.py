@@ -87,7 +87,7 @@ class Store:
         self._wire.connect(client.get_connection_kwargs()["path"])
         self._reader = hiredis.Reader()
         self._loop = asyncio.get_running_loop()
-        self._written: list[Ran] = []
+        self.written: list[Ran] = []
         self._known: set[str] = set()
         self._packed: list[bytes] = []
         self._sent: list[Sent | None] = []
@@ -115,12 +115,12 @@ class Store:
     def journal(self) -> list[Ran]:
         """What has happened until now."""
         self._flush()
-        return self._written
+        return self.written
 
     def write(self, name: str, key: str, request: bytes, reply: bytes) -> None:
         """Write down what happens now without the store."""
         self._flush()
-        self._written.append(Ran(self.now(), name, key, request, reply))
+        self.written.append(Ran(self.now(), name, key, request, reply))
 
     def send(self, script: Script, keys: Sequence[str], arguments: Sequence[Any]) -> Sent:
         """Let a script run now. Raises StoreUnavailable."""
@@ -271,7 +271,7 @@ class Store:
                 request = sent.arguments[-2] + sent.arguments[-1]
             elif sent.name == "cancel":
                 key, request = f"{LEASES}{request.hex()}", sent.arguments[-2]
-            self._written.append(Ran(sent.at, sent.name, key, request, reply))
+            self.written.append(Ran(sent.at, sent.name, key, request, reply))
 
     def _write_all(self, sent: Sent, reply: list[bytes]) -> None:
         """Of a group, what the call alone would have written of each that it has decided."""
@@ -284,7 +284,7 @@ class Store:
         for n, (key, lease) in enumerate(zip(sent.keys[-calls:], leases, strict=False)):
             request = asked[n * size : (n + 1) * size]
             tag = request[:8] + letters[8 + n : 9 + n]
-            self._written.append(Ran(sent.at, name, key, request, tag + lease))
+            self.written.append(Ran(sent.at, name, key, request, tag + lease))
 
     def _see(self, at: float, tickets: dict[bytes, bytes], *, anew: bool = False) -> None:
         """Write down whom a pass has granted, and who stands in the queue after it."""
@@ -296,13 +296,13 @@ class Store:
                 self._granted.add((digest, lease[:8]))
                 if not anew and (digest, lease[:8]) not in before:
                     reply = lease[:8] + b"G" + lease
-                    self._written.append(Ran(at, "pass", f"{LEASES}{digest.hex()}", b"", reply))
+                    self.written.append(Ran(at, "pass", f"{LEASES}{digest.hex()}", b"", reply))
             elif state == 0:
                 (place,) = struct.unpack_from("<d", text, 40)
                 (limits,) = struct.unpack_from("<d", text, 8 * (_NUMBERS - 1))
                 end = 8 * (_NUMBERS + 9 + int(limits))
                 places.append(PLACE.pack(digest, place, text[end : end + 17]))
-        self._written.append(Ran(at, "places", "", b"", b"".join(places)))
+        self.written.append(Ran(at, "places", "", b"", b"".join(places)))
 
 
 class Way:
