@@ -92,7 +92,7 @@ class Story:
         self.known: dict[str, Policy] = {}
         self.standing: dict[str, bytes] = {}
         apart = bool(self.faults & APART)
-        self.ledger = Ledger(self.known, PROBE_TTL, PROBES, torn=apart)
+        self.ledger = Ledger(self.known, PROBE_TTL, PROBES, torn=apart, late=4 * self.weather.slow)
         self.lines = Lines(self.standing, None if apart else _SWEPT)
         self.loans = Loans(self.known, self.plot.config.pools[POOL].blocks.share)
         self.down = False

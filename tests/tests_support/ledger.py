@@ -198,13 +198,21 @@ class Ledger:
     """Reads a journal as it grows. Raises Broken.
 
     `torn` says that replicas may be apart: one that is alone while others reach the store grants
-    its share on top of what they grant. Otherwise all are alone together, and that is nothing.
+    its share on top of what they grant. Otherwise all are alone together, and that is nothing but
+    what refills in the seconds within which they know the store's time, `late`.
     """
 
     def __init__(
-        self, policies: dict[str, Policy], probe_ttl: float, probes: int, *, torn: bool = True
+        self,
+        policies: dict[str, Policy],
+        probe_ttl: float,
+        probes: int,
+        *,
+        torn: bool = True,
+        late: float = 0.0,
     ) -> None:
         self._policies, self._probe_ttl, self._probes = policies, probe_ttl, probes
+        self._late = late
         self._torn = torn
         self._windows: dict[Place, Window] = {}
         self._shares: dict[tuple[float, float, Place], Window] = {}
@@ -380,6 +388,8 @@ class Ledger:
 
     def _bound(self, place: Place, limit: Limit, now: float) -> None:
         over = self._windows[place].over(now)
+        if self.alone:
+            over -= limit.rate * 1e6 * self._late
         if over > _LITTLE * max(1.0, limit.capacity):
             if self._torn and over <= self._uncharged(place, now) + _LITTLE:
                 return
@@ -536,8 +546,8 @@ class Ledger:
                     share = _KINDS[limit.window](limit, parts)
                     self._shares[replica, since, place] = share
                 share.move(ran.at, amount, lease)
-                if share.over(ran.at) > _LITTLE * max(1.0, limit.capacity):
-                    over = share.over(ran.at)
+                over = share.over(ran.at) - limit.rate * 1e6 / parts * self._late
+                if over > _LITTLE * max(1.0, limit.capacity):
                     raise Broken(f"a share of {limit.name} is over by {over:g} at {ran.at:.3f}")
 
     def _look(self, place: Place, window: Window, now: float, looked: float) -> None:
