@@ -115,5 +115,5 @@ ENGINE: dict[str, dict[str, tuple[Any, str, Any]]] = {
 }
 """By plot: who, which of its parts, its replacement."""
 
-LATE = {"a refund comes into a new window": (25, 3000)}
-"""Which seed shows what takes long to show, and how many calls that takes."""
+LATE: dict[str, tuple[int, int, float]] = {"a refund comes into a new window": (25, 3000, 3.0)}
+"""What takes long to show: a seed, how many calls, and at which pace."""

@@ -15,6 +15,7 @@ from fate import Fate
 from holders import Holder
 from loans import Loans
 from order import Lines
+from msgspec.structs import replace
 from plots import APART, FAULTS, LEASE, PLOTS, PROBE_TTL, PROBES, REPLICAS, plot_of
 from tests_support.ledger import ALONE, Broken, Ledger
 from tests_support.scripts import POOL, START, scripts
@@ -69,10 +70,16 @@ class Story:
     """Everything of one seed. `tell` raises Broken when a promise is not kept."""
 
     def __init__(
-        self, client: redis.Redis, seed: int, loaded: Mapping[str, Script], *, calls: int
+        self,
+        client: redis.Redis,
+        seed: int,
+        loaded: Mapping[str, Script],
+        *,
+        calls: int,
+        pace: float | None = None,
     ) -> None:
         self.luck, name = Random(seed), plot_of(seed)
-        self.plot = PLOTS[name]
+        self.plot = PLOTS[name] if pace is None else replace(PLOTS[name], pace=pace)
         self.policies = Policies(self.plot.config, "sg:")
         self.told, self.most = Told(), calls
         drawn = {name for name in self.plot.faults if self.luck.random() < 0.4}
@@ -299,10 +306,7 @@ class Story:
         # Who is refused for those who wait sees to it that they are still there; what nobody looks
         # at ends with the life of its keys, which is in real time.
         self.engines[0].passes.watch(self.policies.policy(f"{POOL}/m1", "big"))
-        for _ in range(12):  # grants that nobody fetched wait for a clock that has gone back
-            await asyncio.sleep(15.0)
-            if _KEYS.queue().encode() not in self.store.stored():
-                break
+        await asyncio.sleep(15.0)
         self.look()
         keys = self.store.stored()
         lives = self.store.lives(keys)
@@ -391,7 +395,12 @@ async def _until(callers: list[asyncio.Task[None]], others: list[asyncio.Task[No
 
 
 def story(
-    client: redis.Redis, seed: int, loaded: Mapping[str, Script] | None = None, *, calls: int
+    client: redis.Redis,
+    seed: int,
+    loaded: Mapping[str, Script] | None = None,
+    *,
+    calls: int,
+    pace: float | None = None,
 ) -> Any:
     """The coroutine that tells the story of *seed* on an empty store."""
 
@@ -402,7 +411,7 @@ def story(
         for script, is_there in zip(known.values(), there, strict=True):
             if not is_there:  # whatever story was told before
                 client.script_load(script.text)
-        told = Story(client, seed, known, calls=calls)
+        told = Story(client, seed, known, calls=calls, pace=pace)
         try:
             return await told.tell()
         except Exception as error:

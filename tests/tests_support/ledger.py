@@ -93,9 +93,10 @@ class Bucket:
         self._forgiven = min(self._forgiven, self._debt)
         self._debt, self._at = max(0.0, self._debt + amount), now
 
-    def left(self, now: float) -> float:
-        """How much there is."""
-        return self.capacity - max(0.0, self._debt - (now - self._at) * self.rate)
+    def left(self, now: float, backwards: int) -> float:
+        """How much there surely is, after so many steps back: the time before one may be lost."""
+        left = self.capacity - max(0.0, self._debt - (now - self._at) * self.rate)
+        return left - backwards * self.rate
 
     def lost(self, _now: float, amount: float) -> None:
         """The store has forgotten so much."""
@@ -377,7 +378,7 @@ class Ledger:
         window = self._windows.get(place)
         if isinstance(window, Bucket) and not self._doubtful and place[0] in _apart(policy):
             (amount,) = struct.unpack_from("<d", ran.request, 8 * (_CHARGES + nth))
-            spare = window.left(ran.at) - amount - self._backwards * limit.rate * 1e6
+            spare = window.left(ran.at, self._backwards) - amount
             if spare > _SPARE * limit.capacity:
                 raise Broken(f"{spare:g} of {limit.name} are there at {ran.at:.3f}, and refused")
         if not isinstance(window, Slots) or ran.at < self._sure_at:
