@@ -5,7 +5,6 @@ import selectors
 from collections.abc import Coroutine
 from typing import Any
 
-
 _OWN = 1  # what a loop waits for itself, to be woken by others: time that stands wakes nobody
 
 

@@ -14,8 +14,8 @@ from callers import Caller
 from fate import Fate
 from holders import Holder
 from loans import Loans
-from order import Lines
 from msgspec.structs import replace
+from order import Lines
 from plots import APART, FAULTS, LEASE, PLOTS, PROBE_TTL, PROBES, REPLICAS, plot_of
 from tests_support.ledger import ALONE, Broken, Ledger
 from tests_support.scripts import POOL, START, scripts
@@ -99,7 +99,14 @@ class Story:
         self.known: dict[str, Policy] = {}
         self.standing: dict[str, bytes] = {}
         apart = bool(self.faults & APART)
-        self.ledger = Ledger(self.known, PROBE_TTL, PROBES, torn=apart, late=4 * self.weather.slow)
+        self.ledger = Ledger(
+            self.known,
+            PROBE_TTL,
+            PROBES,
+            torn=apart,
+            late=4 * self.weather.slow,
+            refusals=True,
+        )
         self.lines = Lines(self.standing, None if apart else _SWEPT)
         self.loans = Loans(self.known, self.plot.config.pools[POOL].blocks.share)
         self.down = False

@@ -200,7 +200,8 @@ class Ledger:
 
     `torn` says that replicas may be apart: one that is alone while others reach the store grants
     its share on top of what they grant. Otherwise all are alone together, and that is nothing but
-    what refills in the seconds within which they know the store's time, `late`.
+    what refills in the seconds within which they know the store's time, `late`. With `refusals` a
+    refusal for want of what is there is a broken promise, too.
     """
 
     def __init__(
@@ -211,9 +212,10 @@ class Ledger:
         *,
         torn: bool = True,
         late: float = 0.0,
+        refusals: bool = False,
     ) -> None:
         self._policies, self._probe_ttl, self._probes = policies, probe_ttl, probes
-        self._late = late
+        self._late, self._refusals = late, refusals
         self._torn = torn
         self._windows: dict[Place, Window] = {}
         self._shares: dict[tuple[float, float, Place], Window] = {}
@@ -241,7 +243,7 @@ class Ledger:
             name, letter = ran.name, ran.reply[8:9]
             if name in _GRANTING and letter == b"G":
                 self._granted(ran)
-            elif name == "acquire" and letter == b"D":
+            elif name == "acquire" and letter == b"D" and self._refusals:
                 self._denied(ran)
             elif name == "settle" and letter in {b"G", b"g"}:
                 self._settled(ran)
