@@ -196,28 +196,3 @@ def test_whoever_is_alone_grants_nothing_more_when_others_have_joined(
 
     limit = "{limits: [{name: t, meter: tokens, limit: 1000, per: 366d}]}"
     tell(valkey_db, limit, "degrade", plot)
-
-
-def test_nobody_is_served_from_a_store_that_has_yet_to_hear_what_was_granted_without_it(
-    valkey_db: redis.Redis,
-) -> None:
-    """Whoever waits there is served when every replica has charged what it granted."""
-
-    async def plot(few: Few) -> None:
-        assert isinstance(await few.take(0, 100), Granted)
-        waiting = asyncio.create_task(few.take(0, 50, max_wait=60.0))
-        await asyncio.sleep(0.1)
-        few.store.up = False
-        await few.until(lambda: few.phase(0) is few.phase(1) is Phase.ALONE)
-        await asyncio.sleep(2.5)
-        assert isinstance(await few.take(1, 20), Granted)
-        few.store.up = True
-        assert isinstance(await waiting, Granted)
-        await few.until(lambda: few.phase(0) is few.phase(1) is Phase.STORE)
-        passes = [ran.at for ran in few.store.journal if ran.name == "pass"]
-        charges = [ran.at for ran in few.store.journal if ran.name == "charge"]
-        assert passes
-        assert min(passes) > min(charges)
-
-    limit = "{limits: [{name: t, meter: tokens, limit: 100, per: 5s}]}"
-    tell(valkey_db, limit, "degrade", plot)
