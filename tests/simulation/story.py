@@ -36,6 +36,7 @@ from limiter_service.store.scripts import Script
 from limiter_wire import Acquire, Granted, Outcome, Settle
 
 _KEYS = Keys(POOL)
+_FOR_EVER = -1  # of a key that has gone since it is -2
 _LAST = 300
 _SWEPT = 2.5  # seconds after its grace in which the place of somebody who is gone is found
 
@@ -318,7 +319,7 @@ class Story:
         keys = self.store.stored()
         lives = self.store.lives(keys)
         for key, life in zip(keys, lives, strict=True):
-            if not key.endswith(b":clock") and life < 0:
+            if not key.endswith(b":clock") and life == _FOR_EVER:
                 raise Broken(f"{key.decode()} stays for ever")
         if _KEYS.queue().encode() in keys:
             raise Broken("somebody is left in the queue")
