@@ -8,10 +8,12 @@ that each has as many. Without --seconds all calls are told, with it no story be
 seconds. It needs nobody: progress is on stderr, --json is written anew with each line of it, and
 of a story in which a promise is broken the command that tells it again is printed at once, and
 what has happened is kept in a file. Keys expire by real time: where a story took so long that
-some may have, and only there, it is told once more before it counts as broken. The first table has, for each server: stories, calls, hours of
-the world, grants, those of waiters and of replicas that decided alone, calls that a group decided,
-calls that were handed out of blocks, calls per second of real time, and stories in which a promise
-was broken. The second table has the faults, by kind. Exits 1 when a promise was broken.
+some may have, and only there, it is told once more before it counts as broken.
+
+The first table has, for each server: stories, calls, hours of the world, grants, those of waiters
+and of replicas that decided alone, calls that a group decided, calls that were handed out of
+blocks, calls per second of real time, and stories in which a promise was broken. The second table
+has the faults, by kind. Exits 1 when a promise was broken.
 """
 
 import argparse

@@ -115,5 +115,8 @@ ENGINE: dict[str, dict[str, tuple[Any, str, Any]]] = {
 }
 """By plot: who, which of its parts, its replacement."""
 
-LATE: dict[str, tuple[int, int, float]] = {"a refund comes into a new window": (25, 3000, 3.0)}
+LATE: dict[str, tuple[int, int, float]] = {
+    "a refund comes into a new window": (25, 3000, 3.0),
+    "nobody looks again when time has made room": (26, 1000, 1.0),
+}
 """What takes long to show: a seed, how many calls, and at which pace."""
