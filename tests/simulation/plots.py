@@ -133,7 +133,7 @@ pools:
     on_store_loss: closed
     remember: 20s
     blocks: {{share: 0.3, hold: 2s}}
-    limits: [{{name: all, meter: tokens, limit: 1800, per: 10s, window: sliding}}]
+    limits: [{{name: all, meter: tokens, limit: 3000, per: 10s, window: sliding}}]
     models:
       m1: {{limits: [{{name: tokens, meter: tokens, limit: 2200, per: 10s, burst: 800}}, {{name: calls, meter: requests, limit: 500, per: 10s, burst: 150}}]}}
       m2: {{limits: [{{name: calls, meter: requests, limit: 15, per: second, burst: 40}}]}}
