@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo ready test adapters browser helm containers environments check lint types contracts lua docs security format sizes bench clean
+.PHONY: demo ready test simulation adapters browser helm containers environments check lint types contracts lua docs security format sizes bench clean
 
 demo: $(READY)
 	@$(BIN)/sluicegate demo $(ARGS)
@@ -14,6 +14,10 @@ ready: $(READY)
 # What fails is tried once more, alone, and named in the end: scripts/test.py.
 test: $(READY)
 	$(BIN)/python scripts/test.py -n $${PYTEST_WORKERS:-2} --dist loadgroup $(ARGS)
+
+# A million calls through a world that breaks, in a thousand stories; CI has it beside the rest.
+simulation: $(READY)
+	$(BIN)/python benchmarks/simulation.py --calls 1000000 --server valkey $(ARGS)
 
 # Adapters against the real packages, in environments of their own (.venv-adapters).
 adapters: $(READY)

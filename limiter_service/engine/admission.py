@@ -118,6 +118,7 @@ class Engine:
             commands, self._calls, lambda: self.policies, prefix, self.passes.replica
         )
         self.outages.tell(self.settle, self.passes.adrift)
+        self.passes.away = self.outages.is_away
         self.degraded = Degraded(self.outages)
         self._hold_limit = hold_limit
         self.lending = Lending(commands, self._calls, prefix, nonces)

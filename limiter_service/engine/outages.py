@@ -172,6 +172,11 @@ class Outages:
         """Whether a pool is decided without the store, or not at all."""
         return pool.phase is not Phase.STORE
 
+    def is_away(self, name: str) -> bool:
+        """The same of a pool by its name."""
+        pool = self._pools.get(name)
+        return pool is not None and self.is_lost(pool)
+
     def goes_on(self) -> bool:
         """Whether any pool is decided while the store is lost."""
         config = self._policies().config.pools

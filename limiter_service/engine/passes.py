@@ -136,6 +136,8 @@ class Passes:
         self._policy_of, self._prefix = policy_of, prefix
         self.replica = float(ids.new_nonce() + 1)
         self.closing, self._ended = False, False
+        self.away: Callable[[str], bool] = lambda _: False
+        """Whether a pool is decided without the store."""
         self._pools: dict[str, Pool] = {}
         self._errands: set[asyncio.Task[None]] = set()
 
@@ -247,6 +249,9 @@ class Passes:
                 if pool.places and not listening:
                     listening = True
                     self._hints.listen(pool.keys.channel, lambda message: self._hear(pool, message))
+                if self.away(pool.name):  # the store has yet to hear what was granted without it
+                    await asyncio.sleep(_AFTER_A_FAILURE)
+                    continue
                 pool.wake.clear()
                 pool.due = None
                 try:

@@ -5,6 +5,8 @@ import selectors
 from collections.abc import Coroutine
 from typing import Any
 
+_OWN = 1  # what a loop waits for itself, to be woken by others: time that stands wakes nobody
+
 
 class _Selector(selectors.DefaultSelector):
     """Waits for nothing: time that nobody uses is skipped."""
@@ -16,8 +18,9 @@ class _Selector(selectors.DefaultSelector):
     def select(self, timeout: float | None = None) -> Any:
         if timeout is None:
             raise AssertionError("nothing is scheduled: somebody waits for what never comes")
-        self.now += max(0.0, timeout)
-        return super().select(0)
+        if timeout > 0:
+            self.now += timeout
+        return super().select(0) if len(self.get_map()) > _OWN else ()
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):

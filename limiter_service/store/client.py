@@ -21,6 +21,7 @@ from limiter_service.store.deadlines import Answer, Overdue
 from limiter_service.store.errors import StoreUnavailable
 from limiter_service.store.faults import FAILURES, Advice, advice, of_one_slot, reason
 from limiter_service.store.lanes import Lane
+from limiter_service.store.links import Link
 from limiter_service.store.parcels import Argument, Call, Kin
 from limiter_service.store.scripts import Script
 
@@ -50,11 +51,14 @@ class Client:
         command_timeout: float,
         tls: Tls | None = None,
         sentinels: Login | None = None,
+        link: Link | None = None,
+        luck: random.Random | None = None,
     ) -> None:
+        """*link* is the way to the store, where the URL does not say it; *luck* spreads repeats."""
         self._timeout = command_timeout
         self.watch: Watch | None = None
         self.address = parse(url)
-        self._link = connect(
+        self._link = link or connect(
             self.address,
             connect_timeout=connect_timeout,
             command_timeout=command_timeout,
@@ -63,7 +67,7 @@ class Client:
         )
         self.sharded = self._link.sharded
         self._lanes: dict[str, Lane] = {}
-        self._random = random.Random()  # noqa: S311  # spreads repeats, keeps no secret
+        self._random = luck or random.Random()  # noqa: S311  # keeps no secret
 
     async def run(
         self,

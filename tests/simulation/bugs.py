@@ -1,10 +1,19 @@
 """What is planted: slips in the scripts and in the engine, each in stories where it can show."""
 
+from collections.abc import Sequence
 from typing import Any
 
+from client_sdk.blocks import Stock
+from limiter_service.engine import lending
 from limiter_service.engine.outages import Outages
 from limiter_service.engine.passes import Passes
+from limiter_service.engine.policy import Policy
 from limiter_service.engine.presence import Presence
+from limiter_service.store import lanes
+from limiter_service.store.parcels import Call, Kin, Parcel, parcels
+from limiter_wire import Granted
+
+_lent = Stock.lent
 
 SCRIPTS = {
     "calls": {
@@ -17,6 +26,7 @@ SCRIPTS = {
         "a lease never ends": ("lib/holding", "if wall >= granted + lease[TTL] then", "if false then"),
         "a lease that is over keeps its slot": ("lib/concurrency", 'string.format("(%.0f", now)', '"-inf"'),
         "a grant takes no slot": ("lib/granting", "window.hold(q, p, s[TIME], ask[1], ask[TTL])", "window = window"),
+        "a settle keeps its slot": ("lib/holding", "        window.release(q, p, s, at, lease[1])", "        window = window"),
         "a renewal charges the same usage each time": ("renew", "lease[CHARGES + n] = used", "used = used"),
         "a window forgets too early": ("lib/sliding", "math.max(s[at], newest - RING) + 1, newest do", "math.max(s[at], newest - RING) + 1, newest + 30 do"),
         "a probe more than allowed": ("lib/breaker", "if held >= q[Q_PROBES] or held + c[C_PASSED] >= q[Q_NEEDED] then", "if false then"),
@@ -38,6 +48,24 @@ SCRIPTS = {
         "what was granted alone costs nothing": ("charge", "charge(q, p, s, at, ask[i])", "s = s"),
         "who is back sees nobody": ("beat", 'redis.call("ZCARD", KEYS[1])', "1"),
     },
+    "groups": {
+        "a group charges a repeat beside it again": ("lib/granted", "texts[first + n - 1] or known and known[key]", "texts[first + n - 1]"),
+        "a group charges again what it has granted before": ("acquire_group", 'elseif redis.call("EXISTS", unpack(KEYS, first)) > 0 then', "elseif false then"),
+        "a group barges past the queue": ("acquire_group", "if texts[first - 1] then", "if false then"),
+        "a group takes what a limit does not have": ("lib/granted", "if ask[i] - s[at] > 1e-6 then", "if ask[i] - s[at] > 150 then"),
+        "a group settles the second of two reports again": ("lib/settled", " or known and known[key] then", " then"),
+        "a group settles again what it has settled before": ("lib/settled", " and lease[SETTLED] == 0", ""),
+        "a group settles what is over": ("lib/settled", " and wall < granted + lease[TTL]", ""),
+        "a grant at once is not written down": ("lib/granted", "if granted > 0 then", "if granted > 1 then"),
+    },
+    "blocks": {
+        "a block is lent while somebody waits": ("lend", "elseif texts[#KEYS - 1] then", "elseif false then"),
+        "blocks hold more than their share": ("lend", "(most - (held[name] or 0))", "most"),
+        "a block is charged as one call": ("lend", "ask[i] = ask[i] * calls", "ask[i] = ask[i]"),
+        "a block is given back twice": ("repay", "lease[CHARGES + n] = report[i]", "n = n"),
+        "a report is taken in twice": ("repay", "elseif lease[WAITED] % REPORTS >= report[3] then", "elseif false then"),
+        "a block of the dead is held for ever": ("lib/blocks", "all[at + HELD_UNTIL] > wall and ", ""),
+    },
 }  # fmt: skip
 """By plot: part, text, its replacement."""
 
@@ -54,6 +82,21 @@ async def _rest_for_ever(_self: Passes, pool: Any, _loop: Any) -> None:
     await pool.wake.wait()
 
 
+def _from_now(self: Stock, granted: Granted, _asked_at: float, now: float) -> None:
+    _lent(self, granted, now, now)
+
+
+def _mixed(calls: Sequence[Call], now: float) -> list[Parcel]:
+    kin = Kin()
+    for call in calls:
+        call.kin = call.kin and kin
+    return parcels(calls, now)
+
+
+def _nothing(policy: Policy, _calls: int, _tokens: int) -> list[float]:
+    return [0.0 for _ in policy.limits]
+
+
 ENGINE: dict[str, dict[str, tuple[Any, str, Any]]] = {
     "queue": {
         "nobody looks again when time has made room": (Passes, "_rest", _rest_for_ever),
@@ -62,8 +105,18 @@ ENGINE: dict[str, dict[str, tuple[Any, str, Any]]] = {
         "a share of too few replicas": (Presence, "part", property(_fewer)),
         "what was granted alone is forgotten": (Outages, "_charge_one", _charge_nothing),
     },
+    "groups": {
+        "calls that meet other limits are in a group": (lanes, "parcels", _mixed),
+    },
+    "blocks": {
+        "a block that is over is handed out": (Stock, "lent", _from_now),
+        "a report forgets the calls under way": (lending, "_reserved", _nothing),
+    },
 }
 """By plot: who, which of its parts, its replacement."""
 
-LATE = {"a refund comes into a new window": (30, 3000)}
-"""Which seed shows what takes long to show, and how many calls that takes."""
+LATE: dict[str, tuple[int, int, float]] = {
+    "a refund comes into a new window": (25, 3000, 3.0),
+    "nobody looks again when time has made room": (26, 1000, 1.0),
+}
+"""What takes long to show: a seed, how many calls, and at which pace."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Coroutine
+import math
 from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
@@ -10,6 +10,7 @@ from tests_support.ledger import Broken
 from tests_support.scripts import POOL
 from world import DEADLINE
 
+from limiter_service.engine.admission import Engine
 from limiter_service.engine.refusals import Refusal
 from limiter_service.store.keys import Keys, line_id
 from limiter_wire import (
@@ -27,9 +28,10 @@ from limiter_wire import (
 if TYPE_CHECKING:
     from story import Story
 
-OUTCOMES = [Outcome.SUCCESS] * 6 + [Outcome.SERVER_ERROR, Outcome.RATE_LIMITED, Outcome.CANCELLED]
+_ILL = [Outcome.SERVER_ERROR, Outcome.RATE_LIMITED, Outcome.CANCELLED]
 _HELD = [0.01] * 6 + [0.1] * 4 + [0.5] * 4 + [2.0] * 3 + [5.5, 8.0]
 """Seconds that calls take; the longest outlives its lease."""
+_TWICE = 0.05
 _UNANSWERED = frozenset({ErrorCode.STORE_UNAVAILABLE})
 _KEYS = Keys(POOL)
 
@@ -46,10 +48,12 @@ class Caller:
         story, luck, turn = self._story, self._luck, 0
         while story.told.calls < story.most:
             turn += 1
-            await asyncio.sleep(max(luck.expovariate(8.0), story.quiet_until - self._now()))
+            await self._rest(
+                max(luck.expovariate(story.plot.pace), story.quiet_until - self._now())
+            )
             asked = Acquire(
-                resource=f"{POOL}/{luck.choice(['m1', 'm1', 'm2'])}",
-                tenant=luck.choice(["big", "big", "small"]),
+                resource=f"{POOL}/{luck.choice(story.plot.models)}",
+                tenant=luck.choice(story.plot.tenants),
                 tokens=luck.choice([1, 5, 20, 60, 150]),
                 request_id=f"{self._number}-{turn}",
                 worker=f"w{self._number}",
@@ -99,9 +103,11 @@ class Caller:
         at = story.some_replica()
         engine = story.engines[at]
         if asked.max_wait <= 0 and not story.plot.alone:
-            return await self._do(engine.acquire(asked))
+            if story.plot.beat and luck.random() < _TWICE:
+                return await self._ask_twice(engine, asked)
+            return await story.do(engine.acquire(asked))
         hold = luck.choice([None, None, 0.5, 1.0])
-        task = asyncio.get_running_loop().create_task(self._do(engine.acquire(asked, hold)))
+        task = asyncio.get_running_loop().create_task(story.do(engine.acquire(asked, hold)))
         story.held[at][task] = None
         hangs_up = "hang-ups" in story.faults and luck.random() < 0.15
         began, most = self._now(), asked.max_wait + 3 * (DEADLINE + 2 * story.weather.slow) + 0.5
@@ -126,6 +132,15 @@ class Caller:
         story.lines.gone[key] = self._now()
         return None
 
+    async def _ask_twice(self, engine: Engine, asked: Acquire) -> Granted | Waiting | Refusal:
+        """The same question twice at the same moment: it may be in one group twice."""
+        do = self._story.do
+        both = await asyncio.gather(do(engine.acquire(asked)), do(engine.acquire(asked)))
+        granted = [each for each in both if isinstance(each, Granted)]
+        if len({each.lease for each in granted}) > 1:
+            raise Broken(f"two leases for one request: {asked.request_id}")
+        return granted[0] if granted else both[0]
+
     async def _hang_up(
         self, asked: Acquire, key: str, at: int
     ) -> Granted | Waiting | Refusal | None:
@@ -145,24 +160,24 @@ class Caller:
     async def _again(self, asked: Acquire, first: Granted) -> None:
         """The same request has the same lease."""
         asked, story = replace(asked, max_wait=0.0), self._story
-        again = await self._do(story.some_engine().acquire(asked))
+        again = await story.do(story.some_engine().acquire(asked))
         other = isinstance(again, Granted) and again.lease != first.lease and not again.degraded
         if other and "failover" not in story.faults:
             raise Broken(f"a second lease for one request: {asked.request_id}")
 
     async def _use(self, asked: Acquire, granted: Granted) -> None:
         luck, story, lease = self._luck, self._story, granted.lease
-        await asyncio.sleep(luck.choice(_HELD))
+        await self._rest(luck.choice(_HELD))
         if "dead callers" in story.faults and luck.random() < 0.1:
             story.told.faults["dead callers"] += 1
             return
         if luck.random() < 0.1 and not granted.degraded:
             used = Usage(input_tokens=luck.randint(0, 2 * (asked.tokens or 0)))
-            await self._do(story.some_engine().renew(Renew(lease=lease, usage=used)))
-            await asyncio.sleep(luck.choice([0.1, 3.0]))
+            await story.do(story.some_engine().renew(Renew(lease=lease, usage=used)))
+            await self._rest(luck.choice([0.1, 3.0]))
         if luck.random() < 0.2:
             await self._settle(Settle(lease=lease, phase="first_token", ttft=0.2))
-        outcome = Outcome.SERVER_ERROR if story.down else luck.choice(OUTCOMES)
+        outcome = Outcome.SERVER_ERROR if story.down else self._outcome()
         used = Usage(input_tokens=luck.randint(0, round(1.2 * (asked.tokens or 0))))
         report = Settle(
             lease=lease,
@@ -171,32 +186,36 @@ class Caller:
             retry_after=0.3 if outcome is Outcome.RATE_LIMITED else None,
         )
         for _ in range(luck.choice([1, 6, 6, 6])):
-            answer = await self._settle(report)
+            if story.plot.beat and luck.random() < _TWICE:
+                answer, _ = await asyncio.gather(self._settle(report), self._settle(report))
+            else:
+                answer = await self._settle(report)
             heard = answer is not None
             if isinstance(answer, Refusal):
                 heard = answer.problem.code not in _UNANSWERED
             if heard and luck.random() < 0.9:
                 return
-            await asyncio.sleep(luck.uniform(0.01, 0.5))
+            await self._rest(luck.uniform(0.01, 0.5))
+
+    def _outcome(self) -> Outcome:
+        if self._luck.random() < self._story.plot.well:
+            return Outcome.SUCCESS
+        return self._luck.choice(_ILL)
+
+    async def _rest(self, seconds: float) -> None:
+        """Do nothing for so long, or until the beat after."""
+        beat = self._story.plot.beat
+        if beat:
+            now = self._now()
+            seconds = math.ceil((now + seconds) / beat) * beat - now
+        await asyncio.sleep(seconds)
 
     async def _settle(self, report: Settle) -> Any:
         story = self._story
         engine = story.some_engine()
-        answer = await self._do(engine.settle(report))
+        answer = await story.do(engine.settle(report))
         if story.is_dead(engine):
             return None  # it has died meanwhile
         if isinstance(answer, Settled) and answer.degraded and answer.settled:
             story.ended(engine, report.lease, anew=not answer.already_settled)
-        return answer
-
-    async def _do(self, work: Coroutine[Any, Any, Any]) -> Any:
-        """The answer, or the refusal."""
-        told = self._story.told
-        told.calls += 1
-        try:
-            answer = await work
-        except Refusal as refusal:
-            told.answers[refusal.problem.code] += 1
-            return refusal
-        told.answers[type(answer).__name__] += 1
         return answer

@@ -9,8 +9,6 @@ from plots import APART, REPLICAS
 if TYPE_CHECKING:
     from story import Story
 
-_MEAN = 2.0  # seconds between two events
-
 
 class Fate:
     """Lets one thing happen after the other."""
@@ -29,7 +27,7 @@ class Fate:
         }  # fmt: skip
         mine = [name for name in events if name in story.faults]
         while mine:
-            await asyncio.sleep(luck.expovariate(1 / _MEAN))
+            await asyncio.sleep(luck.expovariate(1 / story.plot.between))
             name = luck.choice(mine)
             story.told.faults[name] += 1
             story.upheavals += 1
@@ -82,6 +80,7 @@ class Fate:
         story.look()
         story.store.ahead += seconds
         story.ledger.step(seconds, story.store.now())
+        story.loans.step(seconds)
 
     async def _forward(self) -> None:
         self._step(self._luck.choice([0.1, 1.0, 30.0]))

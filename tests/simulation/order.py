@@ -14,6 +14,7 @@ from world import LEASES, PLACE, Ran
 GRACE = 5.0
 """Seconds that a place is kept for a caller out of sight."""
 
+_AT_ONCE = frozenset({"acquire", "lend"})
 _GAP = 2.5  # seconds without a pass after which nobody is known to look after the queue
 _LATE = 1e12  # behind every place that is known
 
@@ -46,7 +47,7 @@ class Lines:
                 self._places(ran)
             elif ran.name == "enqueue":
                 self._enqueue(ran, letter)
-            elif ran.name == "acquire" and letter == b"G" and self._standing:
+            elif ran.name in _AT_ONCE and letter == b"G" and self._standing:
                 raise Broken(f"{ran.key} was granted at {ran.at:.3f} while others wait")
             elif ran.name == "cancel" and letter in b"GRU" and ran.request[8:16] == bytes(8):
                 self._standing.pop(ran.key, None)

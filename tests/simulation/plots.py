@@ -23,7 +23,9 @@ APART = frozenset({*_NETWORK, "replica crash", "failover", *_CLOCK})
 class Plot(msgspec.Struct, frozen=True, kw_only=True):
     """`always` befalls it in every story, each of `faults` in two of five. `waits` are the
     patiences of callers. In a part of the stories, `calm`, replicas are never apart: then it is
-    known to the moment what they owe.
+    known to the moment what they owe. With a `beat` callers do what they do at whole beats, and
+    replicas reach the store by lanes, in which their calls meet. `well` is the part of calls that
+    succeed.
     """
 
     config: Config
@@ -32,6 +34,15 @@ class Plot(msgspec.Struct, frozen=True, kw_only=True):
     waits: tuple[float, ...] = (0.0,)
     alone: bool = False
     calm: float = 0.0
+    models: tuple[str, ...] = ("m1", "m1", "m2")
+    tenants: tuple[str, ...] = ("big", "big", "small")
+    slowest: float = 0.4
+    between: float = 2.0
+    callers: int = CALLERS
+    holders: int = 0
+    pace: float = 8.0
+    beat: float = 0.0
+    well: float = 0.6
 
 
 def _config(on_store_loss: str, more: str = "", tokens: int = 800, slots: int = 12) -> Config:
@@ -61,6 +72,7 @@ PLOTS = {
     "calls": Plot(
         config=_config("closed"),
         faults=(*_NETWORK, "replica crash", "failover", *_CLOCK, *_CALM),
+        between=0.7,
     ),
     "queue": Plot(
         config=_config(
@@ -81,7 +93,67 @@ PLOTS = {
         calm=0.4,
     ),
 }
-_TURNS = ("calls", "queue", "calls", "alone")
+PLOTS["groups"] = Plot(
+    config=parse(
+        f"""
+pools:
+  {POOL}:
+    lease_ttl: {LEASE:g}s
+    on_store_loss: closed
+    remember: 20s
+    limits: [{{name: all, meter: tokens, limit: 20000, per: 10s, burst: 2000}}]
+    models:
+      m1: {{limits: [{{name: tokens, meter: tokens, limit: 16000, per: 10s, burst: 1200}}]}}
+      m2: {{limits: [{{name: calls, meter: requests, limit: 12, per: second, burst: 8}}]}}
+    tenants:
+      big: {{weight: 4}}
+      small: {{limits: [{{name: own, meter: tokens, limit: 3000, per: 10s, burst: 500}}]}}
+    breaker: {{window: 6s, min_calls: 5, consecutive: 4, workers: 1, open: 1s, max_open: 4s,
+      probes: {PROBES}, successes: 2, probe_ttl: {PROBE_TTL:g}s, ramp: 2s, decay: 5s}}
+""",
+        ".yaml",
+    ),
+    faults=(*_NETWORK, "replica crash", "failover", *_CLOCK, *_CALM, "lost messages", "hang-ups"),
+    waits=(0.0,) * 10 + (1.0, 2.0),
+    calm=0.4,
+    models=("m1",) * 5 + ("m2",),
+    tenants=("big",) * 6 + ("small",),
+    slowest=0.1,
+    callers=100,
+    pace=1.0,
+    beat=0.25,
+    well=0.998,
+)
+PLOTS["blocks"] = Plot(
+    config=parse(
+        f"""
+pools:
+  {POOL}:
+    lease_ttl: {LEASE:g}s
+    on_store_loss: closed
+    remember: 20s
+    blocks: {{share: 0.3, hold: 2s}}
+    limits: [{{name: all, meter: tokens, limit: 3000, per: 10s, window: sliding}}]
+    models:
+      m1: {{limits: [{{name: tokens, meter: tokens, limit: 2200, per: 10s, burst: 800}}, {{name: calls, meter: requests, limit: 500, per: 10s, burst: 150}}]}}
+      m2: {{limits: [{{name: calls, meter: requests, limit: 15, per: second, burst: 40}}]}}
+    tenants:
+      big: {{weight: 4}}
+      small: {{limits: [{{name: own, meter: tokens, limit: 900, per: 10s, burst: 300}}]}}
+    breaker: {{window: 6s, min_calls: 5, consecutive: 4, workers: 1, open: 1s, max_open: 4s,
+      probes: {PROBES}, successes: 2, probe_ttl: {PROBE_TTL:g}s, ramp: 2s, decay: 5s}}
+""",
+        ".yaml",
+    ),
+    faults=(*_NETWORK, "replica crash", "failover", *_CLOCK, *_CALM, "lost messages", "hang-ups"),
+    waits=(0.0,) * 6 + (1.0, 4.0),
+    calm=0.4,
+    callers=24,
+    pace=1.0,
+    holders=6,
+    well=0.985,
+)
+_TURNS = ("calls", "queue", "groups", "alone", "blocks")
 
 
 def plot_of(seed: int) -> str:

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import struct
 from collections import Counter
-from collections.abc import Coroutine, Mapping
+from collections.abc import Awaitable, Coroutine, Mapping
 from hashlib import blake2b
 from random import Random
 from typing import Any
@@ -12,12 +12,16 @@ from typing import Any
 import redis
 from callers import Caller
 from fate import Fate
+from holders import Holder
+from loans import Loans
+from msgspec.structs import replace
 from order import Lines
-from plots import APART, CALLERS, FAULTS, LEASE, PLOTS, PROBE_TTL, PROBES, REPLICAS, plot_of
+from plots import APART, FAULTS, LEASE, PLOTS, PROBE_TTL, PROBES, REPLICAS, plot_of
 from tests_support.ledger import ALONE, Broken, Ledger
 from tests_support.scripts import POOL, START, scripts
+from trips import GatheringWay
 from wakes import Wakes
-from world import US, Hints, LoadedCommands, Store, Way, Weather
+from world import US, Hints, LoadedCommands, Store, Way, Weather, names_of
 
 from limiter_service.engine import ids
 from limiter_service.engine.admission import Engine
@@ -32,8 +36,9 @@ from limiter_service.store.scripts import Script
 from limiter_wire import Acquire, Granted, Outcome, Settle
 
 _KEYS = Keys(POOL)
+_FOR_EVER = -1  # of a key that has gone since it is -2
+_LAST = 300
 _SWEPT = 2.5  # seconds after its grace in which the place of somebody who is gone is found
-_POLICIES = {name: Policies(plot.config, "sg:") for name, plot in PLOTS.items()}
 
 
 class Told:
@@ -66,10 +71,17 @@ class Story:
     """Everything of one seed. `tell` raises Broken when a promise is not kept."""
 
     def __init__(
-        self, client: redis.Redis, seed: int, loaded: Mapping[str, Script], *, calls: int
+        self,
+        client: redis.Redis,
+        seed: int,
+        loaded: Mapping[str, Script],
+        *,
+        calls: int,
+        pace: float | None = None,
     ) -> None:
         self.luck, name = Random(seed), plot_of(seed)
-        self.plot, self.policies = PLOTS[name], _POLICIES[name]
+        self.plot = PLOTS[name] if pace is None else replace(PLOTS[name], pace=pace)
+        self.policies = Policies(self.plot.config, "sg:")
         self.told, self.most = Told(), calls
         drawn = {name for name in self.plot.faults if self.luck.random() < 0.4}
         if self.luck.random() < self.plot.calm:
@@ -79,22 +91,30 @@ class Story:
             lost=self._bad("lost requests", 0.08),
             unheard=self._bad("lost replies", 0.12),
             doubled=self._bad("doubled requests", 0.2),
-            slow=0.4 if "slow way" in self.faults else 0.02,
+            slow=self.plot.slowest if "slow way" in self.faults else 0.02,
             deaf=self._bad("lost messages", 1.0),
         )
         self.told.faults["slow way"] += "slow way" in self.faults
         self.scripts = dict(loaded)
-        self.store = Store(client, {s.sha: name for name, s in self.scripts.items()})
+        self.store = Store(client, names_of(self.scripts))
         self.known: dict[str, Policy] = {}
         self.standing: dict[str, bytes] = {}
         apart = bool(self.faults & APART)
-        self.ledger = Ledger(self.known, PROBE_TTL, PROBES, torn=apart)
+        self.ledger = Ledger(
+            self.known,
+            PROBE_TTL,
+            PROBES,
+            torn=apart,
+            late=4 * self.weather.slow,
+            refusals=True,
+        )
         self.lines = Lines(self.standing, None if apart else _SWEPT)
+        self.loans = Loans(self.known, self.plot.config.pools[POOL].blocks.share)
         self.down = False
         self.upheavals, self.quiet_until, self._started = 0, 0.0, 0
         self.dead = -1
         self.held: list[dict[asyncio.Task[Any], None]] = [{} for _ in range(REPLICAS)]
-        self.ways: list[Way] = []
+        self.ways: list[Way | GatheringWay] = []
         self.engines: list[Engine] = []
         for at in range(REPLICAS):
             self.start_replica(at)
@@ -114,7 +134,8 @@ class Story:
     def start_replica(self, at: int) -> None:
         """A new process in the place of another."""
         loop = asyncio.get_running_loop()
-        way = Way(self.store, self.luck, self.weather)
+        kind = GatheringWay if self.plot.beat else Way
+        way = kind(self.store, self.luck, self.weather)
         hints = Hints(self.store, way, self.luck, self.weather)
         engine = Engine(
             self.commands(way),
@@ -141,6 +162,7 @@ class Story:
         engine.passes._ended = True
         pools = engine.passes._pools.values()
         tasks = [pool.task for pool in pools if pool.task] + [*engine.passes._errands]
+        tasks += engine.lending.recalls._looking.values()
         for task in (*tasks, *engine.outages._watches.values()):
             task.cancel()
         engine.outages._watches.clear()
@@ -183,6 +205,18 @@ class Story:
             walls += [wall for wall in levels if wall >= pool.presence.wall - STALE * US]
         return (min(walls) - START) / US - 0.001
 
+    async def do(self, work: Awaitable[Any]) -> Any:
+        """The answer of an engine to one call, or the refusal."""
+        told = self.told
+        told.calls += 1
+        try:
+            answer = await work
+        except Refusal as refusal:
+            told.answers[refusal.problem.code] += 1
+            return refusal
+        told.answers[type(answer).__name__] += 1
+        return answer
+
     def ended(self, engine: Engine, lease: str, *, anew: bool) -> None:
         """Write down that a replica has heard of the end of a call, without the store."""
         ref = ids.decode(lease)
@@ -199,6 +233,8 @@ class Story:
         """Read what has happened since. Raises Broken."""
         journal = self.store.journal
         self.ledger.read(journal)
+        if self.plot.holders:
+            self.loans.read(journal)
         if not self.plot.alone and len(self.plot.waits) > 1:
             self.lines.read(journal)
 
@@ -207,6 +243,7 @@ class Story:
         self.look()
         self.ledger.lose(self.store.journal, kept, self.store.now())
         self.lines.lose(self.store.journal)
+        self.loans.lose(self.store.journal, kept)
 
     async def tell(self) -> Told:
         """Let everything happen, then look whether everything comes back."""
@@ -214,7 +251,8 @@ class Story:
         works: list[Coroutine[Any, Any, None]] = [Fate(self).run()]
         if not self.plot.alone and len(self.plot.waits) > 1:
             works.append(Wakes(self).run())
-        callers = [loop.create_task(Caller(self, n).run()) for n in range(CALLERS)]
+        callers = [loop.create_task(Caller(self, n).run()) for n in range(self.plot.callers)]
+        callers += [loop.create_task(Holder(self, n).run()) for n in range(self.plot.holders)]
         others = [loop.create_task(work) for work in works]
         try:
             await _until(callers, others)
@@ -242,6 +280,8 @@ class Story:
             grants=ledger.grants, settles=ledger.settles, probes=ledger.probed,
             waited=ledger.waited, returned=ledger.returned, alone=ledger.alone,
             charged=ledger.charged, swept=self.lines.swept,
+            lent=self.loans.lent, reports=self.loans.reports,
+            groups=self.store.groups, grouped=self.store.grouped,
         )  # fmt: skip
         told.counts["most waiters"] = self.lines.most
 
@@ -269,18 +309,17 @@ class Story:
                         raise Broken(f"{level.name} is at {level.remaining} at the end")
         for resource in (f"{POOL}/m1", f"{POOL}/m2"):
             await self._recovers(resource)
+        if self.plot.holders:
+            await self._lends_again()
         # Who is refused for those who wait sees to it that they are still there; what nobody looks
         # at ends with the life of its keys, which is in real time.
         self.engines[0].passes.watch(self.policies.policy(f"{POOL}/m1", "big"))
-        for _ in range(12):  # grants that nobody fetched wait for a clock that has gone back
-            await asyncio.sleep(15.0)
-            if _KEYS.queue().encode() not in self.store.stored():
-                break
+        await asyncio.sleep(15.0)
         self.look()
         keys = self.store.stored()
         lives = self.store.lives(keys)
         for key, life in zip(keys, lives, strict=True):
-            if not key.endswith(b":clock") and life < 0:
+            if not key.endswith(b":clock") and life == _FOR_EVER:
                 raise Broken(f"{key.decode()} stays for ever")
         if _KEYS.queue().encode() in keys:
             raise Broken("somebody is left in the queue")
@@ -300,6 +339,23 @@ class Story:
         for engine in self.engines:  # what they would do all night has been seen
             for watch in engine.outages._watches.values():
                 watch.cancel()
+
+    async def _lends_again(self) -> None:
+        """Blocks whose holders are dead have come back."""
+        held = await self.engines[0].lending.held(POOL)
+        if held != (0, 0):
+            raise Broken(f"blocks hold {held} at the end")
+        for n in range(8):
+            key = _KEYS.lease("big", f"again-{n}")
+            self.known[key] = self.policies.policy(f"{POOL}/m1", "big")
+            self.standing[key] = b""
+            asked = Acquire(
+                resource=f"{POOL}/m1", tenant="big", tokens=1, request_id=f"again-{n}", block=4
+            )
+            if isinstance(await self.do(self.engines[0].acquire(asked)), Granted):
+                return
+            await asyncio.sleep(5.0)
+        raise Broken("no block is lent at the end")
 
     async def _recovers(self, resource: str) -> None:
         """Whatever became of its probes, a circuit closes when calls go well again."""
@@ -321,6 +377,15 @@ class Story:
             await asyncio.sleep(2.0)
         raise Broken(f"the circuit of {resource} stays shut")
 
+    def account(self) -> str:
+        """What there is to know when a promise is broken."""
+        lines = [f"{sorted(self.faults)} at {self.store.now():.6f}, {self.weather}"]
+        for ran in self.store.written[-_LAST:]:
+            if ran.name != "places":
+                said = ran.reply[8:9].decode("latin-1")
+                lines.append(f"{ran.at:.6f} {ran.name} {ran.key} {said}")
+        return "\n".join(lines)
+
     def _digest(self) -> str:
         digest = blake2b(digest_size=16)
         for ran in self.store.journal:
@@ -338,13 +403,28 @@ async def _until(callers: list[asyncio.Task[None]], others: list[asyncio.Task[No
 
 
 def story(
-    client: redis.Redis, seed: int, loaded: Mapping[str, Script] | None = None, *, calls: int
+    client: redis.Redis,
+    seed: int,
+    loaded: Mapping[str, Script] | None = None,
+    *,
+    calls: int,
+    pace: float | None = None,
 ) -> Any:
     """The coroutine that tells the story of *seed* on an empty store."""
 
     async def tell() -> Told:
+        known = loaded or scripts()
         client.flushall()
-        return await Story(client, seed, loaded or scripts(), calls=calls).tell()
+        there = client.script_exists(*(script.sha for script in known.values()))
+        for script, is_there in zip(known.values(), there, strict=True):
+            if not is_there:  # whatever story was told before
+                client.script_load(script.text)
+        told = Story(client, seed, known, calls=calls, pace=pace)
+        try:
+            return await told.tell()
+        except Exception as error:
+            error.add_note(told.account())
+            raise
 
     return tell()
 

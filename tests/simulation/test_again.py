@@ -6,7 +6,7 @@ from random import Random
 
 import redis
 from tests_support.scripts import POOL, START, scripts
-from world import US, Hints, LoadedCommands, Store, Way, Weather
+from world import US, Hints, LoadedCommands, Store, Way, Weather, names_of
 
 from limiter_service.config import parse
 from limiter_service.engine.admission import Engine
@@ -30,7 +30,7 @@ class Few:
         config = f"pools: {{{POOL}: {{on_store_loss: {on_store_loss}, models: {{m: {limit}}}}}}}"
         policies = Policies(parse(config, ".yaml"), "sg:")
         client.flushall()
-        self.store = Store(client, {script.sha: name for name, script in loaded.items()})
+        self.store = Store(client, names_of(loaded))
         self.ways = [Way(self.store, luck, weather) for _ in range(2)]
         self.engines = [
             Engine(

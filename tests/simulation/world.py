@@ -36,8 +36,13 @@ LEASES = _KEYS.lease("", "")[:-32]
 """How the key of a lease begins; the digest of its request follows."""
 _TICKETS = _KEYS.tickets()
 _DIGEST, _NUMBERS = 16, 14  # of a ticket (lua/lib/waiting)
-_LEASE_AT = {"acquire": -2, "settle": -2, "renew": -2, "enqueue": -8, "cancel": -8, "charge": -1}
+_LEASE_AT = {
+    "acquire": -2, "settle": -2, "renew": -2, "enqueue": -8, "cancel": -8, "charge": -1,
+    "lend": -3, "repay": -3,
+}  # fmt: skip
 """Where the key of a lease stands among those of a script that is written down."""
+_GROUPS = {"acquire_group": "acquire", "settle_group": "settle"}
+_QUEUE = _KEYS.queue()
 _PLACES = frozenset({"dispatch", "sweep"})
 _RECEIVED = 65536
 
@@ -66,16 +71,23 @@ class Sent:
         self.reply: Any = None
 
 
+def names_of(scripts: Mapping[str, Script]) -> dict[str, str]:
+    """Of each script, by its digest and by its text."""
+    digests = {script.sha: name for name, script in scripts.items()}
+    return digests | {script.text: name for name, script in scripts.items()}
+
+
 class Store:
     """The server, and the clock that its scripts read."""
 
     def __init__(self, client: redis.Redis, names: dict[str, str]) -> None:
         self._names = names
+        """Of scripts, by digest and by text."""
         self._wire = socket.socket(socket.AF_UNIX)
         self._wire.connect(client.get_connection_kwargs()["path"])
         self._reader = hiredis.Reader()
         self._loop = asyncio.get_running_loop()
-        self._written: list[Ran] = []
+        self.written: list[Ran] = []
         self._known: set[str] = set()
         self._packed: list[bytes] = []
         self._sent: list[Sent | None] = []
@@ -84,6 +96,7 @@ class Store:
         self._listeners: dict[str, list[Callable[[bytes], None]]] = {}
         self.ahead = 0.0
         self.up = True
+        self.groups = self.grouped = 0
         self._ask(("HELLO", 3))
 
     def close(self) -> None:
@@ -102,27 +115,38 @@ class Store:
     def journal(self) -> list[Ran]:
         """What has happened until now."""
         self._flush()
-        return self._written
+        return self.written
 
     def write(self, name: str, key: str, request: bytes, reply: bytes) -> None:
         """Write down what happens now without the store."""
         self._flush()
-        self._written.append(Ran(self.now(), name, key, request, reply))
+        self.written.append(Ran(self.now(), name, key, request, reply))
 
     def send(self, script: Script, keys: Sequence[str], arguments: Sequence[Any]) -> Sent:
         """Let a script run now. Raises StoreUnavailable."""
         if not self.up:
             raise StoreUnavailable("nobody answers")
-        name, clock = self._names[script.sha], self.wall_us()
-        sent = Sent(self.now(), name, keys, arguments)
-        if clock != self._clock:
-            self._clock = clock
-            self._put(None, ("SET", CLOCK, clock, "EX", 3600))
         known = script.sha in self._known
         self._known.add(script.sha)
         how = ("EVALSHA", script.sha) if known else ("EVAL", script.text)
-        self._put(sent, (*how, len(keys), *keys, *arguments))
-        if name in _PLACES:
+        sent = Sent(self.now(), self._names[script.sha], keys, arguments)
+        return self._run(sent, (*how, len(keys), *keys, *arguments))
+
+    def post(self, command: Sequence[Any]) -> Sent:
+        """The same of an EVALSHA or an EVAL as it travels. Raises StoreUnavailable."""
+        if not self.up:
+            raise StoreUnavailable("nobody answers")
+        _, script, count, *rest = command
+        sent = Sent(self.now(), self._names[script], rest[:count], rest[count:])
+        return self._run(sent, command)
+
+    def _run(self, sent: Sent, command: Sequence[Any]) -> Sent:
+        clock = self.wall_us()
+        if clock != self._clock:
+            self._clock = clock
+            self._put(None, ("SET", CLOCK, clock, "EX", 3600))
+        self._put(sent, command)
+        if sent.name in _PLACES:
             # What it has published has arrived, and what it has granted is seen.
             self._put(Sent(sent.at, "tickets", (), ()), ("HGETALL", _TICKETS))
         return sent
@@ -188,7 +212,7 @@ class Store:
         )
         return front, asleep
 
-    def _put(self, sent: Sent | None, command: tuple[Any, ...]) -> None:
+    def _put(self, sent: Sent | None, command: Sequence[Any]) -> None:
         self._packed.append(hiredis.pack_command(command))
         self._sent.append(sent)
 
@@ -235,14 +259,32 @@ class Store:
                 yield reply
 
     def _write(self, sent: Sent, reply: Any) -> None:
+        if sent.name in _GROUPS and isinstance(reply, list):
+            self._write_all(sent, reply)
+            return
         at = _LEASE_AT.get(sent.name)
         if at is not None and isinstance(reply, bytes):
             key, request = sent.keys[at], sent.arguments[-1]
             if sent.name == "enqueue":
                 request = sent.arguments[-3]
+            elif sent.name == "lend":
+                request = sent.arguments[-2] + sent.arguments[-1]
             elif sent.name == "cancel":
                 key, request = f"{LEASES}{request.hex()}", sent.arguments[-2]
-            self._written.append(Ran(sent.at, sent.name, key, request, reply))
+            self.written.append(Ran(sent.at, sent.name, key, request, reply))
+
+    def _write_all(self, sent: Sent, reply: list[bytes]) -> None:
+        """Of a group, what the call alone would have written of each that it has decided."""
+        letters, *leases = reply
+        asked, name = sent.arguments[-1], _GROUPS[sent.name]
+        calls = len(sent.keys) - sent.keys.index(_QUEUE) - 1
+        size = len(asked) // calls
+        self.groups += 1
+        self.grouped += len(leases)
+        for n, (key, lease) in enumerate(zip(sent.keys[-calls:], leases, strict=False)):
+            request = asked[n * size : (n + 1) * size]
+            tag = request[:8] + letters[8 + n : 9 + n]
+            self.written.append(Ran(sent.at, name, key, request, tag + lease))
 
     def _see(self, at: float, tickets: dict[bytes, bytes], *, anew: bool = False) -> None:
         """Write down whom a pass has granted, and who stands in the queue after it."""
@@ -254,13 +296,13 @@ class Store:
                 self._granted.add((digest, lease[:8]))
                 if not anew and (digest, lease[:8]) not in before:
                     reply = lease[:8] + b"G" + lease
-                    self._written.append(Ran(at, "pass", f"{LEASES}{digest.hex()}", b"", reply))
+                    self.written.append(Ran(at, "pass", f"{LEASES}{digest.hex()}", b"", reply))
             elif state == 0:
                 (place,) = struct.unpack_from("<d", text, 40)
                 (limits,) = struct.unpack_from("<d", text, 8 * (_NUMBERS - 1))
                 end = 8 * (_NUMBERS + 9 + int(limits))
                 places.append(PLACE.pack(digest, place, text[end : end + 17]))
-        self._written.append(Ran(at, "places", "", b"", b"".join(places)))
+        self.written.append(Ran(at, "places", "", b"", b"".join(places)))
 
 
 class Way:
@@ -315,12 +357,13 @@ class LoadedCommands(Commands):
 
     def __init__(self, way: Any, loaded: Mapping[str, Script]) -> None:
         self._client, self._scripts = way, dict(loaded)
+        self._gathers = getattr(way, "gathers", False)
 
 
 class Hints:
     """What one replica hears of the others, if it is not lost: in the place of `store.hints`."""
 
-    def __init__(self, store: Store, way: Way, luck: Random, weather: Weather) -> None:
+    def __init__(self, store: Store, way: Any, luck: Random, weather: Weather) -> None:
         self._store, self._way, self._luck, self._weather = store, way, luck, weather
         self._listening: dict[str, Callable[[bytes], None]] = {}
         self._arrives: dict[str, Callable[[bytes], None]] = {}

@@ -18,10 +18,14 @@ from limiter_service.engine.policy import Limit, Policy
 
 _CHARGES, _EPOCH, _MARKS, _COUNT = 9, 6, 7, 8  # places in a lease (lua/lib/lease)
 _PROBE = 32
+_SPARE = 0.02  # of a limit, for what is not known to the microsecond
+_OF_A_MODEL = 2
+_ALL = 2  # a block's last report
 _LITTLE = 1e-6
+_LONGEST = 20.0  # seconds within which every lease of before is over
 _RECENT = 10.0  # seconds that a replica may have looked before it decides alone
 _BLUR = 1.0  # seconds by which the times of a lease that was granted alone are known
-_GRANTING = frozenset({"acquire", "enqueue", "pass"})
+_GRANTING = frozenset({"acquire", "enqueue", "pass", "lend"})
 
 ALONE = struct.Struct("<4d")
 """What a replica says of a grant of its own: its name, since when it is alone, since when all
@@ -89,6 +93,11 @@ class Bucket:
         self._forgiven = min(self._forgiven, self._debt)
         self._debt, self._at = max(0.0, self._debt + amount), now
 
+    def left(self, now: float, backwards: int) -> float:
+        """How much there surely is, after so many steps back: the time before one may be lost."""
+        left = self.capacity - max(0.0, self._debt - (now - self._at) * self.rate)
+        return left - backwards * self.rate
+
     def lost(self, _now: float, amount: float) -> None:
         """The store has forgotten so much."""
         self._forgiven += min(self.capacity, amount)
@@ -148,15 +157,22 @@ class Slots:
     def __init__(self, limit: Limit, parts: float = 1.0) -> None:
         self.capacity = limit.capacity / parts
         self._held: list[Held] = []
+        self._perhaps: list[Held] = []
         self._forgiven: list[tuple[float, float]] = []
 
     def move(self, _now: float, amount: float, lease: Held) -> None:
         """Take a slot."""
         if amount > 0:
             self._held.append(lease)
+            self._perhaps.append(lease)
 
     def lost(self, now: float, amount: float) -> None:
         """A lease that the store has forgotten does not count."""
+
+    def free(self, now: float) -> float:
+        """How many slots are surely free: of a call that is over none is held."""
+        self._perhaps = [h for h in self._perhaps if not h.settled and h.latest > now]
+        return self.capacity - len(self._perhaps)
 
     def allow(self, until: float, amount: float) -> None:
         """Until then so many more may run."""
@@ -183,13 +199,23 @@ class Ledger:
     """Reads a journal as it grows. Raises Broken.
 
     `torn` says that replicas may be apart: one that is alone while others reach the store grants
-    its share on top of what they grant. Otherwise all are alone together, and that is nothing.
+    its share on top of what they grant. Otherwise all are alone together, and that is nothing but
+    what refills in the seconds within which they know the store's time, `late`. With `refusals` a
+    refusal for want of what is there is a broken promise, too.
     """
 
     def __init__(
-        self, policies: dict[str, Policy], probe_ttl: float, probes: int, *, torn: bool = True
+        self,
+        policies: dict[str, Policy],
+        probe_ttl: float,
+        probes: int,
+        *,
+        torn: bool = True,
+        late: float = 0.0,
+        refusals: bool = False,
     ) -> None:
         self._policies, self._probe_ttl, self._probes = policies, probe_ttl, probes
+        self._late, self._refusals = late, refusals
         self._torn = torn
         self._windows: dict[Place, Window] = {}
         self._shares: dict[tuple[float, float, Place], Window] = {}
@@ -202,6 +228,9 @@ class Ledger:
         self.left: set[str] = set()
         """Leases whose callers have said that they do not want them."""
         self._read = 0
+        self._sure_at = -1.0
+        """From when on it is known again which slots are held at most."""
+        self._doubtful, self._backwards = False, 0
         self._taken: list[tuple[int, Place, float]] = []
         self._trying: list[Held] = []
         self.grants = self.settles = self.probed = self.alone = self.charged = 0
@@ -214,8 +243,12 @@ class Ledger:
             name, letter = ran.name, ran.reply[8:9]
             if name in _GRANTING and letter == b"G":
                 self._granted(ran)
+            elif name == "acquire" and letter == b"D" and self._refusals:
+                self._denied(ran)
             elif name == "settle" and letter in {b"G", b"g"}:
                 self._settled(ran)
+            elif name == "repay" and letter in {b"G", b"g"}:
+                self._repaid(ran)
             elif name == "renew" and letter == b"G":
                 self._renewed(ran)
             elif name == "enqueue" and letter == b"R":
@@ -252,6 +285,7 @@ class Ledger:
     def lose(self, journal: Sequence[Ran], kept: int, now: float) -> None:
         """What ran after the first *kept* is lost: it happened, but the store forgets it."""
         self.read(journal)
+        self._sure_at, self._doubtful = now + _LONGEST, True
         net: dict[Place, float] = defaultdict(float)
         for index, place, amount in self._taken:
             if index >= kept:
@@ -270,7 +304,7 @@ class Ledger:
                     continue
                 lease.until = lease.probes_until = -1.0
                 del self.leases[ran.key]
-            elif ran.name == "settle" and letter in {b"G", b"g"}:
+            elif ran.name in {"settle", "repay"} and letter in {b"G", b"g"}:
                 lease.settled = False
             elif ran.name == "renew":
                 lease.until = lease.probes_until = -1.0
@@ -287,6 +321,7 @@ class Ledger:
         back: nothing comes before its time.
         """
         if seconds < 0:
+            self._backwards += 1
             for lease in self.leases.values():
                 lease.latest -= seconds
             return
@@ -338,8 +373,26 @@ class Ledger:
         if lease.probe:
             self._probe(lease, ran.at)
 
+    def _denied(self, ran: Ran) -> None:
+        """Nobody is refused for a slot that is free, nor for tokens that are there."""
+        policy, nth = self._policies[ran.key], int(struct.unpack_from("<d", ran.reply, 9)[0]) - 1
+        limit, place = policy.limits[nth], _places(policy)[nth]
+        window = self._windows.get(place)
+        if isinstance(window, Bucket) and not self._doubtful and place[0] in _apart(policy):
+            (amount,) = struct.unpack_from("<d", ran.request, 8 * (_CHARGES + nth))
+            spare = window.left(ran.at, self._backwards) - amount
+            if spare > _SPARE * limit.capacity:
+                raise Broken(f"{spare:g} of {limit.name} are there at {ran.at:.3f}, and refused")
+        if not isinstance(window, Slots) or ran.at < self._sure_at:
+            return
+        free = window.free(ran.at)
+        if free >= 1:
+            raise Broken(f"{free:g} of {limit.name} are free at {ran.at:.3f}, and none is granted")
+
     def _bound(self, place: Place, limit: Limit, now: float) -> None:
         over = self._windows[place].over(now)
+        if self.alone:
+            over -= limit.rate * 1e6 * self._late
         if over > _LITTLE * max(1.0, limit.capacity):
             if self._torn and over <= self._uncharged(place, now) + _LITTLE:
                 return
@@ -402,6 +455,26 @@ class Ledger:
             if limit.window == "bucket" and abs(change - due) > _LITTLE * max(1.0, abs(due)):
                 raise Broken(f"{limit.name} moved by {change:g} instead of {due:g}")
 
+    def _repaid(self, ran: Ran) -> None:
+        """Of a block stays charged what its report says, unless it is only about endings."""
+        lease = self.leases.get(ran.key)
+        if lease is None:
+            raise Broken(f"{ran.key} is repaid and was never granted")
+        if lease.settled:
+            raise Broken(f"{ran.key} was settled twice")
+        if ran.at >= lease.latest + _LITTLE:
+            raise Broken(f"{ran.key} was repaid when its lease was over")
+        stage, *stays = struct.unpack_from(f"<{1 + len(lease.charges)}d", ran.request, 24)
+        if stage == 0:
+            return
+        places, limits = _places(lease.policy), lease.policy.limits
+        for n, (place, limit, real) in enumerate(zip(places, limits, stays, strict=True)):
+            self._move(place, limit, lease, ran.at, real - lease.charges[n])
+            lease.charges[n] = real
+        if stage == _ALL:
+            lease.settled = lease.moved = True
+            self.settles += 1
+
     def _renewed(self, ran: Ran) -> None:
         lease = self.leases.get(ran.key)
         if lease is None:
@@ -447,6 +520,7 @@ class Ledger:
     def _alone(self, ran: Ran) -> None:
         """A replica has granted by its share of every limit."""
         replica, since, looked, parts = ALONE.unpack(ran.request)
+        self._doubtful = True
         known = self.leases.get(ran.key)
         if known is not None and not known.fetched and not known.alone:
             self._twins[ran.key] = known  # a pass has just granted it too
@@ -475,8 +549,8 @@ class Ledger:
                     share = _KINDS[limit.window](limit, parts)
                     self._shares[replica, since, place] = share
                 share.move(ran.at, amount, lease)
-                if share.over(ran.at) > _LITTLE * max(1.0, limit.capacity):
-                    over = share.over(ran.at)
+                over = share.over(ran.at) - limit.rate * 1e6 / parts * self._late
+                if over > _LITTLE * max(1.0, limit.capacity):
                     raise Broken(f"a share of {limit.name} is over by {over:g} at {ran.at:.3f}")
 
     def _look(self, place: Place, window: Window, now: float, looked: float) -> None:
@@ -536,6 +610,11 @@ def _forgive(window: Window, now: float, amount: float) -> None:
         window.allow(now + _RECENT, amount)
     elif amount > 0:
         window.lost(now, amount)
+
+
+def _apart(policy: Policy) -> list[str]:
+    """The scopes that no circuit slows down when it has closed."""
+    return [scope.key for scope in policy._scopes if scope.level != _OF_A_MODEL]
 
 
 def _places(policy: Policy) -> list[Place]:
