@@ -17,7 +17,7 @@ from limiter_service.engine.answers import (
     conflict,
     denied,
     granted,
-    lease_history,
+    history_of,
     lease_id,
     marks_of,
     nonce_of,
@@ -38,14 +38,14 @@ from limiter_service.engine.ids import LeaseRef
 from limiter_service.engine.journal import REMEMBERED, late, still_counts
 from limiter_service.engine.learning import Learning
 from limiter_service.engine.lending import Lending, not_lent
-from limiter_service.engine.levels import Level, read
+from limiter_service.engine.levels import read
 from limiter_service.engine.lines import Lines
 from limiter_service.engine.outages import Outages
 from limiter_service.engine.passes import Passes
 from limiter_service.engine.policy import Policies, Policy, UnknownResource
 from limiter_service.engine.queueing import Queue, Tell
 from limiter_service.engine.refusals import Refusal, refuse
-from limiter_service.engine.shape import Taken
+from limiter_service.engine.shape import History, Taken
 from limiter_service.engine.statistics import Observer
 from limiter_service.engine.tally import Tally
 from limiter_service.store.commands import (
@@ -137,7 +137,9 @@ class Engine:
         """Begin an acquire that most likely takes one call of the store: *heard* is called when
         `conclude` has something to say. None where it has to be awaited from the beginning.
         """
-        if self.draining is not None or request.block is not None or request.since is not None:
+        if request.block is not None or request.since is not None:
+            return None
+        if self.draining is not None or not self._commands.gathers:
             return None
         policy = self.policies.known(request.resource, request.tenant)
         if policy is None or not self.degraded.is_aside(policy) or self.passes.busy(policy.pool):
@@ -538,6 +540,8 @@ class Engine:
         ref = ids.decode(report.lease)
         if ref is None or ref.owed is not None or report.block is not None:
             return None
+        if not self._commands.gathers:
+            return None
         policy = self.policies.known(f"{ref.pool}/{ref.model}", ref.tenant)
         if policy is None or not self.degraded.is_aside(policy):
             return None
@@ -592,10 +596,10 @@ class Engine:
         _refuse_dead_lease(reply, policy)
         if reply.verdict is Verdict.DONE_WHILE_OTHERS_WAIT:
             self.passes.room_again(policy)
-        answer = settled(policy, reply)
-        if answer.settled and not answer.already_settled:
-            levels, moved, _ = lease_history(reply.numbers)
-            self._debited(policy, levels, moved)
+        history = history_of(policy, reply.numbers)
+        answer = settled(policy, reply, history)
+        if history is not None and not answer.already_settled:
+            self._debited(policy, history)
             self.books.moved(policy, answer)
         return answer
 
@@ -624,11 +628,12 @@ class Engine:
         if reply.verdict is Verdict.EXPIRED and not told.first_token:
             self.books.settled(policy, report)  # nothing moves, and the call has cost what it did
         _refuse_dead_lease(reply, policy)
+        history = history_of(policy, reply.numbers)
         if reply.verdict is not Verdict.ALREADY:
-            self._note(policy, report, told, ref.route, reply)
+            self._note(policy, report, told, ref.route, reply, history)
         if reply.verdict is Verdict.DONE_WHILE_OTHERS_WAIT:
             self.passes.room_again(policy)
-        answer = settled(policy, reply)
+        answer = settled(policy, reply, history)
         if answer.settled and not answer.already_settled:
             self.books.moved(policy, answer)
         if report.estimated_input_tokens is None:
@@ -702,7 +707,13 @@ class Engine:
         )
 
     def _note(
-        self, policy: Policy, report: Settle, told: Report, route: str | None, reply: Reply
+        self,
+        policy: Policy,
+        report: Settle,
+        told: Report,
+        route: str | None,
+        reply: Reply,
+        history: History | None,
     ) -> None:
         self.tally.reported(
             policy.resource,
@@ -712,10 +723,17 @@ class Engine:
             slow=told.slow,
             early=told.first_token,
         )
-        if not told.first_token:
-            self._learn(policy, report, route, reply)
+        if history is not None and not told.first_token:
+            self._learn(policy, report, route, charges_of(reply.numbers), history)
 
-    def _learn(self, policy: Policy, report: Settle, route: str | None, reply: Reply) -> None:
+    def _learn(
+        self,
+        policy: Policy,
+        report: Settle,
+        route: str | None,
+        charges: Sequence[float],
+        history: History,
+    ) -> None:
         usage = report.usage
         self.books.settled(policy, report)
         if usage and report.outcome is Outcome.SUCCESS and usage.provenance is Provenance.FINAL:
@@ -727,14 +745,13 @@ class Engine:
                 estimated=report.estimated_input_tokens,
                 actual=usage.input_tokens,
             )
-        levels, moved, held = lease_history(reply.numbers)
-        self._debited(policy, levels, moved)
-        self._forecast.learn_settle(policy, levels, charges_of(reply.numbers), moved, held)
+        self._debited(policy, history)
+        self._forecast.learn_settle(policy, charges, history)
 
-    def _debited(self, policy: Policy, levels: Sequence[Level], moved: Sequence[float]) -> None:
+    def _debited(self, policy: Policy, history: History) -> None:
         """What a settle has taken beyond its reservation counts as taken here."""
-        if max(moved, default=0.0) > 0:
-            by_id = {level.limit_id: more for level, more in zip(levels, moved, strict=True)}
+        if max(history.moved, default=0.0) > 0:
+            by_id = dict(zip(history.limit_ids, history.moved, strict=True))
             self.outages.taken(policy, [by_id.get(limit.id, 0.0) for limit in policy.limits])
 
     def _compiled(self, resource: str, tenant: str) -> Policy:

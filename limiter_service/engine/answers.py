@@ -22,6 +22,7 @@ from limiter_service.engine.levels import (
 )
 from limiter_service.engine.policy import Limit, Policy
 from limiter_service.engine.refusals import Refusal, refuse
+from limiter_service.engine.shape import History
 from limiter_service.store.commands import NEVER, Reply, Verdict
 from limiter_wire import ErrorCode, Granted, LimitState, QueueState, Settled
 
@@ -93,17 +94,15 @@ def charged_by_meter(
     return charged
 
 
-def settled(policy: Policy, reply: Reply) -> Settled:
-    """The answer to a settle, or to its repeat."""
-    lease = reply.numbers
-    breaker = breaking.state_in(lease[MARKS])
-    if lease[_SETTLED] == 0:  # an early report: nothing moves
+def settled(policy: Policy, reply: Reply, history: History | None) -> Settled:
+    """The answer to a settle, or to its repeat; an early report has no *history*."""
+    breaker = breaking.state_in(reply.numbers[MARKS])
+    if history is None:  # nothing moves
         return Settled(settled=False, breaker=breaker)
-    levels, end = read(lease, *scopes_of(lease))
     refunded: dict[str, float] = {}
     debited: dict[str, float] = {}
-    for level, moved in zip(levels, lease[end:], strict=True):
-        limit = policy.by_id.get(level.limit_id)
+    for limit_id, moved in zip(history.limit_ids, history.moved, strict=True):
+        limit = policy.by_id.get(limit_id)
         if limit is None or moved == 0:
             continue
         into, units = (refunded, -moved) if moved < 0 else (debited, moved)
@@ -116,11 +115,16 @@ def settled(policy: Policy, reply: Reply) -> Settled:
     )
 
 
-def lease_history(lease: Sequence[float]) -> tuple[list[Level], Sequence[float], float]:
-    """Levels and movements of a settled lease, and how long it was held (µs)."""
+def history_of(policy: Policy, lease: Sequence[float]) -> History | None:
+    """What has come of a lease; None while it is not settled."""
+    if lease[_SETTLED] == 0:
+        return None
+    known = None if policy.shape is None else policy.shape.history(lease)
+    if known is not None:
+        return known
     levels, end = read(lease, *scopes_of(lease))
     held = max(0.0, lease[_SETTLED] - levels[0].wall) if levels else 0.0
-    return levels, lease[end:], held
+    return History([level.limit_id for level in levels], lease[end:], held)
 
 
 def verdict_of(

@@ -28,6 +28,7 @@ import msgspec
 from limiter_service.engine.levels import Level, allowance, left
 from limiter_service.engine.paces import Bound, Known, Paces, Recent
 from limiter_service.engine.policy import Limit, Policy
+from limiter_service.engine.shape import History
 
 _MICRO = 1_000_000
 _DAY = 86_400 * _MICRO
@@ -76,15 +77,14 @@ class Forecast:
     def learn_settle(
         self,
         policy: Policy,
-        levels: Sequence[Level],
         charges: Sequence[float],
-        moved: Sequence[float],
-        held_us: float,
+        history: History,
     ) -> None:
         """Take in how much of a reservation was used, and how long the lease was held."""
-        for level, charge, change in zip(levels, charges, moved, strict=True):
+        held_us = history.held
+        for limit_id, charge, change in zip(history.limit_ids, charges, history.moved, strict=True):
             if charge > 0:
-                key = policy.resource, int(level.limit_id)
+                key = policy.resource, int(limit_id)
                 reserved, used = self._ratios.pop(key, (0.0, 0.0))
                 reserved, used = reserved * _DECAY + charge, used * _DECAY + charge + change
                 _bound(self._ratios, self._most)

@@ -8,7 +8,7 @@ ones this comes to the same.
 
 from collections.abc import Sequence
 from math import ceil, floor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from limiter_wire import Acquire, Granted, LimitState, Meter
 
@@ -16,15 +16,37 @@ if TYPE_CHECKING:
     from limiter_service.engine.policy import Limit
 
 _MICRO = 1_000_000
-_CHARGES = 9  # where they begin in a lease (lua/lib/lease)
-_CELLS = 5  # numbers before the cells of a scope (lua/lib/layout)
+_SETTLED, _CHARGES = (
+    5,
+    9,
+)  # where the time of it is in a lease, and where they begin (lua/lib/lease)
+_TIME, _SKEW, _CELLS = 2, 3, 5  # of a scope, and the numbers before its cells (lua/lib/layout)
 _FORGIVEN = 1e-6  # as in engine/levels
+
+
+class History(NamedTuple):
+    """What has come of a lease: the limits that it holds, by id, what was moved of each when it
+    was settled, and how long it was held, in microseconds.
+    """
+
+    limit_ids: Sequence[float]
+    moved: Sequence[float]
+    held: float
 
 
 class Shape:
     """The chain of one policy whose limits are all ordinary, and count no money."""
 
-    __slots__ = ("_alone", "_meters", "_of_tokens", "_places", "_starts", "faces", "length")
+    __slots__ = (
+        "_alone",
+        "_limit_ids",
+        "_meters",
+        "_of_tokens",
+        "_places",
+        "_starts",
+        "faces",
+        "length",
+    )
 
     def __init__(self, scopes: Sequence[Sequence["Limit"]]) -> None:
         every = [limit for limits in scopes for limit in limits]
@@ -49,6 +71,7 @@ class Shape:
                 places.append((at + 1, limit.capacity, limit.rate))
                 at += 2
         self._starts, self._places, self.length = tuple(starts), tuple(places), at
+        self._limit_ids = tuple(float(limit.id) for limit in every)
 
     def amounts(self, request: Acquire) -> list[float] | None:
         """What each limit holds for a request that gives nothing but `tokens`; else None."""
@@ -84,6 +107,23 @@ class Shape:
             found.append(floor(level + _FORGIVEN))
             found.append(ceil((capacity - level) / rate) / _MICRO if level < capacity else 0.0)
         return found
+
+    def history(self, lease: Sequence[float]) -> History | None:
+        """What has come of a settled *lease*; None where it was granted under other limits, or its
+        states are not as the policy has them.
+        """
+        end = self.length
+        if len(lease) != end + len(self._places):
+            return None
+        for at in self._starts:
+            if lease[at] < 0:
+                return None
+        for (at, _, _), limit_id in zip(self._places, self._limit_ids, strict=True):
+            if lease[at - 1] != limit_id:
+                return None
+        start = self._starts[0]
+        granted = lease[start + _TIME] - lease[start + _SKEW]
+        return History(self._limit_ids, lease[end:], max(0.0, lease[_SETTLED] - granted))
 
 
 class Taken:

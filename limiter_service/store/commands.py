@@ -296,7 +296,7 @@ class Commands:
         self._client = client
         self._scripts = {name: load(name, replace) for name in NAMES}
         # A store in virtual time takes one call after another.
-        self._gathers = getattr(client, "gathers", False)
+        self.gathers = getattr(client, "gathers", False)
 
     async def acquire(self, chain: Chain, lease: Key, queue: Key, claim: Claim) -> Reply:
         """Take from every limit of the chain, or from none. Others who ask for the same at the
@@ -590,7 +590,7 @@ class Commands:
         self, name: str, chain: Chain, more: tuple[Key, ...], request: bytes, kin: Kin | None
     ) -> Reply:
         """As `_run`, for a call that may be made as one with others of its *kin*."""
-        if kin is None or not self._gathers:
+        if kin is None or not self.gathers:
             return await self._run(name, chain, more, request)
         answer = await self._client.run(
             self._scripts[name],
@@ -610,7 +610,7 @@ class Commands:
         kin: Kin | None,
         heard: Heard,
     ) -> Posted | None:
-        if not self._gathers or chain.mark is not None:
+        if not self.gathers or chain.mark is not None:
             return None
         posted = Posted(name, request, heard)
         sent = self._client.post(

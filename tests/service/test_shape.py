@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from limiter_service import stencil
 from limiter_service.config import parse
 from limiter_service.engine import charging
-from limiter_service.engine.answers import granted, lease_id
+from limiter_service.engine.answers import granted, history_of, lease_id
 from limiter_service.engine.policy import Policies, Policy
 from limiter_service.engine.shape import Shape, Taken
 from limiter_service.store.commands import unpack
@@ -91,6 +91,29 @@ def test_a_stencil_says_what_the_encoder_says(
     told = msgspec.msgpack.decode(stencil.frame(name, grant))
     assert list(told) == ["id", "status", *whole]
     assert told == {"id": name, "status": 200, **whole}
+
+
+@given(leases(), st.data())
+def test_the_history_of_a_lease_is_the_same_by_either_way(
+    found: tuple[Policy, list[float], list[float]], data: st.DataObject
+):
+    """What was moved, and how long it was held; also of a lease from before a reload."""
+    policy, amounts, lease = found
+    lease[5] = data.draw(st.floats(1, 4e15))
+    lease += [float(data.draw(st.integers(-100, 100))) for _ in amounts]
+    if data.draw(st.booleans()):  # its last limit is no more
+        lease[9 + len(amounts) + 5] += 4.0
+    short, shape = history_of(policy, lease), policy.shape
+    policy.shape = None
+    try:
+        long = history_of(policy, lease)
+    finally:
+        policy.shape = shape
+    assert short is not None
+    assert long is not None
+    assert list(short.limit_ids) == list(long.limit_ids)
+    assert list(short.moved) == list(long.moved)
+    assert short.held == long.held
 
 
 def test_a_chain_may_be_longer_than_a_short_array():
