@@ -357,7 +357,7 @@ class LoadedCommands(Commands):
 
     def __init__(self, way: Any, loaded: Mapping[str, Script]) -> None:
         self._client, self._scripts = way, dict(loaded)
-        self._gathers = getattr(way, "gathers", False)
+        self.gathers = getattr(way, "gathers", False)
 
 
 class Hints:
