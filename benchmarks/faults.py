@@ -40,7 +40,7 @@ import contextlib
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -112,8 +112,8 @@ def rows(
     return faults, whole
 
 
-def break_things(given: argparse.Namespace, report: Report) -> None:
-    """Trials, one after another."""
+def break_things(given: argparse.Namespace, report: Report) -> bool:
+    """One trial; whether it has kept every bar."""
     from tests_support.trial.scene import lost_replies, trial  # noqa: PLC0415  # likewise
 
     where = f"{given.topology}, {given.kind}, {given.durability}"
@@ -121,16 +121,57 @@ def break_things(given: argparse.Namespace, report: Report) -> None:
         home = Path(path)
         for name in ("store", "work"):
             (home / name).mkdir()
-        with stores(given, home / "store") as store:
+        with kept(given, home) as keep, stores(given, home / "store") as store:
             shared: dict[str, Any] = {"seed": given.seed, "tasks": given.tasks, "say": say}
             if given.lost_replies:
                 outcome = lost_replies(store, home / "work", lost=given.lost_replies, **shared)
             else:
                 shared |= {"calls": given.calls, "durability": given.durability}
                 outcome = trial(store, home / "work", **shared)
+            if outcome.found.violations:
+                keep()
     faults, whole = rows(outcome, where, given.seed)
     report.table(f"faults: {where}, seed {given.seed}", faults)
     report.table("what they came to", [whole])
+    return sound(outcome)
+
+
+def sound(outcome: "Outcome") -> bool:
+    """Whether every bar is kept."""
+    return not (outcome.found.violations or outcome.found.twice or outcome.connections)
+
+
+@contextlib.contextmanager
+def kept(given: argparse.Namespace, home: Path) -> Iterator[Callable[[], None]]:
+    """Gives what keeps the evidence of a trial under --evidence; a trial that breaks off keeps
+    its own.
+    """
+    from tests_support.trial import archive  # noqa: PLC0415  # likewise
+
+    at = time.strftime("%Y-%m-%d-%H%M%S")
+    target = given.evidence / f"{at}-{given.topology}-{given.kind}-{given.seed}"
+
+    def keep() -> None:
+        archive.keep(home / "store", home / "work", target)
+        say(f"the evidence is in {target}: judge it again with --judge {target}")
+
+    try:
+        yield keep
+    except BaseException:
+        keep()
+        raise
+
+
+def judge_again(home: Path) -> bool:
+    """Look once more at evidence that was kept."""
+    from tests_support.trial import archive  # noqa: PLC0415  # likewise
+    from tests_support.trial.verdict import judge  # noqa: PLC0415  # likewise
+
+    found = judge(archive.read(home))
+    for text in found.violations:
+        say(f"VIOLATION: {text}")
+    say(f"{found.calls:,} calls, {len(found.violations)} violations")
+    return not found.violations
 
 
 async def left(url: str, spent: int) -> float:
@@ -142,8 +183,8 @@ async def left(url: str, spent: int) -> float:
     return float(LIMIT - view["limits"][0]["remaining"]) - spent
 
 
-def cancel(given: argparse.Namespace, report: Report) -> None:
-    """A storm over each way to the service."""
+def cancel(given: argparse.Namespace, report: Report) -> bool:
+    """A storm over each way to the service; whether nothing is left of it."""
     from tests_support.servers import BINARIES, Server  # noqa: PLC0415  # likewise
     from tests_support.service import ServiceProcess  # noqa: PLC0415  # likewise
     from tests_support.trial.scene import established  # noqa: PLC0415  # likewise
@@ -192,6 +233,8 @@ def cancel(given: argparse.Namespace, report: Report) -> None:
             for text in found.mixed_up[:5]:
                 say(f"VIOLATION (seed {given.seed}): {text}")
     report.table(f"cancelled calls, {given.kind}, seed {given.seed}", table)
+    bars = ("mixed up", "leases", "waiting", "off", "connections")
+    return not any(row[name] for row in table for name in bars)
 
 
 def main() -> None:
@@ -206,13 +249,17 @@ def main() -> None:
     parser.add_argument("--durability", choices=["fast", "replicated"], default="fast")
     parser.add_argument("--lost-replies", type=int, default=0)
     parser.add_argument("--cancellations", type=int, default=0)
+    parser.add_argument("--evidence", type=Path, default=Path("build/faults"), metavar="DIRECTORY",
+                        help="where the evidence of a violation is kept")  # fmt: skip
+    parser.add_argument("--judge", type=Path, metavar="DIRECTORY",
+                        help="judge the evidence that was kept there again")  # fmt: skip
     given = parser.parse_args()
+    if given.judge:
+        sys.exit(0 if judge_again(given.judge) else 1)
     report = Report(given.json)
-    if given.cancellations:
-        cancel(given, report)
-    else:
-        break_things(given, report)
+    well = cancel(given, report) if given.cancellations else break_things(given, report)
     report.close()
+    sys.exit(0 if well else 1)
 
 
 if __name__ == "__main__":

@@ -60,8 +60,15 @@ local note = {
   acquire = function(answer)
     note_grant("acquire", KEYS[#KEYS - 1], answer)
   end,
-  enqueue = function(answer)
-    note_grant("acquire", KEYS[#KEYS - 7], answer)
+  -- A grant that a pass has kept for its caller is fetched: that changes the store, and a grant
+  -- that is only told again does not.
+  enqueue = function(answer, before)
+    local key = KEYS[#KEYS - 7]
+    if string.sub(answer, 9, 9) == "R" and not before then
+      journal("fetch", digest_of(key), "", string.sub(answer, 1, 9) .. head(answer, 10), true)
+    else
+      note_grant("acquire", key, answer)
+    end
   end,
   charge = function(answer)
     note_grant("charge", KEYS[#KEYS], answer)
@@ -72,16 +79,28 @@ local note = {
   renew = function(answer)
     note_report("renew", answer)
   end,
-  cancel = function(answer)
+  -- What nobody has fetched is taken back; or a caller leaves who has fetched it in this moment.
+  cancel = function(answer, before)
     if string.sub(answer, 9, 9) == "R" then
-      journal("cancel", hex(ARGV[#ARGV]), "", answer, true)
+      journal(before and "cancel" or "leave", hex(ARGV[#ARGV]), "", answer, true)
     end
   end,
 }
 -- @served
 
+-- Whether the lease, or the place in line, is there before.
+local before = {
+  enqueue = function()
+    return redis.call("EXISTS", KEYS[#KEYS - 7]) == 1
+  end,
+  cancel = function()
+    return redis.call("HEXISTS", KEYS[#KEYS], ARGV[#ARGV]) == 1
+  end,
+}
+
+local was = before["@name"] and before["@name"]()
 local answer = decide()
 if note["@name"] then
-  note["@name"](answer)
+  note["@name"](answer, was)
 end
 return answer

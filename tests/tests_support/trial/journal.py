@@ -19,7 +19,7 @@ _NOTED = _PASS + (
 _SERVED = """
 note.dispatch = function()
   for _, grant in ipairs(granted) do
-    journal("acquire", hex(grant[1]), "", "........G" .. head(grant[2], 1), true)
+    journal("pass", hex(grant[1]), "", "........G" .. head(grant[2], 1), true)
   end
 end
 """

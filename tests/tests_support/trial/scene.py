@@ -22,7 +22,8 @@ from client_sdk import Lease, Limiter, LimiterOptions
 from limiter_wire import Acquire, Settle
 from tests_support.balancer import Balancer
 from tests_support.service import ServiceProcess
-from tests_support.trial import diary, journal, rules, verdict
+from tests_support.trial import archive, diary, journal, rules, verdict
+from tests_support.trial.archive import Facts
 from tests_support.trial.diary import Diary
 from tests_support.trial.moments import moment
 from tests_support.trial.stores import LOSS, Fault, Standalone, Stores, stopped
@@ -273,17 +274,17 @@ class Scene:
 
     def evidence(self, *, durable: bool) -> Evidence:
         """What is left when all is over."""
-        entries = journal.read(self.stores.journal)
-        return Evidence(
-            entries=entries,
-            kept=journal.survivors(entries, self.stores.count()),
-            calls=diary.read(self.diaries),
-            policies=rules.policies(self.stores.pool, self._scale),
+        facts = Facts(
+            pool=self.stores.pool,
+            scale=self._scale,
+            count=self.stores.count(),
             spent=self.spent(),
             left=self._left(),
-            killed=frozenset(self.killed),
+            killed=sorted(self.killed),
             durable=durable,
         )
+        archive.note(self._home, facts)
+        return archive.evidence(facts, self.stores.journal, self.diaries)
 
     def outcome(self, evidence: Evidence, befell: list[Befell]) -> Outcome:
         """The verdict, and the connections of callers and services that are left."""

@@ -1,7 +1,9 @@
 """Whether diaries, journal and store agree, and no promise was broken. Nothing is asked of anyone.
 
 What may differ is itemised: changes that a failover has lost, and steps of the store's clock
-forward. Everything else is a violation.
+forward. Everything else is a violation. A change that is easily overlooked is that a caller has
+fetched what a pass has granted: where it is lost, the grant stands and its lease is not known,
+until it is fetched again or comes back.
 """
 
 import struct
@@ -23,6 +25,8 @@ _NEAR = 0.005  # seconds by which two readings of the host's clock may differ in
 _A_WHILE = 15.0  # seconds in which a server that decides writes something down
 _HEAD, _LIFE, _COUNT, _CHARGES = 9, 2, 8, 9  # bytes before a lease; places in it (lua/lib/lease)
 _MOST_TOLD = 20
+_GRANTS = frozenset({"acquire", "pass"})
+_BACK = frozenset({"cancel", "leave"})
 _REFUSALS = frozenset(
     {
         ErrorCode.RATE_LIMITED, ErrorCode.WAIT_TIMEOUT, ErrorCode.WAIT_TOO_LONG,
@@ -50,7 +54,8 @@ class Evidence(msgspec.Struct, kw_only=True):
 class Found(msgspec.Struct, kw_only=True):
     """What it comes to. Slack: changes that were lost, and tokens granted by them; grants
     of which a caller had been told; seconds that clocks went forward. `repeats` are grants that the
-    store has told again, `twice` requests that were debited more than once.
+    store has told again, `twice` requests that were debited more than once. `forgotten` are
+    reports on leases of which the store has lost that their callers have them.
     """
 
     violations: list[str] = []
@@ -63,6 +68,7 @@ class Found(msgspec.Struct, kw_only=True):
     lost: int = 0
     lost_tokens: float = 0.0
     lost_acknowledged: int = 0
+    forgotten: int = 0
     leaps: float = 0.0
 
     def wrong(self, text: str) -> None:
@@ -116,6 +122,7 @@ def _replay(evidence: Evidence, policies: Mapping[str, Policy], found: Found) ->
         if stands and lost_from is not None:
             for key, (place_of, lease) in away.items():
                 if place_of >= lost_from:  # the heir does not know that it was taken back
+                    lease.settled, lease.moved = False, True
                     ledger.leases.setdefault(key, lease)
             ledger.lose(journal, lost_from, at)
             lost_from = None
@@ -126,7 +133,7 @@ def _replay(evidence: Evidence, policies: Mapping[str, Policy], found: Found) ->
                 ledger.step(step, at)
         if not stands:
             found.lost += 1
-            if entry.ran.name == "acquire" and entry.ran.key in ledger.leases:
+            if entry.ran.name in _GRANTS and entry.ran.key in ledger.leases:
                 continue  # granted by one who did not know that it is primary no more
             lost_from = len(journal) if lost_from is None else lost_from
         try:
@@ -146,16 +153,15 @@ def _read(
     away: dict[str, tuple[int, Held]],
 ) -> None:
     ran, lease = entry.ran, ledger.leases.get(entry.ran.key)
-    if ran.name == "cancel":
+    if ran.name in _BACK:
         if lease is None:
             return
-        lease.latest = at + 1.0  # nobody has fetched it, so it comes back whenever that is seen
-        back = struct.pack(f"<{len(lease.charges)}d", *(-charge for charge in lease.charges))
-        nothing = bytes(56 + len(back))
-        journal.append(Ran(at, "settle", ran.key, nothing, bytes(8) + b"G" + back))
-        ledger.read(journal)
-        away[ran.key] = len(journal) - 1, ledger.leases.pop(ran.key)  # the store forgets it
-        return
+        if ran.name == "leave":
+            ledger.left.add(ran.key)
+        away[ran.key] = len(journal), lease  # the store forgets it
+        ran = ran._replace(name="cancel")
+    elif ran.name == "fetch":
+        ran = ran._replace(name="enqueue")
     journal.append(ran._replace(at=at))
     ledger.read(journal)
 
@@ -164,14 +170,21 @@ def _read(
 
 
 class _Held(msgspec.Struct):
-    """What a lease has taken from the budget, and until when it lives at least."""
+    """A lease, and until when it lives at least; when its caller has fetched it, as far as the
+    store knows, and when it has forgotten that.
+    """
 
     nonce: float
-    taken: float
     until: float
     ahead: float
     stands: bool
     at: float
+    fetched: list[float] = []
+    unheard: list[float] = []
+
+    def forgotten(self, at: float) -> bool:
+        """Whether the store does not know at that time that its caller has it."""
+        return any(lost <= at for lost in self.unheard) and all(f > at for f in self.fetched)
 
 
 def _numbers(data: bytes) -> tuple[float, ...]:
@@ -182,14 +195,14 @@ def _balance(evidence: Evidence, policies: Mapping[str, Policy], found: Found) -
     """Granted less given back is what the store says was taken."""
     booked = 0.0
     held: dict[str, float] = {}
-    granted = Counter[str]()
+    granted, unheard = Counter[str](), set[str]()
     for place, entry in enumerate(evidence.entries):
         ran, policy = entry.ran, policies[entry.ran.key]
         if entry.nth < 0:
             continue
         nth = next(n for n, limit in enumerate(policy.limits) if limit.name.endswith(rules.BUDGET))
         stands = place in evidence.kept
-        if ran.name == "acquire":
+        if ran.name in _GRANTS:
             taken = _numbers(ran.reply[_HEAD:])[_CHARGES + nth]
             if not stands:
                 found.lost_tokens += taken
@@ -197,15 +210,20 @@ def _balance(evidence: Evidence, policies: Mapping[str, Policy], found: Found) -
             granted[ran.key] += 1
             held[ran.key], booked = taken, booked + taken
         elif not stands:
-            continue
+            if ran.name == "fetch":
+                unheard.add(ran.key)
         elif ran.name == "renew":
             now = _numbers(ran.reply[_HEAD:])[_CHARGES + nth]
             booked, held[ran.key] = booked + now - held[ran.key], now
         elif ran.name == "settle" and _numbers(ran.request[16:24])[0] % 2 == 0:
             booked += _numbers(ran.reply[_HEAD:])[nth]
-        elif ran.name == "cancel":
-            booked -= held.pop(ran.key, 0.0)
+        elif ran.name == "fetch":
+            unheard.discard(ran.key)
+        elif ran.name in _BACK:
+            back = held.pop(ran.key, 0.0)
+            booked, found.lost_tokens = booked - back, found.lost_tokens + back * (ran.key in unheard)
             granted[ran.key] -= 1
+            unheard.discard(ran.key)
     for key, times in granted.items():
         if times > 1:
             found.twice += 1
@@ -256,11 +274,15 @@ def _happened(evidence: Evidence) -> tuple[dict[str, list[_Held]], dict[str, lis
     moves: dict[str, list[float]] = defaultdict(list)
     for place, entry in enumerate(evidence.entries):
         ran, stands = entry.ran, place in evidence.kept
-        if ran.name == "acquire":
+        if ran.name in _GRANTS:
             numbers = _numbers(ran.reply[_HEAD:])
             until = entry.at + numbers[_LIFE] / 1e6
-            lease = _Held(numbers[0], 0.0, until, entry.ahead, stands, entry.at)
+            lease = _Held(numbers[0], until, entry.ahead, stands, entry.at)
             grants[ran.key].append(lease)
+        elif ran.name == "fetch":
+            nonce = _numbers(ran.reply[_HEAD:])[0]
+            for lease in (lease for lease in grants[ran.key] if lease.nonce == nonce):
+                (lease.fetched if stands else lease.unheard).append(entry.at)
         elif ran.name == "renew" and grants[ran.key]:
             until = entry.at + _numbers(ran.request[16:24])[0] / 1e6
             grants[ran.key][-1].until = max(grants[ran.key][-1].until, until)
@@ -286,7 +308,7 @@ def _granted(
         found.wrong(f"{asked.request_id} was told of a grant that was none")
     elif not begun - _NEAR <= held.at <= told.at + _NEAR:
         found.wrong(f"{asked.request_id} was granted when it was not asked for")
-    elif not held.stands:
+    elif not held.stands or held.forgotten(told.at):
         found.lost_acknowledged += 1
         if evidence.durable:
             found.wrong(f"the store has lost the grant of {asked.request_id}")
@@ -314,7 +336,9 @@ def _reported(
     elif call.told == diary.REFUSED and held is not None and held.stands:
         alive = call.until < held.until - _NEAR and not _stepped(evidence, held, call.until)
         settled = any(at <= call.until for at in moves.get(key, []))
-        if call.end.code == ErrorCode.UNKNOWN_LEASE:
+        if call.end.code == ErrorCode.UNKNOWN_LEASE and held.forgotten(call.begin.at):
+            found.forgotten += 1
+        elif call.end.code == ErrorCode.UNKNOWN_LEASE:
             tale = f"asked {call.begin.at:.3f}, told {call.until:.3f}; {_tale(evidence, key)}"
             found.wrong(f"{ref.request_id} was told that its lease is unknown: {tale}")
         elif alive and not (call.begin.renew and settled):
