@@ -17,6 +17,8 @@ gap             the longest time in which nobody was granted anything, seconds
 violations      promises that were not kept; each is told, with the seed
 lost            changes of the store that a failover has lost; of them grants acknowledged, and
                 the tokens of all lost grants: what may be granted again. Nothing else may
+forgotten       reports on leases of which a failover has lost that their callers had fetched them
+                from the queue: they are told that the lease is not known
 leaps           seconds that the store's clock went forward, in which limits refill
 debited twice   requests with more than one debit
 late            the longest that a caller waited beyond its `max_wait`, seconds
@@ -104,6 +106,7 @@ def rows(
         "lost": found.lost,
         "acknowledged": found.lost_acknowledged,
         "lost tokens": found.lost_tokens,
+        "forgotten": found.forgotten,
         "leaps, s": found.leaps,
         "late, s": outcome.late(),
         "connections": outcome.connections,
@@ -190,6 +193,7 @@ def cancel(given: argparse.Namespace, report: Report) -> bool:
     from tests_support.trial.scene import established  # noqa: PLC0415  # likewise
     from tests_support.trial.storm import (  # noqa: PLC0415  # likewise
         POOLS,
+        misbooked,
         storm,
         unsettled,
         waiting,
@@ -230,7 +234,8 @@ def cancel(given: argparse.Namespace, report: Report) -> bool:
                                 "took, s": took,
                             }
                         )
-            for text in found.mixed_up[:5]:
+                        wrong = found.mixed_up[:5] + misbooked(orders, found)[:5]
+            for text in wrong:
                 say(f"VIOLATION (seed {given.seed}): {text}")
     report.table(f"cancelled calls, {given.kind}, seed {given.seed}", table)
     bars = ("mixed up", "leases", "waiting", "off", "connections")
