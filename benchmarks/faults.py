@@ -107,6 +107,13 @@ def rows(
         "acknowledged": found.lost_acknowledged,
         "lost tokens": found.lost_tokens,
         "forgotten": found.forgotten,
+        "outdated": found.outdated,
+        "grouped": found.grouped,
+        "blocks": found.blocks,
+        "handed": found.handed,
+        "called back": found.called_back,
+        "alone": found.alone,
+        "uncharged": found.uncharged,
         "leaps, s": found.leaps,
         "late, s": outcome.late(),
         "connections": outcome.connections,
@@ -119,7 +126,7 @@ def break_things(given: argparse.Namespace, report: Report) -> bool:
     """One trial; whether it has kept every bar."""
     from tests_support.trial.scene import lost_replies, trial  # noqa: PLC0415  # likewise
 
-    where = f"{given.topology}, {given.kind}, {given.durability}"
+    where = f"{given.topology}, {given.kind}, {given.durability}, {given.plot}"
     with tempfile.TemporaryDirectory() as path:
         home = Path(path)
         for name in ("store", "work"):
@@ -130,6 +137,7 @@ def break_things(given: argparse.Namespace, report: Report) -> bool:
                 outcome = lost_replies(store, home / "work", lost=given.lost_replies, **shared)
             else:
                 shared |= {"calls": given.calls, "durability": given.durability}
+                shared |= {"plot": given.plot, "only": given.faults}
                 outcome = trial(store, home / "work", **shared)
             if outcome.found.violations:
                 keep()
@@ -152,7 +160,7 @@ def kept(given: argparse.Namespace, home: Path) -> Iterator[Callable[[], None]]:
     from tests_support.trial import archive  # noqa: PLC0415  # likewise
 
     at = time.strftime("%Y-%m-%d-%H%M%S")
-    target = given.evidence / f"{at}-{given.topology}-{given.kind}-{given.seed}"
+    target = given.evidence / f"{at}-{given.topology}-{given.kind}-{given.plot}-{given.seed}"
 
     def keep() -> None:
         archive.keep(home / "store", home / "work", target)
@@ -252,6 +260,10 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--tasks", type=int, default=16, help="callers of each worker process")
     parser.add_argument("--durability", choices=["fast", "replicated"], default="fast")
+    parser.add_argument("--plot", default="ordinary",
+                        choices=["ordinary", "groups", "blocks", "degrade", "open"])  # fmt: skip
+    parser.add_argument("--faults", type=lambda text: text.split(","), default=[],
+                        metavar="NAME,NAME", help="only these")  # fmt: skip
     parser.add_argument("--lost-replies", type=int, default=0)
     parser.add_argument("--cancellations", type=int, default=0)
     parser.add_argument("--evidence", type=Path, default=Path("build/faults"), metavar="DIRECTORY",

@@ -9,7 +9,8 @@ from tests_support.trial import diary
 from tests_support.trial.diary import Call
 from tests_support.trial.journal import Entry
 from tests_support.trial.scene import Outcome
-from tests_support.trial.verdict import Evidence, judge
+from tests_support.trial.evidence import Evidence, key_of
+from tests_support.trial.verdict import judge
 
 from limiter_service.engine import ids
 from limiter_service.store.keys import request_digest
@@ -102,11 +103,9 @@ def a_lost_grant(evidence: Evidence) -> Evidence:
 
 
 def _key_of_a_told_grant(evidence: Evidence) -> str:
-    from tests_support.trial.verdict import _key  # noqa: PLC0415  # how it names them
-
     asked = granted(evidence)[0].begin.acquire
     assert asked is not None
-    return _key(asked)
+    return key_of(asked)
 
 
 def a_level_that_is_off(evidence: Evidence) -> Evidence:

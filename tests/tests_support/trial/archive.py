@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from tests_support.trial import diary, journal, rules
-from tests_support.trial.verdict import Evidence
+from tests_support.trial.evidence import Evidence
 
 _FACTS, _JOURNAL = "facts.json", "journal"
 
@@ -19,12 +19,15 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """What only the end of a trial shows: what the store counts and says, what is left of it."""
 
     pool: str
+    plot: str
     scale: int
     count: int
     spent: float
     left: list[str]
     killed: list[str]
     durable: bool
+    deaths: bool
+    torn: bool
 
 
 def note(home: Path, facts: Facts) -> None:
@@ -51,14 +54,17 @@ def read(home: Path) -> Evidence:
 
 def evidence(facts: Facts, log: Path, diaries: list[Path]) -> Evidence:
     """All of it together."""
-    entries = journal.read(log)
+    entries, usual = journal.read(log), (f"{facts.pool}/{rules.USUAL[0]}", rules.USUAL[1])
     return Evidence(
         entries=entries,
         kept=journal.survivors(entries, facts.count),
         calls=diary.read(diaries),
-        policies=rules.policies(facts.pool, facts.scale),
+        policies=rules.policies(facts.pool, facts.plot, facts.scale),
         spent=facts.spent,
         left=facts.left,
         killed=frozenset(facts.killed),
         durable=facts.durable,
+        deaths=facts.deaths,
+        torn=facts.torn,
+        usual=usual if rules.PLOTS[facts.plot].prefetch else None,
     )

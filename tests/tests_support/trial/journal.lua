@@ -44,9 +44,18 @@ local function note_grant(name, key, answer)
   end
 end
 
+-- That a lease is unknown or over changes nothing, and is said by somebody: perhaps by one who
+-- does not know that another is primary now.
+local function note_refusal(letter, key)
+  if letter == "U" or letter == "X" then
+    journal(letter == "U" and "unknown" or "expired", digest_of(key), "", "", false)
+  end
+end
+
 local function note_report(name, answer)
   local letter, request = string.sub(answer, 9, 9), ARGV[#ARGV]
   local key = KEYS[#KEYS - 1]
+  note_refusal(letter, key)
   if letter == "G" or letter == "g" or letter == "A" then
     local moved = 8 * struct.unpack("<d", answer, 74)
     local what = letter == "A" and "told again" or name
@@ -71,10 +80,57 @@ local note = {
     end
   end,
   charge = function(answer)
-    note_grant("charge", KEYS[#KEYS], answer)
+    local letter = string.sub(answer, 9, 9)
+    if letter == "G" or letter == "R" then
+      local reply = string.sub(answer, 1, 9) .. head(answer, 10)
+      local what = letter == "G" and "charge" or "again"
+      journal(what, digest_of(KEYS[#KEYS]), ARGV[#ARGV], reply, letter == "G")
+    end
   end,
   settle = function(answer)
     note_report("settle", answer)
+  end,
+  -- Many in one call: each stands in the journal as if it had been alone.
+  acquire_group = function(answer)
+    local letters = string.sub(answer[1], 9)
+    local requests = ARGV[#ARGV]
+    local size = 8 * (9 + struct.unpack("<d", requests, 65))
+    local first = #KEYS - #requests / size
+    for n = 1, #letters do
+      local letter = string.sub(letters, n, n)
+      if letter == "G" or letter == "R" then
+        local what = letter == "G" and "acquire together" or "again"
+        local reply = string.sub(answer[1], 1, 8) .. letter .. head(answer[n + 1], 1)
+        journal(what, digest_of(KEYS[first + n]), "", reply, letter == "G")
+      end
+    end
+  end,
+  settle_group = function(answer)
+    local letters = string.sub(answer[1], 9)
+    for n = 1, #letters do
+      local lease = answer[n + 1]
+      local moved = 8 * struct.unpack("<d", lease, 65)
+      local size = 56 + moved
+      local first = #KEYS - #ARGV[#ARGV] / size
+      local request = string.sub(ARGV[#ARGV], size * (n - 1) + 1, size * n)
+      local reply = string.sub(answer[1], 1, 8) .. string.sub(letters, n, n)
+      reply = reply .. string.sub(lease, -moved)
+      journal("settle together", digest_of(KEYS[first + n]), request, reply, true)
+    end
+  end,
+  -- A block, and what has become of it: the amounts that stay charged.
+  lend = function(answer)
+    note_grant("lend", KEYS[#KEYS - 2], answer)
+  end,
+  repay = function(answer)
+    local letter = string.sub(answer, 9, 9)
+    note_refusal(letter, KEYS[#KEYS - 2])
+    if letter == "G" or letter == "g" then
+      local limits = struct.unpack("<d", answer, 74)
+      local request = string.sub(ARGV[#ARGV], 1, 8 * (4 + limits))
+      local reply = string.sub(answer, 1, 9) .. head(answer, 10)
+      journal("repay", digest_of(KEYS[#KEYS - 2]), request, reply, true)
+    end
   end,
   renew = function(answer)
     note_report("renew", answer)

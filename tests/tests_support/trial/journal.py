@@ -1,6 +1,7 @@
 """What the scripts have done, written down by themselves, and what the store still knows of it."""
 
 import re
+import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -33,12 +34,18 @@ _LINE = re.compile(
     r"^(\d+):.*? JOURNAL (-?\d+) (\d+) ([a-z ]+) ([0-9a-f]{32}) ([0-9a-f]*)\. ([0-9a-f]*)\.$"
 )
 _PROMOTED = re.compile(r"^(\d+):.*Setting secondary replication ID")
+LONE = -2
+"""The number of what services do without the store."""
+
+_LONE = re.compile(r"^LONE (\d+) (alone|ended) ([0-9a-f]{32}) ([0-9a-f]*)\. ([0-9a-f]*)\.$")
+_TOGETHER = " together"
 _NEAR = 0.05  # seconds, less than any step
 _STEP = re.compile(r"^CLOCK (\d+) (-?\d+)$")
 
 
 def installed(home: Path, slips: Mapping[str, str] | None = None) -> Path:
-    """A directory with the service as it is, but for scripts that write down what they do.
+    """A directory with the service as it is, but for scripts that write down what they do; so does
+    the service, of what it grants without the store.
 
     *slips* are other texts for files under lua/: bugs that are to be found.
     """
@@ -48,6 +55,7 @@ def installed(home: Path, slips: Mapping[str, str] | None = None) -> Path:
     for each in original.iterdir():
         if each.name != "lua":
             (copy / each.name).symlink_to(each)
+    shutil.copy(Path(__file__).parent / "lone.py", home / "sitecustomize.py")
     for name, text in _texts(slips or {}).items():
         path = copy / "lua" / f"{name}.lua"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -80,7 +88,7 @@ def _lua(root: Path) -> Iterator[Path]:
 class Entry(msgspec.Struct, frozen=True):
     """One line: what ran in which term of which server as a primary, as how manyth of the pool
     (-1: nothing was changed), and when by a clock that nobody has moved; `ahead` is how far the
-    server's was.
+    server's was. `grouped` is what was decided together with others, in one call.
     """
 
     term: tuple[int, int]
@@ -88,6 +96,7 @@ class Entry(msgspec.Struct, frozen=True):
     at: float
     ahead: float
     ran: Ran
+    grouped: bool = False
 
 
 def read(path: Path) -> list[Entry]:
@@ -104,6 +113,10 @@ def read(path: Path) -> list[Entry]:
             ahead[pid] = int(step[2]) / 1e6
         elif heir := _PROMOTED.match(line):
             promoted[int(heir[1])] += 1
+        elif lone := _LONE.match(line):
+            at, request, reply = int(lone[1]) / 1e6, *map(bytes.fromhex, lone.group(4, 5))
+            ran = Ran(at, lone[2], lone[3], request, reply)
+            entries.append(Entry((0, 0), LONE, at, 0.0, ran))
         elif found := _LINE.match(line):
             pid, told = int(found[1]), int(found[3]) / 1e6
             by, old = ahead.get(pid, 0.0), before.pop(pid, None)
@@ -112,8 +125,10 @@ def read(path: Path) -> list[Entry]:
                 by = old
             last = told - by
             request, reply = bytes.fromhex(found[6]), bytes.fromhex(found[7])
-            ran = Ran(last, found[4], found[5], request, reply)
-            entries.append(Entry((pid, promoted[pid]), int(found[2]), last, by, ran))
+            name = found[4].removesuffix(_TOGETHER)
+            ran = Ran(last, name, found[5], request, reply)
+            term, grouped = (pid, promoted[pid]), name != found[4]
+            entries.append(Entry(term, int(found[2]), last, by, ran, grouped))
     return entries
 
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import httpx
 import msgspec
@@ -27,7 +28,7 @@ from tests_support.trial.archive import Facts
 from tests_support.trial.diary import Diary
 from tests_support.trial.moments import moment
 from tests_support.trial.stores import LOSS, Fault, Standalone, Stores, stopped
-from tests_support.trial.verdict import Evidence, Found
+from tests_support.trial.evidence import Evidence, Found
 from tests_support.trial.worker import Plan
 from tests_support.waiting import until, wait_until
 
@@ -112,6 +113,7 @@ class Scene:
         tasks: int = 8,
         slips: Mapping[str, str] | None = None,
         durability: str = "fast",
+        plot: str = "ordinary",
     ) -> None:
         self.stores, self._home, self._luck = stores, home, luck
         (home / "service").mkdir()
@@ -119,10 +121,12 @@ class Scene:
         self._config = home / "pools.yaml"
         self._numbers, self._tasks = (services, workers), tasks
         self._scale = max(1, workers * tasks // rules.CALLERS)
-        self._config.write_text(rules.text(stores.pool, durability, self._scale))
+        self._plot = plot
+        self._config.write_text(rules.text(stores.pool, plot, durability, self._scale))
         self._services: list[ServiceProcess] = []
         self._workers: dict[str, subprocess.Popen[str]] = {}
         self.killed: set[str] = set()
+        self.deaths = False
         self.diaries: list[Path] = []
         self.front = Balancer([])
         self._stack = contextlib.ExitStack()
@@ -154,6 +158,7 @@ class Scene:
     def _service(self, nth: int) -> ServiceProcess:
         # The package with the journal comes first, whatever the current directory is.
         env = {"PYTHONPATH": str(self._package), "PYTHONSAFEPATH": "1"} | _TIMEOUTS
+        env["TRIAL_JOURNAL"] = str(self.stores.journal)
         words = ("--config", str(self._config), "--redis-url", self.stores.url(nth))
         with (self._home / f"service-{nth}.log").open("a") as log:
             running = ServiceProcess(*words, "--log-level", "warning", env=env, stderr=log)
@@ -172,6 +177,7 @@ class Scene:
             seed=self._luck.randrange(1_000_000),
             diary=str(path),
             pool=self.stores.pool,
+            plot=self._plot,
             tasks=self._tasks,
             channel="off" if nth % 2 else "auto",
         )
@@ -224,7 +230,7 @@ class Scene:
             moment(luck, 1.5)
 
     def _replace(self, luck: Random, how: signal.Signals) -> None:
-        nth = luck.randrange(len(self._services))
+        nth, self.deaths = luck.randrange(len(self._services)), True
         self._services[nth].stop(how)
         self._services[nth] = self._service(nth)
         self._route()
@@ -272,16 +278,19 @@ class Scene:
         wait_until(self._quiet, "somebody still waits, or holds a slot", _STUCK)
         wait_until(lambda: not self.connections(), "a connection stays open", _STUCK)
 
-    def evidence(self, *, durable: bool) -> Evidence:
+    def evidence(self, *, durable: bool, torn: bool = True) -> Evidence:
         """What is left when all is over."""
         facts = Facts(
             pool=self.stores.pool,
+            plot=self._plot,
             scale=self._scale,
             count=self.stores.count(),
             spent=self.spent(),
             left=self._left(),
             killed=sorted(self.killed),
             durable=durable,
+            deaths=self.deaths,
+            torn=torn,
         )
         archive.note(self._home, facts)
         return archive.evidence(facts, self.stores.journal, self.diaries)
@@ -308,7 +317,8 @@ class Scene:
     def _left(self) -> list[str]:
         """Who waits, and what is held."""
         levels = self._levels()
-        held = [name for name in ("m1.slots", "one.slot") if levels[name][0] != levels[name][1]]
+        slots = [name for name in ("m1.slots", "one.slot") if name in levels]
+        held = [name for name in slots if levels[name][0] != levels[name][1]]
         return [*self.stores.left(), *held]
 
     async def _queue_up(self) -> None:
@@ -381,11 +391,13 @@ def trial(
     only: Sequence[str] = (),
     slips: Mapping[str, str] | None = None,
     durability: str = "fast",
+    plot: str = "ordinary",
     say: Say = lambda _: None,
 ) -> Outcome:
     """Every fault once, in an order of the seed's, and again until so many calls are made."""
     luck = Random(seed)
-    with Scene(stores, home, luck, tasks=tasks, slips=slips, durability=durability) as scene:
+    shared: dict[str, Any] = {"slips": slips, "durability": durability, "plot": plot}
+    with Scene(stores, home, luck, tasks=tasks, **shared) as scene:
         faults = stores.faults() | scene.faults()
         names = sorted(only or faults)
         befell: list[Befell] = []
@@ -401,7 +413,8 @@ def trial(
         scene.until_more(between)
         scene.close_down()
         durable = stores.durable or (durability == "replicated" and stores.one_heir)
-        evidence = scene.evidence(durable=durable)
+        torn = not stores.together.issuperset(names)
+        evidence = scene.evidence(durable=durable, torn=torn)
         return scene.outcome(evidence, befell)
 
 

@@ -33,6 +33,8 @@ class Stores:
     pool = "p"
     durable = False
     """Whether what it has acknowledged is never lost."""
+    together = frozenset({"store killed", "store stopped", "scripts forgotten"})
+    """Faults that every service meets at the same time."""
     one_heir = False
     """Whether the replica that acknowledges is the one that is promoted."""
 
@@ -72,8 +74,8 @@ class Stores:
             return int(orders.get(f"sg:{{{self.pool}}}:journal") or 0)
 
     def left(self) -> list[str]:
-        """Keys of waiters, and of grants that nobody has fetched."""
-        names = ("q:order", "q:tickets", "q:grants")
+        """Keys of waiters, of grants that nobody has fetched, and of blocks that are held."""
+        names = ("q:order", "q:tickets", "q:grants", "k")
         with self.orders() as orders:
             keys = [f"sg:{{{self.pool}}}:{name}" for name in names]
             return [key for key in keys if orders.exists(key)]

@@ -1,0 +1,75 @@
+"""The `sitecustomize` of a service in a trial: what it grants without the store, and what it
+hears of the end of calls then, is written down beside the journal of the scripts.
+
+Nothing is decided otherwise. `LONE`, when, what, whose lease, and what tests_support.ledger has
+to know: ALONE and the lease, or what has moved.
+"""
+
+import os
+import struct
+import time
+from typing import Any
+
+from limiter_service.engine.degraded import Degraded
+from limiter_service.store.keys import request_digest
+
+_JOURNAL = "TRIAL_JOURNAL"
+
+
+def _write(name: str, tenant: str, request_id: str, request: bytes, reply: bytes) -> None:
+    key = request_digest(tenant, request_id).hex()
+    line = f"LONE {time.time_ns() // 1000} {name} {key} {request.hex()}. {reply.hex()}.\n"
+    file = os.open(os.environ[_JOURNAL], os.O_WRONLY | os.O_APPEND)
+    try:
+        os.write(file, line.encode())  # one call, so that lines of several writers stay whole
+    finally:
+        os.close(file)
+
+
+def _doubles(*values: float) -> bytes:
+    return struct.pack(f"<{len(values)}d", *values)
+
+
+def _seconds_since_a_look(pool: Any, now: float) -> float:
+    levels = [level.wall for level in pool.sights._levels.values()]
+    known = [wall for wall in levels if wall >= pool.presence.wall - 10_000_000]
+    return max(0.0, (now - min(known, default=now)) / 1e6)
+
+
+def _told_of_grants(take: Any) -> Any:
+    def told(self: Any, pool: Any, policy: Any, request: Any, request_id: str, claim: Any) -> Any:
+        before = pool.journal.find(policy.tenant, request_id)
+        granted = take(self, pool, policy, request, request_id, claim)
+        entry = pool.journal.find(policy.tenant, request_id)
+        if entry is not before:
+            known = entry.claim
+            parts = 0.0
+            if self._outages.mode(policy.pool) == "degrade":
+                parts = 1 / pool.presence.part
+            looked = time.time() - _seconds_since_a_look(pool, entry.taken)
+            said = _doubles(self._outages._replica, pool.since, looked, parts)
+            head = (known.nonce, known.fingerprint, known.ttl, known.remember, 0, 0, 0, 0)
+            lease = _doubles(*head, len(known.amounts), *known.amounts)
+            _write("alone", policy.tenant, request_id, said, lease[:8] + b"G" + lease)
+        return granted
+
+    return told
+
+
+def _told_of_ends(settle: Any) -> Any:
+    def told(self: Any, policy: Any, ref: Any, report: Any) -> Any:
+        settled = settle(self, policy, ref, report)
+        if settled is not None and settled.settled and not settled.already_settled:
+            pool = self._outages.pool(policy.pool)
+            entry = pool.journal.find(ref.tenant, ref.request_id)
+            mine = entry is not None and entry.claim.nonce == ref.nonce
+            moved = _doubles(*entry.moved) if mine and entry.moved else b""
+            _write("ended", ref.tenant, ref.request_id, moved, b"")
+        return settled
+
+    return told
+
+
+if _JOURNAL in os.environ:
+    Degraded._take = _told_of_grants(Degraded._take)  # type: ignore[method-assign]
+    Degraded.settle = _told_of_ends(Degraded.settle)  # type: ignore[method-assign]
