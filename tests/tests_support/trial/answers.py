@@ -42,6 +42,7 @@ class _Held(msgspec.Struct):
     stands: bool
     at: float
     waited: bool
+    alone: bool
     fetched: list[float] = []
     unheard: list[float] = []
 
@@ -97,7 +98,9 @@ def check(evidence: Evidence, requests: Mapping[str, Acquire], found: Found) -> 
         elif call.end is not None:
             _reported(evidence, call, happened, found)
     for key, told in leases.items():
-        if len(told) > 1 and all(held.stands for held in happened.grants.get(key, [])):
+        # A service without the store cannot know that the request has a lease there.
+        known = (held.stands and not held.alone for held in happened.grants.get(key, []))
+        if len(told) > 1 and all(known):
             found.wrong(f"{requests[key].request_id} was told of {len(told)} leases")
 
 
@@ -124,9 +127,8 @@ def _note(happened: _Happened, entry: Entry, *, stands: bool) -> None:
         told = numbers(ran.reply[HEAD:])
         if not stands:  # by one who had not heard that a pass has granted it
             _unheard(grants, told[0], entry.at)
-        waited = ran.name == "pass"
-        until = entry.at + told[LIFE] / 1e6
-        grants.append(_Held(told[0], until, entry.ahead, stands, entry.at, waited))
+        until, how = entry.at + told[LIFE] / 1e6, (ran.name == "pass", ran.name == "alone")
+        grants.append(_Held(told[0], until, entry.ahead, stands, entry.at, *how))
     elif ran.name == "fetch":
         nonce = numbers(ran.reply[HEAD:])[0]
         if not stands:

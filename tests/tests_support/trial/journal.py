@@ -104,6 +104,7 @@ def read(path: Path) -> list[Entry]:
     entries: list[Entry] = []
     ahead: dict[int, float] = {}
     before: dict[int, float] = {}
+    when: dict[int, tuple[float, float]] = {}  # when, and how far ahead it was then
     promoted = Counter[int]()
     last = 0.0
     for line in path.read_text(errors="replace").splitlines():
@@ -119,11 +120,15 @@ def read(path: Path) -> list[Entry]:
             entries.append(Entry((0, 0), LONE, at, 0.0, ran))
         elif found := _LINE.match(line):
             pid, told = int(found[1]), int(found[3]) / 1e6
-            by, old = ahead.get(pid, 0.0), before.pop(pid, None)
-            # What was under way when the clock was moved may have read it before.
-            if old is not None and abs(told - old - last) < _NEAR < abs(told - by - last):
-                by = old
-            last = told - by
+            by = ahead.get(pid, 0.0)
+            if when.get(pid, (0.0, 0.0))[0] == told:  # by the same call
+                by = when[pid][1]
+            else:
+                # What was under way when the clock was moved may have read it before.
+                old = before.pop(pid, None)
+                if old is not None and abs(told - old - last) < _NEAR < abs(told - by - last):
+                    by = old
+            when[pid], last = (told, by), told - by
             request, reply = bytes.fromhex(found[6]), bytes.fromhex(found[7])
             name = found[4].removesuffix(_TOGETHER)
             ran = Ran(last, name, found[5], request, reply)

@@ -40,7 +40,7 @@ class Plot(msgspec.Struct, frozen=True, kw_only=True):
 PLOTS = {
     "ordinary": Plot(),
     "groups": Plot(windows=False, crowds=True, waits=0.01, failures=0.02),
-    "blocks": Plot(windows=False, waits=0.05, prefetch=50, failures=0.01, plenty=5, lease=4.0),
+    "blocks": Plot(windows=False, waits=0.15, prefetch=50, failures=0.003, plenty=5, lease=4.0),
     "degrade": Plot(on_loss="degrade"),
     "open": Plot(on_loss="open"),
 }
@@ -59,7 +59,7 @@ pools:
     on_store_loss: {on_loss}
     durability: {durability}
     remember: 3h
-    blocks: {{share: 0.2, hold: 1s}}
+    blocks: {{share: 1, hold: 1s}}
     limits:
       - {{name: {budget}, meter: tokens, limit: 1000, per: 366d, burst: {limit}}}{sliding}
     models:

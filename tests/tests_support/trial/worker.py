@@ -22,7 +22,7 @@ from tests_support.trial.moments import work
 
 PAUSE = 0.02
 _FAILURES = [Outcome.SERVER_ERROR, Outcome.RATE_LIMITED, Outcome.CANCELLED]
-_SIZES = [1, 5, 20, 60, 150]
+_SIZES, _SMALL = [1, 5, 20, 60, 150], [1, 2, 5, 10]
 _AGAIN = frozenset({ErrorCode.STORE_UNAVAILABLE, ErrorCode.SHUTTING_DOWN})
 
 
@@ -84,7 +84,7 @@ class Worker:
         return Acquire(
             resource=f"{self._plan.pool}/{model}",
             tenant=tenant,
-            tokens=luck.choice(_SIZES),
+            tokens=luck.choice(_SMALL if handed else _SIZES),
             max_wait=4.0 if not handed and luck.random() < self._plot.waits else 0.0,
             request_id=None if handed else name,
             worker=None if handed else self._plan.name,
