@@ -26,13 +26,12 @@ class Batches:
     def __init__(self, transport: AsyncTransport) -> None:
         self._transport = transport
         self._waiting: deque[tuple[Op, asyncio.Future[Any]]] = deque()
-        self._sent: set[asyncio.Future[Any]] = set()
         self._flights: set[asyncio.Task[None]] = set()
         self._scheduled = False
 
     async def send(self, op: Op) -> Any:
         """The answer to *op*. Raises the exception for what the service refused, and CalledOff
-        when the caller was cancelled before *op* was sent.
+        when the caller was cancelled and the service cannot know of *op*.
         """
         op.body  # noqa: B018  # encoded here: what cannot be is this caller's mistake alone
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
@@ -41,11 +40,9 @@ class Batches:
         try:
             return await answer
         except asyncio.CancelledError:
-            if answer in self._sent:
+            if op.asked:
                 raise
             raise CalledOff from None
-        finally:
-            self._sent.discard(answer)
 
     def under_way(self) -> set[asyncio.Future[Any]]:
         """What has no answer yet."""
@@ -71,7 +68,7 @@ class Batches:
             self._waiting.popleft()
             if not answer.done():  # its caller was cancelled before it was sent
                 load.append((op, answer))
-                self._sent.add(answer)
+                op.asked = True
                 size += len(op.body)
         if load:
             flight = asyncio.get_running_loop().create_task(self._fly(load))

@@ -53,7 +53,7 @@ _json_problem = msgspec.json.Decoder(Problem).decode
 
 class Op(msgspec.Struct):
     """One operation. `waits` is how many seconds longer than others it may take; *news* hears
-    on a channel where it stands meanwhile.
+    on a channel where it stands meanwhile. `asked` says that the service may know of it.
     """
 
     operation: Operation
@@ -61,6 +61,7 @@ class Op(msgspec.Struct):
     request_id: str | None
     waits: float
     news: Callable[[Waiting], None] | None = None
+    asked: bool = False
     _body: bytes = b""
 
     @property

@@ -541,7 +541,7 @@ class Limiter:
         deadline = time.monotonic() + request.max_wait
         hold = None if on_wait is None else 0.0  # over HTTP; a channel brings news meanwhile
         news = None if on_wait is None else lambda waiting: on_wait(progress_of(waiting))
-        asked = request if hold is None else replace(request, hold=hold)
+        first = asked = request if hold is None else replace(request, hold=hold)
         lost_since: float | None = None
         while True:
             began = time.monotonic()
@@ -550,7 +550,10 @@ class Limiter:
                 if taken is not None:
                     return taken
             try:
-                answer = await self._send(Operation.ACQUIRE, asked, asked.max_wait, news)
+                known = asked is not first or lost_since is not None
+                answer = await self._send(
+                    Operation.ACQUIRE, asked, asked.max_wait, news, asked=known
+                )
             except ServiceUnavailable as error:
                 if self._unreachable(error):
                     taken = self._take_alone(request, deadline)
@@ -649,9 +652,12 @@ class Limiter:
         request: _codec.Request,
         waits: float = 0.0,
         news: Callable[[Waiting], None] | None = None,
+        *,
+        asked: bool = False,
     ) -> Any:
+        """*asked* says that the service may know of the request already."""
         op = _codec.op(operation, request, waits, _tracing.traceparent())
-        op.news = news
+        op.news, op.asked = news, asked
         began = time.monotonic()
         for attempt in itertools.count(1):
             try:

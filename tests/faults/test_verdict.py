@@ -7,9 +7,9 @@ import pytest
 from msgspec.structs import replace
 from tests_support.trial import diary
 from tests_support.trial.diary import Call
+from tests_support.trial.evidence import Evidence, key_of
 from tests_support.trial.journal import Entry
 from tests_support.trial.scene import Outcome
-from tests_support.trial.evidence import Evidence, key_of
 from tests_support.trial.verdict import judge
 
 from limiter_service.engine import ids

@@ -17,8 +17,8 @@ from limiter_wire import Acquire, ErrorCode
 from tests_support.trial import diary, rules
 from tests_support.trial.balance import HEAD, LIFE, numbers
 from tests_support.trial.diary import Call
-from tests_support.trial.journal import Entry
 from tests_support.trial.evidence import GRANTS, Evidence, Found, key_of
+from tests_support.trial.journal import Entry
 
 _NEAR = 0.005  # seconds by which two readings of the host's clock may differ in order
 _A_WHILE = 15.0  # seconds in which a server that decides writes something down

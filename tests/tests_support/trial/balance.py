@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 from limiter_service.engine.policy import Policy
 from tests_support.trial import rules
-from tests_support.trial.lending import stage_and_amounts
 from tests_support.trial.evidence import BACK, GRANTS, Evidence, Found
+from tests_support.trial.lending import stage_and_amounts
 
 HEAD, LIFE, CHARGES = 9, 2, 9  # bytes before a lease; places in it (lua/lib/lease)
 

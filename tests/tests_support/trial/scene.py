@@ -21,14 +21,14 @@ import redis
 
 from client_sdk import Lease, Limiter, LimiterOptions
 from limiter_wire import Acquire, Settle
-from tests_support.balancer import Balancer
 from tests_support.service import ServiceProcess
 from tests_support.trial import archive, diary, journal, rules, verdict
 from tests_support.trial.archive import Facts
 from tests_support.trial.diary import Diary
-from tests_support.trial.moments import moment
-from tests_support.trial.stores import LOSS, Fault, Standalone, Stores, stopped
 from tests_support.trial.evidence import Evidence, Found
+from tests_support.trial.losing import Losing
+from tests_support.trial.moments import moment
+from tests_support.trial.stores import LATE, LOSS, Fault, Standalone, Stores, stopped
 from tests_support.trial.worker import Plan
 from tests_support.waiting import until, wait_until
 
@@ -128,7 +128,7 @@ class Scene:
         self.killed: set[str] = set()
         self.deaths = False
         self.diaries: list[Path] = []
-        self.front = Balancer([])
+        self.front = Losing([], Random(0))
         self._stack = contextlib.ExitStack()
         self._read: dict[Path, int] = {}
         self.calls = self.grants = 0
@@ -199,6 +199,7 @@ class Scene:
         return {
             "way to the service cut": self._cut,
             "answers of the service lost": self._lose_answers,
+            "answers of the service late": self._be_late,
             "partition from the service": self._part,
             "service stopped": self._stop_service,
             "service killed": lambda luck: self._replace(luck, signal.SIGKILL),
@@ -217,6 +218,11 @@ class Scene:
             moment(luck, 0.3)
             self.front.cut()
             self.front.flow()
+
+    def _be_late(self, luck: Random) -> None:
+        self.front.late = LATE
+        moment(luck, 1.5)
+        self.front.late = 0.0
 
     def _part(self, luck: Random) -> None:
         self.front.stall()

@@ -18,6 +18,7 @@ from tests_support.trial.diary import Call
 from tests_support.trial.evidence import BACK, GRANTS, Evidence, Found, key_of
 from tests_support.trial.journal import LONE, Entry
 from tests_support.trial.lending import ENDED, stage_and_amounts
+
 _EPISODE = 3.0  # seconds in which every service that decides alone grants something
 
 
@@ -83,9 +84,9 @@ class _Reader:
                 self.ledger.leases.setdefault(key, lease)
         self.ledger.lose(self.journal, lost_from, at)
 
-    def read(self, entry: Entry, at: float) -> None:
-        """Take in one entry. Raises Broken."""
-        ran, lease = entry.ran._replace(at=at), self.ledger.leases.get(entry.ran.key)
+    def read(self, ran: Ran) -> None:
+        """Take in what has run. Raises Broken."""
+        lease = self.ledger.leases.get(ran.key)
         if ran.name in BACK:
             if lease is None:
                 return
@@ -165,12 +166,13 @@ def _replay(evidence: Evidence, policies: Mapping[str, Policy], found: Found) ->
                 continue  # granted by one who did not know that it is primary no more
             lost_from = len(reader.journal) if lost_from is None else lost_from
         found.grouped += entry.grouped
+        ran = entry.ran._replace(at=at)
         if place in looks:
-            replica, since, _, parts = ALONE.unpack(entry.ran.request)
+            replica, since, _, parts = ALONE.unpack(ran.request)
             said = ALONE.pack(replica, since, looks[place] - start, parts)
-            entry = replace(entry, ran=entry.ran._replace(request=said))
+            ran = ran._replace(request=said)
         try:
-            reader.read(entry, at)
+            reader.read(ran)
         except Broken as broken:
             if stands:
                 found.wrong(f"{broken} (number {entry.nth})")

@@ -80,7 +80,10 @@ class Worker:
         handed = self._plot.prefetch and luck.random() < 0.75
         model, tenant = rules.USUAL
         if not handed:
-            model, tenant = luck.choice(["m1", "m1", "m1", "m2"]), luck.choice(["big", "big", "small"])
+            model, tenant = (
+                luck.choice(["m1", "m1", "m1", "m2"]),
+                luck.choice(["big", "big", "small"]),
+            )
         return Acquire(
             resource=f"{self._plan.pool}/{model}",
             tenant=tenant,
