@@ -18,7 +18,7 @@ from tests_support.trial import diary, rules
 from tests_support.trial.balance import HEAD, LIFE, numbers
 from tests_support.trial.diary import Call
 from tests_support.trial.evidence import GRANTS, Evidence, Found, key_of
-from tests_support.trial.journal import Entry
+from tests_support.trial.journal import LONE, Entry
 
 _NEAR = 0.005  # seconds by which two readings of the host's clock may differ in order
 _A_WHILE = 15.0  # seconds in which a server that decides writes something down
@@ -64,12 +64,12 @@ class _Happened(msgspec.Struct):
     )
 
     def lease(self, key: str, nonce: float, until: float) -> _Held | None:
-        """The lease of that nonce that was granted until then: the one that stands, where there
-        are several.
+        """The lease of that nonce that was granted until then; where there are several, one that
+        stands, and rather that of the store.
         """
         found = [held for held in self.grants.get(key, []) if held.nonce == nonce]
         found = [held for held in found if held.at <= until + _NEAR] or found
-        return next((held for held in found if held.stands), found[0] if found else None)
+        return min(found, key=lambda held: (not held.stands, held.alone), default=None)
 
 
 def check(evidence: Evidence, requests: Mapping[str, Acquire], found: Found) -> None:
@@ -135,6 +135,8 @@ def _note(happened: _Happened, entry: Entry, *, stands: bool) -> None:
             _unheard(grants, nonce, entry.at)
         for lease in (lease for lease in grants if lease.nonce == nonce and stands):
             lease.fetched.append(entry.at)
+    elif ran.name == "longer" and grants:
+        grants[-1].until = grants[-1].at + numbers(ran.request)[0] / 1e6
     elif ran.name == "renew" and grants:
         until = entry.at + numbers(ran.request[16:24])[0] / 1e6
         grants[-1].until = max(grants[-1].until, until)
@@ -224,10 +226,13 @@ def _tale(evidence: Evidence, key: str) -> str:
 
 def _stepped(evidence: Evidence, held: _Held, until: float) -> bool:
     """Whether the store's clock went forward while the lease lived, as far as can be seen from
-    what was written down until a while after.
+    what was written down until a while after; of a lease that was granted without the store,
+    whether it was moved at all since a while before, as one service may know and another not.
     """
-    return any(
-        entry.ahead > held.ahead
+    aheads = {
+        entry.ahead
         for entry in evidence.entries
-        if held.at <= entry.at <= until + _A_WHILE
-    )
+        if entry.nth != LONE
+        and held.at - (_A_WHILE if held.alone else 0.0) <= entry.at <= until + _A_WHILE
+    }
+    return len(aheads) > 1 if held.alone else any(ahead > held.ahead for ahead in aheads)

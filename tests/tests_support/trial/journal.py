@@ -37,7 +37,7 @@ _PROMOTED = re.compile(r"^(\d+):.*Setting secondary replication ID")
 LONE = -2
 """The number of what services do without the store."""
 
-_LONE = re.compile(r"^LONE (\d+) (alone|ended) ([0-9a-f]{32}) ([0-9a-f]*)\. ([0-9a-f]*)\.$")
+_LONE = re.compile(r"^LONE (\d+) (alone|longer|ended) ([0-9a-f]{32}) ([0-9a-f]*)\. ([0-9a-f]*)\.$")
 _TOGETHER = " together"
 _NEAR = 0.05  # seconds, less than any step
 _STEP = re.compile(r"^CLOCK (\d+) (-?\d+)$")

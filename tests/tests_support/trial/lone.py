@@ -2,7 +2,7 @@
 hears of the end of calls then, is written down beside the journal of the scripts.
 
 Nothing is decided otherwise. `LONE`, when, what, whose lease, and what tests_support.ledger has
-to know: ALONE and the lease, or what has moved.
+to know: ALONE and the lease; what has moved; or its new life and what it holds.
 """
 
 import os
@@ -70,6 +70,19 @@ def _told_of_ends(settle: Any) -> Any:
     return told
 
 
+def _told_of_renewals(renew: Any) -> Any:
+    def told(self: Any, policy: Any, ref: Any, report: Any) -> Any:
+        renewed = renew(self, policy, ref, report)
+        if renewed is not None:
+            entry = self._outages.pool(policy.pool).journal.find(ref.tenant, ref.request_id)
+            life = _doubles(entry.claim.ttl, *entry.claim.amounts)
+            _write("longer", ref.tenant, ref.request_id, life, b"")
+        return renewed
+
+    return told
+
+
 if _JOURNAL in os.environ:
     Degraded._take = _told_of_grants(Degraded._take)  # type: ignore[method-assign]
+    Degraded.renew = _told_of_renewals(Degraded.renew)  # type: ignore[method-assign]
     Degraded.settle = _told_of_ends(Degraded.settle)  # type: ignore[method-assign]

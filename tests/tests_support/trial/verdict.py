@@ -101,6 +101,9 @@ class _Reader:
         elif ran.name == "repay":
             self._repaid(ran, lease)
             return
+        elif ran.name == "longer":
+            self._lives_on(ran, lease)
+            return
         self.journal.append(ran)
         try:
             self.ledger.read(self.journal)
@@ -120,6 +123,17 @@ class _Reader:
                 self.ledger._move(place, limit, lease, ran.at, amount - lease.charges[n])
                 lease.charges[n] = amount
         lease.settled = lease.settled or stage == ENDED
+
+    def _lives_on(self, ran: Ran, lease: Held | None) -> None:
+        """A lease that was granted without the store, and what it holds now."""
+        if lease is None or not lease.alone:
+            raise Broken(f"{ran.key} lives on and was never granted")
+        life, *charges = balance.numbers(ran.request)
+        lease.until = lease.latest = lease.at + life / 1e6
+        places, limits = _places(lease.policy), lease.policy.limits
+        for n, (place, limit, now) in enumerate(zip(places, limits, charges, strict=True)):
+            self.ledger._window(place, limit).move(ran.at, now - lease.charges[n], lease)
+            lease.charges[n] = now
 
 
 def _looks(entries: list[Entry]) -> dict[int, float]:
