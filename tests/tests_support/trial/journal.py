@@ -2,7 +2,7 @@
 
 import re
 import shutil
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -99,42 +99,66 @@ class Entry(msgspec.Struct, frozen=True):
     grouped: bool = False
 
 
+class _Clocks:
+    """How far ahead the clock of each server was when it was read."""
+
+    def __init__(self) -> None:
+        self._ahead: dict[int, float] = {}
+        self._before: dict[int, float] = {}
+        self._read: dict[int, tuple[float, float]] = {}
+        self._last = 0.0
+
+    def step(self, pid: int, ahead: float) -> None:
+        """It is so far ahead from now on."""
+        self._before[pid] = self._ahead.get(pid, 0.0)
+        self._ahead[pid] = ahead
+
+    def read(self, pid: int, told: float) -> tuple[float, float]:
+        """When a server has read *told*, by a clock that nobody has moved, and how far it was."""
+        if self._read.get(pid, (0.0, 0.0))[0] == told:  # by the same call
+            by = self._read[pid][1]
+        else:
+            # What was under way when the clock was moved may have read it before.
+            by, old = self._ahead.get(pid, 0.0), self._before.pop(pid, None)
+            if old is not None and abs(told - old - self._last) < _NEAR:
+                by = old if abs(told - by - self._last) > _NEAR else by
+        self._read[pid], self._last = (told, by), told - by
+        return self._last, by
+
+
 def read(path: Path) -> list[Entry]:
     """What is written in a log, in the order in which it happened."""
     entries: list[Entry] = []
-    ahead: dict[int, float] = {}
-    before: dict[int, float] = {}
-    when: dict[int, tuple[float, float]] = {}  # when, and how far ahead it was then
-    promoted = Counter[int]()
-    last = 0.0
+    lone: list[Entry] = []
+    clocks, promoted = _Clocks(), Counter[int]()
     for line in path.read_text(errors="replace").splitlines():
         if step := _STEP.match(line):
-            pid = int(step[1])
-            before[pid] = ahead.get(pid, 0.0)
-            ahead[pid] = int(step[2]) / 1e6
+            clocks.step(int(step[1]), int(step[2]) / 1e6)
         elif heir := _PROMOTED.match(line):
             promoted[int(heir[1])] += 1
-        elif lone := _LONE.match(line):
-            at, request, reply = int(lone[1]) / 1e6, *map(bytes.fromhex, lone.group(4, 5))
-            ran = Ran(at, lone[2], lone[3], request, reply)
-            entries.append(Entry((0, 0), LONE, at, 0.0, ran))
+        elif alone := _LONE.match(line):
+            told, name, key, *texts = alone.groups()
+            at, (request, reply) = int(told) / 1e6, map(bytes.fromhex, texts)
+            lone.append(Entry((0, 0), LONE, at, 0.0, Ran(at, name, key, request, reply)))
         elif found := _LINE.match(line):
-            pid, told = int(found[1]), int(found[3]) / 1e6
-            by = ahead.get(pid, 0.0)
-            if when.get(pid, (0.0, 0.0))[0] == told:  # by the same call
-                by = when[pid][1]
-            else:
-                # What was under way when the clock was moved may have read it before.
-                old = before.pop(pid, None)
-                if old is not None and abs(told - old - last) < _NEAR < abs(told - by - last):
-                    by = old
-            when[pid], last = (told, by), told - by
-            request, reply = bytes.fromhex(found[6]), bytes.fromhex(found[7])
-            name = found[4].removesuffix(_TOGETHER)
-            ran = Ran(last, name, found[5], request, reply)
+            pid, name = int(found[1]), found[4].removesuffix(_TOGETHER)
+            at, ahead = clocks.read(pid, int(found[3]) / 1e6)
+            ran = Ran(at, name, found[5], bytes.fromhex(found[6]), bytes.fromhex(found[7]))
             term, grouped = (pid, promoted[pid]), name != found[4]
-            entries.append(Entry(term, int(found[2]), last, by, ran, grouped))
-    return entries
+            entries.append(Entry(term, int(found[2]), at, ahead, ran, grouped))
+    return list(_in_order(entries, lone))
+
+
+def _in_order(entries: list[Entry], lone: list[Entry]) -> Iterator[Entry]:
+    """What services have done at its time: a server that was stopped in the middle of a script
+    writes down long afterwards what it had read the clock for.
+    """
+    waiting = deque(sorted(lone, key=lambda entry: entry.at))
+    for entry in entries:
+        while waiting and waiting[0].at <= entry.at:
+            yield waiting.popleft()
+        yield entry
+    yield from waiting
 
 
 def survivors(entries: list[Entry], count: int) -> set[int]:
