@@ -26,7 +26,6 @@ def attempt(
     slips: Mapping[str, str] | None = None,
     durability: str = "fast",
     plot: str = "ordinary",
-    between: int = 10,
 ) -> Outcome:
     """Break servers of one kind, each fault once, and judge what is left."""
     binary = BINARIES[kind]
@@ -43,7 +42,7 @@ def attempt(
             home / "w",
             seed=1,
             calls=0,
-            between=between,
+            between=10,
             only=known,
             slips=slips,
             durability=durability,

@@ -40,7 +40,9 @@ class Plot(msgspec.Struct, frozen=True, kw_only=True):
 PLOTS = {
     "ordinary": Plot(),
     "groups": Plot(windows=False, crowds=True, waits=0.01, failures=0.02),
-    "blocks": Plot(windows=False, waits=0.15, prefetch=50, failures=0.003, plenty=5, lease=4.0),
+    "blocks": Plot(
+        windows=False, crowds=True, waits=0.15, prefetch=50, failures=0.003, plenty=5, lease=4.0
+    ),
     "degrade": Plot(on_loss="degrade"),
     "open": Plot(on_loss="open"),
 }

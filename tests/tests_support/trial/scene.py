@@ -34,6 +34,8 @@ from tests_support.waiting import until, wait_until
 
 _STUCK = 120.0  # seconds without a grant, on however busy a machine
 _WAITERS = 5
+_HANDED = f'"lease":"{rules.BLOCK}'.encode()
+_ENOUGH = 5  # of what a trial is about
 _TIMEOUTS = {"SLUICEGATE_CONNECT_TIMEOUT": "0.25", "SLUICEGATE_COMMAND_TIMEOUT": "0.5"}
 
 Say = Callable[[str], None]
@@ -132,6 +134,7 @@ class Scene:
         self._stack = contextlib.ExitStack()
         self._read: dict[Path, int] = {}
         self.calls = self.grants = 0
+        self._handed = self._together = self._lone = 0
 
     def __enter__(self) -> "Scene":
         services, workers = self._numbers
@@ -266,13 +269,32 @@ class Scene:
 
     def _look(self) -> None:
         for path in self.diaries:
-            if path.exists():
-                with path.open("rb") as file:
-                    file.seek(self._read.get(path, 0))
-                    data = file.read()
-                    self._read[path] = file.tell()
-                self.calls += data.count(b'"told":')
-                self.grants += data.count(b'"told":"granted"')
+            data = self._news(path)
+            self.calls += data.count(b'"told":')
+            self.grants += data.count(b'"told":"granted"')
+            self._handed += data.count(_HANDED)
+        data = self._news(self.stores.journal)
+        self._together += data.count(b" together ")
+        self._lone += data.count(b" alone ")
+
+    def _news(self, path: Path) -> bytes:
+        """What was written since the last look."""
+        if not path.exists():
+            return b""
+        with path.open("rb") as file:
+            file.seek(self._read.get(path, 0))
+            data = file.read()
+            self._read[path] = file.tell()
+        return data
+
+    def shown(self) -> bool:
+        """Whether what the plot is about has come to pass, on however busy a machine."""
+        plot = rules.PLOTS[self._plot]
+        return (
+            (self._handed >= _ENOUGH or not plot.prefetch)
+            and (self._together >= _ENOUGH or not plot.crowds)
+            and (self._lone >= _ENOUGH or plot.on_loss == "closed")
+        )
 
     def close_down(self) -> None:
         """Let workers end, and everything that they hold."""
@@ -331,7 +353,9 @@ class Scene:
         """A slot that one after another waits for and is woken for."""
         path = self._home / "queue.diary"
         self.diaries.append(path)
-        book, asked = Diary(path), Acquire(resource=f"{self.stores.pool}/one", tokens=1)
+        # A lease outlives the longest pause of a busy machine.
+        asked = Acquire(resource=f"{self.stores.pool}/one", tokens=1, ttl=_STUCK)
+        book = Diary(path)
         options = LimiterOptions(timeout=20.0, connect_timeout=20.0, on_service_loss="closed")
         async with Limiter(self.front.url, options=options) as limiter:
 
@@ -339,7 +363,11 @@ class Scene:
                 mine = msgspec.structs.replace(asked, request_id=f"queue-{nth}", max_wait=100.0)
                 call = book.asks(acquire=mine)
                 lease = await limiter.acquire(
-                    asked.resource, tokens=1, max_wait=100.0, request_id=mine.request_id
+                    asked.resource,
+                    tokens=1,
+                    max_wait=100.0,
+                    request_id=mine.request_id,
+                    ttl=_STUCK,
                 )
                 told = {"lease": lease.id, "request": lease.request_id}
                 book.hears(call, diary.GRANTED, **told)
@@ -407,7 +435,7 @@ def trial(
         faults = stores.faults() | scene.faults()
         names = sorted(only or faults)
         befell: list[Befell] = []
-        while not befell or scene.calls < calls:
+        while not befell or scene.calls < calls or not scene.shown():
             luck.shuffle(names)
             for name in names:
                 began = time.time()

@@ -69,7 +69,7 @@ class Worker:
         while not self.over.is_set():
             turn += 1
             asked = self._wish(f"{self._plan.name}-{nth}-{turn}", luck)
-            if self._plot.crowds:
+            if self._plot.crowds and asked.request_id is not None:
                 await self._crowd(asked, luck)
             else:
                 await self._call(asked, luck)
