@@ -13,22 +13,35 @@ they asked and were told; afterwards an offline checker compares them with what 
 
 times           how often the fault was done
 calls           calls that were under way during it, or began within a second of it
+violations      promises that were not kept, from the fault on until the next one; each is told,
+                with the seed. Their evidence is kept under --evidence, and --judge looks again
 gap             the longest time in which nobody was granted anything, seconds
-violations      promises that were not kept; each is told, with the seed
+back            the longest time from the end of a fault until somebody was
 lost            changes of the store that a failover has lost; of them grants acknowledged, and
                 the tokens of all lost grants: what may be granted again. Nothing else may
 forgotten       reports on leases of which a failover has lost that their callers had fetched them
                 from the queue: they are told that the lease is not known
+outdated        reports that were told, by one who did not know that another is primary, that the
+                lease is not known
+grouped         changes that were decided together with others, in one call
+blocks, handed  blocks that were lent, calls that workers have handed out of them; called back are
+                those that came back while somebody waited
+alone           grants of services without their store; uncharged are those whose service was
+                killed before it could say so
 leaps           seconds that the store's clock went forward, in which limits refill
 debited twice   requests with more than one debit
 late            the longest that a caller waited beyond its `max_wait`, seconds
 connections     of callers, left at the services when all callers have ended; and those of the
                 services at the store
 
-A storm has --cancellations calls of one limiter over a channel, and a tenth as many over HTTP,
+A storm has --cancellations calls of one limiter over a channel, and as many over HTTP,
 where calls wait for those that travel with them; two thirds are cancelled at a random moment.
 `mixed up` are answers of another request, `leases` and `waiting` what is left at the store at once,
 `off` the difference between the books and the level.
+
+A --plot says what the calls are: `ordinary` ones; `groups` that are decided together; `blocks`
+that workers hand out; `degrade` and `open` are what services do without their store (otherwise
+nothing). --faults names some of the faults.
 
 With --durability replicated a grant counts once a replica has it; where that is the one that is
 promoted, as in a cluster here, none that a caller was told of may be lost.
@@ -85,12 +98,20 @@ def rows(
     outcome: "Outcome", where: str, seed: int
 ) -> tuple[list[dict[str, Value]], dict[str, Value]]:
     """The faults, and what they have come to."""
-    gaps = outcome.gaps()
+    found, gaps, back = outcome.found, outcome.gaps(), outcome.back()
     faults: list[dict[str, Value]] = [
-        {"fault": name, "times": times, "calls": outcome.calls_of(name), "gap, s": gaps[name]}
+        {
+            "fault": name,
+            "topology": where,
+            "times": times,
+            "calls": outcome.calls_of(name),
+            "violations": outcome.during(name, found.times),
+            "lost": outcome.during(name, found.losses),
+            "gap, s": gaps[name],
+            "back, s": back[name],
+        }
         for name, times in sorted(outcome.faults.items())
     ]
-    found = outcome.found
     for text in found.violations:
         say(f"VIOLATION (seed {seed}): {text}")
     whole: dict[str, Value] = {
@@ -208,7 +229,7 @@ def cancel(given: argparse.Namespace, report: Report) -> bool:
     )
 
     table: list[dict[str, Value]] = []
-    for channel, calls in (("only", given.cancellations), ("off", given.cancellations // 10)):
+    for channel, calls in (("only", given.cancellations), ("off", given.cancellations)):
         with tempfile.TemporaryDirectory() as path:
             home = Path(path)
             config = home / "pools.yaml"

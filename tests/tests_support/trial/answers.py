@@ -94,7 +94,7 @@ def check(evidence: Evidence, requests: Mapping[str, Acquire], found: Found) -> 
                 leases[key].add(ref.nonce if ref else None)
                 _granted(evidence, call, happened, begun[key], found)
             elif call.told == diary.REFUSED and call.end.code not in _REFUSALS:
-                found.wrong(f"{asked.request_id} was refused: {call.end.code}")
+                found.wrong(f"{asked.request_id} was refused: {call.end.code}", call.until)
         elif call.end is not None:
             _reported(evidence, call, happened, found)
     for key, told in leases.items():
@@ -163,13 +163,13 @@ def _granted(
         return
     held = happened.lease(key_of(asked), ref.nonce, told.at)
     if held is None:
-        found.wrong(f"{asked.request_id} was told of a grant that was none")
+        found.wrong(f"{asked.request_id} was told of a grant that was none", told.at)
     elif not begun - _NEAR <= held.at <= told.at + _NEAR:
-        found.wrong(f"{asked.request_id} was granted when it was not asked for")
+        found.wrong(f"{asked.request_id} was granted when it was not asked for", told.at)
     elif not held.stands or held.forgotten(told.at):
         found.lost_acknowledged += 1
         if evidence.durable:
-            found.wrong(f"the store has lost the grant of {asked.request_id}")
+            found.wrong(f"the store has lost the grant of {asked.request_id}", told.at)
 
 
 def _reported(evidence: Evidence, call: Call, happened: _Happened, found: Found) -> None:
@@ -185,7 +185,7 @@ def _reported(evidence: Evidence, call: Call, happened: _Happened, found: Found)
     held = happened.lease(key, ref.nonce, call.begin.at)
     moves = happened.moves.get(key, [])
     if call.told == diary.SETTLED and not any(at <= call.until + _NEAR for at in moves):
-        found.wrong(f"{ref.request_id} was told that it is settled, and is not")
+        found.wrong(f"{ref.request_id} was told that it is settled, and is not", call.until)
     elif call.told == diary.REFUSED and held is not None and held.stands:
         _refused(evidence, call, key, held, happened, found)
 
@@ -204,12 +204,12 @@ def _refused(
             found.forgotten += 1
             return
         tale = f"asked {call.begin.at:.3f}, told {call.until:.3f}; {_tale(evidence, key)}"
-        found.wrong(f"{key} was told that its lease is unknown: {tale}")
+        found.wrong(f"{key} was told that its lease is unknown: {tale}", call.until)
         return
     alive = call.until < held.until - _NEAR and not _stepped(evidence, held, call.until)
     settled = any(at <= call.until for at in happened.moves.get(key, []))
     if alive and not (call.begin.renew and settled):
-        found.wrong(f"{key} was told that its lease is over: {call.end.code}")
+        found.wrong(f"{key} was told that its lease is over: {call.end.code}", call.until)
 
 
 def _tale(evidence: Evidence, key: str) -> str:

@@ -48,6 +48,10 @@ class Found(msgspec.Struct, kw_only=True):
     """
 
     violations: list[str] = []
+    times: list[float] = []
+    """When each was, as far as that is known; else 0."""
+    losses: list[float] = []
+    """When each change was made that was lost."""
     calls: int = 0
     grants: int = 0
     settles: int = 0
@@ -69,10 +73,11 @@ class Found(msgspec.Struct, kw_only=True):
     handed: int = 0
     called_back: int = 0
 
-    def wrong(self, text: str) -> None:
+    def wrong(self, text: str, at: float = 0.0) -> None:
         """A promise was not kept."""
         if len(self.violations) < _MOST_TOLD:
             self.violations.append(text)
+            self.times.append(at)
 
 
 def key_of(asked: Acquire) -> str:

@@ -87,18 +87,39 @@ class Outcome(msgspec.Struct, kw_only=True):
 
     def gaps(self) -> dict[str, float]:
         """The longest time in which nobody was granted anything, around each fault."""
-        times = sorted(
-            call.until
-            for call in self.evidence.calls
-            if call.told == diary.GRANTED and call.begin.acquire is not None
-        )
-        longest: dict[str, float] = {}
+        times, longest = self._grants(), dict[str, float]()
         for each in self.befell:
             first = max(0, bisect.bisect_left(times, each.began) - 1)
             last = bisect.bisect_right(times, each.ended) + 1
             gap = max((b - a for a, b in itertools.pairwise(times[first:last])), default=0.0)
             longest[each.name] = max(gap, longest.get(each.name, 0.0))
         return longest
+
+    def back(self) -> dict[str, float]:
+        """The longest time from the end of each fault until somebody was granted something."""
+        times, longest = self._grants(), dict[str, float]()
+        for each in self.befell:
+            after = bisect.bisect_right(times, each.ended)
+            took = times[after] - each.ended if after < len(times) else 0.0
+            longest[each.name] = max(took, longest.get(each.name, 0.0))
+        return longest
+
+    def during(self, name: str, times: Sequence[float]) -> int:
+        """How many of these times fall into a fault of that name, or come before the next one."""
+        ends = [each.began for each in self.befell[1:]] + [float("inf")]
+        return sum(
+            each.began <= at < end
+            for at in times
+            for each, end in zip(self.befell, ends, strict=True)
+            if each.name == name
+        )
+
+    def _grants(self) -> list[float]:
+        return sorted(
+            call.until
+            for call in self.evidence.calls
+            if call.told == diary.GRANTED and call.begin.acquire is not None
+        )
 
 
 class Scene:

@@ -177,6 +177,7 @@ def _replay(evidence: Evidence, policies: Mapping[str, Policy], found: Found) ->
                 ledger.step(step, at)
         if not stands:
             found.lost += 1
+            found.losses.append(entry.at)
             if entry.ran.name in GRANTS and entry.ran.key in ledger.leases:
                 continue  # granted by one who did not know that it is primary no more
             lost_from = len(reader.journal) if lost_from is None else lost_from
@@ -190,7 +191,7 @@ def _replay(evidence: Evidence, policies: Mapping[str, Policy], found: Found) ->
             reader.read(ran)
         except Broken as broken:
             if stands:
-                found.wrong(f"{broken} (number {entry.nth})")
+                found.wrong(f"{broken} (number {entry.nth})", entry.at)
     found.grants, found.settles = ledger.grants, ledger.settles
     found.alone, found.charged = ledger.alone, ledger.charged
     for lease in ledger.owing.values():
