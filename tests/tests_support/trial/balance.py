@@ -11,6 +11,9 @@ from tests_support.trial.lending import stage_and_amounts
 
 HEAD, LIFE, CHARGES = 9, 2, 9  # bytes before a lease; places in it (lua/lib/lease)
 
+_ROUNDED = 1e-3
+"""A level of a billion is kept to a ten-millionth, by each of many thousand changes."""
+
 
 def numbers(data: bytes) -> tuple[float, ...]:
     """Doubles as scripts have them."""
@@ -93,6 +96,6 @@ def check(evidence: Evidence, policies: Mapping[str, Policy], found: Found) -> N
             found.wrong(f"{key} was debited {times} times")
     lasted = evidence.entries[-1].at - evidence.entries[0].at if evidence.entries else 0.0
     refilled = rules.REFILL * (lasted + found.leaps + 600.0)
-    if not -1e-6 <= books.booked - evidence.spent <= refilled:
+    if not -_ROUNDED <= books.booked - evidence.spent <= refilled:
         has = f"{evidence.spent:.6f}"
         found.wrong(f"granted less given back is {books.booked:.6f}, and the store has {has}")
