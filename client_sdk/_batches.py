@@ -32,12 +32,11 @@ def is_called_off(cancelled: asyncio.CancelledError) -> bool:
 
 
 class _Passenger(msgspec.Struct):
-    """An operation, who waits for its answer, and whether it is on its way."""
+    """An operation, and who waits for its answer."""
 
     op: Op
     answer: "asyncio.Future[Any]"
     size: int
-    sent: bool = False
 
 
 class Batches:
@@ -53,7 +52,7 @@ class Batches:
 
     async def send(self, op: Op) -> Any:
         """The answer to *op*. Raises the exception for what the service refused; a caller that is
-        cancelled before *op* was sent is called off.
+        cancelled is called off where the service cannot know of *op*.
         """
         size = len(op.body)  # encoded here: what cannot be is this caller's mistake alone
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
@@ -64,7 +63,7 @@ class Batches:
         try:
             return await answer
         except asyncio.CancelledError as cancelled:
-            if not passenger.sent:
+            if not op.asked:
                 call_off(cancelled)
             raise
 
@@ -92,7 +91,7 @@ class Batches:
             self._waiting.popleft()
             if not passenger.answer.done():  # its caller was cancelled before it was sent
                 load.append(passenger)
-                passenger.sent = True
+                passenger.op.asked = True
                 size += passenger.size
         if load:
             flight = asyncio.get_running_loop().create_task(self._fly(load))

@@ -77,13 +77,15 @@ _KINDS: dict[Operation, Any] = {
 
 class Op(msgspec.Struct):
     """One operation: *request* is of the kind that travels. `waits` is how many seconds longer
-    than others it may take; *news* hears on a channel where it stands meanwhile.
+    than others it may take; *news* hears on a channel where it stands meanwhile. `asked` says that
+    the service may know of it.
     """
 
     operation: Operation
     request: Any
     waits: float = 0.0
     news: Callable[[Waiting], None] | None = None
+    asked: bool = False
     _body: bytes = b""
 
     @property

@@ -178,6 +178,7 @@ class Asking:
             news = partial(_tell, on_wait)
             asked = replace(request, hold=hold)
         lost_since: float | None = None
+        known = False  # whether the service may have heard of it
         while True:
             if self.alone is not None and not self.alone.may_ask(began):
                 taken = self._take_alone(request, deadline)
@@ -186,7 +187,7 @@ class Asking:
             try:
                 parent = _tracing.traceparent(trace)
                 op = _codec.op(Operation.ACQUIRE, asked, asked.max_wait, parent)
-                op.news = news
+                op.news, op.asked = news, known
                 try:
                     answer = self._found(self.exchange.send(op))
                 except ServiceUnavailable as error:
@@ -196,7 +197,7 @@ class Asking:
                     taken = self._take_alone(request, deadline)
                     if taken is not None:
                         return taken
-                lost_since = lost_since or began
+                lost_since, known = lost_since or began, True
                 left = deadline - time.monotonic()
                 if left <= 0 or time.monotonic() - lost_since >= LONGEST_LOSS:
                     raise
@@ -210,7 +211,7 @@ class Asking:
             if isinstance(answer, Given):
                 self._heard(request, answer)
                 return answer
-            lost_since = None
+            lost_since, known = None, True
             if on_wait is not None:
                 on_wait(progress_of(answer))
                 hold = LONGEST_PAUSE

@@ -648,7 +648,7 @@ class Engine:
         owed = ref.owed
         if owed is None:
             return ref
-        now = self._calls.now_us()
+        now = self.outages.now_us(self.outages.pool(ref.pool))  # as who has granted it
         if now - owed.taken > REMEMBERED:  # charged or not: the store may have forgotten it
             raise refuse(ErrorCode.UNKNOWN_LEASE, "no such lease: it ended long ago")
         claim = Claim(

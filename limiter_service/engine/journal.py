@@ -57,7 +57,7 @@ class Entry(msgspec.Struct, kw_only=True):
 
 def late(claim: Claim, taken: float, now: float) -> Claim:
     """A claim that was granted at *taken* and is charged at *now*."""
-    left = max(_LEAST_TTL, taken + claim.ttl - now)
+    left = min(claim.ttl, max(_LEAST_TTL, taken + claim.ttl - now))
     remember = max(claim.remember, REMEMBERED)
     return msgspec.structs.replace(claim, ttl=left, remember=remember)
 

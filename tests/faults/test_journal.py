@@ -71,3 +71,10 @@ def test_a_step_of_the_clock_is_taken_off_again(log: Path) -> None:
     entries = written(log, *lines, "CLOCK 1 -2000000", line(1, 4, 100.0))
     assert [round(entry.at, 2) for entry in entries] == [100.0, 100.01, 101.0, 102.0]
     assert [entry.ahead for entry in entries] == [0.0, 0.0, 8.0, -2.0]
+
+
+def test_all_of_one_call_read_the_clock_once(log: Path) -> None:
+    """Many are decided in one call, which had read it before the step."""
+    lines = [line(1, 1, 100.0), "CLOCK 1 8000000", line(1, 2, 100.01), line(1, 3, 100.01)]
+    entries = written(log, *lines, line(1, 4, 109.0))
+    assert [round(entry.at, 2) for entry in entries] == [100.0, 100.01, 100.01, 101.0]

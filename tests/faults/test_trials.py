@@ -59,16 +59,40 @@ def test_a_cluster_whose_slot_moves_and_whose_master_dies(tmp_path: Path) -> Non
     assert outcome.found.lost > 0
 
 
+def test_blocks_of_workers_that_are_killed_and_calls_that_are_decided_together(
+    tmp_path: Path,
+) -> None:
+    """What was handed out was charged, and nothing is held in the end; many are one call, and
+    its answer is lost.
+    """
+    faults = ("worker killed", "store killed", "replies of the store lost")
+    outcome = attempt(tmp_path, "standalone", "valkey", *faults, plot="blocks")
+    sound(outcome)
+    assert outcome.found.blocks > 0
+    assert outcome.found.handed > 0
+    assert outcome.found.grouped > 0
+
+
+def test_services_without_their_store_grant_no_more_than_the_limit(tmp_path: Path) -> None:
+    """All lose it together: by their shares, which are charged afterwards, each once."""
+    faults = ("store killed", "store stopped")
+    outcome = attempt(tmp_path, "standalone", "valkey", *faults, plot="degrade")
+    sound(outcome)
+    assert outcome.found.alone > 0
+    assert outcome.found.uncharged == 0
+
+
 def test_a_slip_in_the_scripts_is_seen(tmp_path: Path) -> None:
     """Replies are lost, and a retry charges again: the judge says so."""
-    whole, known = part("acquire"), "\nif known then\n"
-    assert whole.count(known) == 1, "the slip no longer fits the script"
+    known, slips = "\nif known then\n", {}
+    for name in ("acquire", "enqueue"):  # who meets a queue asks the second one
+        assert part(name).count(known) == 1, "the slip no longer fits the script"
+        slips[name] = part(name).replace(known, "\nif false then\n")
     binary = valkey_binary()
     if binary is None:
         pytest.skip("the platform has no embedded Valkey")
     for name in ("s", "w"):
         (tmp_path / name).mkdir()
-    slips = {"acquire": whole.replace(known, "\nif false then\n")}
     with Standalone(binary, tmp_path / "s", 2) as stores:
         outcome = lost_replies(stores, tmp_path / "w", seed=2, lost=30, slips=slips)
     assert outcome.found.twice > 0

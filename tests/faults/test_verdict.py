@@ -7,9 +7,10 @@ import pytest
 from msgspec.structs import replace
 from tests_support.trial import diary
 from tests_support.trial.diary import Call
+from tests_support.trial.evidence import Evidence, key_of
 from tests_support.trial.journal import Entry
 from tests_support.trial.scene import Outcome
-from tests_support.trial.verdict import Evidence, judge
+from tests_support.trial.verdict import judge
 
 from limiter_service.engine import ids
 from limiter_service.store.keys import request_digest
@@ -102,11 +103,9 @@ def a_lost_grant(evidence: Evidence) -> Evidence:
 
 
 def _key_of_a_told_grant(evidence: Evidence) -> str:
-    from tests_support.trial.verdict import _key  # noqa: PLC0415  # how it names them
-
     asked = granted(evidence)[0].begin.acquire
     assert asked is not None
-    return _key(asked)
+    return key_of(asked)
 
 
 def a_level_that_is_off(evidence: Evidence) -> Evidence:
@@ -167,3 +166,62 @@ def test_what_is_wrong_is_found(
     assert judge(evidence).violations == []
     violations = judge(tamper(evidence)).violations
     assert any(TAMPERED[tamper] in text for text in violations), violations[:3]
+
+
+# What a failover may cost, and nothing more than that.
+
+
+def fetched(evidence: Evidence) -> tuple[int, Call]:
+    """A grant that a pass has kept until its caller fetched it: the place of the fetch, and the
+    settle of its lease.
+    """
+    settles: dict[str, Call] = {}
+    for call in evidence.calls:
+        ref = ids.decode(call.begin.settle.lease) if call.begin.settle else None
+        if ref is not None and call.told == diary.SETTLED:
+            settles.setdefault(request_digest(ref.tenant, ref.request_id).hex(), call)
+    for place, entry in enumerate(evidence.entries):
+        if entry.ran.name == "fetch" and entry.ran.key in settles:
+            return place, settles[entry.ran.key]
+    raise LookupError("nobody has waited")
+
+
+def unknown(evidence: Evidence, call: Call) -> Evidence:
+    """Its lease is not known."""
+    evidence = replace(evidence, durable=False)
+    return with_call(evidence, call, told=diary.REFUSED, code="unknown_lease")
+
+
+def test_who_has_fetched_a_grant_that_the_store_forgot_may_be_told_so(
+    ways_and_clock: Outcome,
+) -> None:
+    """The grant stands, and its lease is not known: only where the fetch is lost."""
+    evidence = ways_and_clock.evidence
+    place, call = fetched(evidence)
+    lost = replace(evidence, kept=evidence.kept - {place})
+    found = judge(unknown(lost, call))
+    assert (found.violations, found.forgotten) == ([], 1)
+    assert any("its lease is unknown" in text for text in judge(unknown(evidence, call)).violations)
+    durable = judge(lost).violations
+    assert any("has lost the grant" in text for text in durable), durable
+
+
+@pytest.mark.parametrize("stale", [True, False])
+def test_one_whose_term_is_over_may_know_less(ways_and_clock: Outcome, stale: bool) -> None:
+    """It answers by what it knows; whoever is primary has to know the lease."""
+    evidence = ways_and_clock.evidence
+    _, call = fetched(evidence)
+    assert call.begin.settle is not None
+    ref = ids.decode(call.begin.settle.lease)
+    assert ref is not None
+    key = request_digest(ref.tenant, ref.request_id).hex()
+    after = next(n for n, e in enumerate(evidence.entries) if e.at > call.begin.at and e.nth > 0)
+    before = evidence.entries[after]
+    told = before.ran._replace(name="unknown", key=key, at=call.until)
+    term = (1, 0) if stale else before.term
+    said = replace(before, nth=-1, at=call.until, term=term, ran=told)
+    entries = [*evidence.entries[: after + 1], said, *evidence.entries[after + 1 :]]
+    kept = {place + (place > after) for place in evidence.kept}
+    found = judge(unknown(replace(evidence, entries=entries, kept=kept), call))
+    assert found.outdated == stale
+    assert bool(found.violations) != stale

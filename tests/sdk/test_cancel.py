@@ -74,6 +74,48 @@ async def test_a_cancelled_waiter_leaves_at_once(limiter: Limiter, slot: str, wa
     await until(watch.free, "it goes on waiting", AT_ONCE)
 
 
+async def test_who_is_cancelled_before_it_asks_again_leaves(url: str):
+    """The question that was not sent is not all: an earlier one has its place in line."""
+    resource, paths = "p/slot-asks-again", list[str]()
+    open_way = asyncio.Event()
+    open_way.set()
+
+    class Gated(httpx.AsyncHTTPTransport):
+        """Notes what is asked, and holds it back while the way is not open."""
+
+        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+            paths.append(request.url.path)
+            await open_way.wait()
+            return await super().handle_async_request(request)
+
+    async with Limiter(url, http_transport=Gated()) as limiter, Limiter(url) as other:
+        held = await other.acquire(resource, tokens=1)
+        task = await waiter(limiter, resource, Watch(url, resource))
+        batches, checks = limiter._exchange._batches, []
+
+        async def answered() -> bool:
+            return not batches._flights
+
+        async def asks_again() -> bool:
+            return any(op.waits for op, _ in batches._waiting)
+
+        await until(answered, "it has no answer")
+        open_way.clear()
+        while len(batches._flights) < 3:  # as many requests as may be under way
+            checks.append(asyncio.create_task(limiter.check(resource, tokens=1)))
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+        await until(asks_again, "it does not ask again")
+        task.cancel()
+        await asyncio.wait({task})
+        open_way.set()
+        await asyncio.gather(*checks)
+        await limiter.aclose()
+        assert "/v1/acquire" in paths  # with no time to wait: that leaves the line
+        assert not await Watch(url, resource).waits()
+        await held.settle()
+
+
 async def test_a_grant_that_meets_a_cancellation_is_given_back(
     limiter: Limiter, slot: str, watch: Watch
 ):

@@ -25,6 +25,7 @@ def attempt(
     *faults: str,
     slips: Mapping[str, str] | None = None,
     durability: str = "fast",
+    plot: str = "ordinary",
 ) -> Outcome:
     """Break servers of one kind, each fault once, and judge what is left."""
     binary = BINARIES[kind]
@@ -45,4 +46,5 @@ def attempt(
             only=known,
             slips=slips,
             durability=durability,
+            plot=plot,
         )

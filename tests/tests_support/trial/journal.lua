@@ -21,6 +21,10 @@ local function journal(name, digest, request, reply, numbered)
   if numbered then
     nth = redis.call("INCR", string.match(KEYS[1], "^.-{.-}:") .. "journal")
   end
+  if journal_at == 0 then -- whoever repeats what is known looks at no clock
+    local time = redis.call("TIME")
+    journal_at = time[1] * 1000000 + time[2]
+  end
   local at = string.format("%.0f", journal_at)
   local words = { "JOURNAL", nth, at, name, digest, hex(request) .. ".", hex(reply) .. "." }
   redis.log(redis.LOG_WARNING, table.concat(words, " "))
@@ -44,9 +48,18 @@ local function note_grant(name, key, answer)
   end
 end
 
+-- That a lease is unknown or over changes nothing, and is said by somebody: perhaps by one who
+-- does not know that another is primary now.
+local function note_refusal(letter, key)
+  if letter == "U" or letter == "X" then
+    journal(letter == "U" and "unknown" or "expired", digest_of(key), "", "", false)
+  end
+end
+
 local function note_report(name, answer)
   local letter, request = string.sub(answer, 9, 9), ARGV[#ARGV]
   local key = KEYS[#KEYS - 1]
+  note_refusal(letter, key)
   if letter == "G" or letter == "g" or letter == "A" then
     local moved = 8 * struct.unpack("<d", answer, 74)
     local what = letter == "A" and "told again" or name
@@ -60,28 +73,94 @@ local note = {
   acquire = function(answer)
     note_grant("acquire", KEYS[#KEYS - 1], answer)
   end,
-  enqueue = function(answer)
-    note_grant("acquire", KEYS[#KEYS - 7], answer)
+  -- A grant that a pass has kept for its caller is fetched: that changes the store, and a grant
+  -- that is only told again does not.
+  enqueue = function(answer, before)
+    local key = KEYS[#KEYS - 7]
+    if string.sub(answer, 9, 9) == "R" and not before then
+      journal("fetch", digest_of(key), "", string.sub(answer, 1, 9) .. head(answer, 10), true)
+    else
+      note_grant("acquire", key, answer)
+    end
   end,
   charge = function(answer)
-    note_grant("charge", KEYS[#KEYS], answer)
+    local letter = string.sub(answer, 9, 9)
+    if letter == "G" or letter == "R" then
+      local reply = string.sub(answer, 1, 9) .. head(answer, 10)
+      local what = letter == "G" and "charge" or "again"
+      journal(what, digest_of(KEYS[#KEYS]), ARGV[#ARGV], reply, letter == "G")
+    end
   end,
   settle = function(answer)
     note_report("settle", answer)
   end,
+  -- Many in one call: each stands in the journal as if it had been alone.
+  acquire_group = function(answer)
+    local letters = string.sub(answer[1], 9)
+    local requests = ARGV[#ARGV]
+    local size = 8 * (9 + struct.unpack("<d", requests, 65))
+    local first = #KEYS - #requests / size
+    for n = 1, #letters do
+      local letter = string.sub(letters, n, n)
+      if letter == "G" or letter == "R" then
+        local what = letter == "G" and "acquire together" or "again"
+        local reply = string.sub(answer[1], 1, 8) .. letter .. head(answer[n + 1], 1)
+        journal(what, digest_of(KEYS[first + n]), "", reply, letter == "G")
+      end
+    end
+  end,
+  settle_group = function(answer)
+    local letters = string.sub(answer[1], 9)
+    for n = 1, #letters do
+      local lease = answer[n + 1]
+      local moved = 8 * struct.unpack("<d", lease, 65)
+      local size = 56 + moved
+      local first = #KEYS - #ARGV[#ARGV] / size
+      local request = string.sub(ARGV[#ARGV], size * (n - 1) + 1, size * n)
+      local reply = string.sub(answer[1], 1, 8) .. string.sub(letters, n, n)
+      reply = reply .. string.sub(lease, -moved)
+      journal("settle together", digest_of(KEYS[first + n]), request, reply, true)
+    end
+  end,
+  -- A block, and what has become of it: the amounts that stay charged.
+  lend = function(answer)
+    note_grant("lend", KEYS[#KEYS - 2], answer)
+  end,
+  repay = function(answer)
+    local letter = string.sub(answer, 9, 9)
+    note_refusal(letter, KEYS[#KEYS - 2])
+    if letter == "G" or letter == "g" then
+      local limits = struct.unpack("<d", answer, 74)
+      local request = string.sub(ARGV[#ARGV], 1, 8 * (4 + limits))
+      local reply = string.sub(answer, 1, 9) .. head(answer, 10)
+      journal("repay", digest_of(KEYS[#KEYS - 2]), request, reply, true)
+    end
+  end,
   renew = function(answer)
     note_report("renew", answer)
   end,
-  cancel = function(answer)
+  -- What nobody has fetched is taken back; or a caller leaves who has fetched it in this moment.
+  cancel = function(answer, before)
     if string.sub(answer, 9, 9) == "R" then
-      journal("cancel", hex(ARGV[#ARGV]), "", answer, true)
+      journal(before and "cancel" or "leave", hex(ARGV[#ARGV]), "", answer, true)
     end
   end,
 }
 -- @served
 
+-- Whether the lease, or the place in line, is there before.
+local before = {
+  enqueue = function()
+    return redis.call("EXISTS", KEYS[#KEYS - 7]) == 1
+  end,
+  cancel = function()
+    return redis.call("HEXISTS", KEYS[#KEYS], ARGV[#ARGV]) == 1
+  end,
+}
+
+local was = before["@name"] and before["@name"]()
 local answer = decide()
 if note["@name"] then
-  note["@name"](answer)
+  note["@name"](answer, was)
 end
 return answer

@@ -1,5 +1,5 @@
-"""A way to a store on which the answers to scripts are lost, one by one: the script has run, and
-nobody hears of it.
+"""A way on which answers are late; and on one to a store the answers to scripts are lost, one by
+one: the script has run, and nobody hears of it.
 """
 
 import asyncio
@@ -7,18 +7,19 @@ import contextlib
 from random import Random
 
 from tests_support.balancer import Balancer, Target
+from tests_support.trial.moments import late
 
 _SCRIPT = b"$7\r\nEVALSHA\r\n"
 
 
 class Losing(Balancer):
     """Loses answers at a `rate`, and the connection with each; `lost` counts scripts whose answer
-    was lost.
+    was lost. What is answered comes up to `late` seconds late.
     """
 
     def __init__(self, targets: list[Target], luck: Random) -> None:
         super().__init__(targets)
-        self.rate, self.lost = 0.0, 0
+        self.rate, self.late, self.lost = 0.0, 0.0, 0
         self._luck = luck
         self._asked: dict[asyncio.StreamReader, int] = {}
 
@@ -38,6 +39,8 @@ class Losing(Balancer):
                     self._count(sink.answers, data)  # type: ignore[attr-defined]
                 elif self._loses(source):
                     break
+                elif self.late:
+                    await late(self._luck, self.late)
                 sink.write(data)
                 await sink.drain()
         if may is not self._asking:

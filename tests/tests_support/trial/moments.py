@@ -13,3 +13,8 @@ def moment(luck: Random, longest: float = 0.8) -> None:
 async def work(luck: Random, longest: float) -> None:
     """Do something between two calls."""
     await asyncio.sleep(luck.uniform(0.0, longest))
+
+
+async def late(luck: Random, longest: float) -> None:
+    """Let what comes be late."""
+    await asyncio.sleep(luck.uniform(0.0, longest))

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import httpx
 import msgspec
@@ -20,18 +21,21 @@ import redis
 
 from client_sdk import Lease, Limiter, LimiterOptions
 from limiter_wire import Acquire, Settle
-from tests_support.balancer import Balancer
 from tests_support.service import ServiceProcess
-from tests_support.trial import diary, journal, rules, verdict
+from tests_support.trial import archive, diary, journal, rules, verdict
+from tests_support.trial.archive import Facts
 from tests_support.trial.diary import Diary
+from tests_support.trial.evidence import Evidence, Found
+from tests_support.trial.losing import Losing
 from tests_support.trial.moments import moment
-from tests_support.trial.stores import LOSS, Fault, Standalone, Stores, stopped
-from tests_support.trial.verdict import Evidence, Found
+from tests_support.trial.stores import LATE, LOSS, Fault, Standalone, Stores, stopped
 from tests_support.trial.worker import Plan
 from tests_support.waiting import until, wait_until
 
 _STUCK = 120.0  # seconds without a grant, on however busy a machine
 _WAITERS = 5
+_HANDED = f'"lease":"{rules.BLOCK}'.encode()
+_ENOUGH = 5  # of what a trial is about
 _TIMEOUTS = {"SLUICEGATE_CONNECT_TIMEOUT": "0.25", "SLUICEGATE_COMMAND_TIMEOUT": "0.5"}
 
 Say = Callable[[str], None]
@@ -83,18 +87,39 @@ class Outcome(msgspec.Struct, kw_only=True):
 
     def gaps(self) -> dict[str, float]:
         """The longest time in which nobody was granted anything, around each fault."""
-        times = sorted(
-            call.until
-            for call in self.evidence.calls
-            if call.told == diary.GRANTED and call.begin.acquire is not None
-        )
-        longest: dict[str, float] = {}
+        times, longest = self._grants(), dict[str, float]()
         for each in self.befell:
             first = max(0, bisect.bisect_left(times, each.began) - 1)
             last = bisect.bisect_right(times, each.ended) + 1
             gap = max((b - a for a, b in itertools.pairwise(times[first:last])), default=0.0)
             longest[each.name] = max(gap, longest.get(each.name, 0.0))
         return longest
+
+    def back(self) -> dict[str, float]:
+        """The longest time from the end of each fault until somebody was granted something."""
+        times, longest = self._grants(), dict[str, float]()
+        for each in self.befell:
+            after = bisect.bisect_right(times, each.ended)
+            took = times[after] - each.ended if after < len(times) else 0.0
+            longest[each.name] = max(took, longest.get(each.name, 0.0))
+        return longest
+
+    def during(self, name: str, times: Sequence[float]) -> int:
+        """How many of these times fall into a fault of that name, or come before the next one."""
+        ends = [each.began for each in self.befell[1:]] + [float("inf")]
+        return sum(
+            each.began <= at < end
+            for at in times
+            for each, end in zip(self.befell, ends, strict=True)
+            if each.name == name
+        )
+
+    def _grants(self) -> list[float]:
+        return sorted(
+            call.until
+            for call in self.evidence.calls
+            if call.told == diary.GRANTED and call.begin.acquire is not None
+        )
 
 
 class Scene:
@@ -111,6 +136,7 @@ class Scene:
         tasks: int = 8,
         slips: Mapping[str, str] | None = None,
         durability: str = "fast",
+        plot: str = "ordinary",
     ) -> None:
         self.stores, self._home, self._luck = stores, home, luck
         (home / "service").mkdir()
@@ -118,15 +144,18 @@ class Scene:
         self._config = home / "pools.yaml"
         self._numbers, self._tasks = (services, workers), tasks
         self._scale = max(1, workers * tasks // rules.CALLERS)
-        self._config.write_text(rules.text(stores.pool, durability, self._scale))
+        self._plot = plot
+        self._config.write_text(rules.text(stores.pool, plot, durability, self._scale))
         self._services: list[ServiceProcess] = []
         self._workers: dict[str, subprocess.Popen[str]] = {}
         self.killed: set[str] = set()
+        self.deaths = False
         self.diaries: list[Path] = []
-        self.front = Balancer([])
+        self.front = Losing([], Random(0))
         self._stack = contextlib.ExitStack()
         self._read: dict[Path, int] = {}
         self.calls = self.grants = 0
+        self._handed = self._together = self._lone = 0
 
     def __enter__(self) -> "Scene":
         services, workers = self._numbers
@@ -153,6 +182,7 @@ class Scene:
     def _service(self, nth: int) -> ServiceProcess:
         # The package with the journal comes first, whatever the current directory is.
         env = {"PYTHONPATH": str(self._package), "PYTHONSAFEPATH": "1"} | _TIMEOUTS
+        env["TRIAL_JOURNAL"] = str(self.stores.journal)
         words = ("--config", str(self._config), "--redis-url", self.stores.url(nth))
         with (self._home / f"service-{nth}.log").open("a") as log:
             running = ServiceProcess(*words, "--log-level", "warning", env=env, stderr=log)
@@ -171,6 +201,7 @@ class Scene:
             seed=self._luck.randrange(1_000_000),
             diary=str(path),
             pool=self.stores.pool,
+            plot=self._plot,
             tasks=self._tasks,
             channel="off" if nth % 2 else "auto",
         )
@@ -192,6 +223,7 @@ class Scene:
         return {
             "way to the service cut": self._cut,
             "answers of the service lost": self._lose_answers,
+            "answers of the service late": self._be_late,
             "partition from the service": self._part,
             "service stopped": self._stop_service,
             "service killed": lambda luck: self._replace(luck, signal.SIGKILL),
@@ -211,6 +243,11 @@ class Scene:
             self.front.cut()
             self.front.flow()
 
+    def _be_late(self, luck: Random) -> None:
+        self.front.late = LATE
+        moment(luck, 1.5)
+        self.front.late = 0.0
+
     def _part(self, luck: Random) -> None:
         self.front.stall()
         moment(luck, 1.5)
@@ -223,7 +260,7 @@ class Scene:
             moment(luck, 1.5)
 
     def _replace(self, luck: Random, how: signal.Signals) -> None:
-        nth = luck.randrange(len(self._services))
+        nth, self.deaths = luck.randrange(len(self._services)), True
         self._services[nth].stop(how)
         self._services[nth] = self._service(nth)
         self._route()
@@ -253,13 +290,32 @@ class Scene:
 
     def _look(self) -> None:
         for path in self.diaries:
-            if path.exists():
-                with path.open("rb") as file:
-                    file.seek(self._read.get(path, 0))
-                    data = file.read()
-                    self._read[path] = file.tell()
-                self.calls += data.count(b'"told":')
-                self.grants += data.count(b'"told":"granted"')
+            data = self._news(path)
+            self.calls += data.count(b'"told":')
+            self.grants += data.count(b'"told":"granted"')
+            self._handed += data.count(_HANDED)
+        data = self._news(self.stores.journal)
+        self._together += data.count(b" together ")
+        self._lone += data.count(b" alone ")
+
+    def _news(self, path: Path) -> bytes:
+        """What was written since the last look."""
+        if not path.exists():
+            return b""
+        with path.open("rb") as file:
+            file.seek(self._read.get(path, 0))
+            data = file.read()
+            self._read[path] = file.tell()
+        return data
+
+    def shown(self) -> bool:
+        """Whether what the plot is about has come to pass, on however busy a machine."""
+        plot = rules.PLOTS[self._plot]
+        return (
+            (self._handed >= _ENOUGH or not plot.prefetch)
+            and (self._together >= _ENOUGH or not plot.crowds)
+            and (self._lone >= _ENOUGH or plot.on_loss == "closed")
+        )
 
     def close_down(self) -> None:
         """Let workers end, and everything that they hold."""
@@ -271,19 +327,22 @@ class Scene:
         wait_until(self._quiet, "somebody still waits, or holds a slot", _STUCK)
         wait_until(lambda: not self.connections(), "a connection stays open", _STUCK)
 
-    def evidence(self, *, durable: bool) -> Evidence:
+    def evidence(self, *, durable: bool, torn: bool = True) -> Evidence:
         """What is left when all is over."""
-        entries = journal.read(self.stores.journal)
-        return Evidence(
-            entries=entries,
-            kept=journal.survivors(entries, self.stores.count()),
-            calls=diary.read(self.diaries),
-            policies=rules.policies(self.stores.pool, self._scale),
+        facts = Facts(
+            pool=self.stores.pool,
+            plot=self._plot,
+            scale=self._scale,
+            count=self.stores.count(),
             spent=self.spent(),
             left=self._left(),
-            killed=frozenset(self.killed),
+            killed=sorted(self.killed),
             durable=durable,
+            deaths=self.deaths,
+            torn=torn,
         )
+        archive.note(self._home, facts)
+        return archive.evidence(facts, self.stores.journal, self.diaries)
 
     def outcome(self, evidence: Evidence, befell: list[Befell]) -> Outcome:
         """The verdict, and the connections of callers and services that are left."""
@@ -307,14 +366,17 @@ class Scene:
     def _left(self) -> list[str]:
         """Who waits, and what is held."""
         levels = self._levels()
-        held = [name for name in ("m1.slots", "one.slot") if levels[name][0] != levels[name][1]]
+        slots = [name for name in ("m1.slots", "one.slot") if name in levels]
+        held = [name for name in slots if levels[name][0] != levels[name][1]]
         return [*self.stores.left(), *held]
 
     async def _queue_up(self) -> None:
         """A slot that one after another waits for and is woken for."""
         path = self._home / "queue.diary"
         self.diaries.append(path)
-        book, asked = Diary(path), Acquire(resource=f"{self.stores.pool}/one", tokens=1)
+        # A lease outlives the longest pause of a busy machine.
+        asked = Acquire(resource=f"{self.stores.pool}/one", tokens=1, ttl=_STUCK)
+        book = Diary(path)
         options = LimiterOptions(timeout=20.0, connect_timeout=20.0, on_service_loss="closed")
         async with Limiter(self.front.url, options=options) as limiter:
 
@@ -322,7 +384,11 @@ class Scene:
                 mine = msgspec.structs.replace(asked, request_id=f"queue-{nth}", max_wait=100.0)
                 call = book.asks(acquire=mine)
                 lease = await limiter.acquire(
-                    asked.resource, tokens=1, max_wait=100.0, request_id=mine.request_id
+                    asked.resource,
+                    tokens=1,
+                    max_wait=100.0,
+                    request_id=mine.request_id,
+                    ttl=_STUCK,
                 )
                 told = {"lease": lease.id, "request": lease.request_id}
                 book.hears(call, diary.GRANTED, **told)
@@ -380,15 +446,17 @@ def trial(
     only: Sequence[str] = (),
     slips: Mapping[str, str] | None = None,
     durability: str = "fast",
+    plot: str = "ordinary",
     say: Say = lambda _: None,
 ) -> Outcome:
     """Every fault once, in an order of the seed's, and again until so many calls are made."""
     luck = Random(seed)
-    with Scene(stores, home, luck, tasks=tasks, slips=slips, durability=durability) as scene:
+    shared: dict[str, Any] = {"slips": slips, "durability": durability, "plot": plot}
+    with Scene(stores, home, luck, tasks=tasks, **shared) as scene:
         faults = stores.faults() | scene.faults()
         names = sorted(only or faults)
         befell: list[Befell] = []
-        while not befell or scene.calls < calls:
+        while not befell or scene.calls < calls or not scene.shown():
             luck.shuffle(names)
             for name in names:
                 began = time.time()
@@ -400,7 +468,8 @@ def trial(
         scene.until_more(between)
         scene.close_down()
         durable = stores.durable or (durability == "replicated" and stores.one_heir)
-        evidence = scene.evidence(durable=durable)
+        torn = not stores.together.issuperset(names)
+        evidence = scene.evidence(durable=durable, torn=torn)
         return scene.outcome(evidence, befell)
 
 

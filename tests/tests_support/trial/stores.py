@@ -24,6 +24,10 @@ _UNHEARD = 10  # changes that replicas do not hear of
 LOSS = 0.3
 """The part of replies that is lost, each with its connection."""
 
+_SILENT = 1.0  # seconds after which a node does not answer
+LATE = 0.7
+"""Seconds by which answers come late at most: more than the store is waited for."""
+
 Fault = Callable[[Random], None]
 
 
@@ -33,6 +37,8 @@ class Stores:
     pool = "p"
     durable = False
     """Whether what it has acknowledged is never lost."""
+    together = frozenset({"store killed", "store stopped", "scripts forgotten"})
+    """Faults that every service meets at the same time."""
     one_heir = False
     """Whether the replica that acknowledges is the one that is promoted."""
 
@@ -72,8 +78,8 @@ class Stores:
             return int(orders.get(f"sg:{{{self.pool}}}:journal") or 0)
 
     def left(self) -> list[str]:
-        """Keys of waiters, and of grants that nobody has fetched."""
-        names = ("q:order", "q:tickets", "q:grants")
+        """Keys of waiters, of grants that nobody has fetched, and of blocks that are held."""
+        names = ("q:order", "q:tickets", "q:grants", "k")
         with self.orders() as orders:
             keys = [f"sg:{{{self.pool}}}:{name}" for name in names]
             return [key for key in keys if orders.exists(key)]
@@ -117,7 +123,8 @@ class Stores:
         faults: dict[str, Fault] = {
             "scripts forgotten": self._forget,
             "store stopped": self._stop,
-            "store slow": self._pause,
+            "store slow": lambda luck: self._pause(luck, "WRITE"),
+            "store silent": lambda luck: self._pause(luck, "ALL"),
             "store cuts connections": self._cut_clients,
         }
         if self.clocks.movable:
@@ -133,9 +140,9 @@ class Stores:
         with stopped(self.primary().pid):
             moment(luck)
 
-    def _pause(self, luck: Random) -> None:
+    def _pause(self, luck: Random, what: str) -> None:
         with self.orders() as orders:
-            orders.execute_command("CLIENT", "PAUSE", luck.randint(50, 700), "WRITE")
+            orders.execute_command("CLIENT", "PAUSE", luck.randint(50, 700), what)
         moment(luck)
 
     def _cut_clients(self, luck: Random) -> None:
@@ -213,6 +220,7 @@ class Standalone(Stores):
             "store killed": self._kill,
             "way to the store cut": self._cut,
             "replies of the store lost": self._lose_replies,
+            "replies of the store late": self._be_late,
             "one reply in three lost": self._lose_some,
             "partition from the store": self._part,
         }
@@ -237,6 +245,13 @@ class Standalone(Stores):
             moment(luck, 0.3)
             way.cut()
             way.flow()
+
+    def _be_late(self, luck: Random) -> None:
+        for way in self.ways:
+            way.late = LATE
+        moment(luck, 1.5)
+        for way in self.ways:
+            way.late = 0.0
 
     def _lose_some(self, luck: Random) -> None:
         before = self.lost
@@ -387,7 +402,8 @@ class Clustered(Stores):
 
     def _owners(self) -> Iterator[int]:
         for port in self._nodes.ports:
-            with contextlib.suppress(redis.RedisError), redis.Redis(port=port) as orders:
+            asked = redis.Redis(port=port, socket_timeout=_SILENT)  # a node may be stopped
+            with contextlib.suppress(redis.RedisError), asked as orders:
                 slot = orders.execute_command("CLUSTER KEYSLOT", f"{{{self.pool}}}")
                 for line in orders.execute_command("CLUSTER NODES").items():
                     address, state = line
@@ -407,6 +423,7 @@ class Clustered(Stores):
         return faults | {
             "slot moved": self._move,
             "master killed": self._kill,
+            "master stopped until another is named": self._stop_for_long,
             "replica promoted by hand": self._promote,
         }
 
@@ -436,6 +453,12 @@ class Clustered(Stores):
         self.started(self._nodes.servers[old])
         wait_until(self._nodes.servers[old]._answers, "the node does not start", 60)
         wait_until(lambda: self._nodes._follows(old), "the node does not come back", _NAMED)
+
+    def _stop_for_long(self, luck: Random) -> None:
+        old = self._with_replica(luck)
+        with stopped(self._nodes.servers[old].pid):
+            wait_until(lambda: self._owner_is_not(old), "no other master", _NAMED)
+        wait_until(lambda: self._nodes._follows(old), "the old master does not follow", _NAMED)
 
     def _promote(self, luck: Random) -> None:
         old = self._with_replica(luck)

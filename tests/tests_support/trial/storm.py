@@ -15,6 +15,7 @@ import redis
 from client_sdk import Limiter, LimiterOptions
 from client_sdk.errors import RateLimited
 from limiter_service.engine import ids
+from limiter_service.store.keys import request_digest
 from limiter_wire import Settle, Usage
 from tests_support.trial.moments import work
 
@@ -29,15 +30,22 @@ pools:
     lease_ttl: 1h
     remember: 1h
 """
-_SETTLED = 6  # place in a lease (lua/lib/lease)
+_SETTLED, _CHARGE = 6, 9  # places in a lease (lua/lib/lease)
 
 
 class Storm(msgspec.Struct):
-    """What came of it: how calls ended, and answers that were somebody else's."""
+    """What came of it: how calls ended, answers that were somebody else's, and what each request
+    to the open model has used: nothing, where its caller was not told of a lease.
+    """
 
     ended: Counter[str] = msgspec.field(default_factory=Counter)
     mixed_up: list[str] = []
-    spent: int = 0
+    used: dict[str, int] = {}
+
+    @property
+    def spent(self) -> int:
+        """All that was used."""
+        return sum(self.used.values())
 
     @property
     def calls(self) -> int:
@@ -79,6 +87,8 @@ async def _call(limiter: Limiter, request_id: str, luck: Random, found: Storm) -
     """One acquire and, if it is granted, its settle; either may be cancelled on the way."""
     model = luck.choice(["open", "open", "tight"])
     tokens = luck.randint(1, 1000)
+    if model == "open":
+        found.used[request_id] = 0
 
     async def acquire() -> Any:
         return await limiter.acquire(
@@ -116,7 +126,7 @@ async def _call(limiter: Limiter, request_id: str, luck: Random, found: Storm) -
         settled = await limiter.settle(report)
     found.ended["settled"] += 1
     if model == "open":
-        found.spent += used
+        found.used[request_id] = used
         moved = settled.refunded.get("tokens", 0) - settled.debited.get("tokens", 0)
         if moved != tokens - used:
             found.mixed_up.append(f"{request_id} got back {moved}, not {tokens - used}")
@@ -145,6 +155,19 @@ def unsettled(store: redis.Redis) -> int:
         lease = store.get(key)
         count += lease is not None and struct.unpack_from("<d", lease, 8 * (_SETTLED - 1))[0] == 0
     return count
+
+
+def misbooked(store: redis.Redis, found: Storm) -> list[str]:
+    """Leases of the open model that are charged with anything but what their calls have used."""
+    wrong: list[str] = []
+    for name, used in found.used.items():
+        lease = store.get(f"sg:{{p}}:l:{request_digest('default', name).hex()}")
+        numbers = struct.unpack(f"<{len(lease) // 8}d", lease) if lease else ()
+        # One limit: its charge, and what has moved on it stands last once that is settled.
+        charged = numbers[_CHARGE] + numbers[-1] if lease else 0.0
+        if charged != used:
+            wrong.append(f"{name} has used {used} tokens, and {charged:g} are charged: {numbers}")
+    return wrong
 
 
 def waiting(store: redis.Redis) -> int:

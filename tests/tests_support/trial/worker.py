@@ -11,16 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from client_sdk import Limiter, LimiterOptions
 from client_sdk.errors import ServiceFault, ServiceUnavailable, SluicegateError
 from limiter_wire import Acquire, ErrorCode, Outcome, Settle, Usage
-from tests_support.trial import diary
+from tests_support.trial import diary, rules
 from tests_support.trial.diary import Diary
 from tests_support.trial.moments import work
 
 PAUSE = 0.02
-_OUTCOMES = [Outcome.SUCCESS] * 12 + [Outcome.SERVER_ERROR, Outcome.RATE_LIMITED, Outcome.CANCELLED]
+_FAILURES = [Outcome.SERVER_ERROR, Outcome.RATE_LIMITED, Outcome.CANCELLED]
+_SIZES, _SMALL = [1, 5, 20, 60, 150], [1, 2, 5, 10]
 _AGAIN = frozenset({ErrorCode.STORE_UNAVAILABLE, ErrorCode.SHUTTING_DOWN})
 
 
@@ -32,6 +34,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     seed: int
     diary: str
     pool: str
+    plot: str = "ordinary"
     tasks: int = 8
     channel: str = "auto"
     timeout: float = 2.0
@@ -48,7 +51,8 @@ class Worker:
             on_service_loss="closed",
             worker=plan.name,
         )
-        self._plan, self._limiter = plan, Limiter(plan.url, options=options)
+        self._plan, self._plot = plan, rules.PLOTS[plan.plot]
+        self._limiter = Limiter(plan.url, options=options, prefetch=self._plot.prefetch)
         self._diary = Diary(Path(plan.diary))
         self.over = asyncio.Event()
 
@@ -64,25 +68,54 @@ class Worker:
         turn = 0
         while not self.over.is_set():
             turn += 1
-            asked = Acquire(
-                resource=f"{self._plan.pool}/{luck.choice(['m1', 'm1', 'm1', 'm2'])}",
-                tenant=luck.choice(["big", "big", "small"]),
-                tokens=luck.choice([1, 5, 20, 60, 150]),
-                max_wait=luck.choice([0.0, 0.0, 4.0]),
-                request_id=f"{self._plan.name}-{nth}-{turn}",
-                worker=self._plan.name,
-            )
-            lease = await self._acquire(asked, luck)
-            if lease:
-                await self._use(asked, lease, luck)
+            asked = self._wish(f"{self._plan.name}-{nth}-{turn}", luck)
+            if self._plot.crowds and asked.request_id is not None:
+                await self._crowd(asked, luck)
+            else:
+                await self._call(asked, luck)
             await work(luck, PAUSE)
+
+    def _wish(self, name: str, luck: random.Random) -> Acquire:
+        """What a call asks for. One that may be handed out of a block has no name."""
+        handed = self._plot.prefetch and luck.random() < 0.75
+        model, tenant = rules.USUAL
+        if not handed:
+            model, tenant = (
+                luck.choice(["m1", "m1", "m1", "m2"]),
+                luck.choice(["big", "big", "small"]),
+            )
+        return Acquire(
+            resource=f"{self._plan.pool}/{model}",
+            tenant=tenant,
+            tokens=luck.choice(_SMALL if handed else _SIZES),
+            max_wait=4.0 if not handed and luck.random() < self._plot.waits else 0.0,
+            request_id=None if handed else name,
+            worker=None if handed else self._plan.name,
+        )
+
+    async def _crowd(self, asked: Acquire, luck: random.Random) -> None:
+        """Many that want the same at one moment."""
+        calls = [
+            self._call(
+                replace(asked, request_id=f"{asked.request_id}-{n}", tokens=luck.choice(_SIZES)),
+                random.Random(luck.random()),
+            )
+            for n in range(luck.randint(2, 8))
+        ]
+        await asyncio.gather(*calls)
+
+    async def _call(self, asked: Acquire, luck: random.Random) -> None:
+        lease = await self._acquire(asked, luck)
+        if lease:
+            await self._use(asked, lease, luck)
 
     async def _acquire(self, asked: Acquire, luck: random.Random) -> str:
         """Ask with one request id until there is an answer; the lease, if it is granted."""
-        for _ in range(luck.choice([1, 6, 6, 6])):
+        named = asked.request_id is not None
+        for _ in range(luck.choice([1, 6, 6, 6]) if named else 1):
             told = await self._asked(asked)
             if told.told == diary.GRANTED:
-                if luck.random() < 0.05:
+                if named and luck.random() < 0.05:
                     await self._asked(asked)
                 return told.lease
             if told.told == diary.REFUSED:
@@ -108,7 +141,8 @@ class Worker:
         if luck.random() < 0.02:
             return  # it forgets: the lease ends by itself
         most = asked.tokens or 0
-        if luck.random() < 0.05:
+        handed = lease.startswith(rules.BLOCK)
+        if not handed and luck.random() < 0.05:
             usage = Usage(input_tokens=luck.randint(0, 2 * most))
 
             async def renew() -> dict[str, Any]:
@@ -116,14 +150,17 @@ class Worker:
                 return {"told": diary.RENEWED}
 
             await self._told(self._diary.asks(renew=lease), renew)
-        outcome = luck.choice(_OUTCOMES)
+        failed = luck.random() < self._plot.failures
+        outcome = luck.choice(_FAILURES) if failed else Outcome.SUCCESS
         report = Settle(
             lease=lease,
             outcome=outcome,
-            usage=Usage(input_tokens=luck.randint(0, most)) if luck.random() < 0.8 else None,
+            usage=Usage(input_tokens=luck.randint(0, most))
+            if handed or luck.random() < 0.8
+            else None,
             retry_after=PAUSE if outcome is Outcome.RATE_LIMITED else None,
         )
-        for _ in range(luck.choice([1, 6, 6, 6])):
+        for _ in range(1 if handed else luck.choice([1, 6, 6, 6])):
             told = await self._settled(report)
             if told.told != diary.UNKNOWN and luck.random() < 0.95:
                 return
