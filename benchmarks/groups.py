@@ -108,7 +108,9 @@ class Bench:
         replies = self.run(commands, DEPTH // max(1, variant.size))
         spent = cpu(self.client) - before
         if variant.size and variant.decides:
-            assert not any(len(reply) == TAG or b"?" in reply[TAG : TAG + variant.size] for reply in replies)
+            assert not any(
+                len(reply) == TAG or b"?" in reply[TAG : TAG + variant.size] for reply in replies
+            )
         return spent / REQUESTS * US
 
     def _names(self, count: int) -> list[int]:

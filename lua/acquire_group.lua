@@ -6,11 +6,12 @@
 --         request the lease, a string; last, the circuit of the model, a string
 -- ARGV    what the policies say of ordinary calls (lib/ordinary); the requests one behind the
 --         other, each as for acquire
--- returns the nonce of the first request, alone where nothing is ordinary; then one Q for all:
---         somebody waits in this pool; or a letter for each, G granted, D denied, ? for acquire,
---         the generation of the circuit, for each that is denied the number of the binding limit
---         and the time to wait (-1 never), and the states after all of them, which are those of
---         each. A single one that is granted: its lease (lib/lease), which begins with the nonce
+-- returns the nonce of the first request, alone where nothing is ordinary for some time; then one
+--         Q for all: somebody waits in this pool, or one ? for all, for acquire; or a letter for
+--         each, G granted, D denied, ? for acquire, the generation of the circuit, for each that
+--         is denied the number of the binding limit and the time to wait (-1 never), and the
+--         states after all of them, which are those of each. A single one that is granted: its
+--         lease (lib/lease), which begins with the nonce
 
 -- @include lib/clock
 -- @include lib/layout
@@ -21,7 +22,7 @@ local texts = call("MGET", unpack(keys, 1, first))
 local pin = texts[first - 1]
 if texts[first] then
   local known = call("EXISTS", unpack(keys, first + 1, first + all)) > 0
-  return sub(asked, 1, 8) .. (known and "" or "Q")
+  return sub(asked, 1, 8) .. (known and "?" or "Q")
 end
 
 -- @include lib/gate
@@ -36,7 +37,7 @@ if few then
   end
 end
 
-local lives
+local lives, in_terms
 if not few then
 -- @include lib/many
 -- @include lib/granted

@@ -5,9 +5,10 @@
 -- KEYS    as for acquire_group
 -- ARGV    what the policies say of ordinary calls (lib/ordinary); the reports one behind the
 --         other, each as for settle, without readings
--- returns the tag of the first report, alone where nothing is ordinary; then a letter for each, G
---         settled, g the same while somebody waits in this pool, ? for settle, and of those that
---         are settled the leases (lib/lease), which are of one size
+-- returns the tag of the first report, alone where nothing is ordinary for some time; then one ?
+--         for all, which settle has to take in; or a letter for each, G settled, g the same while
+--         somebody waits in this pool, ? for settle, and of those that are settled the leases
+--         (lib/lease), which are of one size
 
 -- @include lib/clock
 -- @include lib/layout
@@ -15,12 +16,13 @@
 -- @include lib/ordinary
 -- @include lib/success
 
-local reply, texts, wall, watched = {}, call("MGET", unpack(keys, 1, first + all)), now_us(), nil
+local texts, wall, watched = call("MGET", unpack(keys, 1, first + all)), now_us(), nil
+local reply, in_terms = {}, false
 if gated > 0 then
   local head = call("GETRANGE", circuit, "0", "55")
   watched = watch_calmly(circuit, head, span_of_bucket, texts[first - 1], wall)
   if not watched then
-    return sub(asked, 1, 8)
+    return sub(asked, 1, 8) .. (watched == false and "?" or "")
   end
 end
 
@@ -38,7 +40,7 @@ else
 -- @include lib/settled
 end
 if #reply == 0 then
-  return sub(asked, 1, 8)
+  return sub(asked, 1, 8) .. (in_terms and "" or "?")
 elseif watched then
   save_successes(circuit, watched)
 end

@@ -47,8 +47,10 @@ def granted(reply: bytes, asked: Sequence[bytes]) -> Answers:
     """The answers that a reply of acquire_group has for those who asked."""
     if len(reply) == TAG:
         return [None] * len(asked)
-    if len(reply) == TAG + 1:
-        return [request[:TAG] + reply[TAG:] for request in asked]
+    if reply[TAG:] == b"?":
+        return [None] * len(asked)
+    if reply[TAG:] == b"Q":
+        return [request[:TAG] + b"Q" for request in asked]
     if len(asked) == 1 and len(reply) % 8 == 0:
         return [asked[0][:TAG] + b"G" + reply]
     end = TAG + len(asked)

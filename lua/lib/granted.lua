@@ -105,7 +105,7 @@ end
 
 local states = open_states()
 if not states then
-  return sub(asked, 1, 8)
+  return sub(asked, 1, 8) .. (in_terms and "" or "?")
 end
 local denied, granted
 lives, denied, granted, samples = decide(states)

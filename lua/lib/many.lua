@@ -6,7 +6,7 @@ end
 local q = { unpacked(form_of(#ARGV[1] / 8), ARGV[1]) }
 
 -- The states of all scopes, which are the first of `texts`, with their levels as they are now; nil
--- where they are not ordinary.
+-- where they are not ordinary. Terms are in force for some time.
 local function open_states()
   local states, p = { false, false, false, false }, TERMS_OF_SCOPES
   for scope = 1, scopes do
@@ -17,6 +17,7 @@ local function open_states()
     local s = { unpacked(form_of(last), old) }
     local elapsed = wall + s[SKEW] - s[TIME]
     if s[VERSION] ~= q[p] or elapsed < 0 then
+      in_terms = s[VERSION] == -q[p]
       return nil -- under another policy or terms; or the clock has stepped back
     end
     s[TIME], p = wall + s[SKEW], p + 3

@@ -6,13 +6,11 @@ local C_WINDOW, BUCKETS, FIELDS, SUCCESS = 32, 12, 6, 1
 local HEAD, BUCKET_SIZE = 56, 48
 
 -- Where the bucket of this moment stands in a circuit of which the first numbers are given, and
--- its generation and time; nil where to count a success takes more.
+-- its generation and time; nil where to count a success takes more, false where the next does not.
 local function calm_bucket(head, width, pin, wall)
   local calm, number, shift, seen, span, spotless, newest = struct.unpack("<ddddddd", head)
   local now = wall + shift
   if now < calm or now < seen or spotless == 0 then
-    return nil
-  elseif math.floor(now / span) ~= newest or span ~= width then
     return nil
   end
   if pin then
@@ -21,17 +19,20 @@ local function calm_bucket(head, width, pin, wall)
       return nil
     end
   end
+  if math.floor(now / span) ~= newest or span ~= width then
+    return false
+  end
   return 8 * (C_WINDOW - 1 + newest % BUCKETS * FIELDS), number, now
 end
 
--- Open the bucket in which successes of this moment are counted; nil where that takes more.
+-- Open the bucket in which successes of this moment are counted; nil or false as there.
 local function watch_calmly(key, head, width, pin, wall)
-  local at, generation, now
-  if #head >= HEAD then
-    at, generation, now = calm_bucket(head, width, pin, wall)
+  if #head < HEAD then
+    return false
   end
+  local at, generation, now = calm_bucket(head, width, pin, wall)
   if not at then
-    return nil
+    return at
   end
   local bucket = redis.call("GETRANGE", key, at, at + BUCKET_SIZE - 1)
   local ok, failed, slow, throttled, failing, workers = struct.unpack("<dddddd", bucket)

@@ -79,6 +79,11 @@ class GroupRun(Run):
             start = 9 + len(policy.limits) if last.verdict is Verdict.DONE else 2
             self._assert_levels(policy, last.numbers, start)
 
+    def _assert_honest(self, policy: Policy, amounts: list[int], wait: int) -> None:
+        """Of a group others are granted after somebody is told when there is room."""
+        if not self.crowd:
+            super()._assert_honest(policy, amounts, wait)
+
     def _assert_levels(self, policy: Policy, numbers: Sequence[float], start: int) -> None:
         """Those of a group are told what the levels are after all of it."""
         if not self.crowd:

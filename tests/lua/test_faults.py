@@ -11,7 +11,6 @@ import pytest
 import redis
 from histories import Step, drawn, run
 
-
 from limiter_service.store.scripts import part
 
 # What is broken: part, text, its replacement. One line each, as a slip of the pen would be.

@@ -8,7 +8,6 @@ import redis
 from histories import Step
 from learning_histories import drawn, run
 
-
 from limiter_service.store.scripts import part
 
 # What is broken: part, text, its replacement. One line each, as a slip of the pen would be.

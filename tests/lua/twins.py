@@ -20,10 +20,11 @@ from limiter_wire import Meter
 
 _BREAKER = "breaker: {window: 600s, min_calls: 4, failure_rate: 0.5, open: 1s, max_open: 4s}"
 CONFIGS = [
-    # One scope and several, with rates that no binary fraction hits.
+    # One scope and several, with rates that no binary fraction hits. First attempts soon earn
+    # plenty of retries.
     f"""
     lease_ttl: 70s
-    {_BREAKER}
+    {_BREAKER[:-1]}, retry_ratio: 1}}
     models:
       m1: {{limits: [{{meter: requests, limit: 17, per: 3s}}, {{meter: tokens, limit: 310, per: 7s}}, {{meter: requests, limit: 50, per: 700s}}]}}
       m2: {{rpm: 300}}
