@@ -5,8 +5,9 @@
 Three limits, the gate of a breaker that is calm, and a lease for each request, over 100 budgets;
 64 requests to a pipeline, alone and in groups of 8 and 64 of one budget. `at length` is a call
 that nobody takes for ordinary (lua/lib/ordinary). What the lease records cost is told by the same
-script without them, what the gate costs by pools whose breaker is off. Bounds: what a script pays that gets the same keys and
-arguments and does nothing, and one that also writes a record of that size for each lease.
+script without them, what the gate costs by pools whose breaker is off. Bounds: what a script pays
+that gets the same keys and arguments and does nothing, and one that also writes a record of that
+size for each lease.
 
 Every variant runs in every round, interleaved, and CPU is the server's own (INFO cpu). Read the
 ratios, which are taken within a round; the range over all rounds stands beside the median.

@@ -11,7 +11,7 @@ for n = 1, all do
   lease = lease .. state
   if not call("SET", keys[first + n], lease, "PX", px, "NX") then
     for before = 1, n - 1 do
-      call("DEL", keys[first + before])
+      call("UNLINK", keys[first + before])
     end
     few = false
     break

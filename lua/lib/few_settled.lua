@@ -1,4 +1,5 @@
--- Settle in turn until a report is not ordinary (lib/settled).
+-- Settle in turn until a report is not ordinary (lib/settled). A lease that was settled before is
+-- longer: it tells what has moved.
 local settled, known, span, px = {}, nil, nil, nil
 local size, length = 8 * (REPORTED + limits), 8 * (CHARGES + limits + CELLS - 1 + 2 * limits)
 local told, held = sub(DOUBLES, 1, REPORTED + limits + 1), sub(DOUBLES, 1, CHARGES + limits + 1)
@@ -10,12 +11,11 @@ for n = 1, all do
   end
   local at = size * (n - 1) + 1
   local _, token, more, class, _, late, _, u1, u2, u3, u4 = unpacked(told, asked, at)
-  local nonce, _, ttl, past, _, ended, epoch, marks, held_limits, a1, a2, a3, a4 =
+  local nonce, _, ttl, past, _, _, epoch, marks, held_limits, a1, a2, a3, a4 =
     unpacked(held, text)
   local then_version, _, began, moved = unpacked("<dddd", text, 8 * (CHARGES + limits) + 1)
   if
     nonce ~= token
-    or ended ~= 0
     or wall >= began - moved + ttl
     or more ~= 0 -- a first token, or what a provider has said
     or held_limits ~= limits

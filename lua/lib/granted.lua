@@ -82,7 +82,7 @@ local function write_leases(after)
       if not call("SET", keys[first + n], lease, "PX", px, "NX") then
         for before = 1, n - 1 do
           if lives[before] then
-            call("DEL", keys[first + before])
+            call("UNLINK", keys[first + before])
           end
         end
         return nil

@@ -70,7 +70,7 @@ _KINDS = (
 )
 LENGTH = 40
 _WORKERS, _RETRY = 32, 512
-_KEPT = 4  # of a state (lua/lib/layout)
+_TIME, _SKEW, _KEPT = 2, 3, 4  # of a state (lua/lib/layout)
 
 
 Two = tuple[redis.Redis, redis.Redis]
@@ -120,6 +120,7 @@ class Side:
     def __init__(self, client: redis.Redis, loaded: Mapping[str, Any]) -> None:
         client.flushdb()
         self.client, self.bench = client, Bench(client, dict(loaded))
+        self.kept: dict[bytes, float] = {}
 
     def acquire(self, policy: Policy, request: Request, nonce: int) -> Answer:
         """One request alone."""
@@ -163,11 +164,13 @@ class Side:
                     pipeline.xrange(key)
         found = dict(zip(names, pipeline.execute(), strict=True))
         scopes, leases = (self.bench.keys.pool_scope()[:-4], self.bench.keys.lease("", "")[:-32])
-        for key in found:
+        for key, value in found.items():
             if key.startswith(scopes.encode()):
-                found[key] = _without_expiry(_numbers(found[key]), 0)
+                state = _numbers(value)
+                self.kept[key] = state[_KEPT] - (state[_TIME] - state[_SKEW])
+                found[key] = _without_expiry(state)
             elif key.startswith(leases.encode()):
-                found[key] = _without_levels(_numbers(found[key]))
+                found[key] = _without_levels(_numbers(value))
         events = self.bench.keys.events().encode()
         if events in found:
             found[events] = [fields for _, fields in found[events]]
@@ -196,6 +199,9 @@ class Twins:
         getattr(self, kind)()
         quick, whole = self.quick.content(), self.whole.content()
         assert quick == whole, f"after {kind}: {_difference(quick, whole)}"
+        for key, kept in self.whole.kept.items():  # each for once to twice what is needed
+            ours = self.quick.kept[key]
+            assert kept / 2 <= ours <= 2 * kept, f"{key!r} is kept for {ours} instead of {kept}"
 
     def finish(self) -> None:
         """Keys are kept as long at both; they were written at slightly different times. But scopes
@@ -361,7 +367,7 @@ class Twins:
 
     def _request(self, policy: Policy) -> Request:
         random = self.random
-        amount = random.choice((0, 1, 3, 10, 37, 111))
+        amount = random.choice((0, 1, 3, 10, 37, 111) * 3 + (400,))
         known = [
             request for *who, request, _ in self.leases if who == [policy.model, policy.tenant]
         ]
@@ -410,9 +416,9 @@ def _numbers(text: bytes) -> list[float]:
     return list(struct.unpack(f"<{len(text) // 8}d", text))
 
 
-def _without_expiry(state: list[float], at: int) -> list[float]:
+def _without_expiry(state: list[float]) -> list[float]:
     """A state without the time until which it is kept: a group sets it once."""
-    state[at + _KEPT] = 0.0
+    state[_KEPT] = 0.0
     return state
 
 
@@ -421,7 +427,10 @@ def _without_levels(lease: list[float]) -> list[float]:
     are after all of it.
     """
     at = 9 + int(lease[8])
-    levels, end = read(lease, at, int(lease[8])) if lease[8] else ([], at)
+    try:
+        levels, end = read(lease, at, int(lease[8])) if lease[8] else ([], at)
+    except IndexError as error:
+        raise AssertionError("a lease without its states") from error
     return lease[:at] + [level.limit_id for level in levels] + lease[end:]
 
 

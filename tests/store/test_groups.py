@@ -19,7 +19,15 @@ from limiter_service.store.client import Client
 from limiter_service.store.commands import pack
 from limiter_service.store.links import Command, Link
 from limiter_service.store.ordinary import terms
-from limiter_service.store.parcels import APART, MOST_IN_A_GROUP, Call, Group, Kin, parcels
+from limiter_service.store.parcels import (
+    APART,
+    LONGEST_APART,
+    MOST_IN_A_GROUP,
+    Call,
+    Group,
+    Kin,
+    parcels,
+)
 from limiter_service.store.scripts import Script, load
 from limiter_wire import Acquire, ErrorCode, Granted, Outcome, Settle, Settled, Usage
 
@@ -351,3 +359,35 @@ async def test_a_group_of_no_use_keeps_its_kin_apart():
     assert group.take(b"0000000 ", 1.0) == calls
     assert parcels(calls, 1.0 + APART / 2) == calls
     assert len(parcels(calls, 1.0 + 2 * APART)) == 1
+
+
+async def test_what_is_of_no_use_again_and_again_is_tried_more_and_more_seldom():
+    """Until it is of use; then it begins anew."""
+    kin, now, pauses = Kin(), 1.0, []
+    calls = _calls(kin)
+    for _ in range(12):
+        (group,) = parcels(calls, now)
+        assert group.take(b"0000000 ", now) == calls
+        pauses.append(kin.apart_until - now)
+        now = kin.apart_until
+    assert pauses[:3] == pytest.approx([APART, 2 * APART, 4 * APART])
+    assert pauses[-1] == pytest.approx(LONGEST_APART)
+    (group,) = parcels(calls, now)
+    assert group.take(b"0000000 ?", now) == calls, "not this one, but perhaps the next"
+    (group,) = parcels(calls, now)
+    assert group.take(b"0000000 ", now) == calls
+    assert kin.apart_until - now == pytest.approx(APART)
+
+
+async def test_a_denial_is_one_call(replica: Replica):
+    """Alone or in a group: refusals at a full limit are everyday traffic."""
+    await replica.warm("m")
+    await replica.ask(Acquire(resource="p/m", tokens=990))
+    replica.network.scripts.clear()
+    for count in (1, 1, 5):
+        for answer in await replica.ask(*[Acquire(resource="p/m", tokens=500)] * count):
+            assert isinstance(answer, Refusal)
+            assert answer.problem.code is ErrorCode.RATE_LIMITED
+            assert answer.problem.limit == "m.tokens-per-30d"
+            assert answer.problem.retry_after == pytest.approx(493 / 1000 * 30 * 86400, rel=0.01)
+    assert replica.network.scripts == {"acquire_group": 3}
