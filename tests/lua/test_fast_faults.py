@@ -73,8 +73,6 @@ FAULTS = {
     "long chains: a first token settles": ("lib/settled", "report[3] == 0", "true"),
     "long chains: a failure is a success": ("lib/settled", "report[4] == SUCCESS", "true"),
     "long chains: a slow success is as any other": ("lib/settled", "report[6] == 0", "true"),
-    "long chains: a success of an older generation is counted": ("lib/settled", "lease[EPOCH] == watched.generation", "true"),
-    "long chains: a lease of another policy is settled": ("lib/settled", "and is_of_now(text)", ""),
     "long chains: a settle charges on top of the reservation": ("lib/settled", "used - lease[CHARGES + i]", "used"),
     "long chains: the same lease settles twice in a group": ("lib/settled", " or known[key]", ""),
     "a success is not written": ("settle_group", "elseif watched then", "elseif false then"),

@@ -429,7 +429,7 @@ def _without_levels(lease: list[float]) -> list[float]:
     at = 9 + int(lease[8])
     try:
         levels, end = read(lease, at, int(lease[8])) if lease[8] else ([], at)
-    except IndexError as error:
+    except (IndexError, ValueError) as error:
         raise AssertionError("a lease without its states") from error
     return lease[:at] + [level.limit_id for level in levels] + lease[end:]
 
