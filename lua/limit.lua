@@ -12,6 +12,7 @@
 
 -- @include lib/clock
 -- @include lib/layout
+-- @include lib/numbers
 -- @include lib/bucket
 -- @include lib/sliding
 -- @include lib/calendar

@@ -10,7 +10,9 @@
 
 -- @include lib/clock
 -- @include lib/layout
+-- @include lib/numbers
 -- @include lib/breaker
+-- @include lib/earning
 -- @include lib/pin
 -- @include lib/events
 

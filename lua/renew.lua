@@ -8,6 +8,7 @@
 
 -- @include lib/clock
 -- @include lib/layout
+-- @include lib/numbers
 -- @include lib/bucket
 -- @include lib/sliding
 -- @include lib/calendar
@@ -23,6 +24,7 @@
 local function breaker_of()
 -- @include lib/breaker
 -- @include lib/report
+-- @include lib/earning
 -- @include lib/pin
 -- @include lib/events
 -- @include lib/admission

@@ -14,19 +14,9 @@
 
 -- @include lib/clock
 -- @include lib/success
--- @include lib/fast
--- @include lib/settled
-
-local stored, length = redis.call("MGET", unpack(KEYS)), #ARGV - 2
-local told, moment, circuit = ARGV[#ARGV], now_us(), #KEYS - 4
-local tag = string.sub(told, 1, 8)
-local settled, leases =
-  settle_at_once(stored, length, circuit, told, #told, #KEYS - 1, moment)
-if settled > 0 then
-  return tag .. (stored[#KEYS] and "g" or "G") .. leases[1]
-end
 
 -- @include lib/layout
+-- @include lib/numbers
 -- @include lib/bucket
 -- @include lib/sliding
 -- @include lib/calendar
@@ -42,6 +32,7 @@ end
 local function breaker_of()
 -- @include lib/breaker
 -- @include lib/report
+-- @include lib/earning
 -- @include lib/pin
 -- @include lib/events
 -- @include lib/admission
@@ -52,7 +43,8 @@ local function learning_of()
 -- @include lib/learning
 end
 
-local texts, scopes, place, wall = stored, length, circuit, moment
+local texts, told, wall = redis.call("MGET", unpack(KEYS)), ARGV[#ARGV], now_us()
+local tag, scopes, place = string.sub(told, 1, 8), #ARGV - 2, #KEYS - 4
 local report = numbers(told)
 local first_token, told_limits = report[3] % 2 == 1, report[3] >= 2
 local class, pause = report[4], report[7]
@@ -62,12 +54,13 @@ if not lease and not (why == "X" and class == THROTTLE and pause > 0) then
 end
 
 -- A success of a circuit in which nothing has failed needs little.
-local policy, breaker, g, life, counted = ARGV[scopes + 1], nil, nil, nil, nil
+local policy, breaker, g, counted = ARGV[scopes + 1], nil, nil, nil
 local marks = lease and lease[MARKS] or 0
 if policy ~= "" then
   if lease and class == SUCCESS and marks % 512 < 32 and report[6] == 0 then
-    local pin, epoch = texts[place + 1], lease[EPOCH]
-    counted, life = succeed_calmly(policy, texts[place], pin, wall, epoch, marks % 32)
+    local width = struct.unpack("<d", policy, 33)
+    counted = watch_calmly(KEYS[place], texts[place] or "", width, texts[place + 1], wall)
+    counted = counted and counted.generation == lease[EPOCH] and counted
   end
   if not counted then
     breaker = breaker_of()
@@ -78,7 +71,8 @@ end
 
 local function tell(generation)
   if counted then
-    redis.call("SET", KEYS[place], counted, "PX", math.ceil(life / 1000))
+    count_success(counted, marks % 32)
+    save_successes(KEYS[place], counted)
   elseif g then
     local taken = breaker.tell(g, {
       class = class, generation = generation, token = report[2], worker = marks % 32,

@@ -1,34 +1,48 @@
--- Settle many leases of one chain in one call, in the order in which the reports came: what
--- settle would do for one after another, as far as they are ordinary (lib/settled). Whoever
--- called asks settle for the rest.
+-- Settle leases of one chain, one or many, in the order in which the reports came: what settle
+-- would do for one after another, as far as that is ordinary (lib/ordinary). Whoever called asks
+-- settle for the rest.
 --
 -- KEYS    as for acquire_group
--- ARGV    the policy of each scope; that of the breaker; last, the reports one behind the other,
---         each as for settle, without readings
--- returns the tag of the first report, and a letter for each as settle has them, up to the first
---         that is not settled: G, or g while somebody waits in this pool; then the lease of each
---         (lib/lease)
+-- ARGV    what the policies say of ordinary calls (lib/ordinary); the reports one behind the
+--         other, each as for settle, without readings
+-- returns the tag of the first report, alone where nothing is ordinary for some time; then one ?
+--         for all, which settle has to take in; or a letter for each, G settled, g the same while
+--         somebody waits in this pool, ? for settle, and of those that are settled the leases
+--         (lib/lease), which are of one size
 
 -- @include lib/clock
--- @include lib/success
--- @include lib/fast
--- @include lib/settled
-
 -- @include lib/layout
--- @include lib/bucket
 -- @include lib/lease
+-- @include lib/ordinary
+-- @include lib/success
 
-local reports, scopes = ARGV[#ARGV], #ARGV - 2
-local limits = 0
-for scope = 1, scopes do
-  limits = limits + struct.unpack("<d", ARGV[scope], 8 * COUNT - 7)
+local texts, wall, watched = call("MGET", unpack(keys, 1, first + all)), now_us(), nil
+local reply, in_terms = {}, false
+if gated > 0 then
+  local head = call("GETRANGE", circuit, "0", "55")
+  watched = watch_calmly(circuit, head, span_of_bucket, texts[first - 1], wall)
+  if not watched then
+    return sub(asked, 1, 8) .. (watched == false and "?" or "")
+  end
 end
-local size = 8 * (REPORTED + limits)
-local tag, first = string.sub(reports, 1, 8), #KEYS - #reports / size + 1
-local texts, wall, place = redis.call("MGET", unpack(KEYS)), now_us(), first - 4
-local count, leases = settle_at_once(texts, scopes, place, reports, size, first, wall)
-if count == 0 then
-  return { tag }
+
+-- @include lib/few
+
+if few then
+-- @include lib/few_settled
+  if #settled > 0 then
+-- @include lib/few_packed
+-- @include lib/few_saved
+  end
+  reply = settled
+else
+-- @include lib/many
+-- @include lib/settled
 end
-local letter = texts[first - 1] and "g" or "G"
-return { tag .. string.rep(letter, count), unpack(leases, 1, count) }
+if #reply == 0 then
+  return sub(asked, 1, 8) .. (in_terms and "" or "?")
+elseif watched then
+  save_successes(circuit, watched)
+end
+local letters = string.rep(texts[first] and "g" or "G", #reply) .. string.rep("?", all - #reply)
+return sub(asked, 1, 8) .. letters .. table.concat(reply)

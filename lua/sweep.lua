@@ -10,6 +10,7 @@
 
 -- @include lib/clock
 -- @include lib/layout
+-- @include lib/numbers
 -- @include lib/lease
 -- @include lib/waiting
 -- @include lib/queue

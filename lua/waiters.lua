@@ -7,6 +7,7 @@
 
 -- @include lib/clock
 -- @include lib/layout
+-- @include lib/numbers
 -- @include lib/lease
 -- @include lib/waiting
 

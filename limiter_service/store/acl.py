@@ -9,7 +9,7 @@ import re
 from limiter_service.store.keys import DEFAULT_PREFIX
 from limiter_service.store.scripts import NAMES, source
 
-_CALL = re.compile(r'redis\.call\(\s*"(\w+)"')
+_CALL = re.compile(r'\bcall\(\s*"(\w+)"')
 
 CONNECTING = ("evalsha", "eval", "info", "ping", "hello", "auth", "wait")
 HINTS = ("publish", "subscribe", "unsubscribe")

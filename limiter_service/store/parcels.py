@@ -1,9 +1,9 @@
 """What travels to a store: script calls, and calls of a kin as one.
 
 Calls of one script that meet the same limits differ in their leases and in what they ask. A
-script that decides over many of them in a row takes the keys and arguments that they share
-once; it decides in the order in which they came, and leaves over what is not ordinary, which
-then travels as it was (docs/decisions/0020).
+script that decides over ordinary ones, one or many in a row, takes the keys and arguments that
+they share once; it decides in the order in which they came, and leaves over what is not
+ordinary, which then travels as it was (docs/decisions/0020).
 """
 
 from collections.abc import Sequence
@@ -11,23 +11,37 @@ from typing import Any
 
 from limiter_service.store.deadlines import Answer
 from limiter_service.store.errors import StoreProtocol
+from limiter_service.store.ordinary import READERS, TAG, terms
 from limiter_service.store.scripts import Script
 
 Argument = str | bytes
 MOST_IN_A_GROUP = 64
 APART = 0.05
-"""Seconds that the calls of a kin go alone after a group of them was of no use."""
+"""Seconds that the calls of a kin are made by what decides over all, once what decides over
+ordinary ones was of no use."""
 
-_TAG = 8
+LONGEST_APART = 5.0
+"""The same where that has happened again and again."""
 
 
 class Kin:
-    """Calls that meet the same limits. In the loop's time, until when they go alone."""
+    """Calls that meet the same limits. In the loop's time, until when they go alone; and what
+    the policies of their chain say (store/ordinary), once that was asked for.
+    """
 
-    __slots__ = ("apart_until",)
+    __slots__ = ("apart_until", "pause", "terms")
 
     def __init__(self) -> None:
-        self.apart_until = 0.0
+        self.apart_until, self.pause = 0.0, APART
+        self.terms: bytes | None = None
+
+    def learn(self, now: float, *, of_use: bool) -> None:
+        """Take in whether a group has decided over anybody."""
+        if of_use:
+            self.pause = APART
+        else:
+            self.apart_until = now + self.pause
+            self.pause = min(2 * self.pause, LONGEST_APART)
 
 
 class Call:
@@ -95,7 +109,7 @@ class Call:
 
 
 class Group:
-    """Calls of one kin as one, in the order in which they came."""
+    """Calls of one kin as one, in the order in which they came; also of a single one."""
 
     __slots__ = ("calls", "mark")
 
@@ -114,27 +128,37 @@ class Group:
         """Hand everybody the reply that the call alone would have had. Returns the calls that the
         group has left over. An error is everybody's.
         """
-        if not isinstance(reply, Exception) and reply[0][:_TAG] != _tag(self.calls[0]):
+        first, calls = self.calls[0], self.calls
+        asked = [_asked(call) for call in calls]
+        if not isinstance(reply, Exception) and reply[:TAG] != asked[0][:TAG]:
             reply = StoreProtocol("the answer to a group belongs to another call")
         if isinstance(reply, Exception):
-            for call in self.calls:
+            for call in calls:
                 call.take(reply, now)
             return ()
-        letters, *leases = reply
-        for nth, (call, lease) in enumerate(zip(self.calls, leases, strict=False), _TAG):
-            call.take(_tag(call) + letters[nth : nth + 1] + lease, now)
-        kin = self.calls[0].kin
-        if not leases and kin is not None:
-            kin.apart_until = now + APART
-        return [call for call in self.calls[len(leases) :] if not call.answer.done()]
+        assert first.together is not None
+        assert first.kin is not None
+        first.kin.learn(now, of_use=len(reply) > TAG)
+        left = []
+        for call, answer in zip(calls, READERS[first.together.name](reply, asked), strict=True):
+            if answer is not None:
+                call.take(answer, now)
+            elif not call.answer.done():
+                left.append(call)
+        return left
 
     def _joined(self) -> Call:
         first = self.calls[0]
-        *shared, _, queue = first.keys
-        keys = (*shared, queue, *(call.keys[-2] for call in self.calls))
-        asked = b"".join(call.arguments[-1] for call in self.calls)  # type: ignore[misc]  # bytes
+        kin = first.kin
+        assert kin is not None
         assert first.together is not None
-        return Call(first.together, keys, (*first.arguments[:-1], asked), first.answer)
+        *scopes, circuit, pin, _, _, queue = first.keys
+        keys = (*scopes, pin, queue, *(call.keys[-2] for call in self.calls), circuit)
+        if kin.terms is None:
+            *policies, breaker, _ = first.arguments
+            kin.terms = terms(policies, breaker)  # type: ignore[arg-type]  # bytes, as chains are
+        asked = b"".join(map(_asked, self.calls))
+        return Call(first.together, keys, (kin.terms, asked), first.answer)
 
 
 Parcel = Call | Group
@@ -142,31 +166,26 @@ Parcel = Call | Group
 
 def parcels(calls: Sequence[Call], now: float) -> list[Parcel]:
     """The same calls, those of a kin as one in the place of the first of them."""
-    if len(calls) == 1:
-        return list(calls)
     found: list[Parcel] = []
-    places: dict[tuple[int, int], int] = {}
+    places: dict[tuple[int, int], Group] = {}
     for call in calls:
         kin = call.kin
         if kin is None or kin.apart_until > now:
             found.append(call)
             continue
         name = (id(kin), id(call.together))
-        place = places.get(name)
-        if place is None:
-            places[name] = len(found)
-            found.append(call)
+        group = places.get(name)
+        if group is None:
+            group = places[name] = Group(call)
+            found.append(group)
             continue
-        group = found[place]
-        if isinstance(group, Call):
-            group = found[place] = Group(group)
         group.calls.append(call)
         if len(group.calls) == MOST_IN_A_GROUP:
             del places[name]
     return found
 
 
-def _tag(call: Call) -> bytes:
+def _asked(call: Call) -> bytes:
     asked = call.arguments[-1]
     assert isinstance(asked, bytes)
-    return asked[:_TAG]
+    return asked

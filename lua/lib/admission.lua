@@ -74,7 +74,7 @@ local function pass_gate(g, token, attempt)
   if g.trial then
     take_trial(pin, g.q, pin_time, token)
   end
-  count_attempt(pin, g.q, pin_time, attempt)
+  count_attempt(pin, g.q, pin_time, attempt, token)
 end
 
 -- What the circuit does with calls now, an override considered.

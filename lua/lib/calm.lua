@@ -4,8 +4,8 @@
 -- needed; it returns nil where it cannot.
 
 -- Let a first attempt pass: the generation that passes it, and the pin to write when it is
--- granted, which earns the fleet a share of a retry.
-local function pass_calmly(policy, circuit, pin, wall)
+-- granted, if any.
+local function pass_calmly(policy, circuit, pin, wall, nonce)
   local life, ratio, floor, memory = struct.unpack("<dddd", policy)
   local generation = 1
   if circuit then
@@ -18,7 +18,7 @@ local function pass_calmly(policy, circuit, pin, wall)
   local most = floor * memory
   if not pin then
     local rest = string.rep("\0", 56)
-    return generation, ratio >= 0 and struct.pack("<dddd", 0, 0, wall, most + ratio) .. rest, life
+    return generation, ratio > 0 and struct.pack("<dddd", 0, 0, wall, most + ratio) .. rest, life
   end
   local calm, shift, seen, balance = struct.unpack("<dddd", pin)
   local now = wall + shift
@@ -27,16 +27,11 @@ local function pass_calmly(policy, circuit, pin, wall)
   elseif ratio < 0 then
     return generation
   end
-  balance = most + (balance - most) * math.exp((seen - now) / memory) + ratio
-  return generation, struct.pack("<dddd", calm, shift, now, balance) .. string.sub(pin, 33), life
-end
-
--- The pin of `pass_calmly` when it has let more pass at the same moment: each earns its share.
-local function earn_more(policy, pin, more)
-  local _, ratio, floor, memory = struct.unpack("<dddd", policy)
-  local most, balance = floor * memory, struct.unpack("<d", pin, 25)
-  for _ = 1, more do
-    balance = most + (balance - most) + ratio
+  balance = most + (balance - most) * math.exp((seen - now) / memory)
+  local earns = share_earned(ratio, balance - most, nonce)
+  if earns == 0 then
+    return generation
   end
-  return string.sub(pin, 1, 24) .. struct.pack("<d", balance) .. string.sub(pin, 33)
+  balance = balance + earns
+  return generation, struct.pack("<dddd", calm, shift, now, balance) .. string.sub(pin, 33), life
 end

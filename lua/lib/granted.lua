@@ -1,38 +1,38 @@
--- Grant what is ordinary: first attempts, limits with room (lib/fast), under a calm circuit
--- (lib/calm). Somebody else sees to it that nobody waits.
+-- Grant or deny what is ordinary (lib/ordinary): first attempts, for which nobody has asked yet.
 
--- Decide over `requests`, each `size` bytes and with its lease at KEYS[first] and on, until one
--- is anything else: of it, and of those behind it, nothing is done. `texts` are the values of
--- KEYS; the circuit stands at `place`, the pin behind it. Returns how many are decided; the
--- lease of each, empty in a conflict; and, where not all of them are granted, the letters of
--- those that are not, as acquire has them: repeated, or in conflict with a lease.
-local function grant_at_once(texts, scopes, place, requests, size, first, wall)
-  local unpacked, sub = struct.unpack, string.sub
-  local policy, generation, earned, life = ARGV[scopes + 1], 1, nil, nil
-  if policy ~= "" then
-    generation, earned, life = pass_calmly(policy, texts[place], texts[place + 1], wall)
-    if not generation then
-      return 0
+-- The number of the limit that binds longest, and for how long (lib/limits).
+local function binding(ask, states)
+  local worst, longest, i, p = 0, 0, CHARGES, TERMS_OF_SCOPES
+  for scope = 1, scopes do
+    local s = states[scope]
+    p = p + 3
+    for at = CELLS + 1, CELLS - 1 + 2 * s[COUNT], 2 do
+      i = i + 1
+      local amount, level = ask[i], s[at]
+      if amount - level > 1e-6 and longest ~= NEVER then
+        local wait = amount > q[p] and NEVER or math.ceil((amount - level) / q[p + 1])
+        if wait > longest or wait == NEVER then
+          worst, longest = i - CHARGES, wait
+        end
+      end
+      p = p + 2
     end
   end
-  local policies, states = open_buckets(texts, scopes, wall)
-  if not policies or size / 8 >= #DOUBLES then
-    return 0
-  end
+  return packed("<dd", worst, longest)
+end
 
-  local leases, lasting, letters, known = { false }, { false, false, false, false }, nil, nil
-  local decided, granted, all = 0, 0, #requests / size
-  local form, span, px = sub(DOUBLES, 1, size / 8 + 1), nil, nil
+-- Decide over what is asked, but for the requests in `skipped`; the states become those after
+-- all that is granted. Returns for each request that is granted how long its lease is known, and,
+-- where some are not, what binds those (neither: acquire has to decide); third, how many are
+-- granted, fourth, how many of them are samples (lib/calm).
+local function decide(states, skipped)
+  local size, decoded = 8 * (CHARGES + limits), form_of(CHARGES + limits)
+  local lasts, denied, granted, sampled = { false }, nil, 0, 0
   for n = 1, all do
-    local from, key = size * (n - 1), KEYS[first + n - 1]
-    local lease = texts[first + n - 1] or known and known[key]
-    if lease then
-      local same = sub(lease, 9, 16) == sub(requests, from + 9, from + 16)
-      letters = letters or {}
-      letters[n], leases[n] = same and "R" or "C", same and lease or ""
-    else
-      local ask = { unpacked(form, requests, from + 1) }
-      local i, fits = CHARGES, policy == "" or ask[MARKS] % 1024 < 512 -- no retry
+    local ask, fits, i = { unpacked(decoded, asked, size * (n - 1) + 1) }, true, CHARGES
+    if ask[MARKS] % 1024 >= 512 and gated > 0 then
+      break -- a retry; and nobody goes past it
+    elseif not (skipped and skipped[n]) then
       for scope = 1, scopes do
         local s = states[scope]
         for at = CELLS + 1, CELLS - 1 + 2 * s[COUNT], 2 do
@@ -42,44 +42,102 @@ local function grant_at_once(texts, scopes, place, requests, size, first, wall)
           end
         end
       end
-      if not fits then
-        break
-      end
-      lease = sub(requests, from + 1, from + size)
-      if generation ~= 1 then
-        lease = sub(lease, 1, 8 * EPOCH - 8) .. struct.pack("<d", generation)
-          .. sub(lease, 8 * EPOCH + 1)
-      end
-      i = CHARGES
-      for scope = 1, scopes do
-        local longer
-        i, longer = charge_buckets(policies[scope], states[scope], ask, i, wall)
-        lasting[scope] = longer or lasting[scope]
-        lease = lease .. text_of_buckets(states[scope])
-      end
-      if ask[TTL] + ask[REMEMBER] ~= span then
-        span = ask[TTL] + ask[REMEMBER]
-        px = string.format("%d", math.ceil(span / 1000))
-      end
-      redis.call("SET", key, lease, "PX", px)
-      leases[n], granted = lease, granted + 1
-      if all > 1 then
-        known = known or {}
-        known[key] = lease
+      if fits then
+        i, lasts[n], granted = CHARGES, ask[TTL] + ask[REMEMBER], granted + 1
+        if ask[1] % SAMPLE == 0 then
+          sampled = sampled + 1
+        end
+        for scope = 1, scopes do
+          local s = states[scope]
+          for at = CELLS + 1, CELLS - 1 + 2 * s[COUNT], 2 do
+            i = i + 1
+            s[at] = s[at] - ask[i]
+          end
+        end
+      else
+        denied = denied or {}
+        denied[n] = binding(ask, states)
       end
     end
-    decided = n
   end
+  return lasts, denied, granted, sampled
+end
 
-  if granted > 0 then
-    save_buckets(texts, scopes, states, lasting)
-    if earned then
-      if granted > 1 then
-        earned = earn_more(policy, earned, granted - 1)
+-- Write the leases of those who are granted: what is asked, and `after`, the states. Returns the
+-- last; nil when a request had one already, and then none are written.
+local function write_leases(after)
+  local size, lease, known_for, px = 8 * (CHARGES + limits), "", nil, nil
+  local epoch = generation ~= 1 and packed("<d", generation)
+  for n = 1, all do
+    if lives[n] then
+      lease = all == 1 and asked or sub(asked, size * (n - 1) + 1, size * n)
+      if epoch then
+        lease = sub(lease, 1, 8 * EPOCH - 8) .. epoch .. sub(lease, 8 * EPOCH + 1)
       end
-      local kept = string.format("%d", math.ceil(life / 1000))
-      redis.call("SET", KEYS[place + 1], earned, "PX", kept)
+      lease = lease .. after
+      if lives[n] ~= known_for then
+        known_for = lives[n]
+        px = string.format("%d", math.ceil(known_for / 1000))
+      end
+      if not call("SET", keys[first + n], lease, "PX", px, "NX") then
+        for before = 1, n - 1 do
+          if lives[before] then
+            call("UNLINK", keys[first + before])
+          end
+        end
+        return nil
+      end
     end
   end
-  return decided, leases, letters
+  return lease
+end
+
+-- The requests that have a lease, and those that are the same as one before them.
+local function known_requests()
+  local known, seen = {}, {}
+  for n = 1, all do
+    local key = keys[first + n]
+    known[n] = seen[key] or call("EXISTS", key) > 0
+    seen[key] = true
+  end
+  return known
+end
+
+local states = open_states()
+if not states then
+  return sub(asked, 1, 8) .. (in_terms and "" or "?")
+end
+local denied, granted
+lives, denied, granted, samples = decide(states)
+local whole, lasting = pack_states(states, granted == 0)
+local after = table.concat(whole)
+local lease = write_leases(after)
+if not lease then
+  -- What has a lease already takes nothing from those behind it.
+  local known = known_requests()
+  states = open_states()
+  lives, denied, granted, samples = decide(states, known)
+  whole, lasting = pack_states(states, granted == 0)
+  after = table.concat(whole)
+  lease = write_leases(after)
+end
+if granted > 0 then
+  save_states(whole, lasting)
+else
+  samples = nil
+end
+if granted == 1 and all == 1 then
+  reply = lease
+else
+  local letters, waits = {}, {}
+  for n = 1, all do
+    local refused = denied and denied[n]
+    if refused and call("EXISTS", keys[first + n]) > 0 then
+      refused = nil -- a repeat: acquire knows what it was told
+    end
+    letters[n] = lives[n] and "G" or refused and "D" or "?"
+    waits[#waits + 1] = refused or nil
+  end
+  reply = sub(asked, 1, 8) .. table.concat(letters) .. packed("<d", generation)
+    .. table.concat(waits) .. after
 end

@@ -29,12 +29,3 @@ local AGES = 10000000000000000
 
 -- What a window answers beside a time to wait.
 local NEVER, STALE = -1, -2
-
--- The array behind a text; its last element is a rest of struct.unpack.
-local function numbers(text)
-  return { struct.unpack(string.rep("<d", #text / 8), text) }
-end
-
-local function text_of(list, from, to)
-  return struct.pack(string.rep("<d", to - from + 1), unpack(list, from, to))
-end

@@ -69,12 +69,14 @@ local function retry_wait(p, q, now)
   return math.ceil(q[Q_MEMORY] * math.log((floor - left) / (floor - 1)))
 end
 
--- A first attempt earns a share of a retry, and a retry spends one.
-local function count_attempt(p, q, now, attempt)
+-- A first attempt earns a share of a retry (lib/earning), and a retry spends one.
+local function count_attempt(p, q, now, attempt, token)
   if q[Q_RATIO] >= 0 then
-    local left = balance(p, q, now)
-    p[P_BALANCE], p[P_SEEN] = left + (attempt > 1 and -1 or q[Q_RATIO]), now
-    p.changed = true
+    local left, most = balance(p, q, now), q[Q_FLOOR] * q[Q_MEMORY]
+    local more = attempt > 1 and -1 or share_earned(q[Q_RATIO], left - most, token)
+    if more ~= 0 then
+      p[P_BALANCE], p[P_SEEN], p.changed = left + more, now, true
+    end
   end
 end
 

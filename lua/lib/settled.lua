@@ -1,91 +1,87 @@
--- Settle what is ordinary: leases that are open, of the limits that there are now (lib/fast);
+-- Settle what is ordinary (lib/ordinary): leases that are open, of the limits that there are now;
 -- reports that say no more than what was used, of calls that have ended well and count for a calm
 -- circuit (lib/success).
-local REPORTED = 7
 
--- Take in `reports`, each `size` bytes and with its lease at KEYS[first] and on, until one is
--- anything else: of it, and of those behind it, nothing is done. `texts` are the values of KEYS;
--- the circuit stands at `place`, the pin behind it. Returns how many are taken in, and the
--- lease of each.
-local function settle_at_once(texts, scopes, place, reports, size, first, wall)
-  local unpacked, packed, sub = struct.unpack, struct.pack, string.sub
-  local policy, seen = ARGV[scopes + 1], nil
-  if policy ~= "" then
-    seen = watch_calmly(policy, texts[place], texts[place + 1], wall)
-    if not seen then
-      return 0
+-- What a lease holds from the charges on, up to the states, and how long it is.
+local base, length = CHARGES + limits, CHARGES + limits + scopes * (CELLS - 1) + 2 * limits
+
+-- Whether the states in a lease are of the policies that there are now.
+local function is_of_now(text)
+  local at, p = 8 * base + 1, TERMS_OF_SCOPES
+  for _ = 1, scopes do
+    if unpacked("<d", text, at) ~= q[p] then
+      return false
+    end
+    at, p = at + 8 * (CELLS - 1 + 2 * q[p + 2]), p + 3 + 2 * q[p + 2]
+  end
+  return true
+end
+
+-- Give back to the states what a lease did not use, or take what it used beyond its charges.
+-- Returns what has moved on each limit.
+local function move(states, lease, report)
+  local moved, i, p = {}, 0, TERMS_OF_SCOPES
+  for scope = 1, scopes do
+    local s = states[scope]
+    p = p + 3
+    for at = CELLS + 1, CELLS - 1 + 2 * s[COUNT], 2 do
+      i = i + 1
+      local used = report[REPORTED + i]
+      if used >= 0 then
+        local more = used - lease[CHARGES + i]
+        local level = s[at] - more
+        moved[i], s[at] = more, level < q[p] and level or q[p]
+      else
+        moved[i] = 0
+      end
+      p = p + 2
     end
   end
-  local policies, states = open_buckets(texts, scopes, wall)
-  if not policies then
-    return 0
-  end
-  local limits, length = 0, 0
-  for scope = 1, scopes do
-    limits, length = limits + states[scope][COUNT], length + CELLS - 1
-  end
-  local base = CHARGES + limits
-  if base + SKEW >= #DOUBLES then
-    return 0
-  end
-  length = 8 * (base + length + 2 * limits)
+  return moved
+end
 
-  local leases, lasting, known = { false }, { false, false, false, false }, nil
-  local told, held = sub(DOUBLES, 1, REPORTED + limits + 1), sub(DOUBLES, 1, base + SKEW + 1)
-  local settled, all, span, px = 0, #reports / size, nil, nil
+-- Take in what is told, each about the lease at its place behind `first` in `texts`, until a
+-- report is not ordinary. Returns the leases as they are then.
+local function settle_in_turn(states)
+  local size, told, held = 8 * (REPORTED + limits), form_of(REPORTED + limits), form_of(base + SKEW)
+  local settled, known, span, px = {}, {}, nil, nil
   for n = 1, all do
-    local from, key, text = size * (n - 1), KEYS[first + n - 1], texts[first + n - 1]
-    if not text or #text < length or known and known[key] then
+    local key, text = keys[first + n], texts[first + n]
+    if not text or #text ~= 8 * length or known[key] then
       break
     end
-    local report, lease = { unpacked(told, reports, from + 1) }, { unpacked(held, text) }
-    local granted, ends = lease[base + TIME] - lease[base + SKEW], 8 * base
+    local report, lease = { unpacked(told, asked, size * (n - 1) + 1) }, { unpacked(held, text) }
+    local granted = lease[base + TIME] - lease[base + SKEW]
     local ordinary = lease[1] == report[2] and lease[SETTLED] == 0 and wall < granted + lease[TTL]
       and report[3] == 0 -- no first token, and nothing that a provider has said
-    if policy ~= "" then
+      and lease[LIMITS] == limits and is_of_now(text)
+    if watched then
       ordinary = ordinary and report[4] == SUCCESS and report[6] == 0 -- not slow
-        and lease[MARKS] % 512 < 32 and lease[EPOCH] == seen.generation
-    end
-    for scope = 1, scopes do
-      ordinary = ordinary and sub(text, ends + 1, ends + 8) == sub(ARGV[scope], 1, 8)
-      ends = ends + 8 * (CELLS - 1 + 2 * states[scope][COUNT])
+        and lease[MARKS] % 512 < 32 and lease[EPOCH] == watched.generation
+      if ordinary then
+        count_success(watched, lease[MARKS] % 32)
+      end
     end
     if not ordinary then
       break
     end
-    for i = 1, limits do
-      local used = report[REPORTED + i]
-      report[REPORTED + i] = used >= 0 and used - lease[CHARGES + i] or 0
-    end
-    local i = REPORTED
-    for scope = 1, scopes do
-      local longer
-      i, longer = charge_buckets(policies[scope], states[scope], report, i, wall)
-      lasting[scope] = longer or lasting[scope]
-    end
-    if seen then
-      count_success(seen, lease[MARKS] % 32)
-    end
+    local moved = move(states, lease, report)
     text = sub(text, 1, 8 * SETTLED - 8) .. packed("<d", wall) .. sub(text, 8 * SETTLED + 1)
-      .. packed(sub(DOUBLES, 1, limits + 1), unpack(report, REPORTED + 1, REPORTED + limits))
+      .. packed(form_of(limits), unpack(moved, 1, limits))
     if lease[REMEMBER] ~= span then
       span = lease[REMEMBER]
       px = string.format("%d", math.ceil(span / 1000))
     end
-    redis.call("SET", key, text, "PX", px)
-    leases[n], settled = text, n
-    if all > 1 then
-      known = known or {}
-      known[key] = true
-    end
+    call("SET", key, text, "PX", px)
+    settled[n], known[key] = text, true
   end
+  return settled
+end
 
-  if settled > 0 then
-    save_buckets(texts, scopes, states, lasting)
-    if seen then
-      local kept = string.format("%d", math.ceil(seen.life / 1000))
-      redis.call("SET", KEYS[place], text_with_successes(seen), "PX", kept)
-    end
+local states = open_states()
+if states then
+  reply = settle_in_turn(states)
+  if #reply > 0 then
+    save_states(pack_states(states))
   end
-  return settled, leases
 end

@@ -1,19 +1,16 @@
 -- Successes as the breaker takes them in when all is well (lib/calm): what lib/report would do,
--- without decoding the circuit.
+-- without decoding the circuit. In a bucket of the window that has been begun the count changes
+-- and the set of workers, and of the circuit when it was written; for how long it is kept was
+-- said when the bucket was begun.
 local C_WINDOW, BUCKETS, FIELDS, SUCCESS = 32, 12, 6, 1
+local HEAD, BUCKET_SIZE = 56, 48
 
--- A circuit that is to count successes of this moment; nil where that takes more.
-local function watch_calmly(policy, circuit, pin, wall)
-  if not circuit then
-    return nil
-  end
-  local calm, number, shift, seen, span, spotless, newest = struct.unpack("<ddddddd", circuit)
+-- Where the bucket of this moment stands in a circuit of which the first numbers are given, and
+-- its generation and time; nil where to count a success takes more, false where the next does not.
+local function calm_bucket(head, width, pin, wall)
+  local calm, number, shift, seen, span, spotless, newest = struct.unpack("<ddddddd", head)
   local now = wall + shift
   if now < calm or now < seen or spotless == 0 then
-    return nil
-  end
-  local life, _, _, _, width = struct.unpack("<ddddd", policy)
-  if math.floor(now / span) ~= newest or span ~= width then
     return nil
   end
   if pin then
@@ -22,11 +19,26 @@ local function watch_calmly(policy, circuit, pin, wall)
       return nil
     end
   end
-  -- Of the newest bucket the count of successes and the set of workers change.
-  local at = 8 * (C_WINDOW - 1 + newest % BUCKETS * FIELDS)
+  if math.floor(now / span) ~= newest or span ~= width then
+    return false
+  end
+  return 8 * (C_WINDOW - 1 + newest % BUCKETS * FIELDS), number, now
+end
+
+-- Open the bucket in which successes of this moment are counted; nil or false as there.
+local function watch_calmly(key, head, width, pin, wall)
+  if #head < HEAD then
+    return false
+  end
+  local at, generation, now = calm_bucket(head, width, pin, wall)
+  if not at then
+    return at
+  end
+  local bucket = redis.call("GETRANGE", key, at, at + BUCKET_SIZE - 1)
+  local ok, failed, slow, throttled, failing, workers = struct.unpack("<dddddd", bucket)
   return {
-    text = circuit, now = now, generation = number, life = life, at = at,
-    ok = struct.unpack("<d", circuit, at + 1), workers = struct.unpack("<d", circuit, at + 41),
+    generation = generation, now = now, at = at, ok = ok, workers = workers,
+    rest = { failed, slow, throttled, failing },
   }
 end
 
@@ -38,24 +50,9 @@ local function count_success(c, worker)
   c.ok = c.ok + 1
 end
 
--- The circuit to write.
-local function text_with_successes(c)
-  local circuit, at = c.text, c.at
-  return string.sub(circuit, 1, 24)
-    .. struct.pack("<d", c.now)
-    .. string.sub(circuit, 33, at)
-    .. struct.pack("<d", c.ok)
-    .. string.sub(circuit, at + 9, at + 40)
-    .. struct.pack("<d", c.workers)
-    .. string.sub(circuit, at + 49)
-end
-
--- Count one success: the circuit to write, and its life; nil where that takes more.
-local function succeed_calmly(policy, circuit, pin, wall, generation, worker)
-  local c = watch_calmly(policy, circuit, pin, wall)
-  if not c or c.generation ~= generation then
-    return nil
-  end
-  count_success(c, worker)
-  return text_with_successes(c), c.life
+local function save_successes(key, c)
+  local rest = c.rest
+  redis.call("SETRANGE", key, "24", struct.pack("<d", c.now))
+  redis.call("SETRANGE", key, c.at,
+    struct.pack("<dddddd", c.ok, rest[1], rest[2], rest[3], rest[4], c.workers))
 end

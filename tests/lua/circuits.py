@@ -140,7 +140,7 @@ class Circuits(RuleBasedStateMachine):
                 self.circuit.probe(now, self.token)
             if trial:
                 self.pin.take_trial(pin_now, self.token)
-            self.pin.attempt(pin_now, attempt)
+            self.pin.attempt(pin_now, attempt, self.token)
             self.calls.append(Call(self.token, self.circuit.generation, probe))
             self.probes += probe
             done["probes"] += probe

@@ -2,7 +2,7 @@
 reference as alone (reference.py).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import redis
@@ -10,6 +10,7 @@ from histories import Run, Step, _amounts_of
 from tests_support.scripts import Answer, Bench, scripts
 
 from limiter_service.engine.policy import Policy
+from limiter_service.store.commands import Verdict
 
 _MOST = 6
 _TTL, _REMEMBER = 4_000_000, 3_600_000_000
@@ -37,7 +38,7 @@ class GroupRun(Run):
         super().__init__(client, loaded, first)
         self.bench = GroupBench(client, dict(loaded))
         self.pending: list[Step] = []
-        self.grouped = 0
+        self.grouped, self.crowd = 0, False
 
     def step(self, step: Step) -> None:
         """Put it off, or do it, after all that was."""
@@ -63,14 +64,30 @@ class GroupRun(Run):
             head = [nonce + 1, step.amount + 1, _TTL, _REMEMBER, 0, 0, 1, 0, len(amounts)]
             asked.append((name, [*head, *amounts]))
         answers = self.bench.acquire_group(policy, asked)
-        self.grouped += len(answers)
-        told = zip(asked, answers, strict=False)
+        self.grouped += sum(answer is not None for answer in answers)
         self.bench.told = {
-            (policy.tenant, name, int(numbers[0])): answer for (name, numbers), answer in told
+            (policy.tenant, name, int(numbers[0])): answer
+            for (name, numbers), answer in zip(asked, answers, strict=True)
+            if answer is not None
         }
+        self.crowd = len(self.bench.told) > 1
         for step in steps:
             self.acquire(Step(step.kind, step.who, step.amount, 0))
         assert not self.bench.told, "every answer was asked for"
+        last, crowd, self.crowd = answers[-1], self.crowd, False
+        if crowd and last and last.verdict in {Verdict.DONE, Verdict.DENIED}:
+            start = 9 + len(policy.limits) if last.verdict is Verdict.DONE else 2
+            self._assert_levels(policy, last.numbers, start)
+
+    def _assert_honest(self, policy: Policy, amounts: list[int], wait: int) -> None:
+        """Of a group others are granted after somebody is told when there is room."""
+        if not self.crowd:
+            super()._assert_honest(policy, amounts, wait)
+
+    def _assert_levels(self, policy: Policy, numbers: Sequence[float], start: int) -> None:
+        """Those of a group are told what the levels are after all of it."""
+        if not self.crowd:
+            super()._assert_levels(policy, numbers, start)
 
     def finish(self) -> None:
         """As there, after all that was put off."""

@@ -6,6 +6,8 @@
 
 -- @include lib/clock
 -- @include lib/layout
+-- @include lib/numbers
+-- @include lib/earning
 -- @include lib/calm
 -- @include lib/success
 
@@ -27,7 +29,7 @@ end
 if order[1] == 1 then -- acquire: token, room, attempt, luck
   local token, room, attempt, luck = order[2], order[3], order[4], order[5]
   if attempt == 1 then
-    local generation, earned, life = pass_calmly(policy, texts[1], texts[2], wall)
+    local generation, earned, life = pass_calmly(policy, texts[1], texts[2], wall, token)
     if generation then
       if room == 1 and earned then
         redis.call("SET", KEYS[2], earned, "PX", life / 1000)
@@ -56,9 +58,11 @@ local r = {
   begun = order[10] > 0,
 }
 if r.class == SUCCESS and not r.slow and not r.early and not r.begun then
-  local text, life = succeed_calmly(policy, texts[1], texts[2], wall, r.generation, r.worker)
-  if text then
-    redis.call("SET", KEYS[1], text, "PX", life / 1000)
+  local width = struct.unpack("<d", policy, 33)
+  local counted = watch_calmly(KEYS[1], texts[1] or "", width, texts[2], wall)
+  if counted and counted.generation == r.generation then
+    count_success(counted, r.worker)
+    save_successes(KEYS[1], counted)
     return answer({ "counted" }, {}, r.generation, 1)
   end
 end

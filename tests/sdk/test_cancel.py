@@ -31,13 +31,13 @@ class Watch:
     """What the service says of its queue and of a slot."""
 
     def __init__(self, client: httpx.AsyncClient, slot: str) -> None:
-        self._client, self._slot = client, slot
+        self._client, self.slot = client, slot
 
     async def free(self) -> bool:
         """Whether nobody waits and the slot is free."""
         if await self.waits():
             return False
-        resource = await self._client.get(f"/v1/resources/{self._slot}")
+        resource = await self._client.get(f"/v1/resources/{self.slot}")
         return bool(resource.json()["in_flight"] == 0)
 
     async def waits(self) -> bool:
@@ -74,9 +74,9 @@ async def test_a_cancelled_waiter_leaves_at_once(limiter: Limiter, slot: str, wa
     await until(watch.free, "it goes on waiting", AT_ONCE)
 
 
-async def test_who_is_cancelled_before_it_asks_again_leaves(url: str):
+async def test_who_is_cancelled_before_it_asks_again_leaves(url: str, watch: Watch):
     """The question that was not sent is not all: an earlier one has its place in line."""
-    resource, paths = "p/slot-asks-again", list[str]()
+    resource, paths = watch.slot, list[str]()
     open_way = asyncio.Event()
     open_way.set()
 
@@ -90,14 +90,14 @@ async def test_who_is_cancelled_before_it_asks_again_leaves(url: str):
 
     async with Limiter(url, http_transport=Gated()) as limiter, Limiter(url) as other:
         held = await other.acquire(resource, tokens=1)
-        task = await waiter(limiter, resource, Watch(url, resource))
-        batches, checks = limiter._exchange._batches, []
+        task = await waiter(limiter, resource, watch)
+        batches, checks = limiter._asking.exchange._batches, []
 
         async def answered() -> bool:
             return not batches._flights
 
         async def asks_again() -> bool:
-            return any(op.waits for op, _ in batches._waiting)
+            return any(each.op.waits for each in batches._waiting)
 
         await until(answered, "it has no answer")
         open_way.clear()
@@ -112,7 +112,7 @@ async def test_who_is_cancelled_before_it_asks_again_leaves(url: str):
         await asyncio.gather(*checks)
         await limiter.aclose()
         assert "/v1/acquire" in paths  # with no time to wait: that leaves the line
-        assert not await Watch(url, resource).waits()
+        assert not await watch.waits()
         await held.settle()
 
 

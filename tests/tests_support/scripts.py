@@ -11,6 +11,7 @@ from limiter_service.engine.levels import Level, read
 from limiter_service.engine.policy import Policy
 from limiter_service.store.commands import Verdict
 from limiter_service.store.keys import Keys
+from limiter_service.store.ordinary import READERS, terms
 from limiter_service.store.scripts import NAMES, Script, load
 
 POOL = "p"
@@ -20,12 +21,6 @@ local function now_us()
   return tonumber(redis.call("GET", "{CLOCK}"))
 end
 """
-WHOLE = {
-    "lib/granted": "local function grant_at_once()\n  return 0\nend\n",
-    "lib/settled": "local REPORTED = 7\nlocal function settle_at_once()\n  return 0\nend\n",
-}
-"""Parts of scripts that take nothing for ordinary: all is decided by what can decide over all."""
-
 START = 1_700_000_000_000_000
 """A Tuesday evening in 2023, in microseconds."""
 
@@ -80,15 +75,15 @@ class Bench:
 
     def acquire_group(
         self, policy: Policy, requests: Sequence[tuple[str, Sequence[float]]]
-    ) -> list[Answer]:
-        """Run acquire_group.lua: the answers to the first of *requests*, each a request id and
-        the numbers of acquire.lua.
+    ) -> list[Answer | None]:
+        """Run acquire_group.lua: the answers to *requests*, each a request id and the numbers of
+        acquire.lua; None: it must be asked alone.
         """
         return self._group("acquire_group", policy, requests)
 
     def settle_group(
         self, policy: Policy, reports: Sequence[tuple[str, Sequence[float]]]
-    ) -> list[Answer]:
+    ) -> list[Answer | None]:
         """Run settle_group.lua, likewise."""
         return self._group("settle_group", policy, reports)
 
@@ -200,19 +195,19 @@ class Bench:
 
     def _group(
         self, name: str, policy: Policy, asked: Sequence[tuple[str, Sequence[float]]]
-    ) -> list[Answer]:
+    ) -> list[Answer | None]:
         chain = policy.chain(self.now)
         leases = [self.keys.lease(policy.tenant, request_id) for request_id, _ in asked]
-        keys = [*chain.keys, self.keys.queue(), *leases]
+        circuit, pin, _ = chain.breaker_keys
+        keys = [*chain.scopes, pin, self.keys.queue(), *leases, circuit]
         texts = [struct.pack(f"<{len(values)}d", *values) for _, values in asked]
-        arguments = (*chain.policies, chain.breaker, b"".join(texts))
-        letters, *told = self._call(name, keys, arguments)
-        assert letters[:8] == texts[0][:8], "the tag of the answer"
-        assert len(letters) - 8 == len(told), "a letter for each lease"
-        return [
-            Answer(Verdict(chr(letter)), _numbers(lease))
-            for letter, lease in zip(letters[8:], told, strict=True)
-        ]
+        if chain.asking is None:  # the service asks each alone
+            return [None] * len(asked)
+        told = self._call(name, keys, (terms(chain.policies, chain.breaker), b"".join(texts)))
+        assert told[:8] == texts[0][:8], "the tag of the answer"
+        answers = READERS[name](told, texts)
+        assert all(a is None or a[:8] == t[:8] for a, t in zip(answers, texts, strict=True))
+        return [a and Answer(Verdict(chr(a[8])), _numbers(a[9:])) for a in answers]
 
     def _run(
         self,

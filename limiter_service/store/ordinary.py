@@ -1,0 +1,94 @@
+"""What scripts take and answer that decide over ordinary calls of one chain (lua/lib/ordinary).
+
+They are told of policies what is needed once and for all, and answer so that what calls have in
+common is said once. Here stands how their answers become those that the scripts give which decide
+over a single call.
+"""
+
+import struct
+from collections.abc import Sequence
+
+from limiter_service.store.errors import StoreProtocol
+
+TAG = 8
+"""Bytes of the nonce or tag that a request and the answer to it begin with."""
+
+Answers = list[bytes | None]
+"""To each of some calls in their order; None: it must be asked alone."""
+
+_POLICY, _RECORD = struct.Struct("<6d"), struct.Struct("<4d")
+_BREAKER = struct.Struct("<5d")
+_EPOCH = 6 * 8
+"""Where a lease names the generation of the circuit (lua/lib/lease)."""
+_FIRST = struct.pack("<d", 1)
+_VERDICT = 16
+_LEAST = 19  # numbers of terms
+
+
+def terms(policies: Sequence[bytes], breaker: bytes) -> bytes:
+    """What the policies of a chain and of its breaker say, if all its limits are buckets."""
+    found: list[float] = []
+    limits = 0
+    for policy in policies:
+        version, count, keep, *_ = _POLICY.unpack_from(policy)
+        records = list(_RECORD.iter_unpack(policy[_POLICY.size :]))
+        assert len(records) == count
+        found += (version, keep, count)
+        for _, _, capacity, rate in records:
+            found += (capacity, rate)
+        limits += len(records)
+    life, ratio, floor, memory, span = _BREAKER.unpack_from(breaker) if breaker else (0.0,) * 5
+    head = (len(policies), limits, bool(breaker), ratio, floor * memory, memory, life, span)
+    found += [0.0] * (_LEAST - len(head) - len(found))
+    return struct.pack(f"<{len(head) + len(found)}d", *head, *found)
+
+
+def granted(reply: bytes, asked: Sequence[bytes]) -> Answers:
+    """The answers that a reply of acquire_group has for those who asked."""
+    if len(reply) == TAG:
+        return [None] * len(asked)
+    if reply[TAG:] == b"?":
+        return [None] * len(asked)
+    if reply[TAG:] == b"Q":
+        return [request[:TAG] + b"Q" for request in asked]
+    if len(asked) == 1 and len(reply) % 8 == 0:
+        return [asked[0][:TAG] + b"G" + reply]
+    end = TAG + len(asked)
+    letters, epoch = reply[TAG:end], reply[end : end + 8]
+    at, after = end + 8, reply[end + 8 + _VERDICT * letters.count(b"D") :]
+    found: Answers = []
+    for letter, request in zip(letters, asked, strict=True):
+        if letter == ord("G"):
+            if epoch != _FIRST:
+                request = request[:_EPOCH] + epoch + request[_EPOCH + 8 :]  # noqa: PLW2901
+            found.append(request[:TAG] + b"G" + request + after)
+        elif letter == ord("D"):
+            found.append(request[:TAG] + b"D" + reply[at : at + _VERDICT] + after)
+            at += _VERDICT
+        else:
+            found.append(None)
+    return found
+
+
+def settled(reply: bytes, asked: Sequence[bytes]) -> Answers:
+    """The answers that a reply of settle_group has for those who have reported."""
+    letters, texts = reply[TAG : TAG + len(asked)], reply[TAG + len(asked) :]
+    done = len(letters) - letters.count(b"?")
+    if done == 0:
+        return [None] * len(asked)
+    size, rest = divmod(len(texts), done)
+    if rest:
+        raise StoreProtocol("the leases of a group are of different sizes")
+    found: Answers = []
+    at = 0
+    for nth, report in enumerate(asked):
+        letter = letters[nth : nth + 1]
+        if letter == b"?":
+            found.append(None)
+            continue
+        found.append(report[:TAG] + letter + texts[at : at + size])
+        at += size
+    return found
+
+
+READERS = {"acquire_group": granted, "settle_group": settled}

@@ -1,0 +1,25 @@
+-- Write the leases of those who are granted, if none has one yet (lib/granted).
+local px, epoch, size = string.format("%d", math.ceil(span / 1000)), nil, 8 * (CHARGES + limits)
+if generation ~= 1 then
+  epoch = packed("<d", generation)
+end
+for n = 1, all do
+  local lease = all == 1 and asked or sub(asked, size * (n - 1) + 1, size * n)
+  if epoch then
+    lease = sub(lease, 1, 8 * EPOCH - 8) .. epoch .. sub(lease, 8 * EPOCH + 1)
+  end
+  lease = lease .. state
+  if not call("SET", keys[first + n], lease, "PX", px, "NX") then
+    for before = 1, n - 1 do
+      call("UNLINK", keys[first + before])
+    end
+    few = false
+    break
+  end
+  reply = lease
+end
+if not few then
+  reply = nil
+elseif all > 1 then
+  reply = sub(asked, 1, 8) .. string.rep("G", all) .. packed("<d", generation) .. state
+end

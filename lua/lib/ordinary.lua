@@ -1,0 +1,23 @@
+-- What is ordinary is decided without building what decides over everything else, which costs
+-- more than the decision: limits that are enforced buckets, in states that their policies know,
+-- under a circuit and a pin that are calm (lib/calm). lib/granted and lib/settled do with them
+-- what lib/limits, lib/granting and lib/holding do, for many calls of one chain as one after
+-- another would have it done at the same moment: states are read and written once. Whoever
+-- meets anything else leaves it to those.
+--
+-- Of the policies of a chain the service sends what is needed (store/parcels):
+--
+--   number of scopes, number of limits, whether there is a breaker; of its policy the share of
+--   retries, what the retry budget holds without first attempts, its memory, the life of a state
+--   and the width of a bucket; then per scope the version, the least time to keep the state and
+--   the number of limits; per limit capacity and units per microsecond; nineteen numbers at least
+--
+-- What a decision costs is calls of the server, functions and tables that are built, and strings,
+-- each of which is hashed byte by byte. Hence lib/few, and no text that nobody needs.
+local TERMS_OF_SCOPES, REPORTED = 9, 7
+local call, unpacked, packed, sub = redis.call, struct.unpack, struct.pack, string.sub
+local keys, asked = KEYS, ARGV[2]
+local scopes, limits, gated, ratio, most, memory, life, span_of_bucket, version, least, _, c1, r1,
+  c2, r2, c3, r3, c4, r4 = unpacked("<ddddddddddddddddddd", ARGV[1])
+local first, all, circuit = scopes + 2, #keys - scopes - 3, keys[#keys]
+local DOUBLES = "<dddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddd"
