@@ -15,7 +15,7 @@ from limiter_service.engine.queueing import Tell
 from limiter_service.engine.refusals import Refusal
 from limiter_service.front import Handler
 from limiter_service.http import Media, Scope, header
-from limiter_service.store.commands import Heard
+from limiter_service.store.commands import Listener
 from limiter_wire import (
     Acquire,
     Checked,
@@ -150,10 +150,10 @@ class TracedEngine(Engine):
 
     spans: Spans
 
-    def begin(self, request: Acquire, heard: Heard) -> None:
+    def begin(self, request: Acquire, listener: Listener) -> None:
         """Nothing begins before its span."""
 
-    def begin_settle(self, report: Settle, heard: Heard) -> None:
+    def begin_settle(self, report: Settle, listener: Listener) -> None:
         """Likewise."""
 
     async def acquire(

@@ -53,7 +53,7 @@ from limiter_service.store.commands import (
     Chain,
     Claim,
     Commands,
-    Heard,
+    Listener,
     Reply,
     Report,
     Verdict,
@@ -133,8 +133,8 @@ class Engine:
             hold_limit=hold_limit,
         )
 
-    def begin(self, request: Acquire, heard: Heard) -> BegunAcquire | None:
-        """Begin an acquire that most likely takes one call of the store: *heard* is called when
+    def begin(self, request: Acquire, listener: Listener) -> BegunAcquire | None:
+        """Begin an acquire that most likely takes one call of the store: *listener* hears when
         `conclude` has something to say. None where it has to be awaited from the beginning.
         """
         if request.block is not None or request.since is not None:
@@ -161,7 +161,7 @@ class Engine:
         begun = BegunAcquire(policy, began, request, request_id, claim)
         lease = policy.keys.lease(request.tenant, request_id)
         chain, queue = policy.chain(self._calls.now_us()), policy.queue
-        begun.posted = self._commands.post_acquire(chain, lease, queue, claim, heard)
+        begun.posted = self._commands.post_acquire(chain, lease, queue, claim, listener)
         return None if begun.posted is None else begun
 
     def conclude(self, begun: BegunAcquire) -> Granted | Taken | None:
@@ -226,7 +226,7 @@ class Engine:
             return await self._lend(request)
         if begun is None:
             arrivals = Arrivals()
-            begun = self.begin(request, arrivals.came)
+            begun = self.begin(request, arrivals)
             if begun is not None:
                 await arrivals.of(begun)
                 found = self.conclude(begun)
@@ -535,7 +535,7 @@ class Engine:
             trial=verdict(policy, amounts, levels, passes=why == 0) or UNSET,
         )
 
-    def begin_settle(self, report: Settle, heard: Heard) -> BegunSettle | None:
+    def begin_settle(self, report: Settle, listener: Listener) -> BegunSettle | None:
         """Begin a settle as `begin` does an acquire; `conclude_settle` has its answer."""
         ref = ids.decode(report.lease)
         if ref is None or ref.owed is not None or report.block is not None:
@@ -550,7 +550,9 @@ class Engine:
         begun = BegunSettle(policy, began, report, ref, told)
         lease = policy.keys.lease(ref.tenant, ref.request_id)
         chain, queue, tag = policy.chain(self._calls.now_us()), policy.queue, self._nonce()
-        begun.posted = self._commands.post_settle(chain, lease, queue, tag, ref.nonce, told, heard)
+        begun.posted = self._commands.post_settle(
+            chain, lease, queue, tag, ref.nonce, told, listener
+        )
         return None if begun.posted is None else begun
 
     def conclude_settle(self, begun: BegunSettle) -> Settled | None:
@@ -566,7 +568,7 @@ class Engine:
         """
         if begun is None:
             arrivals = Arrivals()
-            begun = self.begin_settle(report, arrivals.came)
+            begun = self.begin_settle(report, arrivals)
             if begun is not None:
                 await arrivals.of(begun)
                 found = self.conclude_settle(begun)

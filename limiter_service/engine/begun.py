@@ -24,11 +24,6 @@ class Begun:
         self.posted: Posted | None = None
         self._used = False
 
-    def drop(self) -> None:
-        """Nobody waits for it: if it was not sent yet, it will not be."""
-        if self.posted is not None:
-            self.posted.drop()
-
     @property
     def reply(self) -> Reply | None:
         """The answer of the store; None after a failure."""
@@ -73,20 +68,19 @@ class Arrivals:
         self._come: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._heard = self._expected = 0
 
-    def came(self) -> None:
+    @property
+    def gone(self) -> bool:
+        """Whether the task was cancelled."""
+        return self._come.cancelled()
+
+    def hear(self) -> None:
         """One has come."""
         self._heard += 1
         if self._heard == self._expected and not self._come.done():
             self._come.set_result(None)
 
     async def of(self, *begun: Begun) -> None:
-        """Return when all of them have come; when cancelled, what is not yet sent never is."""
+        """Return when all of them have come."""
         self._expected = len(begun)
-        if self._heard == self._expected:
-            return
-        try:
+        if self._heard < self._expected:
             await self._come
-        except asyncio.CancelledError:
-            for each in begun:
-                each.drop()
-            raise

@@ -101,7 +101,7 @@ def _start(
     engine: Engine, caller: Caller, request: Acquire | Settle, arrivals: Arrivals
 ) -> Begun | BatchResult | asyncio.Task[BatchResult]:
     try:
-        begun = begin(engine, caller, request, arrivals.came)
+        begun = begin(engine, caller, request, arrivals)
     except Refusal as refusal:
         return BatchResult(status=refusal.problem.status, body=refusal.problem)
     if begun is None:

@@ -130,7 +130,9 @@ class _Swift:
         self.frame, self._hear, self.called_off = frame, hear, False
         self.begun: Begun | None = None
 
-    def heard(self) -> None:
+    gone = False  # its answer may be written for nobody, but it counts
+
+    def hear(self) -> None:
         """What it has begun has come to something."""
         self._hear(self)
 
@@ -236,7 +238,7 @@ class _Channel:
         """Begin what most likely needs no task; whether that was possible."""
         swift = _Swift(frame, self._heard)
         try:
-            swift.begun = begin(self._engine, self._caller, request, swift.heard)
+            swift.begun = begin(self._engine, self._caller, request, swift)
         except Refusal as refusal:
             self._over(frame)
             self._say(_refused(frame, refusal))

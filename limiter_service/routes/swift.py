@@ -4,19 +4,21 @@ from limiter_service.engine.admission import Engine
 from limiter_service.engine.begun import Begun, BegunAcquire, BegunSettle
 from limiter_service.engine.callers import Caller
 from limiter_service.engine.shape import Taken
-from limiter_service.store.commands import Heard
+from limiter_service.store.commands import Listener
 from limiter_wire import Acquire, Granted, Settle, Settled
 
 
-def begin(engine: Engine, caller: Caller, request: Acquire | Settle, heard: Heard) -> Begun | None:
-    """Begin what *request* asks for, if it can be begun at once: then *heard* is called when
+def begin(
+    engine: Engine, caller: Caller, request: Acquire | Settle, listener: Listener
+) -> Begun | None:
+    """Begin what *request* asks for, if it can be begun at once: then *listener* hears when
     `conclude` has something to say. Raises Refusal where the caller may not.
     """
     if isinstance(request, Acquire):
         caller.reaches(request.resource, request.tenant)
-        return engine.begin(request, heard)
+        return engine.begin(request, listener)
     caller.reaches_lease(request.lease)
-    return engine.begin_settle(request, heard)
+    return engine.begin_settle(request, listener)
 
 
 def conclude(engine: Engine, begun: Begun) -> Taken | Granted | Settled | None:

@@ -286,10 +286,6 @@ class Posted:
         """It has not: `Client.insist` goes on."""
         raise NotImplementedError
 
-    def drop(self) -> None:
-        """Nobody wants to be told any more."""
-        self._done = True
-
     def done(self) -> bool:
         """Whether it has come to an end."""
         return self._done

@@ -3,9 +3,9 @@
 import struct
 import sys
 from array import array
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -251,20 +251,31 @@ _DIGEST = 16
 _MODEL_AND_TIME = struct.Struct("<8sd")
 
 
-Heard = Callable[[], object]
-"""Is called, once, when an answer has come, or a failure."""
+class Listener(Protocol):
+    """Who is told, once, that an answer has come, or a failure."""
+
+    @property
+    def gone(self) -> bool:
+        """Whether nobody wants to know any more: what is not yet sent never is."""
+
+    def hear(self) -> None:
+        """It has come."""
 
 
 class Posted(PostedCall):
     """An acquire or a settle that nobody awaits yet: what came of its first attempt."""
 
-    __slots__ = ("_heard", "_name", "_request", "error", "reply")
+    __slots__ = ("_listener", "_name", "_request", "error", "reply")
 
-    def __init__(self, name: str, request: bytes, heard: Heard) -> None:
+    def __init__(self, name: str, request: bytes, listener: Listener) -> None:
         super().__init__()
-        self._name, self._request, self._heard = name, request, heard
+        self._name, self._request, self._listener = name, request, listener
         self.reply: Reply | None = None
         self.error: Exception | None = None
+
+    def done(self) -> bool:
+        """Whether it has come to an end, or nobody wants to know."""
+        return self._done or self._listener.gone
 
     def came(self, reply: Any) -> None:
         """Take in the reply, and tell that it is there."""
@@ -272,12 +283,12 @@ class Posted(PostedCall):
             self.reply = _reply(self._name, self._request, reply)
         except StoreProtocol as strange:
             self.error = strange
-        self._heard()
+        self._listener.hear()
 
     def failed(self, error: Exception) -> None:
         """Tell that there is none."""
         self.error = error
-        self._heard()
+        self._listener.hear()
 
     async def outcome(self) -> Reply:
         """The reply, also where the first attempt has failed. Raises as `Commands` does."""
@@ -306,13 +317,13 @@ class Commands:
         return await self._with_others("acquire", chain, (lease, queue), _request(claim), kin)
 
     def post_acquire(
-        self, chain: Chain, lease: Key, queue: Key, claim: Claim, heard: Heard
+        self, chain: Chain, lease: Key, queue: Key, claim: Claim, listener: Listener
     ) -> Posted | None:
-        """The same without waiting for the answer: *heard* is called when it is there. None where
+        """The same without waiting for the answer: *listener* hears when it is there. None where
         that is not possible now: then `acquire` says why.
         """
         kin = _kin_of(chain, claim)
-        return self._post("acquire", chain, (lease, queue), _request(claim), kin, heard)
+        return self._post("acquire", chain, (lease, queue), _request(claim), kin, listener)
 
     async def settle(
         self, chain: Chain, lease: Key, queue: Key, tag: float, nonce: float, report: Report
@@ -331,11 +342,11 @@ class Commands:
         tag: float,
         nonce: float,
         report: Report,
-        heard: Heard,
+        listener: Listener,
     ) -> Posted | None:
         """The same as `post_acquire` does."""
         request, kin = _report(chain, tag, nonce, report)
-        return self._post("settle", chain, (lease, queue), request, kin, heard)
+        return self._post("settle", chain, (lease, queue), request, kin, listener)
 
     async def renew(
         self,
@@ -608,11 +619,11 @@ class Commands:
         more: tuple[Key, ...],
         request: bytes,
         kin: Kin | None,
-        heard: Heard,
+        listener: Listener,
     ) -> Posted | None:
         if not self.gathers or chain.mark is not None:
             return None
-        posted = Posted(name, request, heard)
+        posted = Posted(name, request, listener)
         sent = self._client.post(
             posted,
             self._scripts[name],

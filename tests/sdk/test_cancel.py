@@ -31,13 +31,13 @@ class Watch:
     """What the service says of its queue and of a slot."""
 
     def __init__(self, client: httpx.AsyncClient, slot: str) -> None:
-        self._client, self.slot = client, slot
+        self._client, self._slot = client, slot
 
     async def free(self) -> bool:
         """Whether nobody waits and the slot is free."""
         if await self.waits():
             return False
-        resource = await self._client.get(f"/v1/resources/{self.slot}")
+        resource = await self._client.get(f"/v1/resources/{self._slot}")
         return bool(resource.json()["in_flight"] == 0)
 
     async def waits(self) -> bool:
@@ -74,9 +74,9 @@ async def test_a_cancelled_waiter_leaves_at_once(limiter: Limiter, slot: str, wa
     await until(watch.free, "it goes on waiting", AT_ONCE)
 
 
-async def test_who_is_cancelled_before_it_asks_again_leaves(url: str, watch: Watch):
+async def test_who_is_cancelled_before_it_asks_again_leaves(url: str):
     """The question that was not sent is not all: an earlier one has its place in line."""
-    resource, paths = watch.slot, list[str]()
+    resource, paths = "p/slot-asks-again", list[str]()
     open_way = asyncio.Event()
     open_way.set()
 
@@ -88,7 +88,12 @@ async def test_who_is_cancelled_before_it_asks_again_leaves(url: str, watch: Wat
             await open_way.wait()
             return await super().handle_async_request(request)
 
-    async with Limiter(url, http_transport=Gated()) as limiter, Limiter(url) as other:
+    async with (
+        Limiter(url, http_transport=Gated()) as limiter,
+        Limiter(url) as other,
+        httpx.AsyncClient(base_url=url, timeout=20) as client,
+    ):
+        watch = Watch(client, resource)
         held = await other.acquire(resource, tokens=1)
         task = await waiter(limiter, resource, watch)
         batches, checks = limiter._asking.exchange._batches, []

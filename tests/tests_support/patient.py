@@ -16,7 +16,7 @@ from limiter_service.engine.begun import BegunAcquire, BegunSettle
 from limiter_service.engine.queueing import Tell
 from limiter_service.pools import Pools
 from limiter_service.settings import Settings
-from limiter_service.store.commands import Heard
+from limiter_service.store.commands import Listener
 from limiter_wire import Acquire, Settle
 from tests_support.service import PATIENT
 from tests_support.waiting import wait_until
@@ -37,17 +37,17 @@ class Patience:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._engine, name)
 
-    def begin(self, request: Acquire, heard: Heard) -> BegunAcquire | None:
+    def begin(self, request: Acquire, listener: Listener) -> BegunAcquire | None:
         """Begin an acquire."""
         self.loop = asyncio.get_running_loop()
-        begun = self._engine.begin(request, heard)
+        begun = self._engine.begin(request, listener)
         if begun is not None:
             self.asked.append(request.request_id)
         return begun
 
-    def begin_settle(self, report: Settle, heard: Heard) -> BegunSettle | None:
+    def begin_settle(self, report: Settle, listener: Listener) -> BegunSettle | None:
         """Begin a settle, where settles may go on."""
-        begun = self._engine.begin_settle(report, heard) if self._gate.is_set() else None
+        begun = self._engine.begin_settle(report, listener) if self._gate.is_set() else None
         self.settling += begun is not None
         return begun
 
