@@ -3,9 +3,9 @@
     python benchmarks/layers.py [--rounds 7] [--json FILE]
 
 Nothing here crosses a socket: what a layer costs is Python, and what is left over in
-benchmarks/peers.py is sockets, wake-ups and the store. The engine gets recorded answers of a real
-store. Layers run by turns; the figure is the least of the rounds, since other work of the machine
-only adds, and the median stands beside it.
+benchmarks/peers.py is sockets, wake-ups and the store: the way to it gives recorded answers of a
+real one. Layers run by turns; the figure is the least of the rounds, since other work of the
+machine only adds, and the median stands beside it.
 """
 
 import asyncio
@@ -17,6 +17,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 from typing import Any
 
+import hiredis
 import uvloop
 from harness import Replica, Report, Store, Value, options, store
 
@@ -29,7 +30,6 @@ from limiter_service.front import Bounds, Front
 from limiter_service.http import Message
 from limiter_service.routes.acquire import acquire
 from limiter_service.routes.channel import Channels
-from limiter_service.store.scripts import Script
 from limiter_wire import Acquire, Granted, Operation
 
 AT_ONCE = 64
@@ -47,37 +47,26 @@ Layer = Callable[[int], Awaitable[None]]
 
 
 class Recorded:
-    """A client of a store that has heard it all: the last answer of each script, to every call."""
+    """A way to a store that has heard it all: the last answer to each script, to every call."""
 
     def __init__(self, real: Any) -> None:
         self._real, self._answers, self.recording = real, {}, True
 
-    async def run(
-        self, script: Script, keys: Any, arguments: Any, mark: str | None = None, **more: Any
-    ) -> Any:
-        """The answer; the tag of a call stands in front of its request."""
-        name = script.name
-        if self.recording or name not in self._answers:
-            found = await self._real.run(script, keys, arguments, mark, **more)
-            self._answers[name] = found
+    async def send(self, place: str, commands: Any) -> list[Any]:
+        """The answers; the tag of a call stands in front of its request, and of its answer."""
+        if self.recording or any(each[1] not in self._answers for each in commands):
+            found = await self._real.send(place, commands)
+            self._answers |= {
+                each[1]: reply
+                for each, reply in zip(commands, found, strict=True)
+                if each[0] == "EVALSHA" and isinstance(reply, bytes)
+            }
             return found
-        return arguments[-1][:8] + self._answers[name][8:]
+        b"".join(map(hiredis.pack_command, commands))
+        return [each[-1][:8] + self._answers[each[1]][8:] for each in commands]
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._real, name)
-
-
-class Instant:
-    """An engine that grants at once, always the same."""
-
-    draining = None
-
-    def __init__(self, granted: Granted) -> None:
-        self._granted = granted
-
-    async def acquire(self, *_: object) -> Granted:
-        """The grant."""
-        return self._granted
 
 
 async def waking(times: int) -> None:
@@ -163,20 +152,21 @@ def _plain(granted: Granted) -> dict[str, object]:
     return json.loads(http.encode(granted, http.JSON))
 
 
-def channel(granted: Granted) -> Layer:
-    """The service's end of a channel: messages of 64 frames in, one message out for each."""
+def channel(replica: Replica) -> Layer:
+    """The service's end of a channel, with its engine: messages of 64 frames in, over as many
+    budgets, and one message out for each.
+    """
+    messages = (_codec.message(asked) for asked in _asked())
 
     async def layer(times: int) -> None:
-        channels = Channels(Instant(granted), 2**20)  # type: ignore[arg-type]  # as far as it is used
+        channels = Channels(replica.engine, 2**20)
         left, sent, told = times // AT_ONCE, 0, asyncio.Event()
-        names = iter(range(10**9))
 
         async def receive() -> Message:
             nonlocal left
             if left:
                 left -= 1
-                asked = [_op().frame(next(names)) for _ in range(AT_ONCE)]
-                return {"type": "websocket.receive", "bytes": _codec.message(asked)}
+                return {"type": "websocket.receive", "bytes": next(messages)}
             await told.wait()
             return {"type": "websocket.disconnect", "code": 1000}
 
@@ -192,6 +182,19 @@ def channel(granted: Granted) -> Layer:
     return layer
 
 
+def _asked() -> Iterator[list[bytes]]:
+    """Frames of acquires, each with an id of its own."""
+    names = itertools.count()
+    while True:
+        yield [
+            _codec.op(
+                Operation.ACQUIRE,
+                Acquire(resource=f"bench/m{n}", tokens=100, request_id=f"{name:032x}", worker="w"),
+            ).frame(name)
+            for n, name in zip(range(AT_ONCE), names, strict=False)
+        ]
+
+
 def _frames_in(message: bytes) -> int:
     """How many a msgpack array holds, by its head."""
     return int.from_bytes(message[1:3], "big") if message[0] == 0xDC else message[0] & 15
@@ -199,8 +202,9 @@ def _frames_in(message: bytes) -> int:
 
 async def asking(times: int) -> None:
     """Making the messages that the layer above reads: to be taken off."""
+    messages = (_codec.message(asked) for asked in _asked())
     for _ in range(times // AT_ONCE):
-        _codec.message([_op().frame(n) for n in range(AT_ONCE)])
+        next(messages)
 
 
 def reading() -> Layer:
@@ -214,8 +218,8 @@ def reading() -> Layer:
     return layer
 
 
-def front(granted: Granted) -> Layer:
-    """One request over HTTP through the front door, parsed and answered."""
+def front(replica: Replica) -> Layer:
+    """One request over HTTP through the front door and the engine, parsed and answered."""
 
     class Opened:
         async def admit(self, scope: Any) -> Any:
@@ -223,7 +227,7 @@ def front(granted: Granted) -> Layer:
             return ANYBODY
 
     bounds = Bounds(body=65536, head=16384, body_timeout=10.0)
-    routes = {"/v1/acquire": partial(acquire, Instant(granted))}
+    routes = {"/v1/acquire": partial(acquire, replica.engine)}
     app = Front(_nobody, routes, bounds, {}, Opened())  # type: ignore[arg-type]  # as far as they are used
     body = http.encode({"resource": "bench/m1", "tokens": 100}, http.JSON)
     headers = [
@@ -290,7 +294,8 @@ async def measure(over: Store, rounds: int, times: int, report: Report) -> None:
     replica = Replica(over.url, CONFIG)
     row = await in_store(over, replica, rounds, times)
     report.table(f"{over.name}: one acquire in the store", [row])
-    recorded = replica.commands._client = Recorded(replica.client)  # type: ignore[assignment]  # noqa: SLF001
+    recorded = replica.client._link = Recorded(replica.client._link)  # type: ignore[assignment]  # noqa: SLF001
+    replica.client._lanes.clear()  # noqa: SLF001  # they know the way
     granted = await replica.engine.acquire(ASKED)
     assert isinstance(granted, Granted)
     for n in range(100):
@@ -303,9 +308,9 @@ async def measure(over: Store, rounds: int, times: int, report: Report) -> None:
         "SDK: roster of a channel, 64 at once": roster(granted),
         "frames made by the SDK": asking,
         "service: frames of a message read": reading(),
-        "service: channel, with the frames made": channel(granted),
-        "service: front door, one request": front(granted),
-        "service: engine, recorded answers": engine(replica),
+        "service: channel and engine, with the frames made": channel(replica),
+        "service: front door and engine, one request": front(replica),
+        "service: engine, one acquire awaited": engine(replica),
     }
     found: dict[str, list[float]] = {name: [] for name in layers}
     for _ in range(rounds):
