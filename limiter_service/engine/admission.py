@@ -158,9 +158,11 @@ class Engine:
         request_id = request.request_id or uuid.uuid4().hex
         claim = self._claim(policy, request, amounts)
         began = asyncio.get_running_loop().time()
-        begun = BegunAcquire(policy, began, request, request_id, claim)
+        begun = BegunAcquire(
+            policy=policy, began=began, request=request, request_id=request_id, claim=claim
+        )
         lease = policy.keys.lease(request.tenant, request_id)
-        chain, queue = policy.chain(self._calls.now_us()), policy.queue
+        chain, queue = policy.steady or policy.chain(self._calls.now_us()), policy.queue
         begun.posted = self._commands.post_acquire(chain, lease, queue, claim, listener)
         return None if begun.posted is None else begun
 
@@ -206,7 +208,7 @@ class Engine:
             shape.charged(begun.claim.amounts),
             left,
             breaking.state_in(lease[MARKS]),
-            probe=breaking.is_probe(lease[MARKS]),
+            breaking.is_probe(lease[MARKS]),
         )
 
     async def acquire(
@@ -547,7 +549,7 @@ class Engine:
             return None
         told = told_by(policy, report, self._calls.now_us() / _MICRO)
         began = asyncio.get_running_loop().time()
-        begun = BegunSettle(policy, began, report, ref, told)
+        begun = BegunSettle(policy=policy, began=began, request=report, ref=ref, told=told)
         lease = policy.keys.lease(ref.tenant, ref.request_id)
         chain, queue, tag = policy.chain(self._calls.now_us()), policy.queue, self._nonce()
         begun.posted = self._commands.post_settle(

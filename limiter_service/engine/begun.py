@@ -8,21 +8,21 @@ then, as if it had only now been asked for.
 import asyncio
 from collections.abc import Awaitable, Callable
 
+import msgspec
+
 from limiter_service.engine.ids import LeaseRef
 from limiter_service.engine.policy import Policy
 from limiter_service.store.commands import Claim, Posted, Reply, Report
 from limiter_wire import Acquire, Settle
 
 
-class Begun:
+class Begun(msgspec.Struct, kw_only=True):
     """What has begun, and what came of it. `began` is in the loop's time."""
 
-    __slots__ = ("_used", "began", "policy", "posted")
-
-    def __init__(self, policy: Policy, began: float) -> None:
-        self.policy, self.began = policy, began
-        self.posted: Posted | None = None
-        self._used = False
+    policy: Policy
+    began: float
+    posted: Posted | None = None
+    used: bool = False
 
     @property
     def reply(self) -> Reply | None:
@@ -31,34 +31,26 @@ class Begun:
 
     def once(self, ask: Callable[[], Awaitable[Reply]]) -> Awaitable[Reply]:
         """What came of it, the first time; then what *ask* brings."""
-        if self._used or self.posted is None:
+        if self.used or self.posted is None:
             return ask()
-        self._used = True
+        self.used = True
         return self.posted.outcome()
 
 
-class BegunAcquire(Begun):
+class BegunAcquire(Begun, kw_only=True):
     """An acquire."""
 
-    __slots__ = ("claim", "request", "request_id")
-
-    def __init__(
-        self, policy: Policy, began: float, request: Acquire, request_id: str, claim: Claim
-    ) -> None:
-        super().__init__(policy, began)
-        self.request, self.request_id, self.claim = request, request_id, claim
+    request: Acquire
+    request_id: str
+    claim: Claim
 
 
-class BegunSettle(Begun):
+class BegunSettle(Begun, kw_only=True):
     """A settle, with what it says to the scripts."""
 
-    __slots__ = ("ref", "request", "told")
-
-    def __init__(
-        self, policy: Policy, began: float, request: Settle, ref: LeaseRef, told: Report
-    ) -> None:
-        super().__init__(policy, began)
-        self.request, self.ref, self.told = request, ref, told
+    request: Settle
+    ref: LeaseRef
+    told: Report
 
 
 class Arrivals:

@@ -156,6 +156,7 @@ class Policy:
         )
         self._edges: dict[int, tuple[int, int, int]] = {}
         self._chain: Chain | None = None
+        self.steady: Chain | None = None  # the chain, where it is the same at all times
         self._valid = (0, 0)
 
     @property
@@ -172,6 +173,7 @@ class Policy:
         start, end = self._valid
         if self._chain is None or (self._has_calendar and not start <= now_us < end):
             self._chain, self._valid = self._build(now_us)
+            self.steady = None if self._has_calendar else self._chain
         return self._chain
 
     def window_end(self, limit: Limit, start: float) -> float:

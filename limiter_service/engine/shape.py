@@ -8,7 +8,9 @@ ones this comes to the same.
 
 from collections.abc import Sequence
 from math import ceil, floor
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
+
+import msgspec
 
 from limiter_wire import Acquire, Granted, LimitState, Meter
 
@@ -126,26 +128,19 @@ class Shape:
         return History(self._limit_ids, lease[end:], max(0.0, lease[_SETTLED] - granted))
 
 
-class Taken:
+class Taken(msgspec.Struct):
     """A grant of ordinary limits, just made."""
 
-    __slots__ = ("breaker", "charged", "expires_in", "lease", "left", "probe", "shape")
+    shape: Shape
+    lease: str
+    expires_in: float
+    charged: dict[str, float]
+    left: list[float]
+    breaker: str
+    probe: bool
 
-    waited, settled = 0.0, False
-
-    def __init__(
-        self,
-        shape: Shape,
-        lease: str,
-        expires_in: float,
-        charged: dict[str, float],
-        left: list[float],
-        breaker: str,
-        *,
-        probe: bool,
-    ) -> None:
-        self.shape, self.lease, self.expires_in, self.charged = shape, lease, expires_in, charged
-        self.left, self.breaker, self.probe = left, breaker, probe
+    waited: ClassVar[float] = 0.0
+    settled: ClassVar[bool] = False
 
     def granted(self) -> Granted:
         """The same as it crosses the wire."""

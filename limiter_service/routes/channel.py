@@ -9,7 +9,7 @@ import contextlib
 import uuid
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from functools import partial
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import msgspec
 import structlog
@@ -121,20 +121,19 @@ _PARTING = refuse(
 )
 
 
-class _Swift:
+class _Swift(msgspec.Struct):
     """A frame that has no task."""
 
-    __slots__ = ("_hear", "begun", "called_off", "frame")
+    frame: Frame
+    told: "Callable[[_Swift], None]"
+    begun: Begun | None = None
+    called_off: bool = False
 
-    def __init__(self, frame: Frame, hear: "Callable[[_Swift], None]") -> None:
-        self.frame, self._hear, self.called_off = frame, hear, False
-        self.begun: Begun | None = None
-
-    gone = False  # its answer may be written for nobody, but it counts
+    gone: ClassVar[bool] = False  # its answer may be written for nobody, but it counts
 
     def hear(self) -> None:
         """What it has begun has come to something."""
-        self._hear(self)
+        self.told(self)
 
 
 class _Channel:

@@ -3,8 +3,9 @@
 import struct
 import sys
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any, Protocol
 
 import msgspec
@@ -666,13 +667,32 @@ def _report(chain: Chain, tag: float, nonce: float, report: Report) -> tuple[byt
 def _reply(name: str, request: bytes, answer: bytes) -> Reply:
     if answer[:8] != request[:8]:
         raise StoreProtocol(f"the answer to {name} belongs to another call")
-    return Reply(Verdict(chr(answer[8])), _numbers(answer[9:]))
+    return Reply(_VERDICTS[answer[8]], _numbers(answer[9:]))
+
+
+_VERDICTS = {ord(verdict): verdict for verdict in Verdict}
 
 
 def _request(claim: Claim, generation: float = 1.0) -> bytes:
-    head = (claim.nonce, claim.fingerprint, claim.ttl, claim.remember, 0.0, 0.0)
     amounts = claim.amounts
-    return _pack(*head, generation, claim.marks, len(amounts), *amounts)
+    return _doubles(9 + len(amounts))(
+        claim.nonce,
+        claim.fingerprint,
+        claim.ttl,
+        claim.remember,
+        0.0,
+        0.0,
+        generation,
+        claim.marks,
+        len(amounts),
+        *amounts,
+    )
+
+
+@lru_cache(256)
+def _doubles(count: int) -> Callable[..., bytes]:
+    """What packs so many numbers as scripts take them: a third of what `pack` costs."""
+    return struct.Struct(f"<{count}d").pack
 
 
 _SLOTS = 4 * 8

@@ -66,7 +66,7 @@ def taken(policy: Policy, amounts: list[float], lease: list[float]) -> Taken:
     left = shape.left(lease)
     assert left is not None
     name = lease_id(policy, "r", lease, None)
-    return Taken(shape, name, lease[2] / 1e6, shape.charged(amounts), left, "closed", probe=False)
+    return Taken(shape, name, lease[2] / 1e6, shape.charged(amounts), left, "closed", False)
 
 
 @given(leases())
@@ -122,7 +122,7 @@ def test_a_chain_may_be_longer_than_a_short_array():
     config = parse(f"pools: {{p: {{models: {{m: {{limits: [{limits}]}}}}}}}}", ".yaml")
     shape = Policies(config, "x:").policy("p/m", "a").shape
     assert shape is not None
-    grant = Taken(shape, "l", 1.0, {"tokens": 1}, [1.0, 2.0] * 20, "closed", probe=False)
+    grant = Taken(shape, "l", 1.0, {"tokens": 1}, [1.0, 2.0] * 20, "closed", False)
     found = msgspec.msgpack.decode(stencil.grant(grant), type=Granted)
     assert [limit.limit for limit in found.limits] == list(range(1, 21))
 
