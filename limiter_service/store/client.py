@@ -121,6 +121,8 @@ class Client:
     async def insist(self, posted: "Posted", error: Exception) -> Any:  # bytes, or lists of them
         """The answer to what was *posted*, which failed with *error*, by the same deadline."""
         call, began = posted.call, posted.began
+        assert call is not None
+        posted.call = None
         work = self._insist(call.anew, began + self._timeout, posted.lane, error)
         return await self._watched(call.script, began, work)
 
@@ -273,7 +275,7 @@ class Posted:
     client: Client
     lane: Lane
     began: float
-    call: Call
+    call: Call | None
 
     def __init__(self) -> None:
         self._done = False
@@ -294,7 +296,9 @@ class Posted:
         """The store has answered."""
         self._done = True
         self.lane.fuse.succeeded()
+        assert self.call is not None
         self.client.note(self.call.script, self.began, good=True)
+        self.call = None  # which knows this as its answer: the collector has nothing to do
         self.came(reply)
 
     def set_exception(self, error: Exception) -> None:

@@ -270,13 +270,14 @@ class Posted(PostedCall):
 
     def __init__(self, name: str, request: bytes, listener: Listener) -> None:
         super().__init__()
-        self._name, self._request, self._listener = name, request, listener
+        self._name, self._request = name, request
+        self._listener: Listener | None = listener
         self.reply: Reply | None = None
         self.error: Exception | None = None
 
     def done(self) -> bool:
         """Whether it has come to an end, or nobody wants to know."""
-        return self._done or self._listener.gone
+        return self._done or (self._listener is not None and self._listener.gone)
 
     def came(self, reply: Any) -> None:
         """Take in the reply, and tell that it is there."""
@@ -284,12 +285,18 @@ class Posted(PostedCall):
             self.reply = _reply(self._name, self._request, reply)
         except StoreProtocol as strange:
             self.error = strange
-        self._listener.hear()
+        self._tell()
 
     def failed(self, error: Exception) -> None:
         """Tell that there is none."""
         self.error = error
-        self._listener.hear()
+        self._tell()
+
+    def _tell(self) -> None:
+        """Once, and keep no hold of who is told, who has hold of this."""
+        listener, self._listener = self._listener, None
+        assert listener is not None
+        listener.hear()
 
     async def outcome(self) -> Reply:
         """The reply, also where the first attempt has failed. Raises as `Commands` does."""

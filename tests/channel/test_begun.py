@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import os
 import signal
 from collections.abc import AsyncIterator, Iterator
@@ -15,7 +16,10 @@ from tests_support.servers import Server
 from tests_support.talk import Talk, connect, take, timeless
 from tests_support.waiting import wait_until
 
+from limiter_service.engine.begun import Begun
 from limiter_service.routes import channel
+from limiter_service.store.client import Posted
+from limiter_service.store.parcels import Call
 
 PLAIN = "p/plain"
 
@@ -106,6 +110,24 @@ async def test_what_is_called_off_at_once_counts_no_more(
         asked = take(n, 1, f"p/w-{n}", max_wait=30.0)
         await talk.say([asked, {"id": n, "op": "cancel"}])
         assert (await answers(talk, 1))[n]["code"] == "cancelled"
+
+
+async def test_what_has_ended_is_freed_at_once(talk: Talk):
+    """Nothing of it is left to the collector, which looks seldom in a service."""
+    await talk.ask("acquire", 0, resource=PLAIN, tokens=1)
+    gc.collect()
+    gc.disable()
+    try:
+        for first in range(1, 200, 20):
+            await talk.say([take(n, 1, PLAIN, max_wait=5.0) for n in range(first, first + 20)])
+            told = await answers(talk, 20)
+            settles = [{"id": n, "op": "settle", "lease": told[n]["lease"]} for n in told]
+            await talk.say(settles)
+            await answers(talk, 20)
+        left = [each for each in gc.get_objects() if isinstance(each, (Begun, Call, Posted))]
+    finally:
+        gc.enable()
+    assert len(left) < 40  # calls of the service for itself
 
 
 async def test_an_id_is_taken_while_its_frame_is_under_way(
