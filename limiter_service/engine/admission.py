@@ -1,7 +1,6 @@
 """Acquire, check, renew and settle: from a caller's words to one script call and back."""
 
 import asyncio
-import uuid
 from collections.abc import Awaitable, Callable, Sequence
 
 from msgspec import UNSET
@@ -155,7 +154,7 @@ class Engine:
                 amounts = self._amounts(policy, request)
             except Refusal:
                 return None  # to be counted as such
-        request_id = request.request_id or uuid.uuid4().hex
+        request_id = request.request_id or ids.new_request_id()
         claim = self._claim(policy, request, amounts)
         began = asyncio.get_running_loop().time()
         begun = BegunAcquire(
@@ -271,7 +270,7 @@ class Engine:
             raise refuse(
                 ErrorCode.SHUTTING_DOWN, self.draining, resource=policy.resource, retry_after=1.0
             )
-        request_id = begun.request_id if begun else request.request_id or uuid.uuid4().hex
+        request_id = begun.request_id if begun else request.request_id or ids.new_request_id()
         alone = await self.degraded.stands_in(policy)
         if policy.expects and not alone:
             await self.expectations.ready(policy.pool, policy.model, request.route)
@@ -309,7 +308,7 @@ class Engine:
         policy = self._policy(request.resource, request.tenant)
         if self.draining is not None or await self.degraded.stands_in(policy):
             raise not_lent(policy, "away", self.draining or "the store is lost", 1.0)
-        request_id = request.request_id or uuid.uuid4().hex
+        request_id = request.request_id or ids.new_request_id()
         ttl = policy.lease_ttl + seconds(policy.config.blocks.hold)
         claim = Claim(
             nonce=self._nonce(),

@@ -7,6 +7,7 @@ same request id. A lease that was granted while the store was lost says so, and 
 """
 
 import binascii
+import os
 import secrets
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from functools import lru_cache
@@ -48,6 +49,11 @@ _decoder = msgspec.msgpack.Decoder(LeaseRef)
 def new_nonce() -> int:
     """A random number that names one call."""
     return secrets.randbits(_NONCE_BITS)
+
+
+def new_request_id() -> str:
+    """A name for a request whose caller gives it none: 32 hexadecimal digits."""
+    return os.urandom(16).hex()
 
 
 def encode(ref: LeaseRef) -> str:
