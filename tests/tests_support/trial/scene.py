@@ -196,6 +196,7 @@ class Scene:
     def _hire(self) -> None:
         nth = len(self.diaries)
         path = self._home / f"w{nth}.diary"
+        path.touch()  # it may be killed before it begins
         self.diaries.append(path)
         plan = Plan(
             url=self.front.url,
