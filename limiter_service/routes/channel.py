@@ -260,9 +260,8 @@ class _Channel:
             said = Answer(frame.id, frame.style, failed(error))
         del self._begun[frame.id]
         if said is None and isinstance(begun, BegunAcquire) and swift.called_off:
-            asked = msgspec.structs.replace(begun.request, request_id=begun.request_id)
             self._over(frame)
-            self._run_errand(self._withdraw(frame, None, asked))
+            self._run_errand(self._withdraw(frame, None, _named(begun)))
         elif said is None and frame.verb in _HUNG_UP and self._gone:
             self._over(frame)
         elif said is None and frame.waits and self._parting:
@@ -277,6 +276,8 @@ class _Channel:
             self._all_heard.set()
 
     def _start(self, frame: Frame, begun: Begun | None = None) -> None:
+        if isinstance(begun, BegunAcquire):  # the store may have heard of it
+            self._asked[frame.id] = _named(begun)
         task = asyncio.get_running_loop().create_task(self._perform(frame, begun))
         self._under_way[frame.id] = frame, task
         # Not at the end of the task itself, which may be cancelled before its beginning.
@@ -385,6 +386,8 @@ class _Channel:
         if frame is None or task is None or not frame.waits:
             return
         del self._under_way[name]
+        # At once: what has not begun to ask is not to begin before the errand does.
+        task.cancel()
         self._run_errand(self._withdraw(frame, task, self._asked.pop(name, None)))
 
     def _run_errand(self, work: Coroutine[Any, Any, None]) -> None:
@@ -397,7 +400,6 @@ class _Channel:
     ) -> None:
         """The same, and the place in the queue goes with it, or what was granted unheard."""
         if task is not None:
-            task.cancel()
             await asyncio.wait({task})
             if not task.cancelled():
                 return
@@ -445,6 +447,11 @@ def _data(message: Message, most_bytes: int) -> bytes | str:
     if len(data) > most_bytes:
         raise Closed(Closing.TOO_LARGE, f"a message has at most {most_bytes} bytes")
     return data
+
+
+def _named(begun: BegunAcquire) -> Acquire:
+    """What has begun, under the name that it has at the store."""
+    return msgspec.structs.replace(begun.request, request_id=begun.request_id)
 
 
 def _restarting() -> Closed:

@@ -69,6 +69,13 @@ local function note_report(name, answer)
   end
 end
 
+-- Of a call of many: what comes before the leases in KEYS, how many there are, and the number of
+-- limits.
+local function group()
+  local scopes, limits = struct.unpack("<dd", ARGV[1])
+  return scopes + 2, #KEYS - scopes - 3, limits
+end
+
 local note = {
   acquire = function(answer)
     note_grant("acquire", KEYS[#KEYS - 1], answer)
@@ -94,32 +101,33 @@ local note = {
   settle = function(answer)
     note_report("settle", answer)
   end,
-  -- Many in one call: each stands in the journal as if it had been alone.
+  -- Ordinary ones of a chain, one or many in a call (lua/lib/ordinary): each stands in the journal
+  -- as if it had been alone. A lease is written down as the store has it.
   acquire_group = function(answer)
-    local letters = string.sub(answer[1], 9)
-    local requests = ARGV[#ARGV]
-    local size = 8 * (9 + struct.unpack("<d", requests, 65))
-    local first = #KEYS - #requests / size
+    local first, all = group()
+    local letters = string.sub(answer, 9, 8 + all)
+    if all == 1 and #answer > 9 and #answer % 8 == 0 then
+      letters = "G" -- the lease
+    elseif #answer <= 9 then
+      letters = ""
+    end
     for n = 1, #letters do
-      local letter = string.sub(letters, n, n)
-      if letter == "G" or letter == "R" then
-        local what = letter == "G" and "acquire together" or "again"
-        local reply = string.sub(answer[1], 1, 8) .. letter .. head(answer[n + 1], 1)
-        journal(what, digest_of(KEYS[first + n]), "", reply, letter == "G")
+      if string.sub(letters, n, n) == "G" then
+        local key, what = KEYS[first + n], all > 1 and "acquire together" or "acquire"
+        local lease = redis.call("GET", key)
+        journal(what, digest_of(key), "", string.sub(lease, 1, 8) .. "G" .. head(lease, 1), true)
       end
     end
   end,
   settle_group = function(answer)
-    local letters = string.sub(answer[1], 9)
-    for n = 1, #letters do
-      local lease = answer[n + 1]
-      local moved = 8 * struct.unpack("<d", lease, 65)
-      local size = 56 + moved
-      local first = #KEYS - #ARGV[#ARGV] / size
-      local request = string.sub(ARGV[#ARGV], size * (n - 1) + 1, size * n)
-      local reply = string.sub(answer[1], 1, 8) .. string.sub(letters, n, n)
-      reply = reply .. string.sub(lease, -moved)
-      journal("settle together", digest_of(KEYS[first + n]), request, reply, true)
+    local first, all, limits = group()
+    local what = all > 1 and "settle together" or "settle"
+    local size, done = 8 * (7 + limits), string.match(string.sub(answer, 9, 8 + all), "^[Gg]*")
+    for n = 1, #done do
+      local key, request = KEYS[first + n], string.sub(ARGV[2], size * (n - 1) + 1, size * n)
+      local reply = string.sub(request, 1, 8) .. string.sub(done, n, n)
+      reply = reply .. string.sub(redis.call("GET", key), -8 * limits)
+      journal(what, digest_of(key), request, reply, true)
     end
   end,
   -- A block, and what has become of it: the amounts that stay charged.

@@ -159,14 +159,16 @@ class Scene:
 
     def __enter__(self) -> "Scene":
         services, workers = self._numbers
-        self._stack.callback(self._end)
-        self._stack.enter_context(self.front)
-        with ThreadPoolExecutor() as side_by_side:
-            self._services = list(side_by_side.map(self._service, range(services)))
-        self._route()
-        for _ in range(workers):
-            self._hire()
-        self.until_more(20)
+        with contextlib.ExitStack() as stack:  # also where nothing comes of it
+            stack.callback(self._end)
+            stack.enter_context(self.front)
+            with ThreadPoolExecutor() as side_by_side:
+                self._services = list(side_by_side.map(self._service, range(services)))
+            self._route()
+            for _ in range(workers):
+                self._hire()
+            self.until_more(20)
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -194,6 +196,7 @@ class Scene:
     def _hire(self) -> None:
         nth = len(self.diaries)
         path = self._home / f"w{nth}.diary"
+        path.touch()  # it may be killed before it begins
         self.diaries.append(path)
         plan = Plan(
             url=self.front.url,
