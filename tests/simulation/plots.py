@@ -101,10 +101,11 @@ pools:
     lease_ttl: {LEASE:g}s
     on_store_loss: closed
     remember: 20s
-    limits: [{{name: all, meter: tokens, limit: 20000, per: 10s, burst: 2000}}]
+    limits: [{{name: all, meter: tokens, limit: 12000, per: 10s, burst: 1000}}, {{name: each, meter: requests, limit: 300, per: 10s, burst: 24}}]
     models:
       m1: {{limits: [{{name: tokens, meter: tokens, limit: 16000, per: 10s, burst: 1200}}]}}
       m2: {{limits: [{{name: calls, meter: requests, limit: 12, per: second, burst: 8}}]}}
+      m3: {{}}
     tenants:
       big: {{weight: 4}}
       small: {{limits: [{{name: own, meter: tokens, limit: 3000, per: 10s, burst: 500}}]}}
@@ -116,7 +117,7 @@ pools:
     faults=(*_NETWORK, "replica crash", "failover", *_CLOCK, *_CALM, "lost messages", "hang-ups"),
     waits=(0.0,) * 10 + (1.0, 2.0),
     calm=0.4,
-    models=("m1",) * 5 + ("m2",),
+    models=("m1",) * 3 + ("m2",) + ("m3",) * 4,
     tenants=("big",) * 6 + ("small",),
     slowest=0.1,
     callers=100,

@@ -25,6 +25,7 @@ from tests_support.scripts import CLOCK, POOL, START
 from limiter_service.store.commands import Commands
 from limiter_service.store.errors import StoreUnavailable
 from limiter_service.store.keys import Keys
+from limiter_service.store.ordinary import READERS
 from limiter_service.store.scripts import Script
 
 US = 1_000_000
@@ -259,7 +260,7 @@ class Store:
                 yield reply
 
     def _write(self, sent: Sent, reply: Any) -> None:
-        if sent.name in _GROUPS and isinstance(reply, list):
+        if sent.name in _GROUPS and isinstance(reply, bytes):
             self._write_all(sent, reply)
             return
         at = _LEASE_AT.get(sent.name)
@@ -273,18 +274,18 @@ class Store:
                 key, request = f"{LEASES}{request.hex()}", sent.arguments[-2]
             self.written.append(Ran(sent.at, sent.name, key, request, reply))
 
-    def _write_all(self, sent: Sent, reply: list[bytes]) -> None:
+    def _write_all(self, sent: Sent, reply: bytes) -> None:
         """Of a group, what the call alone would have written of each that it has decided."""
-        letters, *leases = reply
-        asked, name = sent.arguments[-1], _GROUPS[sent.name]
-        calls = len(sent.keys) - sent.keys.index(_QUEUE) - 1
-        size = len(asked) // calls
-        self.groups += 1
-        self.grouped += len(leases)
-        for n, (key, lease) in enumerate(zip(sent.keys[-calls:], leases, strict=False)):
-            request = asked[n * size : (n + 1) * size]
-            tag = request[:8] + letters[8 + n : 9 + n]
-            self.written.append(Ran(sent.at, name, key, request, tag + lease))
+        together, name = sent.arguments[-1], _GROUPS[sent.name]
+        keys = sent.keys[sent.keys.index(_QUEUE) + 1 : -1]
+        size = len(together) // len(keys)
+        asked = [together[at : at + size] for at in range(0, len(together), size)]
+        answers = READERS[sent.name](reply, asked)
+        self.groups += len(keys) > 1
+        self.grouped += len(keys) - answers.count(None) if len(keys) > 1 else 0
+        for key, request, answer in zip(keys, asked, answers, strict=True):
+            if answer is not None:
+                self.written.append(Ran(sent.at, name, key, request, answer))
 
     def _see(self, at: float, tickets: dict[bytes, bytes], *, anew: bool = False) -> None:
         """Write down whom a pass has granted, and who stands in the queue after it."""
