@@ -147,6 +147,24 @@ async def test_a_cancelled_acquire_is_answered_and_takes_nothing(
     assert (await talk.ask("acquire", 2, resource="p/one", tokens=1))["status"] == 200
 
 
+async def test_an_acquire_that_is_cancelled_before_it_has_begun_takes_nothing(
+    talk: Talk, service: ServiceThread
+):
+    """Both come in one message, while somebody waits in the pool: then it has a task, which has
+    not begun.
+    """
+    await talk.ask("acquire", resource="p/one", tokens=1)
+    await talk.say(take(2, resource="p/one", max_wait=60))
+    await until(lambda: _waiting(service, 1), "nobody waits")
+    await until(lambda: _busy(service), "no pass has seen who waits")
+    await talk.say([take(3, tokens=400, max_wait=60), {"id": 3, "op": "cancel"}])
+    told = await talk.hear()
+    gone = told[0] if isinstance(told, list) else told
+    assert (gone["id"], gone["status"]) == (3, 499)
+    checked = await talk.ask("check", 4, resource="p/m", tokens=1001)
+    assert checked["would_fit"] == 1000
+
+
 async def test_cancelling_what_is_over_or_ends_soon_is_no_mistake(talk: Talk):
     """It is not answered; the operation is, as ever."""
     await talk.say({"id": 1, "op": "cancel"})
@@ -192,6 +210,10 @@ async def _fits(client: httpx.AsyncClient) -> bool:
 
 async def _waiting(service: ServiceThread, count: int) -> bool:
     return service.engine.waiting == count
+
+
+async def _busy(service: ServiceThread) -> bool:
+    return service.engine.passes.busy("p")
 
 
 @pytest.mark.parametrize(
