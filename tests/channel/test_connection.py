@@ -147,6 +147,27 @@ async def test_a_cancelled_acquire_is_answered_and_takes_nothing(
     assert (await talk.ask("acquire", 2, resource="p/one", tokens=1))["status"] == 200
 
 
+async def test_an_acquire_that_is_cancelled_before_it_has_begun_takes_nothing(
+    talk: Talk, service: ServiceThread
+):
+    """Both come in one message, while somebody waits in the pool: then it has a task, which has
+    not begun.
+    """
+    lease = (await talk.ask("acquire", resource="p/m", tokens=1))["lease"]
+    await talk.ask("acquire", resource="p/one", tokens=1)
+    await talk.say(take(2, resource="p/one", max_wait=60))
+    await until(lambda: _waiting(service, 1), "nobody waits")
+    await until(lambda: _busy(service), "no pass has seen who waits")
+    settle = {"id": 4, "op": "settle", "lease": lease, "usage": {}}  # it takes others along
+    await talk.say([take(3, tokens=400, max_wait=60), settle, {"id": 3, "op": "cancel"}])
+    answers: dict[int, int] = {}
+    while len(answers) < 2:
+        answers |= {each["id"]: each["status"] for each in await talk.hear()}
+    assert answers == {3: 499, 4: 200}
+    checked = await talk.ask("check", 5, resource="p/m", tokens=1)
+    assert checked["would_fit"] == 1000
+
+
 async def test_cancelling_what_is_over_or_ends_soon_is_no_mistake(talk: Talk):
     """It is not answered; the operation is, as ever."""
     await talk.say({"id": 1, "op": "cancel"})
@@ -192,6 +213,10 @@ async def _fits(client: httpx.AsyncClient) -> bool:
 
 async def _waiting(service: ServiceThread, count: int) -> bool:
     return service.engine.waiting == count
+
+
+async def _busy(service: ServiceThread) -> bool:
+    return service.engine.passes.busy("p")
 
 
 @pytest.mark.parametrize(
