@@ -19,11 +19,11 @@ from typing import Any
 import hiredis
 import msgspec
 import redis
-from tests_support.ledger import Ran
+from tests_support.ledger import Broken, Ran
 from tests_support.scripts import CLOCK, POOL, START
 
 from limiter_service.store.commands import Commands
-from limiter_service.store.errors import StoreUnavailable
+from limiter_service.store.errors import StoreError, StoreUnavailable
 from limiter_service.store.keys import Keys
 from limiter_service.store.ordinary import READERS
 from limiter_service.store.scripts import Script
@@ -98,6 +98,7 @@ class Store:
         self.ahead = 0.0
         self.up = True
         self.groups = self.grouped = 0
+        self._nonsense: Broken | None = None
         self._ask(("HELLO", 3))
 
     def close(self) -> None:
@@ -114,8 +115,10 @@ class Store:
 
     @property
     def journal(self) -> list[Ran]:
-        """What has happened until now."""
+        """What has happened until now. Raises Broken where a group made no sense."""
         self._flush()
+        if self._nonsense is not None:
+            raise self._nonsense
         return self.written
 
     def write(self, name: str, key: str, request: bytes, reply: bytes) -> None:
@@ -225,7 +228,7 @@ class Store:
             packed.append(hiredis.pack_command(("PING",)))
             sent.append(None)
         self._wire.sendall(b"".join(packed))
-        for each, reply in zip(sent, self._replies(len(sent)), strict=False):
+        for each, reply in zip(sent, list(self._replies(len(sent))), strict=True):
             if each is None:
                 if isinstance(reply, Exception):
                     raise reply
@@ -279,8 +282,13 @@ class Store:
         together, name = sent.arguments[-1], _GROUPS[sent.name]
         keys = sent.keys[sent.keys.index(_QUEUE) + 1 : -1]
         size = len(together) // len(keys)
-        asked = [together[at : at + size] for at in range(0, len(together), size)]
-        answers = READERS[sent.name](reply, asked)
+        asked = [together[size * n : size * (n + 1)] for n in range(len(keys))]
+        try:
+            answers = READERS[sent.name](reply, asked)
+        except (ValueError, LookupError, struct.error, StoreError) as error:
+            # Whoever reads the reply now may take any error for the store's.
+            self._nonsense = Broken(f"{sent.name} at {sent.at:.3f} makes no sense: {error}")
+            return
         self.groups += len(keys) > 1
         self.grouped += len(keys) - answers.count(None) if len(keys) > 1 else 0
         for key, request, answer in zip(keys, asked, answers, strict=True):
