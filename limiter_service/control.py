@@ -47,6 +47,7 @@ class Control:
         self._engine, self._channels, self._hints = engine, channels, hints
         self._key_prefix, self._configured_level = key_prefix, log_level
         self._level, self._started = log_level, time.time_ns() / 1e9
+        self._version = version("sluicegate")  # to ask for it costs a look at every package
         self._reloaded: float | None = None
         self._nudge = asyncio.Event()
         self._errands: set[asyncio.Task[None]] = set()
@@ -178,7 +179,7 @@ class Control:
     def _card(self) -> ReplicaView:
         return ReplicaView(
             name=self.fleet.name,
-            version=version("sluicegate"),
+            version=self._version,
             started=self._started,
             config=self.pools.version,
             log_level=self._level,
