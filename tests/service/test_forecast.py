@@ -11,6 +11,7 @@ from limiter_service.engine.forecast import Forecast, Prediction
 from limiter_service.engine.levels import Level
 from limiter_service.engine.paces import Bound, Known, Paces, Recent
 from limiter_service.engine.policy import Policies, Policy
+from limiter_service.engine.shape import History
 
 VALUES = st.lists(st.floats(0.01, 100.0), min_size=1, max_size=60)
 LIMIT = "limits: [{meter: tokens, limit: 1000, per: second, burst: 1000}]"
@@ -58,7 +59,7 @@ def test_what_settles_give_back_makes_waits_shorter() -> None:
     """Calls that use half of what they reserve let twice as many in."""
     forecast, chain = Forecast(), policy()
     for _ in range(200):
-        forecast.learn_settle(chain, levels(chain, 0.0), [100.0], [-50.0], 1e6)
+        forecast.learn_settle(chain, [100.0], History([chain.limits[0].id], [-50.0], 1e6))
     assert predict(forecast, chain, 900).p50 == pytest.approx(0.5, rel=0.02)
 
 
