@@ -15,7 +15,7 @@ ready: $(READY)
 test: $(READY)
 	$(BIN)/python scripts/test.py -n $${PYTEST_WORKERS:-2} --dist loadgroup $(ARGS)
 
-# A million calls through a world that breaks, in a thousand stories; CI has it beside the rest.
+# A million calls through a world that breaks, in a thousand stories.
 simulation: $(READY)
 	$(BIN)/python benchmarks/simulation.py --calls 1000000 --server valkey $(ARGS)
 

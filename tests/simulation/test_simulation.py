@@ -30,7 +30,7 @@ from limiter_service.simulation.virtual_time import run
 from limiter_service.store.errors import StoreError
 from limiter_service.store.scripts import Script, part
 
-SEEDS = int(os.environ.get("SIM_SEEDS", "40"))
+SEEDS = int(os.environ.get("SIM_SEEDS", "100"))
 CALLS = int(os.environ.get("SIM_CALLS", "1000"))
 FIRST = int(os.environ.get("SIM_FIRST", "0"))
 PARTS = 8
