@@ -53,7 +53,10 @@ elseif texts[#KEYS - 1] then
 end
 
 local ask, wall, place, policy = numbers(request), now_us(), #KEYS - 5, ARGV[scopes + 1]
-local live, held = open_blocks(texts[#KEYS], wall)
+local live, held, cut = open_blocks(texts[#KEYS], wall, nil, terms[3])
+if cut then
+  save_blocks(KEYS[#KEYS], live, wall)
+end
 local calls, last = terms[1], CHARGES + ask[LIMITS]
 for n = 1, ask[LIMITS] do
   local amount, name, most = ask[CHARGES + n], terms[3 + 2 * n], terms[4 + 2 * n]

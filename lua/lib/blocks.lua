@@ -5,13 +5,17 @@
 local HELD_UNTIL, HELD_LIMITS, HELD_HEAD = 1, 4, 5
 
 -- Every number of the blocks that are held at `wall`, without that of `nonce`; second, by
--- number of a limit, how much of it they hold.
-local function open_blocks(text, wall, nonce)
-  local all, live, held = text and numbers(text) or {}, {}, {}
+-- number of a limit, how much of it they hold. None is held for longer than `longest` from now
+-- unless the clock has stepped back since: that is cut short; third, whether any was.
+local function open_blocks(text, wall, nonce, longest)
+  local all, live, held, cut = text and numbers(text) or {}, {}, {}, false
   local at = 1
   while at + HELD_HEAD <= #all do
     local last = at + HELD_HEAD - 1 + 2 * all[at + HELD_LIMITS]
     if all[at + HELD_UNTIL] > wall and all[at] ~= nonce then
+      if longest and all[at + HELD_UNTIL] > wall + longest then
+        all[at + HELD_UNTIL], cut = wall + longest, true
+      end
       for i = at, last do
         live[#live + 1] = all[i]
       end
@@ -21,7 +25,7 @@ local function open_blocks(text, wall, nonce)
     end
     at = last + 1
   end
-  return live, held
+  return live, held, cut
 end
 
 -- Write them back; they are kept for as long as the last is held. Nothing is kept for a

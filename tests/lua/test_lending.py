@@ -187,12 +187,28 @@ def test_what_is_lent_and_repaid_is_what_the_sums_say(db: redis.Redis, window: s
     run(db, policy(window), {})
 
 
+def test_a_clock_that_steps_back_holds_no_block_for_longer(db: redis.Redis) -> None:
+    """Whoever asks for a block next sees to it, also when none is lent; not to less than `hold`,
+    for the holder has its own clock.
+    """
+    history = History(db, policy("bucket"), {})
+    bench = history.bench
+    history.lend("first", 200, 1)
+    bench.now -= 60 * US
+    assert history.held() == bench.held() == (200, 200)
+    history.lend("second", 2, 1)  # full
+    bench.now += HOLD - 1
+    assert bench.held() == (200, 200)
+    bench.now += 1
+    assert bench.held() == (0, 0)
+
+
 FAULTS = {
     "lent while somebody waits": ("lend", "elseif texts[#KEYS - 1] then", "elseif false then"),
     "lent beyond the share": ("lend", "(most - (held[name] or 0))", "most"),
     "lent twice to one request": ("lend", "if known then", "if false then"),
     "charged for one call only": ("lend", "ask[i] = ask[i] * calls", "ask[i] = ask[i] * 1"),
-    "not written down": ("lend", "save_blocks(KEYS[#KEYS], live, wall)", "local _ = live"),
+    "not written down": ("lend", "\nsave_blocks(KEYS[#KEYS], live, wall)", "\n"),
     "held after its time": ("lib/blocks", "all[at + HELD_UNTIL] > wall and", "true and"),
     "held after it is given back": ("lib/blocks", "and all[at] ~= nonce then", "then"),
     "a report counts twice": ("repay", "lease[WAITED] % REPORTS >= report[3]", "false"),

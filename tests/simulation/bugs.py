@@ -75,6 +75,7 @@ SCRIPTS = {
         "a block is given back twice": ("repay", "lease[CHARGES + n] = report[i]", "n = n"),
         "a report is taken in twice": ("repay", "elseif lease[WAITED] % REPORTS >= report[3] then", "elseif false then"),
         "a block of the dead is held for ever": ("lib/blocks", "all[at + HELD_UNTIL] > wall and ", ""),
+        "a clock that steps back holds blocks": ("lend", "wall, nil, terms[3])", "wall)"),
     },
 }  # fmt: skip
 """By plot: part, text, its replacement."""
@@ -128,5 +129,6 @@ ENGINE: dict[str, dict[str, tuple[Any, str, Any]]] = {
 LATE: dict[str, tuple[int, int, float]] = {
     "a refund comes into a new window": (25, 3000, 3.0),
     "nobody looks again when time has made room": (26, 1000, 1.0),
+    "a clock that steps back holds blocks": (249, 1000, 1.0),
 }
 """What takes long to show: a seed, how many calls, and at which pace."""

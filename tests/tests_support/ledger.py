@@ -1,10 +1,11 @@
 """Whether a journal keeps the promises, told from what ran and when, by no window's arithmetic.
 
 What a fault may cost is itemised: writes that a failover loses may be granted again, up to the
-limit; a clock that steps forward lets in what would have come in that time. Replicas that decide
-alone may grant on top what they took after their last look, and one that is cut off what it has
-not been able to charge. All are over when the limit has been whole, or a period has gone by.
-Nothing else is forgiven.
+limit, and what came back of a block with a report that it loses comes back with the next; a clock
+that steps forward lets in what would have come in that time. Replicas that decide alone may grant
+on top what they took after their last look, and one that is cut off what it has not been able to
+charge. All are over when the limit has been whole, or a period has gone by. Nothing else is
+forgiven.
 """
 
 import struct
@@ -57,7 +58,8 @@ class Held(msgspec.Struct):
     surely does not; `moved` says that what was used is known, `sure` that what it holds is.
     `alone` is the replica that has granted it without the store, which was away `since` then and
     has heard of it when it is `stored`. Who waited has `fetched` it, and a replica has heard that
-    its call has `ended`.
+    its call has `ended`. So much of each limit has come `back` that a failover has lost: the next
+    report brings it back again.
     """
 
     policy: Policy
@@ -77,6 +79,9 @@ class Held(msgspec.Struct):
     stored: bool = True
     fetched: bool = False
     ended: bool = False
+    back: dict[int, float] = msgspec.field(default_factory=dict)
+    told: list[tuple[int, int, float]] = msgspec.field(default_factory=list)
+    """What reports on a block have given back: which entry of the journal, limit, amount."""
 
 
 class Bucket:
@@ -306,6 +311,7 @@ class Ledger:
                 del self.leases[ran.key]
             elif ran.name in {"settle", "repay"} and letter in {b"G", b"g"}:
                 lease.settled = False
+                self._unsay(lease, kept)
             elif ran.name == "renew":
                 lease.until = lease.probes_until = -1.0
                 lease.sure = False  # of what it holds
@@ -469,11 +475,23 @@ class Ledger:
             return
         places, limits = _places(lease.policy), lease.policy.limits
         for n, (place, limit, real) in enumerate(zip(places, limits, stays, strict=True)):
-            self._move(place, limit, lease, ran.at, real - lease.charges[n])
+            change = real - lease.charges[n]
+            self._move(place, limit, lease, ran.at, change)
+            window, again = self._window(place, limit), lease.back.pop(n, 0.0)
+            if isinstance(window, Bucket):  # which may have been whole when it came back at first
+                _forgive(window, ran.at, again)
+            lease.told.append((self._read, n, again - change))
             lease.charges[n] = real
         if stage == _ALL:
             lease.settled = lease.moved = True
             self.settles += 1
+
+    def _unsay(self, lease: Held, kept: int) -> None:
+        """The store has forgotten what has come back of a block after the first *kept*."""
+        for index, n, amount in lease.told:
+            if index >= kept:
+                lease.back[n] = lease.back.get(n, 0.0) + amount
+        lease.told = [each for each in lease.told if each[0] < kept]
 
     def _renewed(self, ran: Ran) -> None:
         lease = self.leases.get(ran.key)
