@@ -103,7 +103,9 @@ def _start(
     try:
         begun = begin(engine, caller, request, arrivals)
     except Refusal as refusal:
-        return BatchResult(status=refusal.problem.status, body=refusal.problem)
+        return refused(refusal)
+    except Exception as error:  # noqa: BLE001  # whatever it is: the others get their answers
+        return failed(error)
     if begun is None:
         return asyncio.create_task(result_of(_await(engine, request)))
     return begun
@@ -113,7 +115,7 @@ def _conclude(engine: Engine, begun: Begun, kind: Media) -> BatchResult | asynci
     try:
         answer = conclude(engine, begun)
     except Refusal as refusal:
-        return BatchResult(status=refusal.problem.status, body=refusal.problem)
+        return refused(refusal)
     except Exception as error:  # noqa: BLE001  # whatever it is: the others get their answers
         return failed(error)
     if answer is None:
@@ -163,10 +165,15 @@ async def result_of(work: Awaitable[Wire]) -> BatchResult:
     try:
         answer = await work
     except Refusal as refusal:
-        return BatchResult(status=refusal.problem.status, body=refusal.problem)
+        return refused(refusal)
     except Exception as error:  # noqa: BLE001  # whatever it is: the others get their answers
         return failed(error)
     return BatchResult(status=status_of_answer(answer), body=answer)
+
+
+def refused(refusal: Refusal) -> BatchResult:
+    """What an operation is told that is not served."""
+    return BatchResult(status=refusal.problem.status, body=refusal.problem)
 
 
 def failed(error: Exception) -> BatchResult:

@@ -6,7 +6,6 @@ refusal: behind them may come the settle that they wait for, and it has to be re
 
 import asyncio
 import contextlib
-import uuid
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from functools import partial
 from typing import Any, ClassVar, cast
@@ -15,6 +14,7 @@ import msgspec
 import structlog
 
 from limiter_service.door import CALLER, caller_of
+from limiter_service.engine import ids
 from limiter_service.engine.admission import Engine
 from limiter_service.engine.begun import Begun, BegunAcquire, BegunSettle
 from limiter_service.engine.callers import Caller
@@ -35,7 +35,7 @@ from limiter_service.frames import (
     write,
 )
 from limiter_service.http import Message, Reader, Receive, Scope, Send, status_of_answer
-from limiter_service.routes.batch import failed, result_of
+from limiter_service.routes.batch import failed, refused, result_of
 from limiter_service.routes.check import check
 from limiter_service.routes.observe import observe
 from limiter_service.routes.renew import renew
@@ -137,7 +137,9 @@ class _Swift(msgspec.Struct):
 
 
 class _Channel:
-    """One connection: a task that reads, a task that writes, and one for each operation."""
+    """One connection: a task that reads, a task that writes, and one for each operation that takes
+    longer than an answer of the store.
+    """
 
     def __init__(
         self, engine: Engine, most_bytes: int, receive: Receive, send: Send, caller: Caller
@@ -242,6 +244,10 @@ class _Channel:
             self._over(frame)
             self._say(_refused(frame, refusal))
             return True
+        except Exception as error:  # noqa: BLE001  # whatever it is: the others get their answers
+            self._over(frame)
+            self._say(Answer(frame.id, frame.style, failed(error)))
+            return True
         if swift.begun is None:
             return False
         self._begun[frame.id] = swift
@@ -317,7 +323,7 @@ class _Channel:
             request = cast("Acquire", _acquire_reader.read(frame.body, frame.style.kind.body))
         self._caller.reaches(request.resource, request.tenant)
         if request.request_id is None:  # a name, to be called off by
-            name = begun.request_id if begun else uuid.uuid4().hex
+            name = begun.request_id if begun else ids.new_request_id()
             request = msgspec.structs.replace(request, request_id=name)
         self._asked[frame.id] = request
 
@@ -466,8 +472,7 @@ def _said(frame: Frame, answer: Taken | Wire) -> Answer | Ready:
 
 
 def _refused(frame: Frame, refusal: Refusal) -> Answer:
-    problem = refusal.problem
-    return Answer(frame.id, frame.style, BatchResult(status=problem.status, body=problem))
+    return Answer(frame.id, frame.style, refused(refusal))
 
 
 async def _all(tasks: Iterable[asyncio.Task[None]]) -> None:

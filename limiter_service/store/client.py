@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import itertools
 import random
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any
@@ -26,6 +27,7 @@ from limiter_service.store.parcels import Argument, Call, Kin
 from limiter_service.store.scripts import Script
 
 STORE_ERRORS = FAILURES
+_JUDGED = (TimeoutError, *FAILURES)
 _MOST_ATTEMPTS = 3
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.02, 0.05
 _MOST_LANES = 64
@@ -119,10 +121,14 @@ class Client:
         return True
 
     async def insist(self, posted: "Posted", error: Exception) -> Any:  # bytes, or lists of them
-        """The answer to what was *posted*, which failed with *error*, by the same deadline."""
+        """The answer to what was *posted*, which failed with *error*, by the same deadline. What is
+        no failure of the store, and so a mistake of ours, is raised as it is.
+        """
         call, began = posted.call, posted.began
         assert call is not None
         posted.call = None
+        if not isinstance(error, _JUDGED):
+            raise error
         work = self._insist(call.anew, began + self._timeout, posted.lane, error)
         return await self._watched(call.script, began, work)
 
@@ -168,7 +174,7 @@ class Client:
                 lane.take(call, deadline)
                 try:
                     reply = await answer
-                except (TimeoutError, *FAILURES) as error:
+                except _JUDGED as error:
                     failure = error
                 else:
                     lane.fuse.succeeded()
@@ -264,7 +270,7 @@ class Client:
         return lane
 
 
-class Posted:
+class Posted(ABC):
     """A call that nobody awaits, in the place of the future that its answer would come to.
 
     Whoever posts it says what is done then.
@@ -280,13 +286,13 @@ class Posted:
     def __init__(self) -> None:
         self._done = False
 
+    @abstractmethod
     def came(self, reply: Any) -> None:
         """The store has answered."""
-        raise NotImplementedError
 
+    @abstractmethod
     def failed(self, error: Exception) -> None:
         """It has not: `Client.insist` goes on."""
-        raise NotImplementedError
 
     def done(self) -> bool:
         """Whether it has come to an end."""

@@ -303,8 +303,6 @@ class Posted(PostedCall):
         if self.error is None:
             assert self.reply is not None
             return self.reply
-        if isinstance(self.error, StoreProtocol):
-            raise self.error
         return _reply(self._name, self._request, await self.client.insist(self, self.error))
 
 

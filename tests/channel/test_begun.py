@@ -20,6 +20,7 @@ from limiter_service.engine.begun import Begun
 from limiter_service.routes import channel
 from limiter_service.store.client import Posted
 from limiter_service.store.parcels import Call
+from limiter_wire import Acquire
 
 PLAIN = "p/plain"
 
@@ -195,3 +196,25 @@ async def test_a_connection_that_breaks_charges_nothing_twice(talk: Talk, store:
     last = await talk.ask("acquire", 200, resource=PLAIN, tokens=1)
     (limit,) = last["limits"]
     assert limit["remaining"] == 1_000_000 - 402
+
+
+async def test_a_mistake_of_ours_concerns_its_own_operation(
+    talk: Talk, service: ServiceThread, monkeypatch: pytest.MonkeyPatch
+):
+    """The channel stays open, and the others in a message or a batch get their answers."""
+    await talk.ask("acquire", 0, resource=PLAIN, tokens=1)
+    real = service.engine._engine.begin
+
+    def begin(request: Acquire, listener: Any) -> Any:
+        if request.tokens == 13:
+            raise KeyError("ours")
+        return real(request, listener)
+
+    monkeypatch.setattr(service.engine._engine, "begin", begin)
+    await talk.say([take(1, 13, PLAIN), take(2, 1, PLAIN)])
+    told = await answers(talk, 2)
+    assert [told[n]["status"] for n in (1, 2)] == [500, 200]
+    ops = [{"op": "acquire", "resource": PLAIN, "tokens": n} for n in (13, 1)]
+    async with httpx.AsyncClient(base_url=service.url) as client:
+        results = (await client.post("/v1/batch", json={"ops": ops})).json()["results"]
+    assert [each["status"] for each in results] == [500, 200]
