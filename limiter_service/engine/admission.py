@@ -185,8 +185,7 @@ class Engine:
         if suggested is not None:
             whole = answer.granted() if isinstance(answer, Taken) else answer
             answer = replace(whole, suggested_max_tokens=suggested)
-        self.tally.granted(request.resource)
-        self.books.answered(request, answer, took)
+        self._granted(request, answer, took)
         return answer
 
     def _taken(self, begun: BegunAcquire, reply: Reply) -> Taken | None:
@@ -250,9 +249,12 @@ class Engine:
             self._refused(request, refusal, clock() - began)
             raise
         if isinstance(answer, Granted):
-            self.tally.granted(request.resource)
-            self.books.answered(request, answer, clock() - began)
+            self._granted(request, answer, clock() - began)
         return answer
+
+    def _granted(self, request: Acquire, answer: Granted | Taken, took: float) -> None:
+        self.tally.granted(request.resource)
+        self.books.answered(request, answer, took)
 
     def _refused(self, request: Acquire, refusal: Refusal, took: float) -> None:
         self.tally.refused(refusal.problem)
