@@ -9,6 +9,7 @@ from functools import lru_cache
 
 import msgspec
 
+from limiter_service.engine.breaking import CIRCUITS
 from limiter_service.engine.shape import Shape, Taken
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -21,13 +22,13 @@ _HEAD = bytes((_MAP + 2 + _OF_A_GRANT,)) + _encode("id")
 _STATUS = _encode("status") + _encode(200)
 _BEFORE_LEASE = b"".join(map(_encode, ("granted", True, "lease")))
 _BEFORE_EXPIRY = b"".join(map(_encode, ("waited", 0.0, "expires_in"))) + _DOUBLE
-_CHARGED, _BREAKER, _PROBE = map(_encode, ("charged", "breaker", "probe"))
-_TAIL = b"".join(
-    map(
-        _encode,
-        ("suggested_max_tokens", None, "degraded", False, "settled", False, "block", None),
-    )
+_CHARGED = _encode("charged")
+_TAIL = b"".join(map(_encode, ("degraded", False, "settled", False, "block", None)))
+_CIRCUITS = tuple(
+    b"".join(map(_encode, ("breaker", state, "probe", probe, "suggested_max_tokens")))
+    for state, probe in CIRCUITS
 )
+_UNSUGGESTED = tuple(circuit + _encode(None) + _TAIL for circuit in _CIRCUITS)
 
 
 class Stencil:
@@ -74,15 +75,17 @@ def _fields(taken: Taken) -> bytes:
             _BEFORE_EXPIRY,
             _pack(taken.expires_in),
             _CHARGED,
-            _encode(taken.charged),
+            taken.told,
             _stencil(taken.shape).limits(taken.left),
-            _BREAKER,
-            _encode(taken.breaker),
-            _PROBE,
-            _encode(taken.probe),
-            _TAIL,
+            _end(taken),
         )
     )
+
+
+def _end(taken: Taken) -> bytes:
+    if taken.suggested is None:
+        return _UNSUGGESTED[taken.circuit]
+    return _CIRCUITS[taken.circuit] + _encode(taken.suggested) + _TAIL
 
 
 def _array(count: int) -> bytes:

@@ -8,14 +8,15 @@ same request id. A lease that was granted while the store was lost says so, and 
 
 import binascii
 import os
-import secrets
-from base64 import urlsafe_b64decode, urlsafe_b64encode
+import struct
+from binascii import a2b_base64, b2a_base64
 from functools import lru_cache
 from hashlib import blake2b
 
 import msgspec
 
-_NONCE_BITS = 52  # a whole number in a double
+_SPARE_BITS = 12  # of 64: what is left is a whole number in a double
+_AT_ONCE = 64
 
 
 class Owed(msgspec.Struct, frozen=True, array_like=True):
@@ -42,13 +43,30 @@ class LeaseRef(msgspec.Struct, frozen=True, array_like=True):
     owed: Owed | None = None
 
 
-_encoder = msgspec.msgpack.Encoder()
+_encode = msgspec.msgpack.Encoder().encode
+_URL_SAFE, _PLAIN = bytes.maketrans(b"+/", b"-_"), bytes.maketrans(b"-_", b"+/")
+_PADDING = b"==="
 _decoder = msgspec.msgpack.Decoder(LeaseRef)
 
 
-def new_nonce() -> int:
-    """A random number that names one call."""
-    return secrets.randbits(_NONCE_BITS)
+class Nonces:
+    """Random numbers, each of which names one call. The system is asked for many at once."""
+
+    def __init__(self) -> None:
+        self._left: list[int] = []
+        os.register_at_fork(after_in_child=self._left.clear)  # or both would draw the same
+
+    def __call__(self) -> int:
+        """The next one: a whole number in a double."""
+        while True:
+            try:
+                return self._left.pop()  # each to one thread alone
+            except IndexError:
+                drawn = struct.unpack(f"{_AT_ONCE}Q", os.urandom(8 * _AT_ONCE))
+                self._left.extend([number >> _SPARE_BITS for number in drawn])
+
+
+new_nonce = Nonces()
 
 
 def new_request_id() -> str:
@@ -58,13 +76,32 @@ def new_request_id() -> str:
 
 def encode(ref: LeaseRef) -> str:
     """The lease id of *ref*: URL-safe text."""
-    return urlsafe_b64encode(_encoder.encode(ref)).decode().rstrip("=")
+    return _text(_encode(ref))
+
+
+class Stem:
+    """What the lease ids of one chain have in common."""
+
+    __slots__ = ("_bytes",)
+
+    def __init__(self, pool: str, model: str, tenant: str) -> None:
+        whole = _encode(LeaseRef(pool, model, tenant, "", 0))
+        self._bytes = whole[: -len(_encode(["", 0, None, None])) + 1]
+
+    def encode(self, request_id: str, nonce: int, route: str | None) -> str:
+        """The lease id of a request: as `encode` makes it of its LeaseRef."""
+        return _text(self._bytes + _encode((request_id, nonce, route, None))[1:])
+
+
+def _text(data: bytes) -> str:
+    return b2a_base64(data, newline=False).translate(_URL_SAFE).rstrip(b"=").decode("ascii")
 
 
 def decode(lease: str) -> LeaseRef | None:
     """What *lease* stands for; None when it was not made by `encode`."""
     try:
-        return _decoder.decode(urlsafe_b64decode(lease + "=" * (-len(lease) % 4)))
+        text = lease.encode("ascii").translate(_PLAIN) + _PADDING[: -len(lease) % 4]
+        return _decoder.decode(a2b_base64(text))
     except (msgspec.MsgspecError, binascii.Error, ValueError):
         return None
 

@@ -29,6 +29,7 @@ class Lane:
     def __init__(self, send: Send, patience: float = 0.1) -> None:
         """*patience* is how long a replica may take to acknowledge, in seconds."""
         self._send, self._patience = send, patience
+        self.loop = asyncio.get_running_loop()
         self.fuse = Fuse()
         self.trips: set[asyncio.Task[None]] = set()
         self._waiting: deque[Call] = deque()
@@ -45,18 +46,18 @@ class Lane:
         """Send *call* with the next trip; it fails with Overdue at *deadline*, in loop time."""
         self._waiting.append(call)
         self._schedule()
-        self._deadlines.add(call.answer, deadline)
+        self._deadlines.add(call, deadline)
 
     def _schedule(self) -> None:
         if not self._scheduled and len(self.trips) < _MOST_TRIPS:
             self._scheduled = True
-            asyncio.get_running_loop().call_soon(self._depart)
+            self.loop.call_soon(self._depart)
 
     def _depart(self) -> None:
         self._scheduled = False
-        calls = [call for call in self._next() if not call.answer.done()]
+        calls = [call for call in self._next() if not call.done()]
         if calls:
-            trip = asyncio.get_running_loop().create_task(self._travel(calls))
+            trip = self.loop.create_task(self._travel(calls))
             self.trips.add(trip)
             trip.add_done_callback(self._return)
         if self._waiting:
@@ -76,7 +77,7 @@ class Lane:
             self._schedule()
 
     async def _travel(self, calls: list[Call]) -> None:
-        now = asyncio.get_running_loop().time()
+        now = self.loop.time()
         try:
             await self._deliver(parcels(calls, now))
         except Exception as error:  # noqa: BLE001  # a mistake of ours: callers must not hang
@@ -85,7 +86,7 @@ class Lane:
 
     async def _deliver(self, parcels: Sequence[Parcel]) -> None:
         """Ask, and hand the replies over; then for what groups have left over."""
-        replies, now = await self._ask(parcels), asyncio.get_running_loop().time()
+        replies, now = await self._ask(parcels), self.loop.time()
         left = [
             call
             for parcel, reply in zip(parcels, replies, strict=True)

@@ -23,7 +23,7 @@ from limiter_service.store.parcels import (
     APART,
     LONGEST_APART,
     MOST_IN_A_GROUP,
-    Call,
+    Awaited,
     Group,
     Kin,
     parcels,
@@ -298,20 +298,21 @@ async def test_retries_go_alone(replica: Replica):
 POLICY = pack([7, 1, 60e6, 1, 0, 0, 1, 4, 1000, 0.5])
 
 
-def _calls(*kins: Kin | None) -> list[Call]:
+def _calls(*kins: Kin | None) -> list[Awaited]:
     loop = asyncio.get_running_loop()
+    calls = [Awaited(loop.create_future()) for _ in kins]
     together = Script("acquire_group", "", "")
-    return [
-        Call(
+    for n, (call, kin) in enumerate(zip(calls, kins, strict=True)):
+        call.aim(
             Script("acquire", "", ""),
-            ("scope", "circuit", "pin", "events", f"lease{n}", "queue"),
-            (POLICY, b"", b"%07d " % n),
-            loop.create_future(),
+            ("scope", "circuit", "pin", "events"),
+            (POLICY, b""),
+            own=(f"lease{n}", "queue"),
+            asked=b"%07d " % n,
             together=together if kin else None,
             kin=kin,
         )
-        for n, kin in enumerate(kins)
-    ]
+    return calls
 
 
 async def test_a_group_stands_where_its_first_call_does():
@@ -330,6 +331,16 @@ async def test_a_group_stands_where_its_first_call_does():
         7, "scope", "pin", "queue", "lease0", "lease3", "lease5", "circuit",
         terms([POLICY], b""), b"0000000 0000003 0000005 ",
     )  # fmt: skip
+
+
+async def test_a_call_says_the_same_alone_and_once_more():
+    """What it has in common with others first, then what is its own."""
+    (call,) = _calls(None)
+    again = call.awaited(asyncio.get_running_loop().create_future())
+    for each in (call, again):
+        assert each.by_digest(plain=False)[2:] == (
+            6, "scope", "circuit", "pin", "events", "lease0", "queue", POLICY, b"", b"0000000 ",
+        )  # fmt: skip
 
 
 async def test_a_group_is_bounded():
