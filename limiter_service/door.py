@@ -2,7 +2,7 @@
 
 import asyncio
 import ipaddress
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import structlog
@@ -69,6 +69,20 @@ class Door:
                 self._failed(scope, refusal)
             raise
         return caller
+
+    def knows(self, headers: Mapping[bytes, bytes]) -> Caller | None:
+        """Who calls with such *headers*, where nobody has to be asked; None where it is not plain,
+        which is left to `admit`: to find it out, or to refuse and to count that.
+        """
+        if b"origin" in headers:
+            return None
+        sent = headers.get(b"authorization")
+        if sent is not None:
+            shown = _shown(sent.decode("latin-1"))
+            return None if shown is None else self.keyring.knows(shown)
+        if self._anonymous or (self._local and self.keyring.has_none):
+            return ANYBODY
+        return None
 
     async def _caller(self, sent: str | None, scope: Scope) -> Caller:
         shown = None if sent is None else _shown(sent)

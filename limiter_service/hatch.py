@@ -1,0 +1,155 @@
+"""The hatch: ordinary acquires and settles over HTTP, handed in and answered at the connection.
+
+A request that goes into the application costs a scope, a task and four messages, which is more than
+the decision. One that comes whole, that a known caller sends, and that can begin at once
+(docs/decisions/0022) needs nothing of that. What is not plain is not judged here: it goes into the
+application, which has seen nothing of it yet.
+"""
+
+import asyncio
+import contextlib
+import secrets
+from collections.abc import Callable
+from typing import ClassVar
+
+import msgspec
+import structlog
+
+from limiter_service import http, replies
+from limiter_service.door import HOT_ROLES, Door
+from limiter_service.engine.admission import Engine
+from limiter_service.engine.begun import Begun, BegunSettle
+from limiter_service.engine.callers import Caller
+from limiter_service.engine.refusals import Refusal
+from limiter_service.engine.shape import Taken
+from limiter_service.front import Bounds
+from limiter_service.http import Media, Reader
+from limiter_service.routes.swift import begin, conclude, reaches
+from limiter_service.telemetry import REQUEST_ID
+from limiter_wire import Acquire, Settle
+
+HATCH = "sluicegate.hatch"
+"""Where the state of the lifespan has the hatch of the process."""
+
+Lines = list[tuple[bytes, bytes]]
+"""Headers as they were sent, with names in lower case."""
+
+_READERS = {b"/v1/acquire": Reader(Acquire), b"/v1/settle": Reader(Settle)}
+_NOT_PLAIN = {b"idempotency-key", b"expect", b"transfer-encoding"}
+_log = structlog.get_logger()
+
+
+class Silence:
+    """What wakes nobody: nobody waits for more of an order."""
+
+    def set(self) -> None:
+        """Do nothing."""
+
+
+class Order(msgspec.Struct, kw_only=True):
+    """A request at the hatch. Its connection treats it as it does uvicorn's `RequestResponseCycle`
+    of any other request.
+    """
+
+    path: bytes
+    headers: Lines
+    body: bytes
+    kind: Media
+    identity: str
+    told: "Callable[[Order], None]"
+    begun: Begun | None = None
+
+    keep_alive: bool = True
+    disconnected: bool = False
+    response_started: bool = False
+    response_complete: bool = False
+
+    message_event: ClassVar = Silence()
+    gone: ClassVar[bool] = False  # a report counts though its answer is written for nobody
+
+    def hear(self) -> None:
+        """What it has begun has come to something."""
+        self.told(self)
+
+
+class Hatch:
+    """Takes orders, and says what came of them."""
+
+    def __init__(self, engine: Engine, door: Door, bounds: Bounds) -> None:
+        self._engine, self._door, self._bounds = engine, door, bounds
+        self.paths = frozenset(_READERS)
+        self._errands: set[asyncio.Task[None]] = set()
+
+    def order(
+        self, path: bytes, headers: Lines, size: int, body: bytes, told: Callable[[Order], None]
+    ) -> Order | None:
+        """Begin what is asked for, if it is plain who asks and for what: then *told* hears when
+        `answer` has something to say. Its head has at most *size* bytes.
+        """
+        said = dict(headers)
+        if size > self._bounds.head or len(body) > self._bounds.body or said.keys() & _NOT_PLAIN:
+            return None
+        caller = self._door.knows(said)
+        if caller is None or caller.roles.isdisjoint(HOT_ROLES[path.decode()]):
+            return None
+        kind = http.media_of(_text(said.get(b"content-type")), _text(said.get(b"accept")))
+        sent = said.get(b"x-request-id")
+        named = None if sent is None else http.usable_id(sent.decode("latin-1"))
+        order = Order(
+            path=path,
+            headers=headers,
+            body=body,
+            kind=kind,
+            identity=named or secrets.token_hex(8),
+            told=told,
+        )
+        token = REQUEST_ID.set(order.identity)
+        try:
+            return order if self._begin(order, caller) else None
+        finally:
+            REQUEST_ID.reset(token)
+
+    def _begin(self, order: Order, caller: Caller) -> bool:
+        try:
+            request = _READERS[order.path].read(order.body, order.kind.body)
+            if not reaches(caller, request):
+                return False
+            order.begun = begin(self._engine, caller, request, order)
+        except Exception:  # noqa: BLE001  # whatever it is: the application comes upon it too
+            return False
+        return order.begun is not None
+
+    def answer(self, order: Order) -> bytes | None:
+        """The whole answer; None where the application has to go on."""
+        assert order.begun is not None
+        kind, identity = order.kind.answer, order.identity
+        token = REQUEST_ID.set(identity)
+        try:
+            value = conclude(self._engine, order.begun)
+            if value is None:
+                return None
+            if isinstance(value, Taken):
+                return replies.granted(value, kind, identity)
+            return replies.whole(replies.told(value, kind, identity))
+        except Refusal as refusal:
+            return replies.whole(replies.refused(refusal.problem, kind, identity))
+        except Exception:  # noqa: BLE001  # whatever it is: the caller gets an answer
+            _log.exception("request failed", path=order.path.decode(), request_id=identity)
+            return replies.whole(replies.refused(replies.failed(), kind, identity))
+        finally:
+            REQUEST_ID.reset(token)
+
+    def finish(self, order: Order) -> None:
+        """Take in a report whose caller is gone; what is asked for nobody is not."""
+        if isinstance(order.begun, BegunSettle):
+            errand = asyncio.get_running_loop().create_task(self._settle(order.begun))
+            self._errands.add(errand)
+            errand.add_done_callback(self._errands.discard)
+
+    async def _settle(self, begun: BegunSettle) -> None:
+        with contextlib.suppress(Refusal):
+            await self._engine.settle(begun.request, begun)
+
+
+def _text(value: bytes | None) -> str | None:
+    return None if value is None else value.decode("latin-1")
