@@ -17,7 +17,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from limiter_service import replies
 from limiter_service.engine.begun import Begun
 from limiter_service.guests import GUESTS, Guests, Manners, Rude
-from limiter_service.hatch import HATCH, Hatch, Lines, Order
+from limiter_service.hatch import HATCH, Hatch, Head, Lines, Order
 from limiter_service.http import Scope
 from limiter_service.page_policy import NO_SNIFFING, NOT_KEPT
 from limiter_service.routes.swift import BEGUN
@@ -32,6 +32,8 @@ _MOST_PIPELINED = 32
 _FRAMING = 262_144
 """Bytes beside a body, for the sizes of its chunks: and no more than the network gives at once."""
 
+_END_OF_HEAD = b"\r\n\r\n"
+
 _GRACE = 0.25
 """Seconds for the application to refuse a slow body before the connection is closed."""
 
@@ -45,6 +47,10 @@ class _Part(IntEnum):
     NOTHING = 0
     HEAD = 1
     BODY = 2
+
+
+_NOTHING = _Part.NOTHING
+"""By itself: to look into an enumeration takes time, and each request does it."""
 
 
 class Seldom(logging.Filter):
@@ -91,7 +97,8 @@ class Protocol(HttpToolsProtocol):
         self._hatch: Hatch | None = None if usual else self.app_state.get(HATCH)
         self._pieces: list[bytes] | None = None
         """Of a body that may go in at the hatch."""
-        self._is_counted = True
+        self._raw = self._last_raw = b""
+        """Of requests that are whole in what came at once, the head; and that of the last one."""
         self._idle_since = 0.0
         self._deadline: TimerHandle | None = None
         self._deadline_of = (0, _Part.NOTHING)
@@ -166,11 +173,17 @@ class Protocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Read, and judge what is not whole."""
+        self._raw = b""
+        if self._part is _NOTHING and self._hatch is not None and not self._is_busy():
+            end = data.find(_END_OF_HEAD)
+            if end >= 0 and self._order_known(data, end + len(_END_OF_HEAD)):
+                return
         self._size_of_chunk, self._earlier_in_chunk = len(data), False
         self._came += len(data)
         super().data_received(data)
         if self._pieces is not None and not self.transport.is_closing():
-            self._enter_with(self._pieces, more=True)
+            pieces, self._pieces = self._pieces, None
+            self._enter(self.url, self.headers, b"".join(pieces), more=True)
         if self.transport.is_closing() or self.transport.get_protocol() is not self:
             return
         if self._part is not _Part.NOTHING:
@@ -189,8 +202,7 @@ class Protocol(HttpToolsProtocol):
         self._part = _Part.HEAD
         self._number += 1
         # Of a chunk with the end of another request nobody knows how much is of this one.
-        self._is_counted = not self._earlier_in_chunk
-        self._came = self._size_of_chunk if self._is_counted else 0
+        self._came = 0 if self._earlier_in_chunk else self._size_of_chunk
         self._of_body = 0
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -221,7 +233,6 @@ class Protocol(HttpToolsProtocol):
             and self.url in hatch.paths
             and not self._is_busy()
             and not self.flow.write_paused
-            and self._is_counted
             and parser.get_method() == b"POST"
             and parser.get_http_version() == "1.1"
             and parser.should_keep_alive()
@@ -246,24 +257,48 @@ class Protocol(HttpToolsProtocol):
         self._part, self._earlier_in_chunk = _Part.NOTHING, True
         if self._pieces is None:
             super().on_message_complete()
-        elif not self._order(b"".join(self._pieces)):
-            self._enter_with(self._pieces, more=False)
         else:
-            self._pieces = None
+            self._order_parsed(b"".join(self._pieces))
 
     # At the hatch
 
-    def _order(self, body: bytes) -> bool:
-        """Order what is asked for; whether that was possible."""
+    def _order_known(self, data: bytes, end: int) -> bool:
+        """Order what comes whole, under a head that ends at *end* and came before: what was read
+        once says the same again. Whether it does.
+        """
         assert self._hatch is not None
-        # A header may come without the blank that the bound counts.
-        size = self._came - self._of_body + len(self.headers)
-        order = self._hatch.order(self.url, self.headers, size, body, self._heard)
-        if order is None:
+        self._raw = data[:end]
+        head = self._hatch.known.get(self._raw)
+        if head is None or len(data) != end + head.length or self.flow.write_paused:
             return False
-        self._answering = order
-        self.cycle = order  # type: ignore[assignment]  # uvicorn asks of it what it asks of its own
+        self._number += 1
+        self._expect(_NOTHING)
+        self._order(head, data[end:])
         return True
+
+    def _order_parsed(self, body: bytes) -> None:
+        """Order what the parser has read."""
+        assert self._hatch is not None
+        self._pieces = None
+        head = self._hatch.read(self.url, self.headers)
+        if head is None:
+            self._enter(self.url, self.headers, body)
+            return
+        if self._raw and self._size_of_chunk == len(self._raw) + head.length:
+            if self._raw == self._last_raw:
+                self._hatch.remember(self._raw, head)
+            self._last_raw = self._raw
+        self._order(head, body)
+
+    def _order(self, head: Head, body: bytes) -> None:
+        """Order what is asked for, or let the application answer it."""
+        assert self._hatch is not None
+        order = self._hatch.order(head, body, self._heard)
+        if order is None:
+            self._enter(head.path, head.headers, body)
+        else:
+            self._answering = order
+            self.cycle = order  # type: ignore[assignment]  # uvicorn asks of it what it asks of its own
 
     def _heard(self, order: Order) -> None:
         """Hand out what was ordered, or let the application go on with it."""
@@ -273,7 +308,7 @@ class Protocol(HttpToolsProtocol):
         if answer is None and gone:
             self._hatch.finish(order)
         elif answer is None:
-            self._enter(order.path, order.headers, order.body, begun=order.begun)
+            self._enter(order.head.path, order.head.headers, order.body, begun=order.begun)
         if answer is None or gone:
             return
         order.response_started = order.response_complete = True
@@ -283,11 +318,6 @@ class Protocol(HttpToolsProtocol):
             self.transport.write(replies.parting(answer))
             self.transport.close()
         self.on_response_complete()
-
-    def _enter_with(self, pieces: list[bytes], *, more: bool) -> None:
-        """Let the application answer what was not ordered."""
-        self._pieces = None
-        self._enter(self.url, self.headers, b"".join(pieces), more=more)
 
     def _enter(
         self,
@@ -311,7 +341,7 @@ class Protocol(HttpToolsProtocol):
             "path": path.decode(),
             "raw_path": path,
             "query_string": b"",
-            "headers": headers,
+            "headers": [*headers],
             "state": self.app_state.copy(),
             BEGUN: begun,
         }

@@ -8,7 +8,6 @@ application, which has seen nothing of it yet.
 
 import asyncio
 import contextlib
-import secrets
 from collections.abc import Callable
 from typing import ClassVar
 
@@ -16,17 +15,19 @@ import msgspec
 import structlog
 
 from limiter_service import http, replies
-from limiter_service.door import HOT_ROLES, Door
+from limiter_service.door import HOT_ROLES, Door, shown_in
 from limiter_service.engine.admission import Engine
 from limiter_service.engine.begun import Begun, BegunSettle
 from limiter_service.engine.callers import Caller
+from limiter_service.engine.credentials import Credential
+from limiter_service.engine.ids import new_short_id
 from limiter_service.engine.refusals import Refusal
 from limiter_service.engine.shape import Taken
 from limiter_service.front import Bounds
-from limiter_service.http import Media, Reader
+from limiter_service.http import JSON, MSGPACK, Media, Reader
 from limiter_service.routes.swift import begin, conclude, reaches
 from limiter_service.telemetry import REQUEST_ID
-from limiter_wire import Acquire, Settle
+from limiter_wire import Acquire, Role, Settle
 
 HATCH = "sluicegate.hatch"
 """Where the state of the lifespan has the hatch of the process."""
@@ -35,8 +36,21 @@ Lines = list[tuple[bytes, bytes]]
 """Headers as they were sent, with names in lower case."""
 
 _READERS = {b"/v1/acquire": Reader(Acquire), b"/v1/settle": Reader(Settle)}
-_NOT_PLAIN = {b"idempotency-key", b"expect", b"transfer-encoding"}
+_NOT_PLAIN = {b"expect", b"idempotency-key", b"origin", b"transfer-encoding"}
+_MOST_KNOWN = 512
 _log = structlog.get_logger()
+
+
+class Head(msgspec.Struct, frozen=True, kw_only=True):
+    """What a head says that is plain. *length* is that of the body."""
+
+    path: bytes
+    headers: Lines
+    length: int
+    kind: Media
+    shown: Credential | None
+    identity: str | None
+    roles: tuple[Role, ...]
 
 
 class Silence:
@@ -51,10 +65,8 @@ class Order(msgspec.Struct, kw_only=True):
     of any other request.
     """
 
-    path: bytes
-    headers: Lines
+    head: Head
     body: bytes
-    kind: Media
     identity: str
     told: "Callable[[Order], None]"
     begun: Begun | None = None
@@ -78,32 +90,51 @@ class Hatch:
     def __init__(self, engine: Engine, door: Door, bounds: Bounds) -> None:
         self._engine, self._door, self._bounds = engine, door, bounds
         self.paths = frozenset(_READERS)
+        self.known: dict[bytes, Head] = {}
+        """Heads as they come from the network, that came more than once: what they say."""
         self._errands: set[asyncio.Task[None]] = set()
 
-    def order(
-        self, path: bytes, headers: Lines, size: int, body: bytes, told: Callable[[Order], None]
-    ) -> Order | None:
-        """Begin what is asked for, if it is plain who asks and for what: then *told* hears when
-        `answer` has something to say. Its head has at most *size* bytes.
-        """
+    def read(self, path: bytes, headers: Lines) -> Head | None:
+        """What the head of a request says; None where it is not plain."""
         said = dict(headers)
-        if size > self._bounds.head or len(body) > self._bounds.body or said.keys() & _NOT_PLAIN:
+        length, sent = said.get(b"content-length"), said.get(b"authorization")
+        size = len(path) + sum([len(name) + len(value) + 4 for name, value in headers])
+        if length is None or not length.isdigit() or said.keys() & _NOT_PLAIN:
             return None
-        caller = self._door.knows(said)
-        if caller is None or caller.roles.isdisjoint(HOT_ROLES[path.decode()]):
+        if size > self._bounds.head or int(length) > self._bounds.body:
+            return None
+        shown = None if sent is None else shown_in(sent.decode("latin-1"))
+        if sent is not None and shown is None:
             return None
         kind = http.media_of(_text(said.get(b"content-type")), _text(said.get(b"accept")))
-        sent = said.get(b"x-request-id")
-        named = None if sent is None else http.usable_id(sent.decode("latin-1"))
-        order = Order(
+        if kind.body not in {JSON, MSGPACK}:
+            return None
+        return Head(
             path=path,
             headers=headers,
-            body=body,
+            length=int(length),
             kind=kind,
-            identity=named or secrets.token_hex(8),
-            told=told,
+            shown=shown,
+            identity=http.usable_id(_text(said.get(b"x-request-id"))),
+            roles=HOT_ROLES[path.decode()],
         )
-        token = REQUEST_ID.set(order.identity)
+
+    def remember(self, raw: bytes, head: Head) -> None:
+        """Know what *raw* says when it comes again."""
+        if len(self.known) >= _MOST_KNOWN:
+            del self.known[next(iter(self.known))]
+        self.known[raw] = head
+
+    def order(self, head: Head, body: bytes, told: Callable[[Order], None]) -> Order | None:
+        """Begin what is asked for, if it is plain who asks and for what: then *told* hears when
+        `answer` has something to say.
+        """
+        caller = self._door.knows(head.shown)
+        if caller is None or caller.roles.isdisjoint(head.roles):
+            return None
+        identity = head.identity or new_short_id()
+        order = Order(head=head, body=body, identity=identity, told=told)
+        token = REQUEST_ID.set(identity)
         try:
             return order if self._begin(order, caller) else None
         finally:
@@ -111,7 +142,7 @@ class Hatch:
 
     def _begin(self, order: Order, caller: Caller) -> bool:
         try:
-            request = _READERS[order.path].read(order.body, order.kind.body)
+            request = _READERS[order.head.path].read(order.body, order.head.kind.body)
             if not reaches(caller, request):
                 return False
             order.begun = begin(self._engine, caller, request, order)
@@ -122,7 +153,7 @@ class Hatch:
     def answer(self, order: Order) -> bytes | None:
         """The whole answer; None where the application has to go on."""
         assert order.begun is not None
-        kind, identity = order.kind.answer, order.identity
+        kind, identity = order.head.kind.answer, order.identity
         token = REQUEST_ID.set(identity)
         try:
             value = conclude(self._engine, order.begun)
@@ -134,7 +165,7 @@ class Hatch:
         except Refusal as refusal:
             return replies.whole(replies.refused(refusal.problem, kind, identity))
         except Exception:  # noqa: BLE001  # whatever it is: the caller gets an answer
-            _log.exception("request failed", path=order.path.decode(), request_id=identity)
+            _log.exception("request failed", path=order.head.path.decode(), request_id=identity)
             return replies.whole(replies.refused(replies.failed(), kind, identity))
         finally:
             REQUEST_ID.reset(token)

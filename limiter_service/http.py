@@ -4,13 +4,13 @@ import asyncio
 import itertools
 import math
 import re
-import secrets
 from collections.abc import Awaitable, Callable, Coroutine, MutableMapping, Sequence
 from functools import lru_cache
 from typing import Any, TypeVar
 
 import msgspec
 
+from limiter_service.engine.ids import new_short_id
 from limiter_service.engine.refusals import Refusal, refuse
 from limiter_wire import ErrorCode, LimitState, Meter, Problem, Waiting
 
@@ -273,7 +273,7 @@ def quote(name: str) -> str:
 def request_id(scope: Scope) -> str:
     """The caller's `X-Request-Id` where it is usable, else a new one."""
     sent = header(scope, b"x-request-id")
-    return usable_id(sent) or secrets.token_hex(8)
+    return usable_id(sent) or new_short_id()
 
 
 def usable_id(sent: str | None) -> str | None:
