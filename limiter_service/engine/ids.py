@@ -8,15 +8,13 @@ same request id. A lease that was granted while the store was lost says so, and 
 
 import binascii
 import os
-import struct
 from binascii import a2b_base64, b2a_base64
 from functools import lru_cache
 from hashlib import blake2b
 
 import msgspec
 
-_SPARE_BITS = 12  # of 64: what is left is a whole number in a double
-_AT_ONCE = 64
+_NONCE_BITS = 52  # a whole number in a double
 
 
 class Owed(msgspec.Struct, frozen=True, array_like=True):
@@ -49,29 +47,36 @@ _PADDING = b"==="
 _decoder = msgspec.msgpack.Decoder(LeaseRef)
 
 
-class Nonces:
-    """Random numbers, each of which names one call. The system is asked for many at once."""
-
-    def __init__(self) -> None:
-        self._left: list[int] = []
-        os.register_at_fork(after_in_child=self._left.clear)  # or both would draw the same
-
-    def __call__(self) -> int:
-        """The next one: a whole number in a double."""
-        while True:
-            try:
-                return self._left.pop()  # each to one thread alone
-            except IndexError:
-                drawn = struct.unpack(f"{_AT_ONCE}Q", os.urandom(8 * _AT_ONCE))
-                self._left.extend([number >> _SPARE_BITS for number in drawn])
+_PIECES, _PIECE = 256, 16
+_drawn: list[bytes] = []
+os.register_at_fork(after_in_child=_drawn.clear)  # no two processes have the same
 
 
-new_nonce = Nonces()
+def _draw() -> bytes:
+    """Random bytes of the system, which is asked for many at once: each time it is asked takes as
+    long as all else that a name costs.
+    """
+    while True:
+        try:
+            return _drawn.pop()
+        except IndexError:
+            fresh = os.urandom(_PIECES * _PIECE)
+            _drawn.extend(fresh[at : at + _PIECE] for at in range(0, len(fresh), _PIECE))
+
+
+def new_nonce() -> int:
+    """A random number that names one call."""
+    return int.from_bytes(_draw()[:8], "big") >> (64 - _NONCE_BITS)
 
 
 def new_request_id() -> str:
     """A name for a request whose caller gives it none: 32 hexadecimal digits."""
-    return os.urandom(16).hex()
+    return _draw().hex()
+
+
+def new_short_id() -> str:
+    """A name to find a request by in logs: 16 hexadecimal digits."""
+    return _draw()[:8].hex()
 
 
 def encode(ref: LeaseRef) -> str:

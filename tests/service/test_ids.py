@@ -33,17 +33,16 @@ def test_what_is_no_lease_id_stands_for_nothing(text: str):
 
 def test_names_of_calls_differ_in_a_process_that_was_forked():
     """They are drawn many at a time."""
-    nonces = ids.Nonces()
-    nonces()
+    ids.new_nonce()
     readable, writable = os.pipe()
     child = os.fork()
     if child == 0:
-        os.write(writable, str(nonces()).encode())
+        os.write(writable, str(ids.new_nonce()).encode())
         os._exit(0)
     os.close(writable)
     os.waitpid(child, 0)
     with os.fdopen(readable) as told:
-        assert int(told.read()) != nonces()
+        assert int(told.read()) != ids.new_nonce()
 
 
 def test_names_of_calls_are_whole_numbers_in_doubles():
