@@ -110,10 +110,9 @@ class Berths:
         return exchange
 
     def _rest(self, exchange: Exchange) -> None:
-        known = exchange.where == self._where and not self._retired
-        if known and len(self._idle) < _MOST_IDLE:
-            self._idle.append(exchange)
-        else:
+        self._idle.append(exchange)
+        gone = self._retired or exchange.where != self._where
+        if gone or len(self._idle) > _MOST_IDLE:
             exchange.close(exceptions.ConnectionError("it is one too many"))
 
     def _forget(self, exchange: Exchange) -> None:

@@ -123,11 +123,11 @@ class Exchange(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Take replies in; hand them over when all have come."""
-        asked, reader = self._asked, self._reader
+        asked = self._asked
         if asked is None:
             self.close(exceptions.ConnectionError("the server says what nobody has asked for"))
             return
-        replies = asked.replies
+        reader, replies = self._reader, asked.replies
         try:
             reader.feed(data)
             while (reply := reader.gets()) is not _MORE_TO_COME:
@@ -144,6 +144,7 @@ class Exchange(asyncio.Protocol):
         why = f": {exc}" if exc else " by the server"
         self.close(exceptions.ConnectionError(f"the connection was closed{why}"))
         self._connection._reader = self._connection._writer = None  # noqa: SLF001
+        del self._reader  # which knows this: the collector looks seldom
         if not self.lost.done():
             self.lost.set_result(None)
 
