@@ -22,7 +22,7 @@ from limiter_service.store.deadlines import Overdue
 from limiter_service.store.errors import StoreUnavailable
 from limiter_service.store.faults import FAILURES, Advice, advice, of_one_slot, reason
 from limiter_service.store.lanes import Lane
-from limiter_service.store.links import Link
+from limiter_service.store.links import Direct, Link
 from limiter_service.store.parcels import Argument, Awaited, Call, Kin
 from limiter_service.store.scripts import Script
 
@@ -199,7 +199,7 @@ class Client:
 
     async def quiet(self) -> None:
         """Return when the calls under way now have been made, whether their callers stay or not."""
-        trips = [trip for lane in self._lanes.values() for trip in lane.trips]
+        trips = [trip.ended() for lane in self._lanes.values() for trip in lane.trips]
         if trips:
             await asyncio.wait(trips)
 
@@ -252,7 +252,9 @@ class Client:
             if len(self._lanes) >= _MOST_LANES:  # of nodes that have been
                 self._lanes = {name: lane for name, lane in self._lanes.items() if not lane.idle}
             lane = self._lanes[place] = Lane(
-                partial(self._link.send, place), min(_ACKNOWLEDGED, self._timeout / 2)
+                partial(self._link.send, place),
+                min(_ACKNOWLEDGED, self._timeout / 2),
+                partial(self._link.post, place) if isinstance(self._link, Direct) else None,
             )
         return lane
 
