@@ -231,7 +231,7 @@ async def test_whoever_does_not_answer_in_time_is_asked_no_more() -> None:
 
 async def test_whoever_is_called_off_leaves_no_connection_with_an_answer_to_come() -> None:
     """It would be taken for another's."""
-    async with Told(b"") as told, link_to(told.url) as link:
+    async with Told(b"") as told, link_to(told.url, patience=600.0) as link:
         called = asyncio.create_task(ask(link))
         await until(holds(lambda: told.asked), "nobody asks")
         called.cancel()
