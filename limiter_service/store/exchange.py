@@ -15,7 +15,9 @@ import hiredis
 from redis import exceptions
 from redis._parsers import BaseParser
 
-Command = tuple[Any, ...]
+Command = tuple[Any, ...] | bytes
+"""The words of a command, or the command as it travels."""
+
 Then = Callable[[list[Any]], None]
 """Hears once what came of some commands: a reply or an error for each, in order."""
 
@@ -28,7 +30,8 @@ def _nothing(_replies: list[Any]) -> None:
 
 def packed(commands: Sequence[Command]) -> bytes:
     """The commands as they travel."""
-    return b"".join(map(hiredis.pack_command, commands))
+    pack = hiredis.pack_command
+    return b"".join([each if isinstance(each, bytes) else pack(each) for each in commands])
 
 
 class Asked:

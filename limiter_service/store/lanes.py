@@ -106,7 +106,7 @@ class Lane:
     def _set_out(self, trip: Trip, parcels: Sequence[Parcel]) -> None:
         """Without a task, where a connection is idle and no replica is waited for."""
         if self._post is not None and parcels[0].mark is None:
-            commands = [each.by_digest(plain=self._plain) for each in parcels]
+            commands = [each.packed(plain=self._plain) for each in parcels]
             if self._post(commands, partial(self._heard, trip, parcels)):
                 return
         self._go(trip, self._deliver(parcels))

@@ -50,7 +50,7 @@ class Link(Protocol):
     async def info(self, section: str) -> dict[str, Any]:
         """A server's own report. Raises FAILURES."""
 
-    async def ask(self, words: Command) -> Any:
+    async def ask(self, words: tuple[Any, ...]) -> Any:
         """What a server answers to a command that is no script. Raises FAILURES."""
 
     async def sentinels(self) -> list[Any]:
@@ -112,7 +112,7 @@ class OneServer(Direct):
         """The server's own report."""
         return dict(await self._redis.info(section))
 
-    async def ask(self, words: Command) -> Any:
+    async def ask(self, words: tuple[Any, ...]) -> Any:
         """The one there is."""
         return await self._redis.execute_command(*words)
 
@@ -195,7 +195,7 @@ class Cluster(Direct):
         await self._known()
         return dict(await self._redis.get_default_node().execute_command("INFO", section))
 
-    async def ask(self, words: Command) -> Any:
+    async def ask(self, words: tuple[Any, ...]) -> Any:
         """One node, the same as `info`."""
         await self._known()
         return await self._redis.get_default_node().execute_command(*words)
@@ -220,6 +220,7 @@ class Cluster(Direct):
         await self._nodes.aclose("startup_nodes")
 
     async def _send_somewhere(self, command: Command) -> Any:
+        assert isinstance(command, tuple)  # the words: they say who is asked
         if command[0] == "WAIT":
             return 0  # it is about a connection, and the others went over some
         try:

@@ -11,6 +11,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
+import hiredis
+
 from limiter_service.store.errors import StoreProtocol
 from limiter_service.store.ordinary import READERS, TAG, terms
 from limiter_service.store.scripts import Script
@@ -19,6 +21,7 @@ Argument = str | bytes
 Words = tuple[Any, ...]
 """A command, or the end of one."""
 
+_END = b"\r\n"
 MOST_IN_A_GROUP = 64
 APART = 0.05
 """Seconds that the calls of a kin are made by what decides over all, once what decides over
@@ -29,15 +32,17 @@ LONGEST_APART = 5.0
 
 
 class Kin:
-    """Calls that meet the same limits. In the loop's time, until when they go alone; and what
-    the policies of their chain say (store/ordinary), once that was asked for.
+    """Calls of a script that meet the same limits. In the loop's time, until when they go alone;
+    and, once that was asked for, what the policies of their chain say (store/ordinary) and the form
+    of the command for a single one.
     """
 
-    __slots__ = ("apart_until", "pause", "terms")
+    __slots__ = ("apart_until", "form", "pause", "terms")
 
     def __init__(self) -> None:
         self.apart_until, self.pause = 0.0, APART
         self.terms: bytes | None = None
+        self.form: Form | None = None
 
     def learn(self, now: float, *, of_use: bool) -> None:
         """Take in whether a group has decided over anybody."""
@@ -46,6 +51,25 @@ class Kin:
         else:
             self.apart_until = now + self.pause
             self.pause = min(2 * self.pause, LONGEST_APART)
+
+
+class Form:
+    """How the command for a single call of a kin travels, with room for what is its own."""
+
+    __slots__ = ("_before", "_between", "_sizes")
+
+    def __init__(self, words: Words, lease: str, asked: bytes) -> None:
+        """*words* are those of a command for *lease*, at the end of which stands *asked*."""
+        whole = hiredis.pack_command(words)
+        self._before, _, rest = whole.partition(lease.encode())
+        self._between = rest[: -len(asked) - len(_END)]
+        self._sizes = len(lease), len(asked)
+
+    def filled(self, lease: str, asked: bytes) -> bytes | None:
+        """The command; None where what is its own is of another size."""
+        if (len(lease), len(asked)) != self._sizes:
+            return None
+        return b"".join((self._before, lease.encode(), self._between, asked, _END))
 
 
 class Call(ABC):
@@ -111,6 +135,8 @@ class Call(ABC):
         """The call of a server that has the script."""
         return ("EVALSHA", _of(self.script, plain=plain).sha, *self._words())
 
+    packed = by_digest
+
     def by_text(self, *, plain: bool) -> Words:
         """The call of one that has not: it keeps the text."""
         return ("EVAL", _of(self.script, plain=plain).text, *self._words())
@@ -164,6 +190,17 @@ class Group:
     def by_digest(self, *, plain: bool) -> Words:
         """As of a call."""
         return ("EVALSHA", _of(self._script, plain=plain).sha, *self._words())
+
+    def packed(self, *, plain: bool) -> Words | bytes:
+        """The same, perhaps as it travels."""
+        first, kin = self.calls[0], self.calls[0].kin
+        assert kin is not None
+        if plain or len(self.calls) > 1:
+            return self.by_digest(plain=plain)
+        lease, asked = first.own[0], _asked(first)
+        if kin.form is None:
+            kin.form = Form(self.by_digest(plain=False), lease, asked)
+        return kin.form.filled(lease, asked) or self.by_digest(plain=False)
 
     def by_text(self, *, plain: bool) -> Words:
         """As of a call."""

@@ -9,12 +9,16 @@ from typing import Any
 
 import pytest
 import redis
+from hiredis import pack_command
+from hypothesis import given
+from hypothesis import strategies as st
 from msgspec.structs import replace
 from tests_support.servers import Server
 from tests_support.takers import engine_over
 
 from limiter_service.engine.admission import Engine
 from limiter_service.engine.refusals import Refusal
+from limiter_service.store import exchange
 from limiter_service.store.client import Client
 from limiter_service.store.commands import pack
 from limiter_service.store.links import Command, Link
@@ -402,3 +406,16 @@ async def test_a_denial_is_one_call(replica: Replica):
             assert answer.problem.limit == "m.tokens-per-30d"
             assert answer.problem.retry_after == pytest.approx(493 / 1000 * 30 * 86400, rel=0.01)
     assert replica.network.scripts == {"acquire_group": 3}
+
+
+@given(st.lists(st.tuples(st.binary(max_size=40), st.integers(0, 3)), min_size=1, max_size=6))
+async def test_a_call_travels_as_its_words_say(asked: list[tuple[bytes, int]]):
+    """Filled into the form of those before it, also where its parts are of another size."""
+    kin = Kin()
+    for tail, longer in asked:
+        (call,) = _calls(kin)
+        call.asked, call.own = b"12345678" + tail, ("lease" + "x" * longer, "queue")
+        group = Group(call)
+        for plain in (False, True):
+            command = group.packed(plain=plain)
+            assert exchange.packed([command]) == pack_command(group.by_digest(plain=plain))
