@@ -7,6 +7,7 @@ each other.
 
 import asyncio
 import contextlib
+import math
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -17,6 +18,7 @@ from redis.asyncio.cluster import ClusterNode, RedisCluster
 from redis.asyncio.sentinel import Sentinel
 from redis.crc import key_slot
 
+from limiter_service.store.deadlines import within
 from limiter_service.store.faults import FAILURES
 
 Command = tuple[Any, ...]
@@ -63,14 +65,20 @@ async def _exchange(connection: Any, commands: Sequence[Command], replies: list[
     """Write every command, then read a reply or an error for each into *replies*.
 
     The client library's own pipeline does the same with a good deal around it, and packs commands
-    in Python: a fifth of what an acquire costs the service (docs/performance.md).
+    in Python: a fifth of what an acquire costs the service (docs/performance.md). There is one
+    deadline for all of it; the library would have one for each reply, which a loop that was held up
+    finds over before it has read what is there.
     """
-    await connection.send_packed_command(b"".join(map(hiredis.pack_command, commands)))
-    while len(replies) < len(commands):
-        try:
-            replies.append(await connection.read_response())
-        except exceptions.ResponseError as error:
-            replies.append(error)
+    try:
+        async with within(connection.socket_timeout):
+            await connection.send_packed_command(b"".join(map(hiredis.pack_command, commands)))
+            while len(replies) < len(commands):
+                try:
+                    replies.append(await connection.read_response(timeout=math.inf))
+                except exceptions.ResponseError as error:
+                    replies.append(error)
+    except TimeoutError:
+        raise exceptions.TimeoutError("no answer from the store") from None
 
 
 class OneServer:
