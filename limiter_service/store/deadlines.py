@@ -3,14 +3,18 @@
 A timer for each call is set and cancelled by nearly every one of them, which costs more than to
 make the call. Those who have begun are due in their order, but for repeats, which are rare.
 
-A deadline is about the store, and only a loop that runs can tell whether the store has kept it. One
-that was held up by other work finds timers first and answers afterwards, which may have lain there
-for long. So whoever is found overdue late is given as much time again, up to CHANCE: what has come
-is read by then.
+A deadline is about the store. Two things look as if the store had missed it, and are our own:
+
+- The loop was held up by other work. It finds timers first and answers afterwards, which may have
+  lain there for long. So whoever is found overdue late is given as much time again, up to CHANCE.
+- So many calls wait to be sent that their turn does not come in time, while the store answers one
+  after the other. So whoever is overdue while the store was heard within CHANCE may wait on, for
+  LONGER at most. What has been sent has a deadline of its own (`within`), counted from then.
 """
 
 import asyncio
 import contextlib
+import math
 from collections import deque
 from collections.abc import AsyncIterator
 from typing import Any, Protocol
@@ -20,6 +24,9 @@ LATE = 0.02
 
 CHANCE = 0.25
 """Seconds at most in which answers are read that may have come while the loop was held up."""
+
+LONGER = 1.5
+"""Seconds beyond its deadline for a call whose turn has not come."""
 
 
 class Overdue(TimeoutError):
@@ -44,12 +51,17 @@ class Deadlines:
 
     def __init__(self) -> None:
         self._due: deque[tuple[float, Answer]] = deque()
-        self._again: deque[tuple[float, Answer]] = deque()  # those that were found late
+        self._again: deque[tuple[float, float, Answer]] = deque()  # until when, its deadline
         self._timer: asyncio.TimerHandle | None = None
+        self._heard = -math.inf
 
     def __len__(self) -> int:
         """How many are kept; some may be answered."""
         return len(self._due) + len(self._again)
+
+    def heard(self, now: float) -> None:
+        """The store has answered something."""
+        self._heard = now
 
     def add(self, answer: Answer, deadline: float) -> None:
         """Let *answer* fail with Overdue at *deadline*, in the loop's time."""
@@ -68,29 +80,36 @@ class Deadlines:
         self._timer = None
         again, due = self._again, self._due
         now = asyncio.get_running_loop().time()
-        while again and (again[0][0] <= now or again[0][1].done()):
-            _fail(again.popleft()[1])
+        for _ in range(len(again)):
+            until, deadline, answer = again[0]
+            if until > now and not answer.done():
+                break
+            again.popleft()
+            self._judge(answer, deadline, now, spared=True)
         while due and (due[0][0] <= now or due[0][1].done()):
             deadline, answer = due.popleft()
-            if now - deadline <= LATE:
-                _fail(answer)
-            elif not answer.done():
-                self._spare(answer, deadline, now)
+            self._judge(answer, deadline, now)
         self._wait()
 
     def _repeat_is_due(self, answer: Answer, deadline: float) -> None:
-        now = asyncio.get_running_loop().time()
-        if now - deadline <= LATE:
-            _fail(answer)
-        elif not answer.done():
-            self._spare(answer, deadline, now)
-            self._wait()
+        self._judge(answer, deadline, asyncio.get_running_loop().time())
+        self._wait()
 
-    def _spare(self, answer: Answer, deadline: float, now: float) -> None:
-        until = now + min(now - deadline, CHANCE)
-        if self._again:
+    def _judge(self, answer: Answer, deadline: float, now: float, *, spared: bool = False) -> None:
+        """Fail who is overdue, unless that is no fault of the store."""
+        if answer.done():
+            return
+        late = now - deadline
+        if now - self._heard <= CHANCE and late < LONGER:
+            until = now + CHANCE
+        elif late > LATE and not spared:
+            until = now + min(late, CHANCE)
+        else:
+            answer.set_exception(Overdue())
+            return
+        if self._again:  # in the order of their times
             until = max(until, self._again[-1][0])
-        self._again.append((until, answer))
+        self._again.append((until, deadline, answer))
 
     def _wait(self) -> None:
         """Look again when the next one is due."""
@@ -133,8 +152,3 @@ class _Watch:
 
     def _end(self) -> None:
         self._limit.reschedule(self._deadline)
-
-
-def _fail(answer: Answer) -> None:
-    if not answer.done():
-        answer.set_exception(Overdue())

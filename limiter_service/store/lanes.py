@@ -86,6 +86,8 @@ class Lane:
     async def _deliver(self, parcels: Sequence[Parcel]) -> None:
         """Ask, and hand the replies over; then for what groups have left over."""
         replies, now = await self._ask(parcels), asyncio.get_running_loop().time()
+        if not all(isinstance(reply, Exception) for reply in replies):
+            self._deadlines.heard(now)
         left = [
             call
             for parcel, reply in zip(parcels, replies, strict=True)

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from limiter_service.store.deadlines import Deadlines, Overdue, within
+from limiter_service.simulation.virtual_time import run
+from limiter_service.store.deadlines import CHANCE, LONGER, Deadlines, Overdue, within
 
 
 class Timers:
@@ -171,3 +172,54 @@ async def test_work_that_takes_too_long_ends(held: Held):
             await work()
     async with within(None):
         await asyncio.sleep(0)
+
+
+def ends(*heard: float) -> float:
+    """When an answer that is due at 0.5 s, and does not come, is overdue where the store is heard
+    at these times.
+    """
+
+    async def work() -> float:
+        deadlines, loop = Deadlines(), asyncio.get_running_loop()
+        answer = loop.create_future()
+        deadlines.add(answer, 0.5)
+        for at in heard:
+            loop.call_at(at, deadlines.heard, at)
+        with pytest.raises(Overdue):
+            await answer
+        assert len(deadlines) == 0
+        return loop.time()
+
+    found: float = run(work())
+    return found
+
+
+def test_a_store_that_is_silent_has_the_time_that_was_said():
+    """Whatever it said before."""
+    assert ends() == ends(0.0, 0.1) == pytest.approx(0.5)
+
+
+def test_a_call_whose_turn_has_not_come_waits_on_while_the_store_answers_others():
+    """Many at once are no loss of the store; that it falls silent then is one."""
+    often = [n / 10 for n in range(100)]
+    assert 0.5 + LONGER <= ends(*often) <= 0.5 + LONGER + CHANCE
+    assert 1.0 + CHANCE <= ends(*often[:11]) <= 1.0 + 2 * CHANCE + 1e-3
+
+
+def test_whoever_waits_on_is_answered_when_the_turn_comes():
+    """And those that begin meanwhile have their own time."""
+
+    async def work() -> None:
+        deadlines, loop = Deadlines(), asyncio.get_running_loop()
+        first, second = loop.create_future(), loop.create_future()
+        deadlines.add(first, 0.5)
+        deadlines.add(second, 0.6)
+        loop.call_at(0.4, deadlines.heard, 0.4)
+        loop.call_at(0.7, first.set_result, "here")
+        assert await first == "here"
+        with pytest.raises(Overdue):
+            await second
+        assert loop.time() == pytest.approx(0.6 + CHANCE)
+        assert len(deadlines) == 0
+
+    run(work())
