@@ -40,7 +40,7 @@ from resident import drift, files, rss
 from client_sdk import Limiter, LimiterOptions, SluicegateError
 
 BAR = 2.0
-_OF_THE_STORE = {"store MiB", "keys"}
+KNOWN = 1000
 SAMPLE_EVERY = 2.0
 AT_ONCE = 64
 RELOAD_EVERY = 30.0
@@ -75,6 +75,12 @@ class Churn:
         """A name that nobody has had."""
         self._next += 1
         return f"{kind}{self._next}"
+
+    def known(self) -> str:
+        """One of the models with which the caches were filled: what is learned of a model is kept
+        for longer than a soak lasts.
+        """
+        return f"f{self._chance.randrange(KNOWN)}"
 
     async def fill(self, names: int) -> None:
         """Fill what is bounded with made-up names."""
@@ -129,7 +135,7 @@ class Churn:
             self.failed[type(error).__name__] += 1
 
     async def _take(self, limiter: Limiter) -> None:
-        resource, tenant = f"many/{self.name('m')}", self.name("t")
+        resource, tenant = f"many/{self.known()}", self.name("t")
         async with limiter.acquire(resource, tokens=5, tenant=tenant) as lease:
             lease.used(input_tokens=2, output_tokens=3)
 
@@ -164,7 +170,7 @@ class Churn:
                     raise OSError("the connection is gone")
             yield {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
 
-        stream = limiter.wrap_stream(chunks(), resource=f"many/{self.name('m')}", tokens=50)
+        stream = limiter.wrap_stream(chunks(), resource=self._lasting("s"), tokens=50)
         with contextlib.suppress(OSError):
             async with stream:
                 async for _ in stream:
@@ -190,13 +196,20 @@ class Churn:
         writer.transport.abort()
 
     async def _hold(self, _: Limiter) -> None:
-        path = f"/v1/breakers/many/{self.name('m')}/override"
+        path = f"/v1/breakers/{self._lasting('h')}/override"
         await self._http.put(path, json={"mode": "observe", "ttl": 5, "reason": "soak"})
         await self._http.delete(path)
 
+    def _lasting(self, kind: str) -> str:
+        """One of a hundred models whose circuits change: that is kept for a day."""
+        return f"many/{kind}{self._chance.randrange(100)}"
+
     async def _look(self, _: Limiter) -> None:
         for path in ("/metrics", "/v1/resources", "/v1/stats", "/v1/queue/scarce"):
-            (await self._http.get(path)).raise_for_status()
+            async with self._http.stream("GET", path) as answer:
+                answer.raise_for_status()
+                async for _part in answer.aiter_raw():  # megabytes that are not the SDK's to hold
+                    pass
 
     def broke(self, error: Exception) -> None:
         """Note a program that has broken; the first ones are shown."""
@@ -249,6 +262,7 @@ class Samples:
         found = {
             "service MiB": rss(self._service.pid) / 2**20,
             "client MiB": rss(os.getpid()) / 2**20,
+            "client blocks": float(sys.getallocatedblocks()),
             "store MiB": self._where.memory() / 2**20,
             "keys": float(self._where.redis.dbsize()),
             "service files": float(files(self._service.pid)),
@@ -263,8 +277,7 @@ class Samples:
         """The line through each figure from *since* on."""
         rows = []
         for name, values in self.figures.items():
-            begin = 2 * since if name in _OF_THE_STORE else since
-            first = next(i for i, at in enumerate(self.times) if at >= begin)
+            first = next(i for i, at in enumerate(self.times) if at >= since)
             line = drift(self.times[first:], values[first:])
             rows.append(
                 {

@@ -26,7 +26,7 @@ from typing import Any
 import httpx
 from harness import Report, options, say
 from stream_faults import ASKED, PATIENT, SHAPES
-from stream_reliability import processes
+from stream_reliability import PATIENCE, SLOW, processes
 
 from client_sdk import Limiter, LLMClient, RetryPolicy, SluicegateError, SyncLimiter, SyncLLMClient
 
@@ -141,8 +141,8 @@ def sockets() -> int:
 
 async def left_open(provider: str, service: str) -> dict[str, int]:
     """Calls and leases that are not over, once they have had time to be."""
-    deadline = time.monotonic() + 20
-    async with httpx.AsyncClient() as http:
+    deadline = time.monotonic() + PATIENCE
+    async with httpx.AsyncClient(timeout=PATIENCE) as http:
         while True:
             counted = (await http.get(f"{provider}/sim/counters")).json()["total"]
             answers = [await http.get(f"{service}/v1/resources/bench/{s}") for s in SHAPES]
@@ -154,7 +154,7 @@ async def left_open(provider: str, service: str) -> dict[str, int]:
 
 async def settled_to(most: int, count: Callable[[], int]) -> int:
     """What *count* says, once it has come down to *most* or had time to."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + PATIENCE
     while count() > most and time.monotonic() < deadline:  # noqa: ASYNC110  # nobody tells
         await asyncio.sleep(0.05)
     return max(0, count() - most)
@@ -163,7 +163,7 @@ async def settled_to(most: int, count: Callable[[], int]) -> int:
 async def over_asyncio(provider: str, service: str, streams: int, seed: int) -> dict[str, int]:
     """What is left of so many streams in tasks."""
     chance, seen = random.Random(seed), Counter[str]()
-    async with Limiter(service) as limiter, contextlib.AsyncExitStack() as stack:
+    async with Limiter(service, options=SLOW) as limiter, contextlib.AsyncExitStack() as stack:
         clients = [
             await stack.enter_async_context(LLMClient(**given(provider, shape, limiter)))
             for shape in SHAPES
@@ -196,7 +196,7 @@ async def over_asyncio(provider: str, service: str, streams: int, seed: int) -> 
 async def in_threads(provider: str, service: str, streams: int, seed: int) -> dict[str, int]:
     """What is left of so many streams in threads."""
     chance, seen = random.Random(seed), Counter[str]()
-    with SyncLimiter(service) as limiter, contextlib.ExitStack() as stack:
+    with SyncLimiter(service, options=SLOW) as limiter, contextlib.ExitStack() as stack:
         clients = [
             stack.enter_context(SyncLLMClient(**given(provider, shape, limiter)))
             for shape in SHAPES

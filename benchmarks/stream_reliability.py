@@ -49,6 +49,7 @@ from stream_faults import (
 from client_sdk import (
     CallFailed,
     Limiter,
+    LimiterOptions,
     LLMClient,
     Outcome,
     Provenance,
@@ -77,6 +78,9 @@ SIM = [
 ]
 SIM += ["--otpm", "1000000000000", "--latency", "0.001", "--tokens-per-second", "20000"]
 AT_ONCE = 48
+PATIENCE = 60.0
+"""Seconds for what has to end: a busy machine is no leak."""
+SLOW = LimiterOptions(timeout=20.0, connect_timeout=20.0)
 NO_RETRY = RetryPolicy(attempts=1, budget=None)
 PERSISTENT = RetryPolicy(
     attempts=10, doubtful=9, recoveries=12, backoff=0.005, max_backoff=0.1, budget=None
@@ -173,8 +177,8 @@ async def each(work: Sequence[Any], do: Any) -> list[Any]:
 
 async def leftovers(ground: Ground, clients: Sequence[LLMClient], service: str) -> str:
     """What is still open some time after the last stream: nothing, if all is well."""
-    deadline = time.monotonic() + 20
-    async with httpx.AsyncClient() as http:
+    deadline = time.monotonic() + PATIENCE
+    async with httpx.AsyncClient(timeout=PATIENCE) as http:
         while True:
             counted = (await http.get(f"{ground.provider}/sim/counters")).json()["total"]
             running = counted["running"]
@@ -281,7 +285,7 @@ async def recover(ground: Ground, service: str, count: int, seed: int, report: R
 async def switch(provider: str, rules: Sequence[tuple[str, float]]) -> None:
     """Let these faults hit their shares of all requests."""
     outages = [{"fault": fault, "rate": rate} for fault, rate in rules]
-    async with httpx.AsyncClient() as http:
+    async with httpx.AsyncClient(timeout=PATIENCE) as http:
         (await http.post(f"{provider}/sim/faults", json={"outages": outages})).raise_for_status()
 
 
@@ -326,7 +330,7 @@ def processes() -> Iterator[tuple[str, str]]:
 
 async def run(arguments: Any, provider: str, service: str, report: Report) -> bool:
     """Every part; whether all bars are met."""
-    async with Limiter(service) as limiter:
+    async with Limiter(service, options=SLOW) as limiter:
         ground = Ground(provider, limiter)
         say(f"provider at {provider}, service at {service}")
         say(f"classify: {arguments.streams} streams")

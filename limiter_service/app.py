@@ -13,7 +13,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
-from limiter_service import tracing
+from limiter_service import heap, tracing
 from limiter_service.connection import STOPPING
 from limiter_service.control import Control
 from limiter_service.door import Door, is_loopback, needs, refuse_silent_routes
@@ -258,7 +258,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
     await app.state.witness.look()
     await app.state.keyring.begin()
     app.state.engine.outages.start()
-    async with app.state.control.running():
+    async with app.state.control.running(), heap.tended(heap.of_this_process()):
         try:
             yield {
                 STOPPING: app.state.engine.close,

@@ -37,6 +37,9 @@ from limiter_wire import Acquire, ErrorCode, Granted, QueueState, Waiting
 NEWS = 1.0
 """Seconds between two news of where a caller stands, at least."""
 
+HELD = math.inf
+"""The hold of a caller that no proxy takes for dead while it waits: until its wait is over."""
+
 _ASK_AGAIN = 10.0  # a message may be lost, and the store may lose the queue
 _MOST_ASKING = 100.0  # callers in a second: it costs them a script call each
 _AFTER_A_FAILURE = 0.2
@@ -102,14 +105,17 @@ class Queue:
         tell: Tell | None = None,
     ) -> Granted | Waiting:
         """Take, or wait: until the grant, for *hold* seconds, or until `max_wait` is over. By
-        the policy that *current* gives, which may change meanwhile. *tell* hears where the
-        request stands: at first, and when that has changed, each NEWS at most.
+        the policy that *current* gives, which may change meanwhile. The hold limit is the most
+        that *hold* may be, but for HELD. *tell* hears where the request stands: at first, and
+        when that has changed, each NEWS at most.
 
         Raises Refusal. When cancelled, the caller has hung up: its place stays for GRACE.
         """
         now = asyncio.get_running_loop().time()
         patience = min(request.max_wait, seconds(policy.config.queue.max_wait))
-        held_for = min(self._hold_limit, math.inf if hold is None else hold)
+        held_for = self._hold_limit if hold is None else hold
+        if held_for != HELD:
+            held_for = min(held_for, self._hold_limit)
         held = held_for > 0 and patience > 0
         wish = _Wish(policy, request, request_id, claim, now + patience, now + held_for, held)
         digest = request_digest(policy.tenant, request_id)

@@ -18,6 +18,7 @@ from limiter_service.engine import ids
 from limiter_service.engine.admission import Engine
 from limiter_service.engine.begun import Begun, BegunAcquire, BegunSettle
 from limiter_service.engine.callers import Caller
+from limiter_service.engine.queueing import HELD
 from limiter_service.engine.refusals import Refusal, refuse
 from limiter_service.engine.shape import Taken
 from limiter_service.frames import (
@@ -317,7 +318,10 @@ class _Channel:
         return await self._engine.settle(report)
 
     async def _acquire(self, frame: Frame, begun: BegunAcquire | None) -> Wire:
-        """Acquire, and wait for as long as the engine holds a caller."""
+        """Acquire, and wait for as long as the caller does, where it does not say otherwise: to
+        answer that it waits, and to be asked again, costs three calls of the store, and tells
+        nobody anything.
+        """
         request = frame.request
         if not isinstance(request, Acquire):
             request = cast("Acquire", _acquire_reader.read(frame.body, frame.style.kind.body))
@@ -332,7 +336,8 @@ class _Channel:
                 self._say(Answer(frame.id, frame.style, BatchResult(status=NEWS, body=waiting)))
 
         told = tell if frame.news else None
-        answer = await self._engine.acquire(request, request.hold, told, begun)
+        hold = HELD if request.hold is None else request.hold
+        answer = await self._engine.acquire(request, hold, told, begun)
         if isinstance(answer, Granted) and answer.block is not None:
             self._lent.pop(request.resource, None)
             self._lent[request.resource] = frame

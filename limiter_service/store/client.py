@@ -18,7 +18,7 @@ from redis import exceptions
 
 from limiter_service.store.address import Login, Tls, parse
 from limiter_service.store.connecting import connect
-from limiter_service.store.deadlines import Overdue
+from limiter_service.store.deadlines import Overdue, within
 from limiter_service.store.errors import StoreUnavailable
 from limiter_service.store.faults import FAILURES, Advice, advice, of_one_slot, reason
 from limiter_service.store.lanes import Lane
@@ -206,7 +206,7 @@ class Client:
     async def ping(self) -> None:
         """Return when the store answers; raise StoreUnavailable when it does not."""
         try:
-            async with asyncio.timeout(self._timeout):
+            async with within(self._timeout):
                 await self._link.ping()
         except (TimeoutError, *FAILURES) as error:
             raise StoreUnavailable(reason(error)) from error
@@ -214,7 +214,7 @@ class Client:
     async def info(self, section: str) -> dict[str, Any]:
         """The server's own report."""
         try:
-            async with asyncio.timeout(self._timeout):
+            async with within(self._timeout):
                 return await self._link.info(section)
         except (TimeoutError, *FAILURES) as error:
             raise StoreUnavailable(reason(error)) from error

@@ -116,7 +116,7 @@ class Lane:
         try:
             if any(map(is_unknown_script, replies)):
                 self._go(trip, self._deliver(parcels, replies))
-            elif left := _hand_over(parcels, replies):
+            elif left := self._hand_over(parcels, replies):
                 self._set_out(trip, left)
             else:
                 self._end(trip)
@@ -161,14 +161,31 @@ class Lane:
             again = await self._introduce([parcels[i] for i in unknown])
             for i, reply in zip(unknown, again, strict=True):
                 replies[i] = reply
-        if left := _hand_over(parcels, replies):
+        if left := self._hand_over(parcels, replies):
             await self._deliver(left)
 
+    def _hand_over(self, parcels: Sequence[Parcel], replies: Sequence[Any]) -> list[Call]:
+        """Give everybody the answer; returns the calls that groups have left over."""
+        now = self.loop.time()
+        if not isinstance(replies[0], Exception):
+            self._deadlines.heard(now)
+        return [
+            call
+            for parcel, reply in zip(parcels, replies, strict=True)
+            for call in parcel.take(reply, now)
+        ]
+
     async def _introduce(self, parcels: Sequence[Parcel]) -> list[Any]:
-        replies = await self._say(parcels, [each.by_text(plain=self._plain) for each in parcels])
+        replies = await self._say(parcels, _introduction(parcels, plain=self._plain))
         if not self._plain and any(map(knows_no_flags, replies)):
             self._plain = True  # not compiled, so not run
-            replies = await self._say(parcels, [each.by_text(plain=True) for each in parcels])
+            replies = await self._say(parcels, _introduction(parcels, plain=True))
+        apart = [i for i, reply in enumerate(replies) if is_unknown_script(reply)]
+        if apart:  # the text went to another node, or came later
+            left = [parcels[i] for i in apart]
+            again = await self._say(left, [each.by_text(plain=self._plain) for each in left])
+            for i, reply in zip(apart, again, strict=True):
+                replies[i] = reply
         return replies
 
     async def _say(self, parcels: Sequence[Parcel], commands: list[tuple[Any, ...]]) -> list[Any]:
@@ -189,11 +206,16 @@ class Lane:
         return [r if isinstance(r, BaseException) else StoreNotReplicated(r) for r in replies]
 
 
-def _hand_over(parcels: Sequence[Parcel], replies: Sequence[Any]) -> list[Call]:
-    """Give everybody the answer; returns the calls that groups have left over."""
-    now = asyncio.get_running_loop().time()
-    return [
-        call
-        for parcel, reply in zip(parcels, replies, strict=True)
-        for call in parcel.take(reply, now)
-    ]
+def _introduction(parcels: Sequence[Parcel], *, plain: bool) -> list[tuple[Any, ...]]:
+    """Each text once, in front of those that go by its digest: a text has up to 80 kB, and a crowd
+    may be the first to call.
+    """
+    told: set[str] = set()
+    commands = []
+    for each in parcels:
+        command = each.by_digest(plain=plain)
+        if command[1] not in told:
+            told.add(command[1])
+            command = each.by_text(plain=plain)
+        commands.append(command)
+    return commands

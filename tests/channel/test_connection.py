@@ -23,6 +23,8 @@ from limiter_service.app import create_app
 from limiter_service.pools import Pools
 from limiter_service.settings import Settings
 
+Start = Callable[..., ServiceThread]
+
 
 @pytest.fixture(params=["json", "msgpack"])
 async def talk(request: pytest.FixtureRequest, service: ServiceThread) -> AsyncIterator[Talk]:
@@ -145,6 +147,26 @@ async def test_a_cancelled_acquire_is_answered_and_takes_nothing(
     assert (service.engine.waiting, service.engine.called_off) == (0, 1)
     assert (await talk.ask("settle", 2, lease=lease))["status"] == 200
     assert (await talk.ask("acquire", 2, resource="p/one", tokens=1))["status"] == 200
+
+
+async def test_who_waits_hears_nothing_until_the_wait_is_over(start: Start):
+    """The hold limit is for connections that a proxy may cut; who names a hold gets no more."""
+    service = start(hold_limit=0.01)
+    async with connect(service.channel) as connection:
+        talk = Talk(connection, text=False)
+        lease = (await talk.ask("acquire", resource="p/one", tokens=1))["lease"]
+        await talk.say(take("held", resource="p/one", max_wait=60))
+        await until(lambda: _waiting(service, 1), "nobody waits")
+        await talk.say(take("polls", resource="p/one", max_wait=60, hold=1000))
+        told = await talk.hear()  # for as long as the first one was held by then
+        assert (told["id"], told["status"]) == ("polls", 202)
+        await talk.say({"id": "settle", "op": "settle", "lease": lease, "usage": {}})
+        answers: dict[str, int] = {}
+        while len(answers) < 2:
+            heard = await talk.hear()
+            found = heard if isinstance(heard, list) else [heard]
+            answers |= {each["id"]: each["status"] for each in found}
+        assert answers == {"settle": 200, "held": 200}
 
 
 async def test_an_acquire_that_is_cancelled_before_it_has_begun_takes_nothing(

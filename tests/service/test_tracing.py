@@ -17,7 +17,7 @@ from tests_support.servers import Server
 from tests_support.service import ServiceProcess, http_client
 from tests_support.waiting import until
 
-from client_sdk import Limiter, LimiterOptions, RateLimited, SyncLimiter
+from client_sdk import Limiter, LimiterOptions, RateLimited, SyncLimiter, _tracing
 from limiter_service.app import create_app
 from limiter_service.front import Front
 from limiter_service.pools import Pools
@@ -75,6 +75,17 @@ def ours(monkeypatch: pytest.MonkeyPatch) -> Spans:
     spans = Spans()
     monkeypatch.setattr(trace, "_TRACER_PROVIDER", spans.provider)
     return spans
+
+
+@pytest.fixture
+def nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The program traces nothing, whatever else has run in this process: a provider that was set
+    once, as the page about tracing does, is set for good.
+    """
+    monkeypatch.setattr(trace, "_TRACER_PROVIDER", None)
+    monkeypatch.delenv("OTEL_PYTHON_TRACER_PROVIDER", raising=False)
+    monkeypatch.setattr(_tracing, "_found", _tracing._UNASKED)
+    monkeypatch.setattr(_tracing, "_named", False)
 
 
 async def test_operations_are_spans_of_the_callers_trace(service: tuple[Front, Spans]):
@@ -260,7 +271,8 @@ async def test_spans_reach_a_collector_and_traces_go_over_the_channel(
         await until(came_too, "no span of the sync limiter came")
 
 
-async def test_without_a_provider_nothing_is_made_or_sent(serve: Any, monkeypatch: Any):
+@pytest.mark.usefixtures("nobody")
+async def test_without_a_provider_nothing_is_made_or_sent(serve: Any):
     """The package alone traces nothing: the operation has no word of it."""
     heard: list[bytes] = []
     client = await serve(CONFIG)
