@@ -196,7 +196,7 @@ class Slots:
 
 
 Window = Bucket | Sliding | Slots
-_KINDS = {"bucket": Bucket, "sliding": Sliding, "concurrency": Slots}
+_KINDS: dict[str, type[Window]] = {"bucket": Bucket, "sliding": Sliding, "concurrency": Slots}
 
 Place = tuple[str, int]
 """A limit: the key of its scope, and its id."""
