@@ -93,7 +93,7 @@ class Protocol(HttpToolsProtocol):
         self._size_of_chunk, self._earlier_in_chunk = 0, False
         self._answering: RequestResponseCycle | Order | None = None
         # Whatever is uvicorn's to do for each request, only uvicorn does.
-        usual = self.access_log or self.root_path or self.limit_concurrency is not None
+        usual = self.config.access_log or self.root_path or self.limit_concurrency is not None
         self._hatch: Hatch | None = None if usual else self.app_state.get(HATCH)
         self._pieces: list[bytes] | None = None
         """Of a body that may go in at the hatch."""

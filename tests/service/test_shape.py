@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from limiter_service import stencil
+from limiter_service import http, replies, stencil
 from limiter_service.config import parse
 from limiter_service.engine import breaking, charging, orders
 from limiter_service.engine.answers import MARKS, granted, history_of, lease_id
@@ -25,6 +25,7 @@ pools:
         limits:
           - {meter: tokens, limit: 600, per: 60, weights: {cache_read: 0.25}, name: w}
           - {meter: input_tokens, limit: 600, per: 60, settle: none, name: n}
+      "odd%s'": {rpm: 60}
       burst: {limits: [{meter: tokens, limit: 600, per: 60, burst: 7.5, name: b}]}
       windowed: {limits: [{meter: requests, limit: 60, per: 60, window: sliding}]}
       dear: {limits: [{meter: cost_usd, limit: 60, per: 60}]}
@@ -33,7 +34,7 @@ pools:
       team: {tpd: 9000, models: {m: {input_tpm: 300, output_tpm: 400}}}
 """
 POLICIES = Policies(parse(CONFIG, ".yaml"), "x:")
-ORDINARY = [("p/m", "anybody"), ("p/m", "team"), ("p/burst", "team")]
+ORDINARY = [("p/m", "anybody"), ("p/odd%s'", "anybody"), ("p/m", "team"), ("p/burst", "team")]
 TIMES = st.floats(0, 4e15)
 LEVELS = st.floats(-1e12, 1e12) | st.integers(-10, 1000).map(float)
 
@@ -74,6 +75,20 @@ def taken(policy: Policy, amounts: list[float], lease: list[float]) -> Taken:
     return Taken(
         shape, lease_id(policy, "r", lease, None), lease[2] / 1e6, charged, told, left, circuit
     )
+
+
+@given(leases(), st.sampled_from(range(6)), st.none() | st.integers(1, 2**40))
+def test_an_answer_over_http_is_the_same_by_either_way(
+    found: tuple[Policy, list[float], list[float]], circuit: int, suggested: int | None
+):
+    """In JSON byte by byte, headers and all; in msgpack numbers may have another form."""
+    short = taken(*found)
+    short.circuit, short.suggested = circuit, suggested
+    long = replies.told(short.granted(), http.JSON, "name")
+    assert replies.granted(short, http.JSON, "name") == replies.whole(long)
+    head, _, body = replies.granted(short, http.MSGPACK, "name").partition(b"\r\n\r\n")
+    assert msgspec.msgpack.decode(body, type=Granted) == short.granted()
+    assert b"content-length: %d" % len(body) in head
 
 
 @given(leases(), st.data())
