@@ -321,8 +321,8 @@ def hatch(replica: Replica) -> Layer:
         for n in range(times // AT_ONCE):
             for (protocol, _), request in zip(lines, requests, strict=True):
                 protocol.data_received(request)
-            while any(transport.answers == n for _, transport in lines):
-                await asyncio.sleep(0)  # noqa: ASYNC110  # a turn of the loop is what is measured
+            while any(transport.answers == n for _, transport in lines):  # noqa: ASYNC110
+                await asyncio.sleep(0)
         for protocol, _ in lines:
             protocol.connection_lost(ConnectionResetError())
 
