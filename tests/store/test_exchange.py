@@ -383,6 +383,22 @@ async def test_who_has_another_address_now_is_asked_by_everybody() -> None:
         await berths.aclose()
 
 
+async def test_a_place_that_is_no_more_keeps_no_connection() -> None:
+    """As that of a node which has left its cluster: what is under way ends before."""
+    async with Told(b"+a\r\n", b"+b\r\n", b"") as told:
+        ((host, port),) = parse(told.url).hosts
+        berths = Berths(lambda: Connection(host=host, port=port, driver_info=None), PATIENT)
+        found = await asyncio.gather(*(berths.send([ASK]) for _ in "ab"))
+        assert sorted(found) == [[b"a"], [b"b"]]
+        under_way = asyncio.create_task(berths.send([ASK]))
+        await until(holds(lambda: len(told.asked) == 3), "nobody asks")
+        berths.retire()
+        await until(holds(lambda: told.ended == 1), "what is idle is kept")
+        await told.say(b"+late\r\n")
+        assert await under_way == [b"late"]
+        await until(holds(lambda: told.ended == 2), "what was under way is kept")
+
+
 async def test_what_is_closed_is_closed_when_that_returns() -> None:
     """Also what is under way; its caller hears so."""
     async with Told(b"+a\r\n") as told, link_to(told.url) as link:
