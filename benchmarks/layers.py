@@ -321,7 +321,7 @@ def hatch(replica: Replica) -> Layer:
         for n in range(times // AT_ONCE):
             for (protocol, _), request in zip(lines, requests, strict=True):
                 protocol.data_received(request)
-            while any(transport.answers == n for _, transport in lines):  # noqa: ASYNC110
+            while any(transport.answers == n for _, transport in lines):  # noqa: ASYNC110  # a tick
                 await asyncio.sleep(0)
         for protocol, _ in lines:
             protocol.connection_lost(ConnectionResetError())

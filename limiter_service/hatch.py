@@ -178,8 +178,11 @@ class Hatch:
             errand.add_done_callback(self._errands.discard)
 
     async def _settle(self, begun: BegunSettle) -> None:
-        with contextlib.suppress(Refusal):
-            await self._engine.settle(begun.request, begun)
+        try:
+            with contextlib.suppress(Refusal):
+                await self._engine.settle(begun.request, begun)
+        except Exception:  # noqa: BLE001  # whatever it is: there is nobody to tell
+            _log.exception("a report was not taken in")
 
 
 def _text(value: bytes | None) -> str | None:

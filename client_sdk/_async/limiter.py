@@ -1,7 +1,6 @@
 """The limiter: acquire, check, settle and renew; calls that are limited; a look at the service."""
 
 import logging
-import os
 import random
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial, wraps
@@ -16,6 +15,7 @@ from client_sdk._async.prefetch import Prefetch
 from client_sdk._codec import AT_ONCE, AcquireOp, CheckOp, ObserveOp
 from client_sdk._credentials import key_of
 from client_sdk._handed_async import handed
+from client_sdk._naming import new_request_id
 from client_sdk._shell_async import Acquisition, Exchange, acquisition, sleep
 from client_sdk.alone import AloneFigures
 from client_sdk.blocks import plain_size
@@ -186,7 +186,7 @@ class Limiter:
             tenant=tenant or self._tenant,
             priority=priority,
             max_wait=max_wait or AT_ONCE,
-            request_id=request_id or os.urandom(16).hex(),
+            request_id=request_id or new_request_id(),
             worker=worker or self._options.worker or worker_name(),
             attempt=attempt,
             route=route,
@@ -214,7 +214,7 @@ class Limiter:
             tenant=tenant,
             priority=priority,
             max_wait=max_wait or AT_ONCE,
-            request_id=os.urandom(16).hex(),
+            request_id=new_request_id(),
             worker=self._options.worker or worker_name(),
         )
         settle = None if type(self).settle is Limiter.settle else self.settle

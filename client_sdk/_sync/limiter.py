@@ -2,7 +2,6 @@
 """The limiter: acquire, check, settle and renew; calls that are limited; a look at the service."""
 
 import logging
-import os
 import random
 from collections.abc import Callable, Mapping
 from functools import partial, wraps
@@ -17,6 +16,7 @@ from client_sdk._sync.prefetch import Prefetch
 from client_sdk._codec import AT_ONCE, AcquireOp, CheckOp, ObserveOp
 from client_sdk._credentials import key_of
 from client_sdk._handed_sync import handed
+from client_sdk._naming import new_request_id
 from client_sdk._shell_sync import Exchange, acquisition, sleep
 from client_sdk.alone import AloneFigures
 from client_sdk.blocks import plain_size
@@ -187,7 +187,7 @@ class SyncLimiter:
             tenant=tenant or self._tenant,
             priority=priority,
             max_wait=max_wait or AT_ONCE,
-            request_id=request_id or os.urandom(16).hex(),
+            request_id=request_id or new_request_id(),
             worker=worker or self._options.worker or worker_name(),
             attempt=attempt,
             route=route,
@@ -215,7 +215,7 @@ class SyncLimiter:
             tenant=tenant,
             priority=priority,
             max_wait=max_wait or AT_ONCE,
-            request_id=os.urandom(16).hex(),
+            request_id=new_request_id(),
             worker=self._options.worker or worker_name(),
         )
         settle = None if type(self).settle is SyncLimiter.settle else self.settle

@@ -19,13 +19,16 @@ import uvicorn
 from tests_support.keys import ADMIN, bearer, make, revoke
 from tests_support.patient import ServiceThread
 from tests_support.servers import Server
+from tests_support.service import http_client, in_process
 from tests_support.waiting import until
 from tests_support.wire import Wire, post, request
 from uvicorn.server import ServerState
 
 from limiter_service.connection import Protocol
 from limiter_service.engine import ids
+from limiter_service.front import Front
 from limiter_service.guests import GUESTS, Guests
+from limiter_service.hatch import HATCH
 
 CONFIG = """
 pools:
@@ -296,6 +299,15 @@ async def test_what_is_not_plain_is_the_applications(
     assert len(service.entrance.entered) == 3
 
 
+async def test_a_body_beyond_the_bound_is_refused(start: Start):
+    """Though all of it has come."""
+    service = start(max_body=1024)
+    async with Wire(service.url) as wire:
+        wire.say(post("/v1/acquire", {**TAKE, "more": "x" * 1024}))
+        assert (await wire.answer())[0] == 413
+    assert service.entrance.entered == ["/v1/acquire"]
+
+
 async def test_a_body_that_is_awaited_is_asked_for(service: ServiceThread, wire: Wire):
     """`Expect: 100-continue`, and a body in chunks."""
     body = json.dumps(TAKE).encode()
@@ -310,12 +322,13 @@ async def test_a_body_that_is_awaited_is_asked_for(service: ServiceThread, wire:
     assert service.entrance.entered == ["/v1/acquire"] * 2
 
 
-@pytest.mark.parametrize("old", [False, True])
-async def test_a_connection_that_is_to_end_ends(service: ServiceThread, *, old: bool):
+@pytest.mark.parametrize(
+    ("version", "said"), [(b"1", "close"), (b"0", "close"), (b"0", "keep-alive")]
+)
+async def test_a_connection_that_is_to_end_ends(service: ServiceThread, version: bytes, said: str):
     """Where the client says so, or its HTTP is old."""
-    whole = post("/v1/acquire", TAKE, "connection: close")
-    if old:
-        whole = post("/v1/acquire", TAKE).replace(b"HTTP/1.1", b"HTTP/1.0")
+    whole = post("/v1/acquire", TAKE, f"connection: {said}")
+    whole = whole.replace(b"HTTP/1.1", b"HTTP/1." + version)
     async with Wire(service.url) as wire:
         wire.say(whole)
         status, headers, _ = await wire.reply()
@@ -389,6 +402,47 @@ async def test_a_report_counts_though_its_caller_is_gone(
     wire.say(report)
     assert (await wire.answer())[1]["already_settled"] is True
     assert service.entrance.entered == ["/livez"]
+
+
+async def test_what_the_store_has_not_answered_goes_on_in_its_place(
+    own_store: Server, config: Path
+):
+    """Under the same name, as if nobody had begun it; the next request of the pipe waits, and its
+    body is its own.
+    """
+    async with in_process(own_store.url, config) as app:
+        protocol, line = await protocol_of(app)
+        whole = post("/v1/acquire", {**TAKE, "request_id": "next"})
+        protocol.data_received(post("/v1/acquire", TAKE) + whole[:-3])
+        order = line.lose_answer(protocol)
+        protocol.data_received(whole[-3:])
+        await until(lambda: line.has_said(2), "there are no answers")
+        leases = [
+            ids.decode(json.loads(each)["lease"]) for each in line.said if each.startswith(b"{")
+        ]
+        assert [each.request_id for each in leases if each] == [order.begun.request_id, "next"]
+        protocol.connection_lost(None)
+
+
+async def test_a_report_that_the_store_has_not_answered_counts_though_its_caller_is_gone(
+    own_store: Server, config: Path
+):
+    """It is told again, and nobody hears what comes of it."""
+    async with in_process(own_store.url, config) as app:
+        protocol, line = await protocol_of(app)
+        protocol.data_received(post("/v1/acquire", TAKE))
+        await until(lambda: line.has_said(1), "there is no answer")
+        lease = json.loads(line.said[-1].partition(b"\r\n\r\n")[2])["lease"]
+        protocol.data_received(post("/v1/settle", {"lease": lease, **SETTLE}))
+        protocol.eof_received()
+        line.lose_answer(protocol)
+        protocol.connection_lost(None)
+
+        await asyncio.gather(*app._inner.state.hatch._errands)  # type: ignore[attr-defined]  # FastAPI
+        async with http_client(app) as client:
+            again = await client.post("/v1/settle", json={"lease": lease, **SETTLE})
+        assert again.json()["already_settled"] is True
+        assert line.has_said_now(1)
 
 
 # Who may
@@ -517,9 +571,42 @@ class Clock:
 
 
 class Line(asyncio.Transport):
-    """A connection that somebody may close."""
+    """A connection that somebody may close, and what was said on it."""
 
     closed = False
+    protocol: Protocol
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.said: list[bytes] = []
+
+    def write(self, data: Any) -> None:
+        """Say something."""
+        self.said.append(data)
+
+    def get_protocol(self) -> asyncio.BaseProtocol:
+        """Who reads."""
+        return self.protocol
+
+    def pause_reading(self) -> None:
+        """Read on: whoever says something here knows when."""
+
+    def resume_reading(self) -> None:
+        """Read on."""
+
+    def has_said_now(self, answers: int) -> bool:
+        """Whether so many were given."""
+        return sum(each.count(b"HTTP/1.1 200") for each in self.said) == answers
+
+    async def has_said(self, answers: int) -> bool:
+        """The same, to be waited for."""
+        return self.has_said_now(answers) and self.said[-1].endswith(b"}")
+
+    def lose_answer(self, protocol: Protocol) -> Any:
+        """The order under way, whose answer of the store is lost."""
+        order: Any = protocol._answering
+        order.begun.posted.set_exception(ConnectionResetError("the connection broke"))
+        return order
 
     def close(self) -> None:
         """Close it."""
@@ -531,6 +618,19 @@ class Line(asyncio.Transport):
 
     def abort(self) -> None:
         """Break it off."""
+
+
+async def protocol_of(app: Front) -> tuple[Protocol, Line]:
+    """A connection to an application in this process, which knows what it will be asked for."""
+    async with http_client(app) as client:
+        assert (await client.post("/v1/acquire", json=TAKE)).status_code == 200
+    served: Any = app
+    config = uvicorn.Config(served, lifespan="off", log_config=None, access_log=False)
+    hatch = app._inner.state.hatch  # type: ignore[attr-defined]  # a FastAPI application
+    line = Line()
+    line.protocol = Protocol(config, ServerState(), {GUESTS: Guests(), HATCH: hatch})
+    line.protocol.connection_made(line)
+    return line.protocol, line
 
 
 def test_a_pause_begins_with_the_last_answer():
