@@ -1,4 +1,6 @@
-"""What the ledger forgives when a failover loses what came back, and who is late; and no more."""
+"""What the ledger forgives when a failover loses what came back, who is late, and when the
+clock steps back; and no more.
+"""
 
 import struct
 
@@ -18,14 +20,25 @@ class Book:
 
     def __init__(self, window: str = "bucket", late: float = 0.0) -> None:
         limit = f"{{name: t, meter: tokens, limit: 100, per: 10s, window: {window}}}"
-        config = f"pools: {{{POOL}: {{models: {{m: {{limits: [{limit}]}}}}}}}}"
+        config = f"pools: {{{POOL}: {{limits: [{limit}], models: {{m: {{}}}}}}}}"
         policy = Policies(parse(config, ".yaml"), "sg:").policy(f"{POOL}/m", "a")
-        self._ledger = Ledger(dict.fromkeys("abcd", policy), 1.0, 1, torn=False, late=late)
+        self._ledger = Ledger(
+            dict.fromkeys("abcd", policy), 1.0, 1, torn=False, late=late, refusals=True
+        )
         self._journal: list[Ran] = []
 
     def grant(self, at: float, key: str, amount: float, name: str = "acquire") -> None:
         """A grant is made."""
         self._ran(at, name, key, b"", self._lease(key, amount))
+
+    def deny(self, at: float, key: str, amount: float) -> None:
+        """There is not so much, says the store."""
+        request = struct.pack("<10d", ord(key), 1, _LIFE, _LIFE, 0, 0, 1, 0, 1, amount)
+        self._ran(at, "acquire", key, request, b"D" + struct.pack("<2d", 1, 1e6))
+
+    def step(self, at: float, seconds: float) -> None:
+        """The store's clock steps."""
+        self._ledger.step(seconds, at)
 
     def alone(self, at: float, key: str, amount: float) -> None:
         """A replica grants, without the store and without others."""
@@ -122,3 +135,24 @@ def test_whoever_is_late_forgets_what_is_a_period_old_by_so_much_sooner() -> Non
     sooner.alone(0.0, "a", 100)
     with pytest.raises(Broken, match="over by 5 "):
         sooner.alone(9.8, "b", 5)
+
+
+def test_nobody_is_refused_what_is_there() -> None:
+    """Half of what was taken has come again."""
+    book = Book()
+    book.grant(0.0, "a", 100)
+    book.deny(5.0, "b", 60)
+    with pytest.raises(Broken, match="10 of .* are there"):
+        book.deny(5.0, "b", 40)
+
+
+def test_a_clock_that_steps_back_takes_the_time_until_it_is_seen_and_no_more() -> None:
+    """From the grant on the store counts again."""
+    book = Book()
+    book.grant(0.0, "a", 90)
+    book.step(1.0, -30.0)
+    book.deny(7.0, "b", 20)
+    book.grant(8.0, "b", 10)
+    book.deny(9.0, "c", 20)
+    with pytest.raises(Broken, match="10 of .* are there"):
+        book.deny(11.0, "c", 20)

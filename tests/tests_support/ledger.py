@@ -91,18 +91,28 @@ class Bucket:
     def __init__(self, limit: Limit, parts: float = 1.0) -> None:
         self.capacity, self.rate = limit.capacity / parts, limit.rate * 1e6 / parts
         self._debt, self._at, self._forgiven = 0.0, 0.0, 0.0
+        self._most, self._behind = 0.0, False
+        """The most that the debt can be, and whether the clock has stepped back since: the time
+        until the store has seen that brings nothing.
+        """
 
     def move(self, now: float, amount: float, _lease: Held) -> None:
         """Take, or give back."""
+        self._most = max(0.0, self.capacity - self.left(now) + amount)
+        self._behind = False
         self._debt = max(0.0, self._debt - (now - self._at) * self.rate)
         # What was let in is paid off with the rest of the debt, and with nothing else.
         self._forgiven = min(self._forgiven, self._debt)
         self._debt, self._at = max(0.0, self._debt + amount), now
 
-    def left(self, now: float, backwards: int) -> float:
-        """How much there surely is, after so many steps back: the time before one may be lost."""
-        left = self.capacity - max(0.0, self._debt - (now - self._at) * self.rate)
-        return left - backwards * self.rate
+    def left(self, now: float) -> float:
+        """How much there surely is."""
+        gained = 0.0 if self._behind else (now - self._at) * self.rate
+        return self.capacity - max(0.0, self._most - gained)
+
+    def back(self) -> None:
+        """The store's clock steps back."""
+        self._behind = True
 
     def lost(self, _now: float, amount: float) -> None:
         """The store has forgotten so much."""
@@ -241,7 +251,7 @@ class Ledger:
         self._read = 0
         self._sure_at = -1.0
         """From when on it is known again which slots are held at most."""
-        self._doubtful, self._backwards = False, 0
+        self._doubtful = False
         self._taken: list[tuple[int, Place, float]] = []
         self._trying: list[Held] = []
         self.grants = self.settles = self.probed = self.alone = self.charged = 0
@@ -345,7 +355,9 @@ class Ledger:
         back: nothing comes before its time.
         """
         if seconds < 0:
-            self._backwards += 1
+            for window in self._windows.values():
+                if isinstance(window, Bucket):
+                    window.back()
             for lease in self.leases.values():
                 lease.latest -= seconds
             return
@@ -406,7 +418,7 @@ class Ledger:
         window = self._windows.get(place)
         if isinstance(window, Bucket) and not self._doubtful and place[0] in _apart(policy):
             (amount,) = struct.unpack_from("<d", ran.request, 8 * (_CHARGES + nth))
-            spare = window.left(ran.at, self._backwards) - amount
+            spare = window.left(ran.at) - amount
             if spare > _SPARE * limit.capacity:
                 raise Broken(f"{spare:g} of {limit.name} are there at {ran.at:.3f}, and refused")
         if not isinstance(window, Slots) or ran.at < self._sure_at:
