@@ -142,7 +142,7 @@ def test_nobody_is_refused_what_is_there() -> None:
     book = Book()
     book.grant(0.0, "a", 100)
     book.deny(5.0, "b", 60)
-    with pytest.raises(Broken, match="10 of .* are there"):
+    with pytest.raises(Broken, match=r"10 of .* are there"):
         book.deny(5.0, "b", 40)
 
 
@@ -154,5 +154,5 @@ def test_a_clock_that_steps_back_takes_the_time_until_it_is_seen_and_no_more() -
     book.deny(7.0, "b", 20)
     book.grant(8.0, "b", 10)
     book.deny(9.0, "c", 20)
-    with pytest.raises(Broken, match="10 of .* are there"):
+    with pytest.raises(Broken, match=r"10 of .* are there"):
         book.deny(11.0, "c", 20)
