@@ -49,6 +49,10 @@ class Book:
         request = struct.pack("<8d", 0, 0, 0, 4, 0, 0, 0, used)
         self._ran(at, "settle", key, request, b"G" + struct.pack("<d", used - held))
 
+    def renew(self, at: float, key: str, used: float) -> None:
+        """It lives on, and has used so much."""
+        self._ran(at, "renew", key, struct.pack("<4d", 0, 0, _LIFE, used), b"G")
+
     def cancel(self, at: float, key: str) -> None:
         """A grant is taken back."""
         self._ran(at, "cancel", key, b"", b"R")
@@ -156,3 +160,40 @@ def test_a_clock_that_steps_back_takes_the_time_until_it_is_seen_and_no_more() -
     book.deny(9.0, "c", 20)
     with pytest.raises(Broken, match=r"10 of .* are there"):
         book.deny(11.0, "c", 20)
+
+
+def test_what_comes_back_of_a_sliding_window_comes_back_once() -> None:
+    """Also of a call that has taken more by a renewal."""
+    book = Book("sliding")
+    book.grant(0.0, "a", 50)
+    book.renew(1.0, "a", 60)
+    book.settle(2.0, "a", 60, 20)
+    book.grant(3.0, "b", 80)
+    _nothing_more(book, 3.0)
+
+
+def test_a_sliding_window_refuses_nobody_what_left_it_a_slot_ago() -> None:
+    """What was taken counts for a period and a slot, and for longer where the clock steps back."""
+    book = Book("sliding")
+    book.grant(0.0, "a", 50)
+    book.deny(10.1, "b", 60)
+    with pytest.raises(Broken, match=r"40 of .* are there"):
+        book.deny(10.2, "b", 60)
+    behind = Book("sliding")
+    behind.grant(0.0, "a", 50)
+    behind.step(1.0, -30.0)
+    behind.deny(10.2, "b", 60)
+    behind.grant(11.0, "b", 50)
+    behind.deny(21.1, "c", 60)
+    with pytest.raises(Broken, match=r"40 of .* are there"):
+        behind.deny(21.2, "c", 60)
+
+
+def test_what_comes_back_is_of_the_grant_that_the_store_knows() -> None:
+    """A failover has lost the first, and the same request was granted again."""
+    book = Book("sliding")
+    book.grant(0.0, "a", 50, "pass")
+    book.lose(8.0, 1)
+    book.grant(9.0, "a", 50, "pass")
+    book.cancel(12.0, "a")
+    book.grant(12.0, "b", 100)

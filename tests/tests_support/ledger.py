@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from limiter_service.engine.policy import Limit, Policy
+from limiter_service.engine.policy import SLOTS_OF_A_WINDOW, Limit, Policy
 
 _CHARGES, _EPOCH, _MARKS, _COUNT = 9, 6, 7, 8  # places in a lease (lua/lib/lease)
 _PROBE = 32
@@ -23,6 +23,7 @@ _SPARE = 0.02  # of a limit, for what is not known to the microsecond
 _OF_A_MODEL = 2
 _ALL = 2  # a block's last report
 _LITTLE = 1e-6
+_BRIEF = 0.001  # seconds that a slot may be longer, for whole microseconds
 _LONGEST = 20.0  # seconds within which every lease of before is over
 _RECENT = 10.0  # seconds that a replica may have looked before it decides alone
 _BLUR = 1.0  # seconds by which the times of a lease that was granted alone are known
@@ -134,16 +135,42 @@ class Sliding:
     def __init__(self, limit: Limit, parts: float = 1.0) -> None:
         assert limit.per is not None
         self.capacity, self._period = limit.capacity / parts, float(limit.per)
-        self._taken: deque[tuple[float, float, float]] = deque()
-        self._back: dict[float, float] = defaultdict(float)
+        self._slot = self._period / SLOTS_OF_A_WINDOW + _BRIEF
+        self._taken: deque[list[float]] = deque()
+        self._of: dict[int, tuple[Held, list[list[float]]]] = {}
+        """When how much was taken, and at most counts: the store gives back to when a lease was
+        granted, also what a renewal took; of all calls, and of each lease.
+        """
         self._forgiven: list[tuple[float, float]] = []
+        self._behind, self._sure_at = False, 0.0
 
     def move(self, now: float, amount: float, lease: Held) -> None:
-        """Take; what comes back comes back of the call that took it."""
+        """Take; what comes back comes back of the call that took it, once."""
+        if self._behind:
+            self._behind, self._sure_at = False, now + self._period + self._slot
+        _, mine = self._of.setdefault(id(lease), (lease, []))
         if amount >= 0:
-            self._taken.append((now, amount, lease.nonce))
-        else:
-            self._back[lease.nonce] -= amount
+            mine.append([now, amount, amount])
+            self._taken.append(mine[-1])
+            return
+        for taken in mine[:1]:
+            taken[2] = max(0.0, taken[2] + amount)
+        for taken in mine:
+            part = min(-amount, taken[1])
+            taken[1] -= part
+            amount += part
+
+    def left(self, now: float) -> float:
+        """How much there surely is: what was taken counts for a period and a slot."""
+        if self._behind or now < self._sure_at:
+            return 0.0
+        self._sum(now)
+        since = now - self._period - self._slot
+        return self.capacity - sum(most for at, _, most in self._taken if at > since)
+
+    def back(self) -> None:
+        """The store's clock steps back: what was taken counts for longer."""
+        self._behind = True
 
     def lost(self, now: float, amount: float) -> None:
         """The store has forgotten so much."""
@@ -156,10 +183,10 @@ class Sliding:
         self._forgiven.append((now + self._period, max(self.capacity, self._sum(now))))
 
     def _sum(self, now: float, late: float = 0.0) -> float:
-        while self._taken and self._taken[0][0] <= now - self._period:
+        while self._taken and self._taken[0][0] <= now - self._period - self._slot:
             self._taken.popleft()
         since = now - self._period + late
-        return sum(amount - self._back[nonce] for at, amount, nonce in self._taken if at > since)
+        return sum(amount for at, amount, _ in self._taken if at > since)
 
     def over(self, now: float, late: float = 0.0) -> float:
         """How much more is taken than there is, by who is so late."""
@@ -356,7 +383,7 @@ class Ledger:
         """
         if seconds < 0:
             for window in self._windows.values():
-                if isinstance(window, Bucket):
+                if isinstance(window, Bucket | Sliding):
                     window.back()
             for lease in self.leases.values():
                 lease.latest -= seconds
@@ -416,7 +443,8 @@ class Ledger:
         policy, nth = self._policies[ran.key], int(struct.unpack_from("<d", ran.reply, 9)[0]) - 1
         limit, place = policy.limits[nth], _places(policy)[nth]
         window = self._windows.get(place)
-        if isinstance(window, Bucket) and not self._doubtful and place[0] in _apart(policy):
+        even = isinstance(window, Sliding) or place[0] in _apart(policy)
+        if isinstance(window, Bucket | Sliding) and not self._doubtful and even:
             (amount,) = struct.unpack_from("<d", ran.request, 8 * (_CHARGES + nth))
             spare = window.left(ran.at) - amount
             if spare > _SPARE * limit.capacity:
