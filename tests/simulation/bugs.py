@@ -127,7 +127,7 @@ ENGINE: dict[str, dict[str, tuple[Any, str, Any]]] = {
 """By plot: who, which of its parts, its replacement."""
 
 LATE: dict[str, tuple[int, int, float]] = {
-    "a refund comes into a new window": (25, 3000, 3.0),
+    "a refund comes into a new window": (105, 3000, 2.0),
     "nobody looks again when time has made room": (26, 1000, 1.0),
     "a clock that steps back holds blocks": (249, 1000, 1.0),
 }

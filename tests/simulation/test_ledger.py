@@ -1,4 +1,6 @@
-"""What the ledger forgives when a failover loses what came back, and who is late; and no more."""
+"""What the ledger forgives when a failover loses what came back, who is late, and when the
+clock steps back; and no more.
+"""
 
 import struct
 
@@ -18,14 +20,25 @@ class Book:
 
     def __init__(self, window: str = "bucket", late: float = 0.0) -> None:
         limit = f"{{name: t, meter: tokens, limit: 100, per: 10s, window: {window}}}"
-        config = f"pools: {{{POOL}: {{models: {{m: {{limits: [{limit}]}}}}}}}}"
+        config = f"pools: {{{POOL}: {{limits: [{limit}], models: {{m: {{}}}}}}}}"
         policy = Policies(parse(config, ".yaml"), "sg:").policy(f"{POOL}/m", "a")
-        self._ledger = Ledger(dict.fromkeys("abcd", policy), 1.0, 1, torn=False, late=late)
+        self._ledger = Ledger(
+            dict.fromkeys("abcd", policy), 1.0, 1, torn=False, late=late, refusals=True
+        )
         self._journal: list[Ran] = []
 
     def grant(self, at: float, key: str, amount: float, name: str = "acquire") -> None:
         """A grant is made."""
         self._ran(at, name, key, b"", self._lease(key, amount))
+
+    def deny(self, at: float, key: str, amount: float) -> None:
+        """There is not so much, says the store."""
+        request = struct.pack("<10d", ord(key), 1, _LIFE, _LIFE, 0, 0, 1, 0, 1, amount)
+        self._ran(at, "acquire", key, request, b"D" + struct.pack("<2d", 1, 1e6))
+
+    def step(self, at: float, seconds: float) -> None:
+        """The store's clock steps."""
+        self._ledger.step(seconds, at)
 
     def alone(self, at: float, key: str, amount: float) -> None:
         """A replica grants, without the store and without others."""
@@ -35,6 +48,10 @@ class Book:
         """A report is taken in."""
         request = struct.pack("<8d", 0, 0, 0, 4, 0, 0, 0, used)
         self._ran(at, "settle", key, request, b"G" + struct.pack("<d", used - held))
+
+    def renew(self, at: float, key: str, used: float) -> None:
+        """It lives on, and has used so much."""
+        self._ran(at, "renew", key, struct.pack("<4d", 0, 0, _LIFE, used), b"G")
 
     def cancel(self, at: float, key: str) -> None:
         """A grant is taken back."""
@@ -122,3 +139,61 @@ def test_whoever_is_late_forgets_what_is_a_period_old_by_so_much_sooner() -> Non
     sooner.alone(0.0, "a", 100)
     with pytest.raises(Broken, match="over by 5 "):
         sooner.alone(9.8, "b", 5)
+
+
+def test_nobody_is_refused_what_is_there() -> None:
+    """Half of what was taken has come again."""
+    book = Book()
+    book.grant(0.0, "a", 100)
+    book.deny(5.0, "b", 60)
+    with pytest.raises(Broken, match=r"10 of .* are there"):
+        book.deny(5.0, "b", 40)
+
+
+def test_a_clock_that_steps_back_takes_the_time_until_it_is_seen_and_no_more() -> None:
+    """From the grant on the store counts again."""
+    book = Book()
+    book.grant(0.0, "a", 90)
+    book.step(1.0, -30.0)
+    book.deny(7.0, "b", 20)
+    book.grant(8.0, "b", 10)
+    book.deny(9.0, "c", 20)
+    with pytest.raises(Broken, match=r"10 of .* are there"):
+        book.deny(11.0, "c", 20)
+
+
+def test_what_comes_back_of_a_sliding_window_comes_back_once() -> None:
+    """Also of a call that has taken more by a renewal."""
+    book = Book("sliding")
+    book.grant(0.0, "a", 50)
+    book.renew(1.0, "a", 60)
+    book.settle(2.0, "a", 60, 20)
+    book.grant(3.0, "b", 80)
+    _nothing_more(book, 3.0)
+
+
+def test_a_sliding_window_refuses_nobody_what_left_it_a_slot_ago() -> None:
+    """What was taken counts for a period and a slot, and for longer where the clock steps back."""
+    book = Book("sliding")
+    book.grant(0.0, "a", 50)
+    book.deny(10.1, "b", 60)
+    with pytest.raises(Broken, match=r"40 of .* are there"):
+        book.deny(10.2, "b", 60)
+    behind = Book("sliding")
+    behind.grant(0.0, "a", 50)
+    behind.step(1.0, -30.0)
+    behind.deny(10.2, "b", 60)
+    behind.grant(11.0, "b", 50)
+    behind.deny(21.1, "c", 60)
+    with pytest.raises(Broken, match=r"40 of .* are there"):
+        behind.deny(21.2, "c", 60)
+
+
+def test_what_comes_back_is_of_the_grant_that_the_store_knows() -> None:
+    """A failover has lost the first, and the same request was granted again."""
+    book = Book("sliding")
+    book.grant(0.0, "a", 50, "pass")
+    book.lose(8.0, 1)
+    book.grant(9.0, "a", 50, "pass")
+    book.cancel(12.0, "a")
+    book.grant(12.0, "b", 100)

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from limiter_service.engine.policy import Limit, Policy
+from limiter_service.engine.policy import SLOTS_OF_A_WINDOW, Limit, Policy
 
 _CHARGES, _EPOCH, _MARKS, _COUNT = 9, 6, 7, 8  # places in a lease (lua/lib/lease)
 _PROBE = 32
@@ -23,6 +23,7 @@ _SPARE = 0.02  # of a limit, for what is not known to the microsecond
 _OF_A_MODEL = 2
 _ALL = 2  # a block's last report
 _LITTLE = 1e-6
+_BRIEF = 0.001  # seconds that a slot may be longer, for whole microseconds
 _LONGEST = 20.0  # seconds within which every lease of before is over
 _RECENT = 10.0  # seconds that a replica may have looked before it decides alone
 _BLUR = 1.0  # seconds by which the times of a lease that was granted alone are known
@@ -91,18 +92,28 @@ class Bucket:
     def __init__(self, limit: Limit, parts: float = 1.0) -> None:
         self.capacity, self.rate = limit.capacity / parts, limit.rate * 1e6 / parts
         self._debt, self._at, self._forgiven = 0.0, 0.0, 0.0
+        self._most, self._behind = 0.0, False
+        """The most that the debt can be, and whether the clock has stepped back since: the time
+        until the store has seen that brings nothing.
+        """
 
     def move(self, now: float, amount: float, _lease: Held) -> None:
         """Take, or give back."""
+        self._most = max(0.0, self.capacity - self.left(now) + amount)
+        self._behind = False
         self._debt = max(0.0, self._debt - (now - self._at) * self.rate)
         # What was let in is paid off with the rest of the debt, and with nothing else.
         self._forgiven = min(self._forgiven, self._debt)
         self._debt, self._at = max(0.0, self._debt + amount), now
 
-    def left(self, now: float, backwards: int) -> float:
-        """How much there surely is, after so many steps back: the time before one may be lost."""
-        left = self.capacity - max(0.0, self._debt - (now - self._at) * self.rate)
-        return left - backwards * self.rate
+    def left(self, now: float) -> float:
+        """How much there surely is."""
+        gained = 0.0 if self._behind else (now - self._at) * self.rate
+        return self.capacity - max(0.0, self._most - gained)
+
+    def back(self) -> None:
+        """The store's clock steps back."""
+        self._behind = True
 
     def lost(self, _now: float, amount: float) -> None:
         """The store has forgotten so much."""
@@ -124,16 +135,42 @@ class Sliding:
     def __init__(self, limit: Limit, parts: float = 1.0) -> None:
         assert limit.per is not None
         self.capacity, self._period = limit.capacity / parts, float(limit.per)
-        self._taken: deque[tuple[float, float, float]] = deque()
-        self._back: dict[float, float] = defaultdict(float)
+        self._slot = self._period / SLOTS_OF_A_WINDOW + _BRIEF
+        self._taken: deque[list[float]] = deque()
+        self._of: dict[int, tuple[Held, list[list[float]]]] = {}
+        """When how much was taken, and at most counts: the store gives back to when a lease was
+        granted, also what a renewal took; of all calls, and of each lease.
+        """
         self._forgiven: list[tuple[float, float]] = []
+        self._behind, self._sure_at = False, 0.0
 
     def move(self, now: float, amount: float, lease: Held) -> None:
-        """Take; what comes back comes back of the call that took it."""
+        """Take; what comes back comes back of the call that took it, once."""
+        if self._behind:
+            self._behind, self._sure_at = False, now + self._period + self._slot
+        _, mine = self._of.setdefault(id(lease), (lease, []))
         if amount >= 0:
-            self._taken.append((now, amount, lease.nonce))
-        else:
-            self._back[lease.nonce] -= amount
+            mine.append([now, amount, amount])
+            self._taken.append(mine[-1])
+            return
+        for taken in mine[:1]:
+            taken[2] = max(0.0, taken[2] + amount)
+        for taken in mine:
+            part = min(-amount, taken[1])
+            taken[1] -= part
+            amount += part
+
+    def left(self, now: float) -> float:
+        """How much there surely is: what was taken counts for a period and a slot."""
+        if self._behind or now < self._sure_at:
+            return 0.0
+        self._sum(now)
+        since = now - self._period - self._slot
+        return self.capacity - sum(most for at, _, most in self._taken if at > since)
+
+    def back(self) -> None:
+        """The store's clock steps back: what was taken counts for longer."""
+        self._behind = True
 
     def lost(self, now: float, amount: float) -> None:
         """The store has forgotten so much."""
@@ -146,10 +183,10 @@ class Sliding:
         self._forgiven.append((now + self._period, max(self.capacity, self._sum(now))))
 
     def _sum(self, now: float, late: float = 0.0) -> float:
-        while self._taken and self._taken[0][0] <= now - self._period:
+        while self._taken and self._taken[0][0] <= now - self._period - self._slot:
             self._taken.popleft()
         since = now - self._period + late
-        return sum(amount - self._back[nonce] for at, amount, nonce in self._taken if at > since)
+        return sum(amount for at, amount, _ in self._taken if at > since)
 
     def over(self, now: float, late: float = 0.0) -> float:
         """How much more is taken than there is, by who is so late."""
@@ -241,7 +278,7 @@ class Ledger:
         self._read = 0
         self._sure_at = -1.0
         """From when on it is known again which slots are held at most."""
-        self._doubtful, self._backwards = False, 0
+        self._doubtful = False
         self._taken: list[tuple[int, Place, float]] = []
         self._trying: list[Held] = []
         self.grants = self.settles = self.probed = self.alone = self.charged = 0
@@ -345,7 +382,9 @@ class Ledger:
         back: nothing comes before its time.
         """
         if seconds < 0:
-            self._backwards += 1
+            for window in self._windows.values():
+                if isinstance(window, Bucket | Sliding):
+                    window.back()
             for lease in self.leases.values():
                 lease.latest -= seconds
             return
@@ -404,9 +443,10 @@ class Ledger:
         policy, nth = self._policies[ran.key], int(struct.unpack_from("<d", ran.reply, 9)[0]) - 1
         limit, place = policy.limits[nth], _places(policy)[nth]
         window = self._windows.get(place)
-        if isinstance(window, Bucket) and not self._doubtful and place[0] in _apart(policy):
+        even = isinstance(window, Sliding) or place[0] in _apart(policy)
+        if isinstance(window, Bucket | Sliding) and not self._doubtful and even:
             (amount,) = struct.unpack_from("<d", ran.request, 8 * (_CHARGES + nth))
-            spare = window.left(ran.at, self._backwards) - amount
+            spare = window.left(ran.at) - amount
             if spare > _SPARE * limit.capacity:
                 raise Broken(f"{spare:g} of {limit.name} are there at {ran.at:.3f}, and refused")
         if not isinstance(window, Slots) or ran.at < self._sure_at:
