@@ -265,7 +265,9 @@ class Client:
             if len(self._lanes) >= _MOST_LANES:  # of nodes that have been
                 self._lanes = {name: lane for name, lane in self._lanes.items() if not lane.idle}
             lane = self._lanes[place] = Lane(
-                partial(self._link.send, place), min(_ACKNOWLEDGED, self._timeout / 2)
+                partial(self._link.send, place),
+                min(_ACKNOWLEDGED, self._timeout / 2),
+                self._timeout,
             )
         return lane
 

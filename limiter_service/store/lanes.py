@@ -26,13 +26,15 @@ Send = Callable[[Sequence[tuple[Any, ...]]], Awaitable[list[Any]]]
 class Lane:
     """The way to one place, with its fuse."""
 
-    def __init__(self, send: Send, patience: float = 0.1) -> None:
-        """*patience* is how long a replica may take to acknowledge, in seconds."""
+    def __init__(self, send: Send, patience: float = 0.1, silence: float = 0.5) -> None:
+        """*patience* is how long a replica may take to acknowledge, in seconds, *silence* how long
+        a store that is there may say nothing.
+        """
         self._send, self._patience = send, patience
         self.fuse = Fuse()
         self.trips: set[asyncio.Task[None]] = set()
         self._waiting: deque[Call] = deque()
-        self._deadlines = Deadlines()
+        self._deadlines = Deadlines(silence)
         self._scheduled = False
         self._plain = False
 
