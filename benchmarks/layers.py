@@ -17,19 +17,26 @@ from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 from typing import Any
 
-import hiredis
+import uvicorn
 import uvloop
 from harness import Replica, Report, Store, Value, options, store
+from uvicorn.server import ServerState
 
 from client_sdk import Limiter, _answers, _codec
 from client_sdk._roster import Roster
 from limiter_service import frames, http
-from limiter_service.door import CALLER
+from limiter_service.connection import Protocol
+from limiter_service.door import CALLER, Door
 from limiter_service.engine.callers import ANYBODY
+from limiter_service.engine.keyring import Keyring
 from limiter_service.front import Bounds, Front
+from limiter_service.guests import GUESTS, Guests
+from limiter_service.hatch import HATCH, Hatch
 from limiter_service.http import Message
 from limiter_service.routes.acquire import acquire
 from limiter_service.routes.channel import Channels
+from limiter_service.store.exchange import Then, packed
+from limiter_service.store.links import Direct
 from limiter_wire import Acquire, Granted, Operation
 
 AT_ONCE = 64
@@ -46,23 +53,37 @@ Layer = Callable[[int], Awaitable[None]]
 """Does its work so many times."""
 
 
-class Recorded:
+class Recorded(Direct):
     """A way to a store that has heard it all: the last answer to each script, to every call."""
 
     def __init__(self, real: Any) -> None:
         self._real, self._answers, self.recording = real, {}, True
 
+    def post(self, place: str, commands: Any, then: Then) -> bool:  # noqa: ARG002  # there is one
+        """The answers come with the next turn of the loop."""
+        if self._is_new(commands):
+            return False
+        asyncio.get_running_loop().call_soon(then, self._answer(commands))
+        return True
+
     async def send(self, place: str, commands: Any) -> list[Any]:
-        """The answers; the tag of a call stands in front of its request, and of its answer."""
-        if self.recording or any(each[1] not in self._answers for each in commands):
-            found = await self._real.send(place, commands)
-            self._answers |= {
-                each[1]: reply
-                for each, reply in zip(commands, found, strict=True)
-                if each[0] == "EVALSHA" and isinstance(reply, bytes)
-            }
-            return found
-        b"".join(map(hiredis.pack_command, commands))
+        """The answers, of the store where it is not known what it says."""
+        if not self._is_new(commands):
+            return self._answer(commands)
+        found = await self._real.send(place, commands)
+        self._answers |= {
+            each[1]: reply
+            for each, reply in zip(commands, found, strict=True)
+            if each[0] == "EVALSHA" and isinstance(reply, bytes)
+        }
+        return found
+
+    def _is_new(self, commands: Any) -> bool:
+        return self.recording or any(each[1] not in self._answers for each in commands)
+
+    def _answer(self, commands: Any) -> list[Any]:
+        """The tag of a call stands in front of its request, and of its answer."""
+        packed(commands)
         return [each[-1][:8] + self._answers[each[1]][8:] for each in commands]
 
     def __getattr__(self, name: str) -> Any:
@@ -251,6 +272,63 @@ def front(replica: Replica) -> Layer:
     return layer
 
 
+class Caught(asyncio.Transport):
+    """A network that takes every answer."""
+
+    def __init__(self) -> None:
+        super().__init__({"peername": ("127.0.0.1", 1), "sockname": ("127.0.0.1", 2)})
+        self.answers = 0
+
+    def write(self, data: Any) -> None:
+        """Count it."""
+        assert data.startswith(b"HTTP/1.1 200"), data
+        self.answers += 1
+
+    def is_closing(self) -> bool:
+        """Never."""
+        return False
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        """Who reads."""
+        self._protocol = protocol
+
+    def get_protocol(self) -> asyncio.BaseProtocol:
+        """The same."""
+        return self._protocol
+
+
+def hatch(replica: Replica) -> Layer:
+    """Requests over HTTP as they come from the network, one on each of 64 connections at once."""
+    keyring = Keyring(None, list, grace=1.0)  # type: ignore[arg-type]  # nobody looks
+    door = Door(keyring, anonymous=True, local=True, metrics_open=False)
+    bounds = Bounds(body=65536, head=16384, body_timeout=10.0)
+    state = {GUESTS: Guests(), HATCH: Hatch(replica.engine, door, bounds)}
+    options = {"lifespan": "off", "log_config": None, "access_log": False, "interface": "asgi3"}
+    config, served = uvicorn.Config(_nobody, **options), ServerState()  # type: ignore[arg-type]
+    requests = [
+        b"POST /v1/acquire HTTP/1.1\r\nHost: 127.0.0.1:8080\r\nContent-Type: application/json\r\n"
+        b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
+        for body in [b'{"resource": "bench/m%d", "tokens": 100}' % n for n in range(AT_ONCE)]
+    ]
+
+    async def layer(times: int) -> None:
+        lines = []
+        for _ in range(AT_ONCE):
+            protocol, transport = Protocol(config, served, state), Caught()
+            transport.set_protocol(protocol)
+            protocol.connection_made(transport)
+            lines.append((protocol, transport))
+        for n in range(times // AT_ONCE):
+            for (protocol, _), request in zip(lines, requests, strict=True):
+                protocol.data_received(request)
+            while any(transport.answers == n for _, transport in lines):  # noqa: ASYNC110
+                await asyncio.sleep(0)
+        for protocol, _ in lines:
+            protocol.connection_lost(ConnectionResetError())
+
+    return layer
+
+
 async def _nobody(*_: object) -> None:
     raise AssertionError("every request here is for a hot route")
 
@@ -310,6 +388,7 @@ async def measure(over: Store, rounds: int, times: int, report: Report) -> None:
         "service: frames of a message read": reading(),
         "service: channel and engine, with the frames made": channel(replica),
         "service: front door and engine, one request": front(replica),
+        "service: hatch and engine, 64 requests at once": hatch(replica),
         "service: engine, one acquire awaited": engine(replica),
     }
     found: dict[str, list[float]] = {name: [] for name in layers}

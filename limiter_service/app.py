@@ -39,6 +39,7 @@ from limiter_service.files import files_allowed
 from limiter_service.front import Bounds, Front, Handler
 from limiter_service.given_keys import GivenKeys
 from limiter_service.guests import GUESTS, Guests, Manners, most_of, networks
+from limiter_service.hatch import HATCH, Hatch
 from limiter_service.http import JSON, encode, problem_headers
 from limiter_service.metrics import Metrics, State
 from limiter_service.openapi import document
@@ -217,6 +218,8 @@ def create_app(
     bounds = Bounds(
         body=settings.max_body, head=settings.max_head, body_timeout=settings.body_timeout
     )
+    # Where spans are made, an operation begins in its own: at the hatch none could begin.
+    app.state.hatch = Hatch(engine, door, bounds) if spans is None else None
     return Front(app, hot, bounds, {"/v1/channel": channels}, door)
 
 
@@ -257,7 +260,11 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
     app.state.engine.outages.start()
     async with app.state.control.running(), heap.tended(heap.of_this_process()):
         try:
-            yield {STOPPING: app.state.engine.close, GUESTS: app.state.guests}
+            yield {
+                STOPPING: app.state.engine.close,
+                GUESTS: app.state.guests,
+                HATCH: app.state.hatch,
+            }
         finally:
             app.state.stopping = True
             await app.state.channels.aclose()

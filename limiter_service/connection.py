@@ -11,10 +11,16 @@ from enum import IntEnum
 from typing import Any
 
 import msgspec
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from limiter_service import replies
+from limiter_service.engine.begun import Begun
 from limiter_service.guests import GUESTS, Guests, Manners, Rude
+from limiter_service.hatch import HATCH, Hatch, Head, Lines, Order
+from limiter_service.http import Scope
 from limiter_service.page_policy import NO_SNIFFING, NOT_KEPT
+from limiter_service.routes.swift import BEGUN
 from limiter_wire import ErrorCode, problem
 
 STOPPING = "sluicegate.stopping"
@@ -25,6 +31,8 @@ _MOST_PIPELINED = 32
 
 _FRAMING = 262_144
 """Bytes beside a body, for the sizes of its chunks: and no more than the network gives at once."""
+
+_END_OF_HEAD = b"\r\n\r\n"
 
 _GRACE = 0.25
 """Seconds for the application to refuse a slow body before the connection is closed."""
@@ -39,6 +47,10 @@ class _Part(IntEnum):
     NOTHING = 0
     HEAD = 1
     BODY = 2
+
+
+_NOTHING = _Part.NOTHING
+"""By itself: to look into an enumeration takes time, and each request does it."""
 
 
 class Seldom(logging.Filter):
@@ -79,7 +91,15 @@ class Protocol(HttpToolsProtocol):
         self._part, self._number = _Part.NOTHING, 0
         self._came, self._of_body = 0, 0
         self._size_of_chunk, self._earlier_in_chunk = 0, False
-        self._answering: RequestResponseCycle | None = None
+        self._answering: RequestResponseCycle | Order | None = None
+        # Whatever is uvicorn's to do for each request, only uvicorn does.
+        usual = self.config.access_log or self.root_path or self.limit_concurrency is not None
+        self._hatch: Hatch | None = None if usual else self.app_state.get(HATCH)
+        self._pieces: list[bytes] | None = None
+        """Of a body that may go in at the hatch."""
+        self._raw = self._last_raw = b""
+        """Of requests that are whole in what came at once, the head; and that of the last one."""
+        self._idle_since = 0.0
         self._deadline: TimerHandle | None = None
         self._deadline_of = (0, _Part.NOTHING)
         self._unread: TimerHandle | None = None
@@ -116,9 +136,24 @@ class Protocol(HttpToolsProtocol):
         self._settle_down()
         super().handle_websocket_upgrade()
 
+    def _unset_keepalive_if_required(self) -> None:
+        """Leave the timer be: there is one for all the pauses of a connection."""
+
+    def _watch_pause(self, seconds: float) -> None:
+        self.timeout_keep_alive_task = self.loop.call_later(
+            seconds, self.timeout_keep_alive_handler
+        )
+
     def timeout_keep_alive_handler(self) -> None:
         """Close a connection on which nothing was asked for long."""
-        self._end()
+        self.timeout_keep_alive_task = None
+        if self._is_busy() or self._part is not _Part.NOTHING:
+            return  # the next answer watches again
+        left = self._idle_since + self.timeout_keep_alive - self.loop.time()
+        if left > 0:
+            self._watch_pause(left)
+        else:
+            self._end()
 
     def pause_writing(self) -> None:
         """Wait for the client to read, but not for ever."""
@@ -138,9 +173,17 @@ class Protocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Read, and judge what is not whole."""
+        self._raw = b""
+        if self._part is _NOTHING and self._hatch is not None and not self._is_busy():
+            end = data.find(_END_OF_HEAD)
+            if end >= 0 and self._order_known(data, end + len(_END_OF_HEAD)):
+                return
         self._size_of_chunk, self._earlier_in_chunk = len(data), False
         self._came += len(data)
         super().data_received(data)
+        if self._pieces is not None and not self.transport.is_closing():
+            pieces, self._pieces = self._pieces, None
+            self._enter(self.url, self.headers, b"".join(pieces), more=True)
         if self.transport.is_closing() or self.transport.get_protocol() is not self:
             return
         if self._part is not _Part.NOTHING:
@@ -155,7 +198,7 @@ class Protocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         """A head begins."""
-        super().on_message_begin()
+        self.url, self.headers = b"", []
         self._part = _Part.HEAD
         self._number += 1
         # Of a chunk with the end of another request nobody knows how much is of this one.
@@ -165,14 +208,36 @@ class Protocol(HttpToolsProtocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a field of the head; those behind a body are none of the request."""
         if self._part is _Part.HEAD:
-            super().on_header(name, value)
+            self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         """A head is complete. Raises when its client does not wait for answers."""
         self._part = _Part.BODY
         if len(self.pipeline) >= _MOST_PIPELINED:
             raise ValueError("too many requests ahead of their answers")
+        if self._is_for_hatch():
+            self._pieces = []
+            return
+        url, headers = self.url, self.headers
+        super().on_message_begin()
+        self.url = url
+        for name, value in headers:
+            super().on_header(name, value)
         super().on_headers_complete()
+
+    def _is_for_hatch(self) -> bool:
+        """Whether the request may be ordered at the hatch, if its body comes with it."""
+        hatch, parser = self._hatch, self.parser
+        return (
+            hatch is not None
+            and self.url in hatch.paths
+            and not self._is_busy()
+            and not self.flow.write_paused
+            and parser.get_method() == b"POST"
+            and parser.get_http_version() == "1.1"
+            and parser.should_keep_alive()
+            and not parser.should_upgrade()
+        )
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         """Let the application answer; further requests wait for that."""
@@ -182,12 +247,141 @@ class Protocol(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         """A piece of a body."""
         self._of_body += len(body)
-        super().on_body(body)
+        if self._pieces is None:
+            super().on_body(body)
+        else:
+            self._pieces.append(body)
 
     def on_message_complete(self) -> None:
         """A request is complete."""
         self._part, self._earlier_in_chunk = _Part.NOTHING, True
-        super().on_message_complete()
+        if self._pieces is None:
+            super().on_message_complete()
+        else:
+            self._order_parsed(b"".join(self._pieces))
+
+    # At the hatch
+
+    def _order_known(self, data: bytes, end: int) -> bool:
+        """Order what comes whole, under a head that ends at *end* and came before: what was read
+        once says the same again. Whether it does.
+        """
+        assert self._hatch is not None
+        self._raw = data[:end]
+        head = self._hatch.known.get(self._raw)
+        if head is None or len(data) != end + head.length or self.flow.write_paused:
+            return False
+        self._number += 1
+        self._expect(_NOTHING)
+        self._order(head, data[end:])
+        return True
+
+    def _order_parsed(self, body: bytes) -> None:
+        """Order what the parser has read."""
+        assert self._hatch is not None
+        self._pieces = None
+        head = self._hatch.read(self.url, self.headers)
+        if head is None:
+            self._enter(self.url, self.headers, body)
+            return
+        if self._raw and self._size_of_chunk == len(self._raw) + head.length:
+            if self._raw == self._last_raw:
+                self._hatch.remember(self._raw, head)
+            self._last_raw = self._raw
+        self._order(head, body)
+
+    def _order(self, head: Head, body: bytes) -> None:
+        """Order what is asked for, or let the application answer it."""
+        assert self._hatch is not None
+        order = self._hatch.order(head, body, self._heard)
+        if order is None:
+            self._enter(head.path, head.headers, body)
+        else:
+            self._answering = order
+            self.cycle = order  # type: ignore[assignment]  # uvicorn asks of it what it asks of its own
+
+    def _heard(self, order: Order) -> None:
+        """Hand out what was ordered, or let the application go on with it."""
+        assert self._hatch is not None
+        answer = self._hatch.answer(order)
+        gone = order.disconnected or self.transport.is_closing()
+        if answer is None and gone:
+            self._hatch.finish(order)
+        elif answer is None:
+            self._enter(order.head.path, order.head.headers, order.body, begun=order.begun)
+        if answer is None or gone:
+            return
+        order.response_started = order.response_complete = True
+        if order.keep_alive:
+            self.transport.write(answer)
+        else:  # the server stops
+            self.transport.write(replies.parting(answer))
+            self.transport.close()
+        self.on_response_complete()
+
+    def _enter(
+        self,
+        path: bytes,
+        headers: Lines,
+        body: bytes,
+        *,
+        more: bool = False,
+        begun: Begun | None = None,
+    ) -> None:
+        """Let the application answer a request that was meant for the hatch."""
+        scope: Scope = {
+            "type": "http",
+            "asgi": {"version": self.asgi_version, "spec_version": "2.3"},
+            "http_version": "1.1",
+            "server": self.server,
+            "client": self.client,
+            "scheme": self.scheme,
+            "method": "POST",
+            "root_path": "",
+            "path": path.decode(),
+            "raw_path": path,
+            "query_string": b"",
+            "headers": [*headers],
+            "state": self.app_state.copy(),
+            BEGUN: begun,
+        }
+        cycle = RequestResponseCycle(
+            scope=scope,  # type: ignore[arg-type]  # with a key of ours
+            transport=self.transport,
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=self.access_log,
+            default_headers=self.server_state.default_headers,
+            message_event=asyncio.Event(),
+            expect_100_continue=any(
+                name == b"expect" and value.lower() == b"100-continue" for name, value in headers
+            ),
+            keep_alive=True,
+            on_response=self.on_response_complete,
+        )
+        cycle.body += body
+        cycle.more_body = more
+        if body or not more:
+            cycle.message_event.set()
+        if len(body) > HIGH_WATER_LIMIT:
+            self.flow.pause_reading()
+        if self.cycle is self._answering:  # no further request waits for its turn
+            self.cycle = cycle
+        self._start_asgi_task(cycle, self.app)
+
+    def on_response_complete(self) -> None:
+        """Go on with the next request, or wait for one."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+            return
+        self._idle_since = self.loop.time()
+        if self.timeout_keep_alive_task is None:
+            self._watch_pause(self.timeout_keep_alive)
 
     def _is_busy(self) -> bool:
         """Whether a request waits for its answer, or is being answered."""
@@ -229,10 +423,11 @@ class Protocol(HttpToolsProtocol):
             self._end()
 
     def _settle_down(self) -> None:
-        for timer in (self._deadline, self._unread, self._last_words):
+        timers = (self._deadline, self._unread, self._last_words, self.timeout_keep_alive_task)
+        for timer in timers:
             if timer is not None:
                 timer.cancel()
-        self._deadline = self._unread = self._last_words = None
+        self._deadline = self._unread = self._last_words = self.timeout_keep_alive_task = None
 
     # Refusals of what is no request
 

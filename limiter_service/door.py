@@ -70,8 +70,18 @@ class Door:
             raise
         return caller
 
+    def knows(self, shown: Credential | None) -> Caller | None:
+        """Who calls with such a key, or without one, where nobody has to be asked; None where it
+        is not plain, which is left to `admit`: to find it out, or to refuse and to count that.
+        """
+        if shown is not None:
+            return self.keyring.knows(shown)
+        if self._anonymous or (self._local and self.keyring.has_none):
+            return ANYBODY
+        return None
+
     async def _caller(self, sent: str | None, scope: Scope) -> Caller:
-        shown = None if sent is None else _shown(sent)
+        shown = None if sent is None else shown_in(sent)
         if shown is not None:
             caller = self.keyring.find(shown)
             if caller is not None:
@@ -117,7 +127,8 @@ class Door:
             raise refuse(ErrorCode.TOO_MANY_FAILURES, detail, retry_after=wait) from refusal
 
 
-def _shown(sent: str) -> Credential | None:
+def shown_in(sent: str) -> Credential | None:
+    """The key in a header `Authorization`; None when there is none in it."""
     scheme, rest = sent[: len(_SCHEME)], sent[len(_SCHEME) :]
     return credentials.read(rest.strip()) if scheme.lower() == _SCHEME else None
 

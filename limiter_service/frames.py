@@ -224,17 +224,34 @@ def _id(body: msgspec.Raw, style: Style) -> Id:
     return named.id
 
 
-def _fields(answer: Answer | Ready) -> dict[str, object] | msgspec.Raw:
+def _fields(answer: Answer | Ready) -> object:
     """The frame: id and status, then the fields of the body as its route would send them."""
     if isinstance(answer, Ready):
         return answer.frame
-    body = answer.result.body
-    # A shallow copy is several times faster; only what omits fields needs the other.
-    flat = msgspec.to_builtins if body.__struct_config__.omit_defaults else msgspec.structs.asdict
-    fields = {"id": answer.id, "status": answer.result.status, **flat(body)}
-    if msgspec.UNSET in fields.values():
-        return {name: value for name, value in fields.items() if value is not msgspec.UNSET}
-    return fields
+    body, status = answer.result.body, answer.result.status
+    frame = _framed(type(body))
+    if frame is None:
+        return {"id": answer.id, "status": status, **msgspec.to_builtins(body)}
+    return frame(answer.id, status, *msgspec.structs.astuple(body))
+
+
+_frames: dict[type, Callable[..., msgspec.Struct] | None] = {}
+
+
+def _framed(kind: type) -> Callable[..., msgspec.Struct] | None:
+    """What makes frames of answers of a type: they are encoded several times as fast as what is
+    put together field by field. None where that says something else than the route does.
+    """
+    if kind not in _frames:
+        config, fields = kind.__struct_config__, msgspec.structs.fields(kind)  # type: ignore[attr-defined]  # a struct
+        names = ("id", "status", *(field.name for field in fields))
+        same = all(field.name == field.encode_name for field in fields)
+        usual = same and not config.omit_defaults and not config.tag and len({*names}) == len(names)
+        made = (
+            msgspec.defstruct(f"{kind.__name__}Frame", [(n, Any) for n in names]) if usual else None
+        )
+        _frames[kind] = made
+    return _frames[kind]
 
 
 def _message(value: object, kind: Media) -> Message:

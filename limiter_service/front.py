@@ -10,13 +10,13 @@ from typing import Any
 import msgspec
 import structlog
 
-from limiter_service import http
+from limiter_service import http, replies
 from limiter_service.door import DOOR, HOT_ROLES, Door
 from limiter_service.engine.refusals import Refusal, refuse
-from limiter_service.http import ClientGone, Headers, Media, Message, Receive, Scope, Send
-from limiter_service.page_policy import NO_SNIFFING, NOT_KEPT, guarded
+from limiter_service.http import ClientGone, Media, Message, Receive, Scope, Send
+from limiter_service.page_policy import guarded
 from limiter_service.telemetry import REQUEST_ID
-from limiter_wire import Checked, ErrorCode, Granted, Problem
+from limiter_wire import ErrorCode, Problem
 
 Handler = Callable[[bytes, Media, Scope], Awaitable[Any]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
@@ -112,20 +112,10 @@ class Front:
             raise
         except Exception:  # noqa: BLE001  # whatever it is: the caller gets an answer
             _log.exception("request failed", path=scope["path"], request_id=identity)
-            failed = refuse(ErrorCode.INTERNAL, "the service failed; its log has the request id")
-            await _send_problem(send, kind.answer, failed.problem, identity)
+            await _send_problem(send, kind.answer, replies.failed(), identity)
         else:
-            headers: Headers = [
-                http.content_type(kind.answer),
-                _identity(identity),
-                NO_SNIFFING,
-                NOT_KEPT,
-            ]
-            if isinstance(value, (Granted, Checked)):
-                headers += http.limit_headers(value.limits)
-            headers += http.degraded_headers(value)
-            status = http.status_of_answer(value)
-            await http.answer(send, status, http.encode(value, kind.answer), headers)
+            status, headers, body = replies.told(value, kind.answer, identity)
+            await http.answer(send, status, body, headers)
 
     async def _pass_on(self, scope: Scope, receive: Receive, send: Send, identity: str) -> None:
         """Let FastAPI answer, with a body that is read: it would wait for one without end, and
@@ -134,7 +124,7 @@ class Front:
 
         async def with_identity(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = guarded([*message["headers"], _identity(identity)], scope)
+                message["headers"] = guarded([*message["headers"], replies.named(identity)], scope)
             await send(message)
 
         scope.setdefault("state", {})["request_id"] = identity
@@ -165,23 +155,8 @@ async def _refuse_handshake(scope: Scope, send: Send, problem: Problem) -> None:
     await _send_problem(send, http.JSON, problem, http.request_id(scope), "websocket.http")
 
 
-def _identity(identity: str) -> tuple[bytes, bytes]:
-    return b"x-request-id", identity.encode()
-
-
 async def _send_problem(
     send: Send, kind: str, problem: Problem, identity: str, over: str = "http"
 ) -> None:
-    named = msgspec.structs.replace(problem, request_id=identity)
-    headers = [
-        http.content_type(kind, problem=True),
-        _identity(identity),
-        NO_SNIFFING,
-        NOT_KEPT,
-        *http.problem_headers(problem),
-        *http.limit_headers(problem.limits),
-        *http.degraded_headers(problem),
-    ]
-    if problem.code is ErrorCode.METHOD_NOT_ALLOWED:
-        headers.append((b"allow", b"POST"))
-    await http.answer(send, problem.status, http.encode(named, kind), headers, over)
+    status, headers, body = replies.refused(problem, kind, identity)
+    await http.answer(send, status, body, headers, over)

@@ -4,13 +4,13 @@ import asyncio
 import itertools
 import math
 import re
-import secrets
 from collections.abc import Awaitable, Callable, Coroutine, MutableMapping, Sequence
 from functools import lru_cache
 from typing import Any, TypeVar
 
 import msgspec
 
+from limiter_service.engine.ids import new_short_id
 from limiter_service.engine.refusals import Refusal, refuse
 from limiter_wire import ErrorCode, LimitState, Meter, Problem, Waiting
 
@@ -47,11 +47,12 @@ def header(scope: Scope, name: bytes) -> str | None:
 
 def media(scope: Scope) -> Media:
     """The media types to use. Raises Refusal for a body that is neither JSON nor msgpack."""
-    return _media(header(scope, b"content-type"), header(scope, b"accept"))
+    return media_of(header(scope, b"content-type"), header(scope, b"accept"))
 
 
 @lru_cache(256)
-def _media(named: str | None, accepted: str | None) -> Media:
+def media_of(named: str | None, accepted: str | None) -> Media:
+    """The same of the headers `Content-Type` and `Accept`; the body's may be none of ours."""
     sent = (named or JSON).partition(";")[0].strip().lower()
     accepted = accepted or ""
     if sent in {MSGPACK, "application/x-msgpack", "application/vnd.msgpack"}:
@@ -240,35 +241,41 @@ def limit_headers(limits: Sequence[LimitState]) -> Headers:
     counted = [limit for limit in limits if limit.per is not None]
     if not counted:
         return []
-    policies = tuple((limit.name, limit.limit, limit.per, limit.meter) for limit in counted)
+    named = tuple((limit.name, limit.limit, limit.per, limit.meter) for limit in counted)
     return [
         (b"ratelimit", ", ".join([_state(limit) for limit in counted]).encode()),
-        (b"ratelimit-policy", _policies(policies)),
+        (b"ratelimit-policy", policies(named)),
     ]
 
 
 def _state(limit: LimitState) -> str:
     left = max(0, math.floor(limit.remaining))
-    return f"{_quote(limit.name)};r={left};t={math.ceil(limit.reset_after)}"
+    return f"{quote(limit.name)};r={left};t={math.ceil(limit.reset_after)}"
 
 
 @lru_cache(1024)
-def _policies(policies: tuple[tuple[str, float, float, Meter], ...]) -> bytes:
-    """Those of one chain: they change when the configuration does."""
-    return ", ".join(itertools.starmap(_policy, policies)).encode()
+def policies(named: tuple[tuple[str, float, float, Meter], ...]) -> bytes:
+    """`RateLimit-Policy` of one chain: it changes when the configuration does."""
+    return ", ".join(itertools.starmap(_policy, named)).encode()
 
 
 def _policy(name: str, limit: float, per: float, meter: Meter) -> str:
     unit = "requests" if meter is Meter.REQUESTS else str(meter)
-    return f'{_quote(name)};q={math.floor(limit)};w={math.ceil(per)};qu="{unit}"'
+    return f'{quote(name)};q={math.floor(limit)};w={math.ceil(per)};qu="{unit}"'
 
 
 @lru_cache(4096)
-def _quote(name: str) -> str:
+def quote(name: str) -> str:
+    """A name as a string of a structured field."""
     return '"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def request_id(scope: Scope) -> str:
     """The caller's `X-Request-Id` where it is usable, else a new one."""
     sent = header(scope, b"x-request-id")
-    return sent if sent and _REQUEST_ID.fullmatch(sent) else secrets.token_hex(8)
+    return usable_id(sent) or new_short_id()
+
+
+def usable_id(sent: str | None) -> str | None:
+    """The id that a caller has sent, if it is usable."""
+    return sent if sent and _REQUEST_ID.fullmatch(sent) else None

@@ -1,14 +1,17 @@
-"""Grants as msgpack: what all grants of a chain have in common is encoded once. Pure.
+"""Grants as msgpack and JSON: what all grants of a chain have in common is encoded once. Pure.
 
-What is left of a limit, and when it is full again, are doubles: their place is known, and nothing
+What is left of a limit, and when it is full again, are numbers: their place is known, and nothing
 around them changes.
 """
 
 import struct
 from functools import lru_cache
+from math import ceil
 
 import msgspec
 
+from limiter_service import http
+from limiter_service.engine.breaking import CIRCUITS
 from limiter_service.engine.shape import Shape, Taken
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -21,13 +24,13 @@ _HEAD = bytes((_MAP + 2 + _OF_A_GRANT,)) + _encode("id")
 _STATUS = _encode("status") + _encode(200)
 _BEFORE_LEASE = b"".join(map(_encode, ("granted", True, "lease")))
 _BEFORE_EXPIRY = b"".join(map(_encode, ("waited", 0.0, "expires_in"))) + _DOUBLE
-_CHARGED, _BREAKER, _PROBE = map(_encode, ("charged", "breaker", "probe"))
-_TAIL = b"".join(
-    map(
-        _encode,
-        ("suggested_max_tokens", None, "degraded", False, "settled", False, "block", None),
-    )
+_CHARGED = _encode("charged")
+_TAIL = b"".join(map(_encode, ("degraded", False, "settled", False, "block", None)))
+_CIRCUITS = tuple(
+    b"".join(map(_encode, ("breaker", state, "probe", probe, "suggested_max_tokens")))
+    for state, probe in CIRCUITS
 )
+_UNSUGGESTED = tuple(circuit + _encode(None) + _TAIL for circuit in _CIRCUITS)
 
 
 class Stencil:
@@ -66,6 +69,77 @@ def frame(name: int | str, taken: Taken) -> bytes:
     return b"".join((_HEAD, _encode(name), _STATUS, _fields(taken)))
 
 
+def text(taken: Taken) -> bytes:
+    """A grant, as `Granted` is encoded in JSON."""
+    # The encoder writes all numbers at once, in its own way; none has a comma in it.
+    numbers = _encode_text([taken.expires_in, *taken.left])[1:-1].split(b",")
+    end = _end_of_text(taken.circuit, taken.suggested)
+    charged = _encode_text(taken.charged)
+    lease = taken.lease.encode()
+    return _sheet(taken.shape).text % (lease, numbers[0], charged, *numbers[1:], end)
+
+
+def lines(taken: Taken) -> bytes:
+    """The headers of HTTP about its limits, each with the end of its line."""
+    sheet = _sheet(taken.shape)
+    left = taken.left
+    said: list[int] = []
+    for at in sheet.counted:
+        remaining = left[at]
+        said += (int(remaining) if remaining > 0 else 0, ceil(left[at + 1]))
+    return sheet.lines % tuple(said)
+
+
+class _Sheet:
+    """The limits of a chain as JSON and as headers, with room for what changes."""
+
+    def __init__(self, shape: Shape) -> None:
+        limits: list[bytes] = []
+        for name, meter, limit, per, scope in shape.faces:
+            before = _encode_text({"name": name, "meter": meter, "limit": limit})[1:-1]
+            after = {"per": per, "window": "bucket", "scope": scope, "shadow": False}
+            rest = _encode_text(after | {"refused": False})[1:-1]
+            limits.append(
+                b'{%b,"remaining":%%b,"reset_after":%%b,%b}' % (_plain(before), _plain(rest))
+            )
+        self.text = _BEFORE_LIMITS + b",".join(limits) + b"]%b"
+        counted = [i for i, face in enumerate(shape.faces) if face[3] is not None]
+        self.counted = [2 * i for i in counted]
+        """Where what is left of limits that headers name stands among the numbers of all."""
+        self.lines = b""
+        if counted:
+            names = [http.quote(shape.faces[i][0]).encode() for i in counted]
+            states = b", ".join([b"%b;r=%%d;t=%%d" % _plain(name) for name in names])
+            policies = http.policies(
+                tuple(
+                    (name, limit, per, meter)
+                    for name, meter, limit, per, _ in shape.faces
+                    if per is not None
+                )
+            )
+            self.lines = b"ratelimit: %b\r\nratelimit-policy: %b\r\n" % (states, _plain(policies))
+
+
+_encode_text = msgspec.json.Encoder().encode
+_BEFORE_LIMITS = (
+    b'{"granted":true,"lease":"%b","waited":0.0,"expires_in":%b,"charged":%b,"limits":['
+)
+_sheet = lru_cache(4096)(_Sheet)
+
+
+@lru_cache(256)
+def _end_of_text(circuit: int, suggested: int | None) -> bytes:
+    breaker, probe = CIRCUITS[circuit]
+    found = {"breaker": breaker, "probe": probe, "suggested_max_tokens": suggested}
+    rest = {"degraded": False, "settled": False, "block": None}
+    return b"," + _encode_text(found | rest)[1:]
+
+
+def _plain(text: bytes) -> bytes:
+    """*text* as a part of a form, in which nothing is filled in."""
+    return text.replace(b"%", b"%%")
+
+
 def _fields(taken: Taken) -> bytes:
     return b"".join(
         (
@@ -74,15 +148,17 @@ def _fields(taken: Taken) -> bytes:
             _BEFORE_EXPIRY,
             _pack(taken.expires_in),
             _CHARGED,
-            _encode(taken.charged),
+            taken.told,
             _stencil(taken.shape).limits(taken.left),
-            _BREAKER,
-            _encode(taken.breaker),
-            _PROBE,
-            _encode(taken.probe),
-            _TAIL,
+            _end(taken),
         )
     )
+
+
+def _end(taken: Taken) -> bytes:
+    if taken.suggested is None:
+        return _UNSUGGESTED[taken.circuit]
+    return _CIRCUITS[taken.circuit] + _encode(taken.suggested) + _TAIL
 
 
 def _array(count: int) -> bytes:

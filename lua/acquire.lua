@@ -76,7 +76,7 @@ local worst, wait, refused = survey(texts, scopes, ask, CHARGES, wall)
 if worst == STALE then
   return tag .. "B" .. struct.pack("<d", wall)
 elseif worst > 0 then
-  start_cold(wall)
+  begin_anew(wall)
   if g then
     breaker.close(g, wall)
   end

@@ -82,6 +82,7 @@ local nothing = setmetatable({}, { __index = function() return 0 end })
 if survey(texts, scopes, nothing, 0, wall) == STALE then
   return { tag .. "B", struct.pack("<d", wall) }
 end
+begin_anew(wall)
 redis.call("HSET", book, "r" .. struct.pack("<d", replica), struct.pack("<d", wall))
 
 local pass = serve(breaker, open_queue(), chains, wall, head[3], head[4], head[5], ARGV[#ARGV])

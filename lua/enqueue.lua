@@ -90,7 +90,7 @@ local worst, wait, refused = survey(texts, scopes, ask, CHARGES, wall)
 if worst == STALE then
   return tag .. "B" .. struct.pack("<d", wall)
 end
-start_cold(wall)
+begin_anew(wall)
 breaker.close(g, wall)
 
 -- An opening, a cooldown or a probe under way is waited for, where it ends in time. The

@@ -39,6 +39,7 @@ from limiter_service.engine.learning import Learning
 from limiter_service.engine.lending import Lending, not_lent
 from limiter_service.engine.levels import read
 from limiter_service.engine.lines import Lines
+from limiter_service.engine.orders import Order, fingerprint, order, usual
 from limiter_service.engine.outages import Outages
 from limiter_service.engine.passes import Passes
 from limiter_service.engine.policy import Policies, Policy, UnknownResource
@@ -56,6 +57,7 @@ from limiter_service.store.commands import (
     Reply,
     Report,
     Verdict,
+    named,
 )
 from limiter_service.store.errors import StoreUnavailable
 from limiter_service.store.hints import Hints
@@ -143,27 +145,26 @@ class Engine:
         policy = self.policies.known(request.resource, request.tenant)
         if policy is None or not self.degraded.is_aside(policy) or self.passes.busy(policy.pool):
             return None
-        shape = policy.shape
-        amounts = None if shape is None else shape.amounts(request)
-        if amounts is None:
-            if policy.expects and not self.expectations.is_ready(
-                policy.pool, policy.model, request.route
-            ):
-                return None
-            try:
-                amounts = self._amounts(policy, request)
-            except Refusal:
-                return None  # to be counted as such
+        order = usual(policy, request) or self._order(policy, request)
+        if order is None:
+            return None
         request_id = request.request_id or ids.new_request_id()
-        claim = self._claim(policy, request, amounts)
-        began = asyncio.get_running_loop().time()
-        begun = BegunAcquire(
-            policy=policy, began=began, request=request, request_id=request_id, claim=claim
-        )
+        begun = BegunAcquire(policy, request, request_id, order, listener)
         lease = policy.keys.lease(request.tenant, request_id)
         chain, queue = policy.steady or policy.chain(self._calls.now_us()), policy.queue
-        begun.posted = self._commands.post_acquire(chain, lease, queue, claim, listener)
-        return None if begun.posted is None else begun
+        asked = named(self._nonce(), order.asked)
+        sent = self._commands.post_acquire(begun, chain, lease, queue, asked, again=order.again)
+        return begun if sent else None
+
+    def _order(self, policy: Policy, request: Acquire) -> Order | None:
+        """What an unusual request asks for; None where that is not known yet, or is nothing."""
+        pool, model, route = policy.pool, policy.model, request.route
+        if policy.expects and not self.expectations.is_ready(pool, model, route):
+            return None
+        try:
+            return order(policy, request, self._amounts(policy, request))
+        except Refusal:
+            return None  # to be counted as such
 
     def conclude(self, begun: BegunAcquire) -> Granted | Taken | None:
         """The grant; None when `acquire` has to go on. Raises Refusal."""
@@ -171,42 +172,42 @@ class Engine:
         if reply is None or reply.verdict is Verdict.STALE:
             return None
         policy, request = begun.policy, begun.request
-        took = asyncio.get_running_loop().time() - begun.began
+        took = begun.heard - begun.began
         try:
             answer = self._taken(begun, reply) or self._answer(
-                policy, request, begun.request_id, begun.claim, reply
+                policy, request, begun.request_id, begun.order.amounts, reply
             )
         except Refusal as refusal:
             self._refused(request, refusal, took)
             raise
         if answer is None:
             return None
-        suggested = self._suggested(policy, request)
-        if suggested is not None:
-            whole = answer.granted() if isinstance(answer, Taken) else answer
-            answer = replace(whole, suggested_max_tokens=suggested)
+        if isinstance(answer, Taken):
+            answer.suggested = self._suggested(policy, request)
+        else:
+            answer = self._advised(policy, request, answer)
         self._granted(request, answer, took)
         return answer
 
     def _taken(self, begun: BegunAcquire, reply: Reply) -> Taken | None:
         """A grant by ordinary limits alone."""
-        policy, lease = begun.policy, reply.numbers
+        policy, lease, order = begun.policy, reply.numbers, begun.order
         shape = policy.shape
         if shape is None or reply.verdict is not Verdict.DONE:
             return None
         left = shape.left(lease)
         if left is None:
             return None
-        self.outages.taken(policy, begun.claim.amounts)
+        self.outages.taken(policy, order.amounts)
         self.degraded.pauses.passed(policy.resource)
         return Taken(
             shape,
             lease_id(policy, begun.request_id, lease, begun.request.route),
             lease[TTL] / _MICRO,
-            shape.charged(begun.claim.amounts),
+            order.charged,
+            order.told,
             left,
-            breaking.state_in(lease[MARKS]),
-            breaking.is_probe(lease[MARKS]),
+            breaking.circuit(lease[MARKS]),
         )
 
     async def acquire(
@@ -314,7 +315,7 @@ class Engine:
         ttl = policy.lease_ttl + seconds(policy.config.blocks.hold)
         claim = Claim(
             nonce=self._nonce(),
-            fingerprint=_fingerprint(request),
+            fingerprint=fingerprint(request),
             ttl=int((ttl if request.ttl is None else request.ttl) * _MICRO),
             remember=int(policy.remember * _MICRO),
             marks=breaking.marks(request.worker, 1),
@@ -449,17 +450,22 @@ class Engine:
 
         run = ask if begun is None else lambda chain: begun.once(lambda: ask(chain))
         reply = await self._calls.run(policy, run)
-        return self._answer(policy, request, request_id, claim, reply)
+        return self._answer(policy, request, request_id, claim.amounts, reply)
 
     def _answer(
-        self, policy: Policy, request: Acquire, request_id: str, claim: Claim, reply: Reply
+        self,
+        policy: Policy,
+        request: Acquire,
+        request_id: str,
+        amounts: Sequence[float],
+        reply: Reply,
     ) -> Granted | None:
         """What an acquire is told; None when only the queue can answer. Raises Refusal."""
         match reply.verdict:
             case Verdict.DONE | Verdict.REPEATED:
                 answer = granted(policy, request_id, reply.numbers, request.route)
                 if reply.verdict is Verdict.DONE:
-                    self.outages.taken(policy, claim.amounts)
+                    self.outages.taken(policy, amounts)
                     self.books.taken(policy, reply.numbers, answer)
                 self.degraded.pauses.passed(policy.resource)
                 return answer
@@ -475,16 +481,16 @@ class Engine:
                 raise refusal
             case _:
                 limit, wait, levels, _ = verdict_of(policy, reply.numbers)
-                self.books.denied(policy, claim.amounts, levels)
+                self.books.denied(policy, amounts, levels)
                 if request.max_wait > 0 and wait != NEVER:
                     return None
-                raise denied(policy, claim.amounts, limit, wait, levels)
+                raise denied(policy, amounts, limit, wait, levels)
 
     def _claim(self, policy: Policy, request: Acquire, amounts: list[float]) -> Claim:
         ttl = policy.lease_ttl if request.ttl is None else request.ttl
         return Claim(
             nonce=self._nonce(),
-            fingerprint=_fingerprint(request),
+            fingerprint=fingerprint(request),
             ttl=int(ttl * _MICRO),
             remember=policy.remember_us,
             marks=breaking.marks(request.worker, request.attempt),
@@ -549,14 +555,12 @@ class Engine:
         if policy is None or not self.degraded.is_aside(policy):
             return None
         told = told_by(policy, report, self._calls.now_us() / _MICRO)
-        began = asyncio.get_running_loop().time()
-        begun = BegunSettle(policy=policy, began=began, request=report, ref=ref, told=told)
+        begun = BegunSettle(policy, report, ref, told, listener)
         lease = policy.keys.lease(ref.tenant, ref.request_id)
-        chain, queue, tag = policy.chain(self._calls.now_us()), policy.queue, self._nonce()
-        begun.posted = self._commands.post_settle(
-            chain, lease, queue, tag, ref.nonce, told, listener
-        )
-        return None if begun.posted is None else begun
+        chain = policy.steady or policy.chain(self._calls.now_us())
+        queue, tag = policy.queue, self._nonce()
+        sent = self._commands.post_settle(begun, chain, lease, queue, tag, ref.nonce, told)
+        return begun if sent else None
 
     def conclude_settle(self, begun: BegunSettle) -> Settled | None:
         """The answer; None when `settle` has to go on. Raises Refusal."""
@@ -809,12 +813,11 @@ class Engine:
 def told_by(policy: Policy, report: Settle, now: float) -> Report:
     """What a settle says to the scripts; *now* is in Unix seconds."""
     said, pause = learning.told_by(policy, report, now)
-    slow_after = seconds(policy.config.breaker.slow_ttft)
     return Report(
         first_token=report.phase == "first_token",
         outcome_class=breaking.class_of(report),
         kind=breaking.error_number(report),
-        slow=report.ttft is not None and report.ttft >= slow_after,
+        slow=report.ttft is not None and report.ttft >= policy.slow_after,
         retry_after=int(pause * _MICRO),
         readings=said,
         used=charging.used(
@@ -824,22 +827,6 @@ def told_by(policy: Policy, report: Settle, now: float) -> Report:
             report.outcome,
             None if report.cause is None else report.cause.refund,
         ),
-    )
-
-
-def _fingerprint(request: Acquire) -> int:
-    cached = (request.cache_read_tokens, request.cache_write_tokens)
-    return ids.fingerprint(
-        request.resource,
-        request.tokens,
-        request.input_tokens,
-        request.max_output_tokens,
-        request.cost_usd,
-        request.ttl,
-        *(
-            cached if any(each is not None for each in cached) else ()
-        ),  # other replicas may not know them yet
-        *(() if request.block is None else ("block", request.block)),
     )
 
 

@@ -5,8 +5,7 @@ from collections.abc import Sequence
 import msgspec
 
 from limiter_service.config import seconds
-from limiter_service.engine import breaking, charging, costs, ids
-from limiter_service.engine.ids import LeaseRef
+from limiter_service.engine import breaking, charging, costs
 from limiter_service.engine.levels import (
     SKEW,
     TIME,
@@ -68,8 +67,7 @@ def granted(
 
 def lease_id(policy: Policy, request_id: str, lease: Sequence[float], route: str | None) -> str:
     """The id under which a caller knows a lease; it remembers the *route* for the settle."""
-    ref = LeaseRef(policy.pool, policy.model, policy.tenant, request_id, int(lease[_NONCE]), route)
-    return ids.encode(ref)
+    return policy.stem.encode(request_id, int(lease[_NONCE]), route)
 
 
 def nonce_of(lease: Sequence[float]) -> int:

@@ -8,49 +8,59 @@ then, as if it had only now been asked for.
 import asyncio
 from collections.abc import Awaitable, Callable
 
-import msgspec
-
 from limiter_service.engine.ids import LeaseRef
+from limiter_service.engine.orders import Order
 from limiter_service.engine.policy import Policy
-from limiter_service.store.commands import Claim, Posted, Reply, Report
+from limiter_service.store.commands import Claim, Listener, Posted, Reply, Report, claim_in
 from limiter_wire import Acquire, Settle
 
 
-class Begun(msgspec.Struct, kw_only=True):
-    """What has begun, and what came of it. `began` is in the loop's time."""
+class Begun(Posted):
+    """What has begun under a *policy*, and what comes of it."""
 
-    policy: Policy
-    began: float
-    posted: Posted | None = None
-    used: bool = False
+    __slots__ = ("_used", "policy")
 
-    @property
-    def reply(self) -> Reply | None:
-        """The answer of the store; None after a failure."""
-        return None if self.posted is None else self.posted.reply
+    def __init__(self, policy: Policy, listener: Listener) -> None:
+        super().__init__(listener)
+        self.policy = policy
+        self._used = False
 
     def once(self, ask: Callable[[], Awaitable[Reply]]) -> Awaitable[Reply]:
         """What came of it, the first time; then what *ask* brings."""
-        if self.used or self.posted is None:
+        if self._used:
             return ask()
-        self.used = True
-        return self.posted.outcome()
+        self._used = True
+        return self.outcome()
 
 
-class BegunAcquire(Begun, kw_only=True):
+class BegunAcquire(Begun):
     """An acquire."""
 
-    request: Acquire
-    request_id: str
-    claim: Claim
+    __slots__ = ("order", "request", "request_id")
+
+    def __init__(
+        self, policy: Policy, request: Acquire, request_id: str, order: Order, listener: Listener
+    ) -> None:
+        super().__init__(policy, listener)
+        self.request, self.request_id, self.order = request, request_id, order
+
+    @property
+    def claim(self) -> Claim:
+        """What it has asked of the store."""
+        assert self.asked is not None
+        return claim_in(self.asked)
 
 
-class BegunSettle(Begun, kw_only=True):
+class BegunSettle(Begun):
     """A settle, with what it says to the scripts."""
 
-    request: Settle
-    ref: LeaseRef
-    told: Report
+    __slots__ = ("ref", "request", "told")
+
+    def __init__(
+        self, policy: Policy, request: Settle, ref: LeaseRef, told: Report, listener: Listener
+    ) -> None:
+        super().__init__(policy, listener)
+        self.request, self.ref, self.told = request, ref, told
 
 
 class Arrivals:

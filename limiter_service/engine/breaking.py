@@ -17,7 +17,6 @@ from limiter_wire import (
     BreakerState,
     BreakerView,
     BreakerWindow,
-    Cause,
     ErrorCode,
     Outcome,
     OverrideMode,
@@ -89,7 +88,9 @@ _OF_MODEL = {Class.QUOTA: Class.QUOTA_OF_MODEL, Class.REFUSED: Class.REFUSED_OF_
 
 def error_number(report: Settle) -> int:
     """What a circuit keeps of a failure, in one number."""
-    cause = report.cause or Cause()
+    cause = report.cause
+    if cause is None:
+        return KINDS.index(report.outcome)
     digest = 0 if cause.digest is None else cause.digest + 1
     return KINDS.index(report.outcome) + _KINDS * ((cause.status or 0) + _STATUSES * digest)
 
@@ -109,11 +110,17 @@ REASONS = (None, "open", "probing", "cooldown", "forced_open", "latched", "retry
 """Why the gate refuses, by its number."""
 
 _PROBE, _EARLY, _STATE, _RETRY, _TAKEN = 32, 64, 128, 512, 1024  # marks of a lease (lua/lib/lease)
-_TAKEN_FOR = ("counted", "counted", "voted", "stale", "late", "ignored")
+COUNTED = "counted"
+_TAKEN_FOR = (COUNTED, COUNTED, "voted", "stale", "late", "ignored")
 
 _STATES = (BreakerState.CLOSED, BreakerState.OPEN, BreakerState.HALF_OPEN)
 _MODES = (None, OverrideMode.OPEN, OverrideMode.CLOSED, OverrideMode.OBSERVE)
 _LATCHES = (None, "quota_exhausted", "credentials_refused")
+CIRCUITS = tuple((state, probe) for state in _STATES for probe in (False, True))
+"""What a lease tells of the circuit, by the number that `circuit` gives it: its state, and whether
+the call is a probe.
+"""
+
 MODE_NUMBERS = {mode: number for number, mode in enumerate(_MODES) if mode is not None}
 
 
@@ -176,13 +183,19 @@ def state_in(marks: float) -> str:
     return _STATES[int(marks) // _STATE % 4]
 
 
+def circuit(marks: float) -> int:
+    """What the marks of a lease tell of the circuit, as a place in CIRCUITS."""
+    known = int(marks)
+    return known // _STATE % 4 * 2 + (known & _PROBE > 0)
+
+
 def state_of(number: float) -> str:
     """The name of a state."""
     return _STATES[int(number)]
 
 
 def taken_for(marks: float) -> str:
-    """What a report was taken for: `counted`, `voted` (a probe's), `stale`, `late` (of a probe
+    """What a report was taken for: COUNTED, `voted` (a probe's), `stale`, `late` (of a probe
     whose time was over), or `ignored`.
     """
     return _TAKEN_FOR[int(marks) // _TAKEN % 8]

@@ -90,6 +90,17 @@ class Caller:
             if ref is not None:
                 self.reaches(f"{ref.pool}/{ref.model}", ref.tenant)
 
+    def can_reach(self, resource: str, tenant: str) -> bool:
+        """Whether `reaches` refuses nothing; here nobody is turned away, or counted."""
+        if not self.bound:
+            return True
+        return self.has_pool(resource.partition("/")[0]) and self.has_tenant(tenant)
+
+    def can_reach_lease(self, lease: str) -> bool:
+        """Whether `reaches_lease` refuses nothing."""
+        ref = ids.decode(lease) if self.bound else None
+        return ref is None or self.can_reach(f"{ref.pool}/{ref.model}", ref.tenant)
+
     # What it may see.
 
     def has_pool(self, pool: str) -> bool:

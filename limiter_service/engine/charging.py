@@ -187,6 +187,11 @@ def used(
     *refund* is what comes back when no usage is known (`Cause`); None: by the outcome.
     """
     known = usage is not None and usage.provenance is not Provenance.UNKNOWN
+    if known and policy.shape is not None:
+        assert usage is not None
+        found = policy.shape.used(usage)
+        if found is not None:
+            return found
     if refund == "all" and not known and cost_usd is None:  # the provider has counted nothing
         return [KEEP if limit.meter is Meter.CONCURRENCY else 0.0 for limit in policy.limits]
     served = outcome not in NOT_SERVED if refund is None else refund == "none"

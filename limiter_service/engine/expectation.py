@@ -40,6 +40,7 @@ class Expectations:
         self._commands, self._prefix, self._most = commands, prefix, most
         self._kinds: dict[tuple[str, str, str], _Kind] = {}
         self._under_way: set[asyncio.Task[None]] = set()
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def learn(
         self,
@@ -57,7 +58,8 @@ class Expectations:
             return
         news = (-1.0 if output is None else float(output), *compared)
         for name in {route or "", ""}:
-            self._note(self._kind(pool, model, name), news)
+            known = self._kinds.get((pool, model, name))
+            self._note(known or self._kind(pool, model, name), news)
 
     def is_ready(self, pool: str, model: str, route: str | None) -> bool:
         """Whether something was heard of this kind of call, or cannot be."""
@@ -93,11 +95,17 @@ class Expectations:
             await asyncio.wait(set(self._under_way))
 
     def _known(self, pool: str, model: str, route: str | None) -> tuple[Sizes, Sizes]:
-        of_model = self._current(self._kind(pool, model, ""))
-        return (self._current(self._kind(pool, model, route)) if route else of_model), of_model
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+        now = self._loop.time()
+        of_model = self._current(pool, model, "", now)
+        return (self._current(pool, model, route, now) if route else of_model), of_model
 
-    def _current(self, kind: _Kind) -> Sizes:
-        if asyncio.get_running_loop().time() - kind.asked > _FRESH:
+    def _current(self, pool: str, model: str, route: str, now: float) -> Sizes:
+        """What is known. Whoever is asked for is among the last to be forgotten, by `_FRESH`."""
+        kind = self._kinds.get((pool, model, route))
+        if kind is None or now - kind.asked > _FRESH:
+            kind = self._kind(pool, model, route)
             self._ask(kind)  # the next call has the answer
         return kind.known
 

@@ -40,6 +40,7 @@ _PACE_OF, _SPREAD_OF = 128, 512
 """Waits that are remembered: of a line, and of a horizon."""
 _FEW = 8
 _MOST_PACES = 1000
+_MOST_LIMITS = 32  # of one resource
 """Resources, and lines, of which waits are remembered: 30 kB each, and callers make up names."""
 _PRIOR_PACE = (1.0,) * 9  # so that a few short waits say little about long ones
 _PRIOR_SPREAD = (0.6, 0.8, 0.9, 1.0, 1.0, 1.0, 1.1, 1.2, 1.3, 1.6)
@@ -66,7 +67,7 @@ class Forecast:
 
     def __init__(self, most: int = 10_000) -> None:
         self._most = most
-        self._ratios: dict[tuple[str, int], tuple[float, float]] = {}
+        self._ratios: dict[str, dict[float, tuple[float, float]]] = {}
         self._held: dict[str, float] = {}
         few = min(most, _MOST_PACES)
         self._paces = Known(few, lambda: Paces(len(_BLENDS), _PACE_OF, _PRIOR_PACE))
@@ -82,13 +83,19 @@ class Forecast:
     ) -> None:
         """Take in how much of a reservation was used, and how long the lease was held."""
         held_us = history.held
+        ratios = self._ratios.pop(policy.resource, None)
+        if ratios is None:
+            ratios = {}
+            _bound(self._ratios, self._most // 4)
+        self._ratios[policy.resource] = ratios
         for limit_id, charge, change in zip(history.limit_ids, charges, history.moved, strict=True):
             if charge > 0:
-                key = policy.resource, int(limit_id)
-                reserved, used = self._ratios.pop(key, (0.0, 0.0))
-                reserved, used = reserved * _DECAY + charge, used * _DECAY + charge + change
-                _bound(self._ratios, self._most)
-                self._ratios[key] = reserved, used
+                reserved, used = ratios.pop(limit_id, (0.0, 0.0))
+                _bound(ratios, _MOST_LIMITS)
+                ratios[limit_id] = (
+                    reserved * _DECAY + charge,
+                    used * _DECAY + charge + change,
+                )
         before = self._held.pop(policy.resource, held_us)
         _bound(self._held, self._most)
         self._held[policy.resource] = before + _SMOOTHING * (held_us - before)
@@ -173,7 +180,8 @@ class Forecast:
         return of_line if len(of_line) >= _FEW else self._paces.of(policy.resource)
 
     def _ratio(self, policy: Policy, limit: Limit) -> float:
-        reserved, used = self._ratios.get((policy.resource, limit.id), (1.0, 1.0))
+        ratios = self._ratios.get(policy.resource, {})
+        reserved, used = ratios.get(limit.id, (1.0, 1.0))
         return min(_MOST_RATIO, max(_LEAST_RATIO, used / reserved))
 
     def _speed(self, policy: Policy, limit: Limit) -> float | None:

@@ -90,6 +90,22 @@ class Keyring:
             raise self.turnstile.bar(Why.EXPIRED, "the API key has expired")
         return entry.caller
 
+    def knows(self, shown: Credential) -> Caller | None:
+        """The caller behind a valid key; None where `find` or `look_for` has more to say of it."""
+        entry = self._given.get(shown.id) or self._entries.get(shown.id)
+        if entry is None or not entry.proof.fits(shown.secret):
+            return None
+        if entry.record.id not in self._given and self._stale():
+            return None
+        if entry.expires is not None and entry.expires <= self._now_us():
+            return None
+        return entry.caller
+
+    @property
+    def has_none(self) -> bool:
+        """Whether it is known that there are no keys at all, not even old ones."""
+        return self._heard_at is not None and not self._ring.records and not self._given
+
     async def look_for(self, shown: Credential) -> Caller:
         """The caller behind a key that was made a moment ago, maybe. Raises Refusal."""
         await self._hear_for_a_caller()

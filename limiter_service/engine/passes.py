@@ -157,7 +157,9 @@ class Passes:
     def busy(self, name: str) -> bool:
         """Whether somebody was seen waiting in a pool just now."""
         known = self._pools.get(name)
-        return known is not None and known.busy_until > asyncio.get_running_loop().time()
+        if known is None or not known.busy_until:
+            return False
+        return known.busy_until > asyncio.get_running_loop().time()
 
     def note_waiter(self, policy: Policy) -> Pool:
         """Somebody waits for *policy*: bring its limits along in the next passes."""

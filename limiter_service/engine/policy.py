@@ -24,7 +24,7 @@ from limiter_service.config import (
     period,
     seconds,
 )
-from limiter_service.engine import breaking
+from limiter_service.engine import breaking, ids
 from limiter_service.engine.calendar import Span, boundaries
 from limiter_service.engine.shape import Shape
 from limiter_service.presets import limits_in_force
@@ -116,7 +116,9 @@ class Policy:
         self.lease_ttl = seconds(config.lease_ttl)
         self.remember = seconds(config.remember)
         self.remember_us = int(self.remember * _MICRO)
+        self.slow_after = seconds(config.breaker.slow_ttft)
         self.keys, self.queue = keys, keys.queue()
+        self.stem = ids.Stem(pool, model, tenant)
         self.weight = _weight(config, tenant)
         self.price: PriceConfig | None = match(config.prices, model)
         if self.price is None and catalogue is not None:

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import msgspec
 
-from limiter_wire import Acquire, Granted, LimitState, Meter
+from limiter_service.engine import breaking
+from limiter_service.store.commands import KEEP
+from limiter_wire import Granted, LimitState, Meter, Usage
 
 if TYPE_CHECKING:
     from limiter_service.engine.policy import Limit
@@ -23,6 +25,12 @@ _SETTLED, _CHARGES = (
     9,
 )  # where the time of it is in a lease, and where they begin (lua/lib/lease)
 _TIME, _SKEW, _CELLS = 2, 3, 5  # of a scope, and the numbers before its cells (lua/lib/layout)
+_NOTHING = (0.0, 0.0)
+_TOKENS = {
+    Meter.TOKENS: (1.0, 1.0),
+    Meter.INPUT_TOKENS: (1.0, 0.0),
+    Meter.OUTPUT_TOKENS: (0.0, 1.0),
+}
 _FORGIVEN = 1e-6  # as in engine/levels
 
 
@@ -41,6 +49,7 @@ class Shape:
 
     __slots__ = (
         "_alone",
+        "_counts",
         "_limit_ids",
         "_meters",
         "_of_tokens",
@@ -61,6 +70,7 @@ class Shape:
         for i, limit in enumerate(every):
             found.setdefault(limit.meter, []).append(i)
         self._meters = tuple((meter, tuple(places)) for meter, places in found.items())
+        self._counts = tuple(map(_what_counts, every))
         alone = all(len(places) == 1 for places in found.values())
         self._alone = tuple(found) if alone else None
         starts: list[int] = []
@@ -75,18 +85,22 @@ class Shape:
         self._starts, self._places, self.length = tuple(starts), tuple(places), at
         self._limit_ids = tuple(float(limit.id) for limit in every)
 
-    def amounts(self, request: Acquire) -> list[float] | None:
-        """What each limit holds for a request that gives nothing but `tokens`; else None."""
-        tokens = request.tokens
-        if (
-            tokens is None
-            or request.input_tokens is not None
-            or request.max_output_tokens is not None
-            or request.cache_read_tokens
-            or request.cache_write_tokens
-        ):
-            return None
+    def of_tokens(self, tokens: int) -> list[float]:
+        """What each limit holds for a request of so many tokens."""
         return [float(tokens) if counts else 1.0 for counts in self._of_tokens]
+
+    def used(self, usage: Usage) -> list[float] | None:
+        """What each limit should have been charged for *usage*, as `charging.used` says it; None
+        where a limit weighs tokens by their kind.
+        """
+        inputs = max(usage.input_tokens, usage.cache_read_tokens + usage.cache_write_tokens)
+        outputs = max(usage.output_tokens, usage.reasoning_tokens)
+        found: list[float] = []
+        for counts in self._counts:
+            if counts is None:
+                return None
+            found.append(KEEP if counts == _NOTHING else counts[0] * inputs + counts[1] * outputs)
+        return found
 
     def charged(self, amounts: Sequence[float]) -> dict[str, float]:
         """The largest charge of each meter."""
@@ -129,21 +143,25 @@ class Shape:
 
 
 class Taken(msgspec.Struct):
-    """A grant of ordinary limits, just made."""
+    """A grant of ordinary limits, just made; `told` is `charged` as msgpack, and `circuit` a place
+    in breaking.CIRCUITS.
+    """
 
     shape: Shape
     lease: str
     expires_in: float
     charged: dict[str, float]
+    told: bytes
     left: list[float]
-    breaker: str
-    probe: bool
+    circuit: int
+    suggested: int | None = None
 
     waited: ClassVar[float] = 0.0
     settled: ClassVar[bool] = False
 
     def granted(self) -> Granted:
         """The same as it crosses the wire."""
+        breaker, probe = breaking.CIRCUITS[self.circuit]
         parts = zip(self.shape.faces, self.left[::2], self.left[1::2], strict=True)
         return Granted(
             lease=self.lease,
@@ -161,9 +179,21 @@ class Taken(msgspec.Struct):
                 )
                 for (name, meter, limit, per, scope), left, reset in parts
             ],
-            breaker=self.breaker,
-            probe=self.probe,
+            breaker=breaker,
+            probe=probe,
+            suggested_max_tokens=self.suggested,
         )
+
+
+def _what_counts(limit: "Limit") -> tuple[float, float] | None:
+    """How much of input and output a limit counts when a call is settled; None where that is not
+    so simple.
+    """
+    if limit.meter is Meter.REQUESTS or limit.config.settle == "none":
+        return _NOTHING
+    if limit.config.weights:
+        return None
+    return _TOKENS.get(limit.meter)
 
 
 def _whole(value: float) -> float:

@@ -6,7 +6,7 @@ apart up to a number.
 
 from collections import Counter
 
-from limiter_service.engine.breaking import Class, is_early, is_probe, taken_for
+from limiter_service.engine.breaking import COUNTED, Class, is_early, is_probe, taken_for
 from limiter_service.engine.names import REST, Names
 from limiter_wire import BlockReport, ErrorCode, Outcome, Problem
 
@@ -58,6 +58,8 @@ class Tally:
         name = self.name(resource)
         if not early:
             self.reports[name, outcome] += 1
+            if taken_for(marks) == COUNTED:
+                return  # as nearly all are
             if is_probe(marks) and is_early(marks):
                 return  # its vote was counted at the first token
         match taken_for(marks):

@@ -11,6 +11,7 @@ from limiter_service.engine.admission import Engine
 from limiter_service.engine.callers import Caller
 from limiter_service.engine.refusals import refuse
 from limiter_service.http import Media, Reader, Scope, header, while_connected
+from limiter_service.routes.swift import BEGUN
 from limiter_wire import Acquire, ErrorCode, Granted, Waiting
 
 _reader = Reader(Acquire)
@@ -29,9 +30,10 @@ async def acquire(
     caller = caller_of(scope)
     caller.reaches(request.resource, request.tenant)
     request = _with_key(request, header(scope, b"idempotency-key"))
+    begun = scope.get(BEGUN)
     if request.max_wait <= 0:
-        return await engine.acquire(request)
-    held = while_connected(engine.acquire(request, request.hold), scope)
+        return await engine.acquire(request, begun=begun)
+    held = while_connected(engine.acquire(request, request.hold, begun=begun), scope)
     return await _while_valid(held, caller)
 
 

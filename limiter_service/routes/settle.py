@@ -5,6 +5,7 @@ import msgspec
 from limiter_service.door import caller_of
 from limiter_service.engine.admission import Engine
 from limiter_service.http import Media, Reader, Scope
+from limiter_service.routes.swift import BEGUN
 from limiter_wire import Settle, Settled
 
 _reader = Reader(Settle)
@@ -14,4 +15,4 @@ async def settle(engine: Engine, body: bytes | msgspec.Raw, kind: Media, scope: 
     """Read the report and settle the lease."""
     report: Settle = _reader.read(body, kind.body)
     caller_of(scope).reaches_lease(report.lease)
-    return await engine.settle(report)
+    return await engine.settle(report, scope.get(BEGUN))

@@ -1,4 +1,4 @@
-"""What channel and batch have in common: operations that begin at once, without a task each."""
+"""What channel, batch and hatch have in common: operations that begin at once, without a task."""
 
 from limiter_service.engine.admission import Engine
 from limiter_service.engine.begun import Begun, BegunAcquire, BegunSettle
@@ -6,6 +6,16 @@ from limiter_service.engine.callers import Caller
 from limiter_service.engine.shape import Taken
 from limiter_service.store.commands import Listener
 from limiter_wire import Acquire, Granted, Settle, Settled
+
+BEGUN = "sluicegate.begun"
+"""Where a scope has what was begun before the application came to see it, if anything was."""
+
+
+def reaches(caller: Caller, request: Acquire | Settle) -> bool:
+    """Whether `begin` does not refuse for what the caller is bound to."""
+    if isinstance(request, Acquire):
+        return caller.can_reach(request.resource, request.tenant)
+    return caller.can_reach_lease(request.lease)
 
 
 def begin(

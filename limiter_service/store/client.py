@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import itertools
 import random
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any
@@ -18,12 +18,12 @@ from redis import exceptions
 
 from limiter_service.store.address import Login, Tls, parse
 from limiter_service.store.connecting import connect
-from limiter_service.store.deadlines import Answer, Overdue, within
+from limiter_service.store.deadlines import Overdue, within
 from limiter_service.store.errors import StoreUnavailable
 from limiter_service.store.faults import FAILURES, Advice, advice, of_one_slot, reason
 from limiter_service.store.lanes import Lane
-from limiter_service.store.links import Link
-from limiter_service.store.parcels import Argument, Call, Kin
+from limiter_service.store.links import Direct, Link
+from limiter_service.store.parcels import Argument, Awaited, Call, Kin
 from limiter_service.store.scripts import Script
 
 STORE_ERRORS = FAILURES
@@ -79,6 +79,8 @@ class Client:
         mark: str | None = None,
         *,
         always: bool = False,
+        own: Sequence[str] = (),
+        asked: bytes | None = None,
         together: Script | None = None,
         kin: Kin | None = None,
     ) -> Any:  # bytes, or lists of them
@@ -86,51 +88,37 @@ class Client:
 
         With a *mark*, a key of ours, it counts once a replica of the store has it; else
         StoreNotReplicated is raised, which carries the answer. *always* asks a store too that is
-        asked less often since it does not answer. Calls of one *kin* that meet on the way may be
-        run as one, by the script *together*.
+        asked less often since it does not answer. Calls of one *kin*, which differ in their *own*
+        keys and in what is *asked*, may be run as one by the script *together* if they meet.
         """
         loop = asyncio.get_running_loop()
         began = loop.time()
 
-        def call(answer: Answer) -> Call:
-            return Call(script, keys, arguments, answer, mark, together=together, kin=kin)
-
+        call = Awaited(loop.create_future())
+        call.aim(script, keys, arguments, mark, own=own, asked=asked, together=together, kin=kin)
         work = self._insist(call, began + self._timeout, always=always)
         return await self._watched(script, began, work)
 
-    def post(
-        self,
-        posted: "Posted",
-        script: Script,
-        keys: Sequence[str],
-        arguments: Sequence[Argument],
-        *,
-        together: Script | None = None,
-        kin: Kin | None = None,
-    ) -> bool:
-        """Run *script* once, and tell *posted* what came of it: nobody awaits that. False where
-        the store is not asked at present. After a failure `insist` goes on.
+    def post(self, call: "Posted") -> bool:
+        """Make *call* once, and tell it what came of it: nobody awaits that. False where the store
+        is not asked at present. After a failure `insist` goes on.
         """
-        lane = self._lane(self._link.place(keys[0]))
-        now = asyncio.get_running_loop().time()
+        lane = self._lane(self._link.place(call.place))
+        now = lane.loop.time()
         if not lane.fuse.admits(now):
             return False
-        posted.client, posted.lane, posted.began = self, lane, now
-        posted.call = Call(script, keys, arguments, posted, together=together, kin=kin)
-        lane.take(posted.call, now + self._timeout)
+        call.client, call.lane, call.began = self, lane, now
+        lane.take(call, now + self._timeout)
         return True
 
-    async def insist(self, posted: "Posted", error: Exception) -> Any:  # bytes, or lists of them
-        """The answer to what was *posted*, which failed with *error*, by the same deadline. What is
-        no failure of the store, and so a mistake of ours, is raised as it is.
+    async def insist(self, call: "Posted", error: Exception) -> Any:  # bytes, or lists of them
+        """The answer to a call that was posted and failed with *error*, by the same deadline. What
+        is no failure of the store, and so a mistake of ours, is raised as it is.
         """
-        call, began = posted.call, posted.began
-        assert call is not None
-        posted.call = None
         if not isinstance(error, _JUDGED):
             raise error
-        work = self._insist(call.anew, began + self._timeout, posted.lane, error)
-        return await self._watched(call.script, began, work)
+        work = self._insist(call, call.began + self._timeout, call.lane, error)
+        return await self._watched(call.script, call.began, work)
 
     async def _watched(self, script: Script, began: float, work: Awaitable[Any]) -> Any:
         try:
@@ -148,15 +136,15 @@ class Client:
 
     async def _insist(
         self,
-        call_of: Callable[[Answer], Call],
+        call: Call,
         deadline: float,
         lane: Lane | None = None,
         failure: Exception | None = None,
         *,
         always: bool = False,
     ) -> Any:  # bytes, or lists of them
-        """The answer to a call, which is made again within its deadline; the first attempt may
-        have come to its *failure* on a *lane* already.
+        """The answer to a call, which is made until then as often as it has to be; the first
+        attempt may have come to its *failure* on a *lane* already.
 
         Every script of ours is safe to run twice (its request id, its lease), so a lost
         answer is asked for again within the deadline.
@@ -165,13 +153,12 @@ class Client:
         why = ""
         for attempt in itertools.count(1):
             if failure is None or lane is None:
-                answer: asyncio.Future[Any] = loop.create_future()
-                call = call_of(answer)
-                lane = self._lane(self._link.place(call.keys[0] if call.keys else ""))
+                lane = self._lane(self._link.place(call.place))
                 if not (always or lane.fuse.admits(loop.time())):
                     await asyncio.sleep(0)  # whoever asks again at once lets others have their turn
                     raise StoreUnavailable(f"it is asked less often, since {lane.fuse.reason}")
-                lane.take(call, deadline)
+                answer: asyncio.Future[Any] = loop.create_future()
+                lane.take(call.awaited(answer), deadline)
                 try:
                     reply = await answer
                 except _JUDGED as error:
@@ -212,7 +199,7 @@ class Client:
 
     async def quiet(self) -> None:
         """Return when the calls under way now have been made, whether their callers stay or not."""
-        trips = [trip for lane in self._lanes.values() for trip in lane.trips]
+        trips = [trip.ended() for lane in self._lanes.values() for trip in lane.trips]
         if trips:
             await asyncio.wait(trips)
 
@@ -267,25 +254,26 @@ class Client:
             lane = self._lanes[place] = Lane(
                 partial(self._link.send, place),
                 min(_ACKNOWLEDGED, self._timeout / 2),
+                partial(self._link.post, place) if isinstance(self._link, Direct) else None,
                 self._timeout,
             )
         return lane
 
 
-class Posted(ABC):
-    """A call that nobody awaits, in the place of the future that its answer would come to.
+class Posted(Call):
+    """A call that nobody awaits. Whoever posts it says what is done then.
 
-    Whoever posts it says what is done then.
+    `began` and `heard`, when it came to an end, are in the loop's time.
     """
 
-    __slots__ = ("_done", "began", "call", "client", "lane")
+    __slots__ = ("_done", "began", "client", "heard", "lane")
 
     client: Client
     lane: Lane
     began: float
-    call: Call | None
+    heard: float
 
-    def __init__(self) -> None:
+    def __init__(self) -> None:  # what it calls is said by `aim`
         self._done = False
 
     @abstractmethod
@@ -300,16 +288,27 @@ class Posted(ABC):
         """Whether it has come to an end."""
         return self._done
 
-    def set_result(self, reply: Any) -> None:
+    def take(self, reply: Any, now: float) -> Sequence[Call]:
+        """As of any call."""
+        if self.done():
+            return ()
+        self.heard = now
+        if isinstance(reply, Exception):
+            self.set_exception(reply)
+        else:
+            self.set_result(reply)
+        return ()
+
+    def set_result(self, reply: Any, /) -> None:
         """The store has answered."""
         self._done = True
         self.lane.fuse.succeeded()
-        assert self.call is not None
-        self.client.note(self.call.script, self.began, good=True)
-        self.call = None  # which knows this as its answer: the collector has nothing to do
+        watch = self.client.watch
+        if watch is not None:
+            watch(self.script.name, self.heard - self.began, True)
         self.came(reply)
 
-    def set_exception(self, error: Exception) -> None:
+    def set_exception(self, error: Exception, /) -> None:
         """It has not. Nothing is judged yet: `insist` does."""
         self._done = True
         self.failed(error)

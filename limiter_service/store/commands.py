@@ -68,9 +68,13 @@ class Chain(msgspec.Struct, frozen=True):
     keys: tuple[Key, ...] = ()
     """The scopes, the slots after them; circuit, pin and events of the breaker."""
 
+    arguments: tuple[bytes, ...] = ()
+    """The policies, that of the breaker last."""
+
     def __post_init__(self) -> None:
         slots = tuple(key for keys in self.slots for key in keys)
         msgspec.structs.force_setattr(self, "keys", self.scopes + slots + self.breaker_keys)
+        msgspec.structs.force_setattr(self, "arguments", (*self.policies, self.breaker))
 
 
 class Reply(msgspec.Struct, frozen=True):
@@ -245,6 +249,7 @@ class Holdings(msgspec.Struct, frozen=True, kw_only=True):
     sick: Sequence[str]
 
 
+_TOGETHER = {"acquire": "acquire_group", "settle": "settle_group"}
 _GRANTING = frozenset({"acquire", "enqueue", "lend"})
 _RETRY = 512  # among the marks of a lease (lua/lib/lease)
 _SUCCESS = 1  # a class of outcomes (lua/lib/breaker)
@@ -266,11 +271,10 @@ class Listener(Protocol):
 class Posted(PostedCall):
     """An acquire or a settle that nobody awaits yet: what came of its first attempt."""
 
-    __slots__ = ("_listener", "_name", "_request", "error", "reply")
+    __slots__ = ("_listener", "error", "reply")
 
-    def __init__(self, name: str, request: bytes, listener: Listener) -> None:
+    def __init__(self, listener: Listener) -> None:
         super().__init__()
-        self._name, self._request = name, request
         self._listener: Listener | None = listener
         self.reply: Reply | None = None
         self.error: Exception | None = None
@@ -282,7 +286,7 @@ class Posted(PostedCall):
     def came(self, reply: Any) -> None:
         """Take in the reply, and tell that it is there."""
         try:
-            self.reply = _reply(self._name, self._request, reply)
+            self.reply = self._read(reply)
         except StoreProtocol as strange:
             self.error = strange
         self._tell()
@@ -303,7 +307,11 @@ class Posted(PostedCall):
         if self.error is None:
             assert self.reply is not None
             return self.reply
-        return _reply(self._name, self._request, await self.client.insist(self, self.error))
+        return self._read(await self.client.insist(self, self.error))
+
+    def _read(self, reply: bytes) -> Reply:
+        assert self.asked is not None
+        return _reply(self.script.name, self.asked, reply)
 
 
 class Commands:
@@ -323,13 +331,14 @@ class Commands:
         return await self._with_others("acquire", chain, (lease, queue), _request(claim), kin)
 
     def post_acquire(
-        self, chain: Chain, lease: Key, queue: Key, claim: Claim, listener: Listener
-    ) -> Posted | None:
-        """The same without waiting for the answer: *listener* hears when it is there. None where
-        that is not possible now: then `acquire` says why.
+        self, posted: Posted, chain: Chain, lease: Key, queue: Key, asked: bytes, *, again: bool
+    ) -> bool:
+        """The same without waiting for the answer: *posted* hears when it is there. False where
+        that is not possible now: then `acquire` says why. *asked* is what `asking` makes,
+        under a nonce; *again* says that the call is a retry.
         """
-        kin = _kin_of(chain, claim)
-        return self._post("acquire", chain, (lease, queue), _request(claim), kin, listener)
+        kin = None if again else chain.asking
+        return self._post(posted, "acquire", chain, (lease, queue), asked, kin)
 
     async def settle(
         self, chain: Chain, lease: Key, queue: Key, tag: float, nonce: float, report: Report
@@ -342,17 +351,17 @@ class Commands:
 
     def post_settle(
         self,
+        posted: Posted,
         chain: Chain,
         lease: Key,
         queue: Key,
         tag: float,
         nonce: float,
         report: Report,
-        listener: Listener,
-    ) -> Posted | None:
+    ) -> bool:
         """The same as `post_acquire` does."""
-        request, kin = _report(chain, tag, nonce, report)
-        return self._post("settle", chain, (lease, queue), request, kin, listener)
+        asked, kin = _report(chain, tag, nonce, report)
+        return self._post(posted, "settle", chain, (lease, queue), asked, kin)
 
     async def renew(
         self,
@@ -590,7 +599,7 @@ class Commands:
         self, name: str, chain: Chain, more: tuple[Key, ...], request: bytes, *rest: bytes
     ) -> Reply:
         keys = chain.keys + more
-        arguments = (*chain.policies, chain.breaker, request, *rest)
+        arguments = (*chain.arguments, request, *rest)
         if chain.mark is None or name not in _GRANTING:
             answer = await self._client.run(self._scripts[name], keys, arguments)
             return _reply(name, request, answer)
@@ -609,36 +618,34 @@ class Commands:
         """As `_run`, for a call that may be made as one with others of its *kin*."""
         if kin is None or not self.gathers:
             return await self._run(name, chain, more, request)
+        script, together = self._scripts[name], self._scripts[_TOGETHER[name]]
         answer = await self._client.run(
-            self._scripts[name],
-            chain.keys + more,
-            (*chain.policies, chain.breaker, request),
-            together=self._scripts[f"{name}_group"],
+            script,
+            chain.keys,
+            chain.arguments,
+            own=more,
+            asked=request,
+            together=together,
             kin=kin,
         )
         return _reply(name, request, answer)
 
     def _post(
         self,
+        posted: Posted,
         name: str,
         chain: Chain,
-        more: tuple[Key, ...],
-        request: bytes,
+        own: tuple[Key, Key],
+        asked: bytes,
         kin: Kin | None,
-        listener: Listener,
-    ) -> Posted | None:
+    ) -> bool:
         if not self.gathers or chain.mark is not None:
-            return None
-        posted = Posted(name, request, listener)
-        sent = self._client.post(
-            posted,
-            self._scripts[name],
-            chain.keys + more,
-            (*chain.policies, chain.breaker, request),
-            together=None if kin is None else self._scripts[f"{name}_group"],
-            kin=kin,
+            return False
+        script, together = self._scripts[name], self._scripts[_TOGETHER[name]]
+        posted.aim(
+            script, chain.keys, chain.arguments, own=own, asked=asked, together=together, kin=kin
         )
-        return posted if sent else None
+        return self._client.post(posted)
 
     async def _call(
         self, name: str, keys: Sequence[Key], arguments: Sequence[str | bytes], tag: float
@@ -654,7 +661,8 @@ def _kin_of(chain: Chain, claim: Claim) -> Kin | None:
 
 
 def _report(chain: Chain, tag: float, nonce: float, report: Report) -> tuple[bytes, Kin | None]:
-    numbers = _pack(
+    used = report.used
+    numbers = _doubles(7 + len(used))(
         tag,
         nonce,
         report.first_token + (2 if report.readings else 0),
@@ -662,7 +670,7 @@ def _report(chain: Chain, tag: float, nonce: float, report: Report) -> tuple[byt
         report.kind,
         report.slow,
         report.retry_after,
-        *report.used,
+        *used,
     )
     plain = not (report.first_token or report.readings or report.slow)
     kin = chain.settling if plain and report.outcome_class == _SUCCESS else None
@@ -678,26 +686,51 @@ def _reply(name: str, request: bytes, answer: bytes) -> Reply:
 _VERDICTS = {ord(verdict): verdict for verdict in Verdict}
 
 
-def _request(claim: Claim, generation: float = 1.0) -> bytes:
-    amounts = claim.amounts
-    return _doubles(9 + len(amounts))(
-        claim.nonce,
-        claim.fingerprint,
-        claim.ttl,
-        claim.remember,
-        0.0,
-        0.0,
-        generation,
-        claim.marks,
-        len(amounts),
-        *amounts,
+def asking(
+    fingerprint: float,
+    ttl: float,
+    remember: float,
+    marks: float,
+    amounts: Sequence[float],
+    generation: float = 1.0,
+) -> bytes:
+    """What an acquire asks for, but for the nonce that stands in front of it."""
+    count = len(amounts)
+    return _doubles(8 + count)(
+        fingerprint, ttl, remember, 0.0, 0.0, generation, marks, count, *amounts
     )
+
+
+def named(nonce: float, asked: bytes) -> bytes:
+    """What an acquire asks for, under its *nonce*."""
+    return _one_double(nonce) + asked
+
+
+def claim_in(asked: bytes) -> Claim:
+    """What an acquire asks for, read back."""
+    nonce, fingerprint, ttl, remember, _, _, _, marks, _, *amounts = _numbers(asked)
+    return Claim(
+        nonce=nonce,
+        fingerprint=fingerprint,
+        ttl=ttl,
+        remember=remember,
+        marks=marks,
+        amounts=amounts,
+    )
+
+
+def _request(claim: Claim, generation: float = 1.0) -> bytes:
+    told = claim.fingerprint, claim.ttl, claim.remember, claim.marks, claim.amounts
+    return named(claim.nonce, asking(*told, generation))
 
 
 @lru_cache(256)
 def _doubles(count: int) -> Callable[..., bytes]:
     """What packs so many numbers as scripts take them: a third of what `pack` costs."""
     return struct.Struct(f"<{count}d").pack
+
+
+_one_double = _doubles(1)
 
 
 _SLOTS = 4 * 8

@@ -37,16 +37,17 @@ def connect(
         common |= _secured(tls)
     options = common | _login(address.login)
     if address.topology is Topology.CLUSTER:
-        return Cluster(_cluster(address, options))
+        return Cluster(_cluster(address, options), command_timeout)
     if address.topology is Topology.SENTINEL:
         asking = common | _login(sentinels) | {"socket_timeout": connect_timeout}
         return _by_sentinel(address, options, asking)
     options["db"] = address.database
     if address.topology is Topology.UNIX:
         kind: type[Any] = UnixDomainSocketConnection
-        return OneServer(_client(kind, options | {"path": address.path}))
+        return OneServer(_client(kind, options | {"path": address.path}), command_timeout)
     ((host, port),) = address.hosts
-    return OneServer(_client(_kind(address), options | {"host": host, "port": port}))
+    options |= {"host": host, "port": port}
+    return OneServer(_client(_kind(address), options), command_timeout)
 
 
 class Named(SSLConnection):
@@ -119,7 +120,8 @@ def _by_sentinel(address: Address, options: Options, asking: Options) -> OneServ
     ]
     managed = _ManagedNamed if address.secure else SentinelManagedConnection
     options |= {"db": address.database, "connection_class": managed}
-    return OneServer(manager.master_for(address.service, **options), manager)
+    patience = options["socket_timeout"]
+    return OneServer(manager.master_for(address.service, **options), patience, manager)
 
 
 def _cluster(address: Address, options: Options) -> RedisCluster:

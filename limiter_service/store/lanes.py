@@ -3,15 +3,20 @@
 One pipeline per tick costs the service a third of a pool with a connection per call, and
 the server half: many sockets become one read (docs/decisions/0003). More calls than the trips
 can take wait here, before they take a connection. What can go as one does (store/parcels).
+
+A trip over a connection that is idle is no task: it is written, and its replies are handed over
+where they are read (store/exchange). What takes more than that goes on as one.
 """
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 from limiter_service.store.deadlines import Deadlines
 from limiter_service.store.errors import StoreNotReplicated
+from limiter_service.store.exchange import Command, Then
 from limiter_service.store.faults import is_unknown_script, knows_no_flags
 from limiter_service.store.fuse import Fuse
 from limiter_service.store.parcels import Call, Parcel, parcels
@@ -20,19 +25,50 @@ _MOST_IN_A_TRIP = 256
 _MOST_TRIPS = 4
 _MARKED_FOR = 60_000
 
-Send = Callable[[Sequence[tuple[Any, ...]]], Awaitable[list[Any]]]
+Send = Callable[[Sequence[Command]], Awaitable[list[Any]]]
+Post = Callable[[Sequence[Command], Then], bool]
+"""Sends at once and returns True, or has no connection for that and returns False."""
+
+
+class Trip:
+    """Calls that travel together, until each has its answer, or nobody will give it one."""
+
+    __slots__ = ("_ended", "calls", "task")
+
+    def __init__(self, calls: list[Call]) -> None:
+        self.calls = calls
+        self.task: asyncio.Task[None] | None = None
+        self._ended: asyncio.Future[None] | None = None
+
+    def ended(self) -> "asyncio.Future[None]":
+        """Done when it has ended: of a trip under way."""
+        if self._ended is None:
+            self._ended = asyncio.get_running_loop().create_future()
+        return self._ended
+
+    def end(self) -> None:
+        """It has."""
+        if self._ended is not None and not self._ended.done():
+            self._ended.set_result(None)
 
 
 class Lane:
     """The way to one place, with its fuse."""
 
-    def __init__(self, send: Send, patience: float = 0.1, silence: float = 0.5) -> None:
+    def __init__(
+        self,
+        send: Send,
+        patience: float = 0.1,
+        post: Post | None = None,
+        silence: float = 0.5,
+    ) -> None:
         """*patience* is how long a replica may take to acknowledge, in seconds, *silence* how long
         a store that is there may say nothing.
         """
-        self._send, self._patience = send, patience
+        self._send, self._patience, self._post = send, patience, post
+        self.loop = asyncio.get_running_loop()
         self.fuse = Fuse()
-        self.trips: set[asyncio.Task[None]] = set()
+        self.trips: set[Trip] = set()
         self._waiting: deque[Call] = deque()
         self._deadlines = Deadlines(silence)
         self._scheduled = False
@@ -47,20 +83,23 @@ class Lane:
         """Send *call* with the next trip; it fails with Overdue at *deadline*, in loop time."""
         self._waiting.append(call)
         self._schedule()
-        self._deadlines.add(call.answer, deadline)
+        self._deadlines.add(call, deadline)
 
     def _schedule(self) -> None:
         if not self._scheduled and len(self.trips) < _MOST_TRIPS:
             self._scheduled = True
-            asyncio.get_running_loop().call_soon(self._depart)
+            self.loop.call_soon(self._depart)
 
     def _depart(self) -> None:
         self._scheduled = False
-        calls = [call for call in self._next() if not call.answer.done()]
+        calls = [call for call in self._next() if not call.done()]
         if calls:
-            trip = asyncio.get_running_loop().create_task(self._travel(calls))
+            trip = Trip(calls)
             self.trips.add(trip)
-            trip.add_done_callback(self._return)
+            try:
+                self._set_out(trip, parcels(calls, self.loop.time()))
+            except Exception as error:  # noqa: BLE001  # a mistake of ours: callers must not hang
+                self._fail(trip, error)
         if self._waiting:
             self._schedule()
 
@@ -72,40 +111,77 @@ class Lane:
                 return
             yield self._waiting.popleft()
 
-    def _return(self, trip: asyncio.Task[None]) -> None:
+    def _set_out(self, trip: Trip, parcels: Sequence[Parcel]) -> None:
+        """Without a task, where a connection is idle and no replica is waited for."""
+        if self._post is not None and parcels[0].mark is None:
+            commands = [each.packed(plain=self._plain) for each in parcels]
+            if self._post(commands, partial(self._heard, trip, parcels)):
+                return
+        self._go(trip, self._deliver(parcels))
+
+    def _heard(self, trip: Trip, parcels: Sequence[Parcel], replies: list[Any]) -> None:
+        """Hand the replies over, in the loop's turn in which they were read."""
+        try:
+            if any(map(is_unknown_script, replies)):
+                self._go(trip, self._deliver(parcels, replies))
+            elif left := self._hand_over(parcels, replies):
+                self._set_out(trip, left)
+            else:
+                self._end(trip)
+        except Exception as error:  # noqa: BLE001  # a mistake of ours: callers must not hang
+            self._fail(trip, error)
+
+    def _go(self, trip: Trip, work: Coroutine[Any, Any, None]) -> None:
+        """Take the time that it takes."""
+        trip.task = self.loop.create_task(self._travel(trip, work))
+
+    async def _travel(self, trip: Trip, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except Exception as error:  # noqa: BLE001  # a mistake of ours: callers must not hang
+            self._fail(trip, error)
+        finally:
+            self._end(trip)
+
+    def _fail(self, trip: Trip, error: Exception) -> None:
+        now = self.loop.time()
+        try:
+            for call in trip.calls:
+                call.take(error, now)
+        finally:
+            self._end(trip)
+
+    def _end(self, trip: Trip) -> None:
         self.trips.discard(trip)
+        trip.end()
         if self._waiting:
             self._schedule()
 
-    async def _travel(self, calls: list[Call]) -> None:
-        now = asyncio.get_running_loop().time()
-        try:
-            await self._deliver(parcels(calls, now))
-        except Exception as error:  # noqa: BLE001  # a mistake of ours: callers must not hang
-            for call in calls:
-                call.take(error, now)
-
-    async def _deliver(self, parcels: Sequence[Parcel]) -> None:
-        """Ask, and hand the replies over; then for what groups have left over."""
-        replies, now = await self._ask(parcels), asyncio.get_running_loop().time()
-        if not all(isinstance(reply, Exception) for reply in replies):
-            self._deadlines.heard(now)
-        left = [
-            call
-            for parcel, reply in zip(parcels, replies, strict=True)
-            for call in parcel.take(reply, now)
-        ]
-        if left:
-            await self._deliver(left)
-
-    async def _ask(self, parcels: Sequence[Parcel]) -> list[Any]:
-        replies = await self._say(parcels, [each.by_digest(plain=self._plain) for each in parcels])
+    async def _deliver(self, parcels: Sequence[Parcel], replies: list[Any] | None = None) -> None:
+        """Ask, and hand the *replies* over, if there are none yet; then for what groups have left
+        over.
+        """
+        if replies is None:
+            commands = [each.by_digest(plain=self._plain) for each in parcels]
+            replies = await self._say(parcels, commands)
         unknown = [i for i, reply in enumerate(replies) if is_unknown_script(reply)]
         if unknown:  # not run at all, so these go again with their text, which also loads it
             again = await self._introduce([parcels[i] for i in unknown])
             for i, reply in zip(unknown, again, strict=True):
                 replies[i] = reply
-        return replies
+        if left := self._hand_over(parcels, replies):
+            await self._deliver(left)
+
+    def _hand_over(self, parcels: Sequence[Parcel], replies: Sequence[Any]) -> list[Call]:
+        """Give everybody the answer; returns the calls that groups have left over."""
+        now = self.loop.time()
+        if not isinstance(replies[0], Exception):
+            self._deadlines.heard(now)
+        return [
+            call
+            for parcel, reply in zip(parcels, replies, strict=True)
+            for call in parcel.take(reply, now)
+        ]
 
     async def _introduce(self, parcels: Sequence[Parcel]) -> list[Any]:
         replies = await self._say(parcels, _introduction(parcels, plain=self._plain))

@@ -7,21 +7,23 @@ each other.
 
 import asyncio
 import contextlib
-import math
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Protocol
 
-import hiredis
 import structlog
 from redis import exceptions
 from redis.asyncio.cluster import ClusterNode, RedisCluster
+from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
+from redis.backoff import NoBackoff
 from redis.crc import key_slot
 
-from limiter_service.store.deadlines import within
+from limiter_service.store.berths import Berths
+from limiter_service.store.exchange import Command, Then
 from limiter_service.store.faults import FAILURES
 
-Command = tuple[Any, ...]
 _log = structlog.get_logger()
 _MOST_HOPS = 5
 _BETWEEN_LOOKS = 0.1
@@ -48,7 +50,7 @@ class Link(Protocol):
     async def info(self, section: str) -> dict[str, Any]:
         """A server's own report. Raises FAILURES."""
 
-    async def ask(self, words: Command) -> Any:
+    async def ask(self, words: tuple[Any, ...]) -> Any:
         """What a server answers to a command that is no script. Raises FAILURES."""
 
     async def sentinels(self) -> list[Any]:
@@ -61,54 +63,44 @@ class Link(Protocol):
         """Close every connection."""
 
 
-async def _exchange(connection: Any, commands: Sequence[Command], replies: list[Any]) -> None:
-    """Write every command, then read a reply or an error for each into *replies*.
+class Direct(ABC):
+    """A link that also sends without a task, where a connection is idle."""
 
-    The client library's own pipeline does the same with a good deal around it, and packs commands
-    in Python: a fifth of what an acquire costs the service (docs/performance.md). There is one
-    deadline for all of it; the library would have one for each reply, which a loop that was held up
-    finds over before it has read what is there.
-    """
-    try:
-        async with within(connection.socket_timeout):
-            await connection.send_packed_command(b"".join(map(hiredis.pack_command, commands)))
-            while len(replies) < len(commands):
-                try:
-                    replies.append(await connection.read_response(timeout=math.inf))
-                except exceptions.ResponseError as error:
-                    replies.append(error)
-    except TimeoutError:
-        raise exceptions.TimeoutError("no answer from the store") from None
+    @abstractmethod
+    def post(self, place: str, commands: Sequence[Command], then: Then) -> bool:
+        """Send at once, and return True: *then* hears what `send` would return. False: no
+        connection is idle.
+        """
 
 
-class OneServer:
+class OneServer(Direct):
     """One server, or the one that sentinels name."""
 
     sharded = False
 
-    def __init__(self, client: Any, sentinel: Sentinel | None = None) -> None:
+    def __init__(self, client: Any, patience: float, sentinel: Sentinel | None = None) -> None:
+        """An exchange takes at most *patience* seconds."""
         self._redis, self._sentinel = client, sentinel
+        pool = client.connection_pool
+        self._berths = Berths(
+            lambda: _connection(pool.connection_class, pool.connection_kwargs), patience
+        )
 
     def place(self, key: str) -> str:  # noqa: ARG002  # there is one
         """Always the same."""
         return ""
 
-    async def send(self, place: str, commands: Sequence[Command]) -> list[Any]:  # noqa: ARG002
+    def post(self, place: str, commands: Sequence[Command], then: Then) -> bool:  # noqa: ARG002
         """One exchange over one connection, which a failure closes."""
-        replies: list[Any] = []
-        pool = self._redis.connection_pool
-        try:
-            connection = await pool.get_connection()
-            try:
-                await _exchange(connection, commands, replies)
-            finally:
-                await pool.release(connection)
-        except FAILURES as error:
-            replies += [error] * (len(commands) - len(replies))
-        return replies
+        return self._berths.post(commands, then)
+
+    async def send(self, place: str, commands: Sequence[Command]) -> list[Any]:  # noqa: ARG002
+        """The same, over a new connection if need be."""
+        return await self._berths.send(commands)
 
     async def doubt(self) -> None:
         """The next connections may lead to another server: by name, or by what sentinels say."""
+        self._berths.close_idle()
         with contextlib.suppress(*FAILURES):
             await self._redis.connection_pool.disconnect(inuse_connections=False)
 
@@ -120,7 +112,7 @@ class OneServer:
         """The server's own report."""
         return dict(await self._redis.info(section))
 
-    async def ask(self, words: Command) -> Any:
+    async def ask(self, words: tuple[Any, ...]) -> Any:
         """The one there is."""
         return await self._redis.execute_command(*words)
 
@@ -136,12 +128,13 @@ class OneServer:
 
     async def aclose(self) -> None:
         """The connections to sentinels too."""
+        await self._berths.aclose()
         await self._redis.aclose()
         if self._sentinel is not None:
             await self._sentinel.aclose()
 
 
-class Cluster:
+class Cluster(Direct):
     """The nodes of a cluster. Redirections are followed here.
 
     The client library knows the nodes and their connections; commands go past its own retries,
@@ -151,8 +144,12 @@ class Cluster:
 
     sharded = True
 
-    def __init__(self, client: RedisCluster) -> None:
+    def __init__(self, client: RedisCluster, patience: float) -> None:
+        """An exchange with a node takes at most *patience* seconds."""
         self._redis, self._nodes = client, client.nodes_manager
+        self._patience = patience
+        self._berths: dict[str, Berths] = {}
+        self._following: set[asyncio.Task[None]] = set()
         self._given = [(node.host, int(node.port)) for node in client.startup_nodes]
         self._look: asyncio.Task[None] | None = None
         self._looked_at = 0.0
@@ -163,15 +160,18 @@ class Cluster:
         owners = self._nodes.slots_cache.get(key_slot(key.encode()))
         return owners[0].name if owners else ""
 
+    def post(self, place: str, commands: Sequence[Command], then: Then) -> bool:
+        """To the node, if it is known."""
+        berths = self._berths.get(place)
+        return berths is not None and berths.post(commands, partial(self._heard, commands, then))
+
     async def send(self, place: str, commands: Sequence[Command]) -> list[Any]:
         """One pipeline to the node; each to its own where that is not known."""
         node = self._nodes.nodes_cache.get(place)
         if node is None:
             return list(await asyncio.gather(*(self._send_somewhere(c) for c in commands)))
         replies = await self._exchange(node, commands)
-        for i, reply in enumerate(replies):
-            if isinstance(reply, exceptions.AskError):
-                replies[i] = await self._follow(reply, commands[i])
+        await self._follow_all(replies, commands)
         return replies
 
     async def doubt(self) -> None:
@@ -195,7 +195,7 @@ class Cluster:
         await self._known()
         return dict(await self._redis.get_default_node().execute_command("INFO", section))
 
-    async def ask(self, words: Command) -> Any:
+    async def ask(self, words: tuple[Any, ...]) -> Any:
         """One node, the same as `info`."""
         await self._known()
         return await self._redis.get_default_node().execute_command(*words)
@@ -215,10 +215,12 @@ class Cluster:
         if self._look is not None:
             self._look.cancel()
             await asyncio.wait({self._look})
+        await asyncio.gather(*(berths.aclose() for berths in self._berths.values()))
         await self._nodes.aclose()
         await self._nodes.aclose("startup_nodes")
 
     async def _send_somewhere(self, command: Command) -> Any:
+        assert isinstance(command, tuple)  # the words: they say who is asked
         if command[0] == "WAIT":
             return 0  # it is about a connection, and the others went over some
         try:
@@ -234,6 +236,25 @@ class Cluster:
             return error
         (reply,) = await self._exchange(node, [command])
         return await self._follow(reply, command)
+
+    def _heard(self, commands: Sequence[Command], then: Then, replies: list[Any]) -> None:
+        """Replies to what was posted: to follow a redirection takes a task."""
+        if not any(isinstance(reply, exceptions.AskError) for reply in replies):
+            then(replies)
+            return
+        follow = self._follow_all(replies, commands)
+        task = asyncio.get_running_loop().create_task(follow)
+        self._following.add(task)
+        task.add_done_callback(self._following.discard)
+        task.add_done_callback(lambda _: then(replies))
+
+    async def _follow_all(self, replies: list[Any], commands: Sequence[Command]) -> None:
+        for i, reply in enumerate(replies):
+            if isinstance(reply, exceptions.AskError):
+                try:
+                    replies[i] = await self._follow(reply, commands[i])
+                except FAILURES as error:  # nobody owns the slot now
+                    replies[i] = error
 
     async def _follow(self, reply: Any, command: Command) -> Any:
         """The reply to *command* of the node that the reply so far names."""
@@ -265,18 +286,14 @@ class Cluster:
 
     async def _exchange(self, node: ClusterNode, commands: Sequence[Command]) -> list[Any]:
         """One pipeline over one connection, which a failure closes."""
-        replies: list[Any] = []
-        try:
-            connection = node.acquire_connection()
-            try:
-                await node.disconnect_if_needed(connection)
-                await _exchange(connection, commands, replies)
-            finally:
-                node.release(connection)
-        except FAILURES as error:
-            self._failed = node.name
-            replies += [error] * (len(commands) - len(replies))
-        return replies
+        berths = self._berths.get(node.name)
+        if berths is None:
+            berths = self._berths[node.name] = Berths(
+                lambda: _connection(node.connection_class, node.connection_kwargs),
+                self._patience,
+                partial(setattr, self, "_failed", node.name),
+            )
+        return await berths.send(commands)
 
     async def _known(self) -> None:
         """Return when it is known who owns what. Raises FAILURES."""
@@ -308,5 +325,16 @@ class Cluster:
 
     def _looked(self, look: asyncio.Task[None]) -> None:
         self._look, self._looked_at = None, look.get_loop().time()
+        gone = self._berths.keys() - self._nodes.nodes_cache.keys()
+        for name in gone:
+            self._berths.pop(name).retire()
         if not look.cancelled() and (error := look.exception()) is not None:
             _log.debug("the cluster does not say who owns what", problem=str(error))
+
+
+def _connection(kind: type[Any], options: Mapping[str, Any]) -> Any:
+    """A connection of the client library, which connects and repeats nothing. It does not ask to
+    be told of maintenance: nobody would listen.
+    """
+    asked = {name: value for name, value in options.items() if "maint_notifications" not in name}
+    return kind(**asked | {"retry": Retry(NoBackoff(), 0)})

@@ -6,15 +6,22 @@ they share once; it decides in the order in which they came, and leaves over wha
 ordinary, which then travels as it was (docs/decisions/0020).
 """
 
+import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
-from limiter_service.store.deadlines import Answer
+import hiredis
+
 from limiter_service.store.errors import StoreProtocol
 from limiter_service.store.ordinary import READERS, TAG, terms
 from limiter_service.store.scripts import Script
 
 Argument = str | bytes
+Words = tuple[Any, ...]
+"""A command, or the end of one."""
+
+_END = b"\r\n"
 MOST_IN_A_GROUP = 64
 APART = 0.05
 """Seconds that the calls of a kin are made by what decides over all, once what decides over
@@ -25,15 +32,17 @@ LONGEST_APART = 5.0
 
 
 class Kin:
-    """Calls that meet the same limits. In the loop's time, until when they go alone; and what
-    the policies of their chain say (store/ordinary), once that was asked for.
+    """Calls of a script that meet the same limits. In the loop's time, until when they go alone;
+    and, once that was asked for, what the policies of their chain say (store/ordinary) and the form
+    of the command for a single one.
     """
 
-    __slots__ = ("apart_until", "pause", "terms")
+    __slots__ = ("apart_until", "form", "pause", "terms")
 
     def __init__(self) -> None:
         self.apart_until, self.pause = 0.0, APART
         self.terms: bytes | None = None
+        self.form: Form | None = None
 
     def learn(self, now: float, *, of_use: bool) -> None:
         """Take in whether a group has decided over anybody."""
@@ -44,68 +53,130 @@ class Kin:
             self.pause = min(2 * self.pause, LONGEST_APART)
 
 
-class Call:
-    """One script call that waits for its answer."""
+class Form:
+    """How the command for a single call of a kin travels, with room for what is its own."""
 
-    __slots__ = ("answer", "arguments", "keys", "kin", "mark", "script", "together")
+    __slots__ = ("_before", "_between", "_sizes")
 
-    def __init__(
+    def __init__(self, words: Words, lease: str, asked: bytes) -> None:
+        """*words* are those of a command for *lease*, at the end of which stands *asked*."""
+        whole = hiredis.pack_command(words)
+        self._before, _, rest = whole.partition(lease.encode())
+        self._between = rest[: -len(asked) - len(_END)]
+        self._sizes = len(lease), len(asked)
+
+    def filled(self, lease: str, asked: bytes) -> bytes | None:
+        """The command; None where what is its own is of another size."""
+        if (len(lease), len(asked)) != self._sizes:
+            return None
+        return b"".join((self._before, lease.encode(), self._between, asked, _END))
+
+
+class Call(ABC):
+    """One script call, and where its answer comes to.
+
+    Calls of a kin have *keys* and *arguments* in common: behind these stand what a call has for
+    itself, lease and queue, and what is asked.
+    """
+
+    __slots__ = ("arguments", "asked", "keys", "kin", "mark", "own", "script", "together")
+
+    def aim(
         self,
         script: Script,
         keys: Sequence[str],
         arguments: Sequence[Argument],
-        answer: Answer,
         mark: str | None = None,
         *,
+        own: Sequence[str] = (),
+        asked: bytes | None = None,
         together: Script | None = None,
         kin: Kin | None = None,
     ) -> None:
-        """*mark* is a key to write behind what must be on a replica before it counts. The script
-        *together* decides over calls of the same *kin*: then the last keys are lease and
-        queue, and the last argument is what is asked.
+        """Say what is called. *mark* is a key to write behind what must be on a replica before it
+        counts. The script *together* decides over calls of the same *kin*.
         """
-        self.script, self.keys, self.arguments, self.answer = script, keys, arguments, answer
-        self.mark, self.together, self.kin = mark, together, kin
+        self.script, self.keys, self.arguments, self.own = script, keys, arguments, own
+        self.asked, self.mark, self.together, self.kin = asked, mark, together, kin
 
-    def anew(self, answer: Answer) -> "Call":
+    @abstractmethod
+    def done(self) -> bool:
+        """Whether it has come to an end, or nobody wants to know any more."""
+
+    @abstractmethod
+    def set_result(self, reply: Any, /) -> None:
+        """The store has answered."""
+
+    @abstractmethod
+    def set_exception(self, error: Exception, /) -> None:
+        """It has not."""
+
+    @property
+    def place(self) -> str:
+        """The key that says who is asked; empty where anybody can be."""
+        return self.keys[0] if self.keys else ""
+
+    def awaited(self, answer: "asyncio.Future[Any]") -> "Awaited":
         """The same call once more, for another *answer*."""
-        return Call(
+        call = Awaited(answer)
+        call.aim(
             self.script,
             self.keys,
             self.arguments,
-            answer,
             self.mark,
+            own=self.own,
+            asked=self.asked,
             together=self.together,
             kin=self.kin,
         )
+        return call
 
-    def by_digest(self, *, plain: bool) -> tuple[Any, ...]:
+    def by_digest(self, *, plain: bool) -> Words:
         """The call of a server that has the script."""
-        return (
-            "EVALSHA",
-            self._script(plain=plain).sha,
-            len(self.keys),
-            *self.keys,
-            *self.arguments,
-        )
+        return ("EVALSHA", _of(self.script, plain=plain).sha, *self._words())
 
-    def by_text(self, *, plain: bool) -> tuple[Any, ...]:
+    packed = by_digest
+
+    def by_text(self, *, plain: bool) -> Words:
         """The call of one that has not: it keeps the text."""
-        return ("EVAL", self._script(plain=plain).text, len(self.keys), *self.keys, *self.arguments)
+        return ("EVAL", _of(self.script, plain=plain).text, *self._words())
 
     def take(self, reply: Any, now: float) -> Sequence["Call"]:  # noqa: ARG002  # as of a group
         """Hand the reply, or an error, to whoever still waits for it. Returns the calls that must
         be made yet: none.
         """
-        if not self.answer.done():
+        if not self.done():
             if isinstance(reply, Exception):
-                self.answer.set_exception(reply)
+                self.set_exception(reply)
             else:
-                self.answer.set_result(reply)
+                self.set_result(reply)
         return ()
 
-    def _script(self, *, plain: bool) -> Script:
-        return self.script.plain or self.script if plain else self.script
+    def _words(self) -> Words:
+        asked = () if self.asked is None else (self.asked,)
+        count = len(self.keys) + len(self.own)
+        return (count, *self.keys, *self.own, *self.arguments, *asked)
+
+
+class Awaited(Call):
+    """A call whose answer is awaited."""
+
+    __slots__ = ("answer",)
+
+    def __init__(self, answer: "asyncio.Future[Any]") -> None:
+        self.answer = answer
+
+    def done(self) -> bool:
+        """Whether the answer is there, or nobody waits for it any more."""
+        return self.answer.done()
+
+    def set_result(self, reply: Any, /) -> None:
+        """Wake who waits."""
+        self.answer.set_result(reply)
+
+    def set_exception(self, error: Exception, /) -> None:
+        """Let it be raised there."""
+        self.answer.set_exception(error)
 
 
 class Group:
@@ -116,13 +187,24 @@ class Group:
     def __init__(self, first: Call) -> None:
         self.calls, self.mark = [first], None
 
-    def by_digest(self, *, plain: bool) -> tuple[Any, ...]:
+    def by_digest(self, *, plain: bool) -> Words:
         """As of a call."""
-        return self._joined().by_digest(plain=plain)
+        return ("EVALSHA", _of(self._script, plain=plain).sha, *self._words())
 
-    def by_text(self, *, plain: bool) -> tuple[Any, ...]:
+    def packed(self, *, plain: bool) -> Words | bytes:
+        """The same, perhaps as it travels."""
+        first, kin = self.calls[0], self.calls[0].kin
+        assert kin is not None
+        if plain or len(self.calls) > 1:
+            return self.by_digest(plain=plain)
+        lease, asked = first.own[0], _asked(first)
+        if kin.form is None:
+            kin.form = Form(self.by_digest(plain=False), lease, asked)
+        return kin.form.filled(lease, asked) or self.by_digest(plain=False)
+
+    def by_text(self, *, plain: bool) -> Words:
         """As of a call."""
-        return self._joined().by_text(plain=plain)
+        return ("EVAL", _of(self._script, plain=plain).text, *self._words())
 
     def take(self, reply: Any, now: float) -> Sequence[Call]:
         """Hand everybody the reply that the call alone would have had. Returns the calls that the
@@ -136,29 +218,39 @@ class Group:
             for call in calls:
                 call.take(reply, now)
             return ()
-        assert first.together is not None
         assert first.kin is not None
         first.kin.learn(now, of_use=len(reply) > TAG)
         left = []
-        for call, answer in zip(calls, READERS[first.together.name](reply, asked), strict=True):
+        for call, answer in zip(calls, READERS[self._script.name](reply, asked), strict=True):
             if answer is not None:
                 call.take(answer, now)
-            elif not call.answer.done():
+            elif not call.done():
                 left.append(call)
         return left
 
-    def _joined(self) -> Call:
-        first = self.calls[0]
+    @property
+    def _script(self) -> Script:
+        script = self.calls[0].together
+        assert script is not None
+        return script
+
+    def _words(self) -> Words:
+        """One count, the keys, what the policies say, and what everybody asks."""
+        first, calls = self.calls[0], self.calls
         kin = first.kin
         assert kin is not None
-        assert first.together is not None
-        *scopes, circuit, pin, _, _, queue = first.keys
-        keys = (*scopes, pin, queue, *(call.keys[-2] for call in self.calls), circuit)
         if kin.terms is None:
-            *policies, breaker, _ = first.arguments
+            *policies, breaker = first.arguments
             kin.terms = terms(policies, breaker)  # type: ignore[arg-type]  # bytes, as chains are
-        asked = b"".join(map(_asked, self.calls))
-        return Call(first.together, keys, (kin.terms, asked), first.answer)
+        *scopes, circuit, pin, _ = first.keys
+        queue = first.own[1]
+        if len(calls) == 1:
+            lease, asked = first.own[0], _asked(first)
+            return (len(scopes) + 4, *scopes, pin, queue, lease, circuit, kin.terms, asked)
+        leases = [call.own[0] for call in calls]
+        asked = b"".join(map(_asked, calls))
+        count = len(scopes) + len(leases) + 3
+        return (count, *scopes, pin, queue, *leases, circuit, kin.terms, asked)
 
 
 Parcel = Call | Group
@@ -186,6 +278,11 @@ def parcels(calls: Sequence[Call], now: float) -> list[Parcel]:
 
 
 def _asked(call: Call) -> bytes:
-    asked = call.arguments[-1]
-    assert isinstance(asked, bytes)
+    asked = call.asked
+    assert asked is not None
     return asked
+
+
+def _of(script: Script, *, plain: bool) -> Script:
+    """The text for a server that knows no flags of scripts."""
+    return script.plain or script if plain else script

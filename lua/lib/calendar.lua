@@ -28,9 +28,9 @@ local function calendar_window()
 
   -- A clock that steps back over one boundary stays in the newer window, so nobody
   -- gets the older one twice. One that had run further ahead than that was wrong:
-  -- today's window is taken up again, with what was spent.
+  -- today's window is taken up again, with what was spent; second, whether it is.
   local function look(q, p, s, at, amount, _, wall)
-    local capacity, from, stop = q[p + 2], q[p + 3], q[p + 4]
+    local capacity, from, stop, back = q[p + 2], q[p + 3], q[p + 4], false
     if wall < from or wall >= q[p + 5] then
       return STALE
     elseif wall >= stop then
@@ -39,14 +39,14 @@ local function calendar_window()
     if s[at] < from then
       s[at], s[at + 1] = from, 0
     elseif s[at] > stop then
-      s[at] = from
+      s[at], back = from, true
     end
     if s[at + 1] + amount <= capacity then
-      return 0
+      return 0, back
     elseif amount > capacity then
-      return NEVER
+      return NEVER, back
     end
-    return keep(q, p, s, at, wall)
+    return keep(q, p, s, at, wall), back
   end
 
   -- A debit is spent in the open window. A refund into a closed one is void (`held` is

@@ -4,8 +4,9 @@
 -- of a state end.
 local policies, states, asides, ends = {}, {}, {}, {}
 
--- Scopes with limits that start below their fill, from now on.
-local cold = {}
+-- Scopes that begin anew here, whether something is taken or not: with limits that start below
+-- their fill, and those of which a clock has stepped back.
+local anew = {}
 
 -- Scopes whose buckets refill at a share of their rate, since their model is being let in
 -- again (lib/admission): the share, and what it gains in a microsecond.
@@ -57,7 +58,7 @@ local function survey(texts, scopes, amounts, offset, wall)
   for scope = 1, scopes do
     local q, share = numbers(ARGV[scope]), slow[scope]
     local text = texts[scope]
-    local s, now, elapsed, moved, aside = open_scope(text, q, wall)
+    local s, now, elapsed, moved, aside, behind = open_scope(text, q, wall)
     if share then
       slow_down(q, share)
     end
@@ -85,10 +86,12 @@ local function survey(texts, scopes, amounts, offset, wall)
         p, at = p + BUCKET_RECORD, at + BUCKET_CELL + 1
       else
         local window = windows[kind] or window_of(kind)
-        wait = window.look(q, p, s, at, amount, now, wall)
+        local back
+        wait, back = window.look(q, p, s, at, amount, now, wall)
         if wait == STALE then
           return STALE
         end
+        behind = behind or back
         if window.fits and kind <= SHADOW then
           ramps = ramps or {}
           ramps[#ramps + 1] = { window.fits, i - offset, q, p, s, at, amount, now }
@@ -111,10 +114,11 @@ local function survey(texts, scopes, amounts, offset, wall)
     ends[scope] = last
     if moved then
       asides[scope] = aside
-      cold[#cold + 1] = q[COLD_START] < 1 and scope or nil
+      behind = behind or q[COLD_START] < 1
     elseif #text > 8 * last then
       asides[scope] = string.sub(text, 8 * last + 1)
     end
+    anew[#anew + 1] = behind and scope or nil
   end
   if ramps and longest > 0 then
     worst, longest = when_ramps_fit(ramps, worst, longest)
@@ -180,9 +184,10 @@ local function save_all(texts, wall)
 end
 
 -- A limit that starts below its fill starts when it is first asked, refused or not: were that
--- not written, it would start again with each question, and never fill.
-local function start_cold(wall)
-  for _, scope in ipairs(cold) do
+-- not written, it would start again with each question, and never fill. Likewise a clock that has
+-- stepped back: while all are refused, it would stand still until it has caught up.
+local function begin_anew(wall)
+  for _, scope in ipairs(anew) do
     save(scope, wall)
   end
 end

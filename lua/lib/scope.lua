@@ -72,10 +72,10 @@ end
 
 -- Decode a state and bring its clock to now. Returns it, its time, what has elapsed since
 -- the last write, and, after a reload, true and what is set aside: then cells have moved
--- by the ids of their limits.
+-- by the ids of their limits; last, whether the server's clock has stepped back.
 --
 -- Time inside a scope never runs backwards: a server clock that steps back moves the
--- skew, so it credits nobody and locks nobody out.
+-- skew, so it credits nobody and locks nobody out, once it is written (lib/limits).
 local function open_scope(text, q, wall)
   local s, moved, aside = text and numbers(text), false, nil
   if not s or s[VERSION] ~= q[VERSION] then
@@ -84,10 +84,11 @@ local function open_scope(text, q, wall)
     end
   end
   local now = wall + s[SKEW]
-  local elapsed = now - s[TIME]
+  local elapsed, behind = now - s[TIME], false
   if elapsed < 0 then
+    behind = true
     s[SKEW], now, elapsed = s[SKEW] - elapsed, s[TIME], 0
   end
   s[TIME] = now
-  return s, now, elapsed, moved, aside
+  return s, now, elapsed, moved, aside, behind
 end

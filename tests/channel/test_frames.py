@@ -9,7 +9,17 @@ from hypothesis import strategies as st
 
 from limiter_service.engine.refusals import refuse
 from limiter_service.frames import MOST_FRAMES, Answer, Closed, Closing, Frame, Verb, read, write
-from limiter_wire import BatchResult, ErrorCode, Problem, Settled
+from limiter_wire import (
+    BatchResult,
+    ErrorCode,
+    Granted,
+    Problem,
+    QueueState,
+    Renewed,
+    Settled,
+    Waiting,
+    Wire,
+)
 
 IDS = st.integers(0, 2**53) | st.text("abc-19", min_size=1, max_size=200)
 ENCODE = {
@@ -53,6 +63,33 @@ def test_a_single_frame_is_answered_alone(form: str):
     del told[0]["id"]
     assert set(told[0]) == {"type", "title", "status", "code", "detail"}
     assert msgspec.convert(told[0], Problem) == why
+
+
+BODIES = [
+    Settled(refunded={"tokens": 3}),
+    Settled(settled=False, degraded=True),
+    Granted(lease="x", expires_in=1.5, charged={"tokens": 3}, limits=[]),
+    Waiting(
+        request_id="r",
+        waited=1.0,
+        predicted_wait=2.0,
+        queue=QueueState(depth=1, predicted_wait=2.0, predicted_wait_p90=3.0),
+    ),
+    Renewed(lease="x", expires_in=2.0, charged={}),
+    refuse(ErrorCode.UNKNOWN_LEASE, "no").problem,
+]
+
+
+@pytest.mark.parametrize("form", ["text", "bytes"])
+@pytest.mark.parametrize("body", BODIES, ids=lambda body: type(body).__name__)
+def test_a_frame_says_what_the_route_says(form: str, body: Wire):
+    """Field by field, in its order, behind id and status."""
+    (frame,) = read(ENCODE[form](settle("a")))
+    answer = Answer(frame.id, frame.style, BatchResult(status=404, body=body))
+    (message,) = write([answer])
+    told = DECODE[form](message[form])
+    assert told == {"id": "a", "status": 404, **msgspec.to_builtins(body)}
+    assert list(told) == list({"id": "a", "status": 404, **msgspec.to_builtins(body)})
 
 
 def test_what_waits_is_told_from_what_ends_soon():

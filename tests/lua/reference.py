@@ -136,6 +136,10 @@ class Calendar:
     def adopt(self, limit: Limit, _now: int) -> None:
         self.limit = limit
 
+    def ends(self, wall: int) -> int:
+        """When the window ends in which *wall* is."""
+        return self._window(wall)[1]
+
     def _window(self, wall: int) -> tuple[int, int]:
         start, end, _ = boundaries(self.limit.config.per, self.limit.config.timezone, wall)  # type: ignore[arg-type]  # checked by the configuration
         return start, end
@@ -167,7 +171,7 @@ class Calendar:
         return delta
 
     def reset(self, _now: int, wall: int) -> int:
-        return self._window(self.start)[1] - wall
+        return self.ends(self.start) - wall
 
 
 class Ramp:
@@ -331,19 +335,46 @@ class Reference:
                 found.append((scope_key, limit, window, now))
         return found
 
-    def commit(
+    def behind(self, policy: Policy, wall: int) -> set[str]:
+        """The scopes of which a clock has stepped back, and that nobody has written to since."""
+        found = set()
+        for scope_key, limits in _scopes(policy):
+            scope = self.scopes.get(scope_key)
+            known = scope.windows | scope.aside if scope else {}
+            windows = [known.get(limit.id) for limit in limits]
+            if scope and (scope.wall > wall or any(_is_ahead(each, wall) for each in windows)):
+                found.add(scope_key)
+        return found
+
+    def deny(
         self, policy: Policy, opened: list[tuple[str, Limit, Window, int]], wall: int
+    ) -> set[str]:
+        """Take nothing; but clocks that have stepped back go on from here. The scopes of those."""
+        behind = self.behind(policy, wall)
+        self.commit(policy, opened, wall, behind)
+        return behind
+
+    def commit(
+        self,
+        policy: Policy,
+        opened: list[tuple[str, Limit, Window, int]],
+        wall: int,
+        only: set[str] | None = None,
     ) -> None:
         """Write the chain back: limits that its configuration lacks are set aside, and those
         that it has anew begin a new page of the ledger.
         """
         known: dict[str, dict[int, Window]] = {}
         for scope_key, _ in _scopes(policy):
+            if only is not None and scope_key not in only:
+                continue
             scope = self.scopes.setdefault(scope_key, Scope(wall))
             scope.time, scope.wall = scope.now(wall), wall
             scope.aside |= scope.windows
             known[scope_key], scope.windows = dict(scope.aside), {}
         for scope_key, limit, window, _ in opened:
+            if scope_key not in known:
+                continue
             self.scopes[scope_key].windows[limit.id] = window
             self.scopes[scope_key].aside.pop(limit.id, None)
             if limit.id not in known[scope_key]:
@@ -522,6 +553,11 @@ _CONSERVED = {
 
 def _scopes(policy: Policy) -> list[tuple[str, tuple[Limit, ...]]]:
     return [(scope.key, scope.limits) for scope in policy._scopes]
+
+
+def _is_ahead(window: Window | None, wall: int) -> bool:
+    """Whether it counts a window of the calendar that is more than one ahead."""
+    return isinstance(window, Calendar) and window.start > window.ends(wall)
 
 
 def _copy(window: Window | None) -> Window | None:

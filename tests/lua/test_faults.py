@@ -32,6 +32,7 @@ FAULTS = {
     "a grant takes no slot": ("lib/granting", "window.hold(q, p, s[TIME], ask[1], ask[TTL])", "window = window"),
     "a clock that steps back takes time away": ("lib/scope", "if elapsed < 0 then", "if false then"),
     "a clock that steps back is not adopted": ("lib/scope", "s[SKEW], now, elapsed = s[SKEW] - elapsed, s[TIME], 0", "now, elapsed = s[TIME], 0"),
+    "a clock that steps back is adopted by grants alone": ("acquire", "  begin_anew(wall)\n", ""),
     "a reload forgets every level": ("lib/scope", "cells[id] and old, cells[id]", "nil, nil"),
     "what another policy has is dropped": ("lib/scope", "return #rest > 0 and text_of(rest, 1, #rest) or nil", "return nil"),
     "what is set aside is lost at the next write": ("lib/limits", "elseif #text > 8 * last then", "elseif false then"),

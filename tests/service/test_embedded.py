@@ -225,8 +225,8 @@ def test_damaged_data_is_set_aside_and_every_limit_begins_cold(config: Path, hom
         take(running, 100)
     data = _append_only_file(home)
     text = bytearray(data.read_bytes())
-    middle = len(text) // 2
-    text[middle : middle + 16] = b"\xff" * 16
+    command = text.index(b"\r\n*", len(text) // 2) + 2  # within a value nobody would see it
+    text[command : command + 16] = b"\xff" * 16
     data.write_bytes(text)
     with service(config, home) as running:
         assert take(running, 1) == 999

@@ -24,6 +24,7 @@ from tests_support.keys import ADMIN, bearer, id_of, make
 from tests_support.leavings import left_in
 from tests_support.servers import Server
 from tests_support.service import ServiceProcess
+from tests_support.waiting import wait_until
 
 # OPENAPI_EXAMPLES=100 asks for longer.
 _EXAMPLES = int(os.environ.get("OPENAPI_EXAMPLES", "8"))
@@ -125,10 +126,13 @@ def _unpack(context: object, response: Any) -> object:
 
 
 @pytest.fixture
-def db(own_store: Server) -> Iterator[redis.Redis]:
-    """An empty store. What is ordered until it is cleared is gone with the test."""
+def db(own_store: Server, url: str) -> Iterator[redis.Redis]:
+    """An empty store, and a replica that has heard of it: it may have been drained. What is ordered
+    until it is cleared is gone with the test.
+    """
     with redis.Redis(unix_socket_path=str(own_store.socket)) as store:
         store.flushall()
+        wait_until(lambda: httpx.get(f"{url}/readyz").is_success, "the replica is not ready")
         yield store
         store.flushall()
 

@@ -5,14 +5,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from limiter_service import stencil
+from limiter_service import http, replies, stencil
 from limiter_service.config import parse
-from limiter_service.engine import charging
-from limiter_service.engine.answers import granted, history_of, lease_id
+from limiter_service.engine import breaking, charging, orders
+from limiter_service.engine.answers import MARKS, granted, history_of, lease_id
 from limiter_service.engine.policy import Policies, Policy
-from limiter_service.engine.shape import Shape, Taken
-from limiter_service.store.commands import unpack
-from limiter_wire import Acquire, Granted
+from limiter_service.engine.shape import Taken
+from limiter_service.store.commands import claim_in, named, unpack
+from limiter_wire import Acquire, Granted, Outcome, Provenance, Usage
 
 CONFIG = """
 pools:
@@ -21,6 +21,11 @@ pools:
     prices: {dear: {input: 1, output: 2}}
     models:
       m: {rpm: 60, tpm: 1000, rpd: 5000}
+      weighed:
+        limits:
+          - {meter: tokens, limit: 600, per: 60, weights: {cache_read: 0.25}, name: w}
+          - {meter: input_tokens, limit: 600, per: 60, settle: none, name: n}
+      "odd%s'": {rpm: 60}
       burst: {limits: [{meter: tokens, limit: 600, per: 60, burst: 7.5, name: b}]}
       windowed: {limits: [{meter: requests, limit: 60, per: 60, window: sliding}]}
       dear: {limits: [{meter: cost_usd, limit: 60, per: 60}]}
@@ -29,7 +34,7 @@ pools:
       team: {tpd: 9000, models: {m: {input_tpm: 300, output_tpm: 400}}}
 """
 POLICIES = Policies(parse(CONFIG, ".yaml"), "x:")
-ORDINARY = [("p/m", "anybody"), ("p/m", "team"), ("p/burst", "team")]
+ORDINARY = [("p/m", "anybody"), ("p/odd%s'", "anybody"), ("p/m", "team"), ("p/burst", "team")]
 TIMES = st.floats(0, 4e15)
 LEVELS = st.floats(-1e12, 1e12) | st.integers(-10, 1000).map(float)
 
@@ -65,26 +70,51 @@ def taken(policy: Policy, amounts: list[float], lease: list[float]) -> Taken:
     assert shape is not None
     left = shape.left(lease)
     assert left is not None
-    name = lease_id(policy, "r", lease, None)
-    return Taken(shape, name, lease[2] / 1e6, shape.charged(amounts), left, "closed", False)
+    charged = shape.charged(amounts)
+    told, circuit = msgspec.msgpack.encode(charged), breaking.circuit(lease[MARKS])
+    return Taken(
+        shape, lease_id(policy, "r", lease, None), lease[2] / 1e6, charged, told, left, circuit
+    )
 
 
-@given(leases())
-def test_a_grant_is_the_same_by_either_way(found: tuple[Policy, list[float], list[float]]):
+@given(leases(), st.sampled_from(range(6)), st.none() | st.integers(1, 2**40))
+def test_an_answer_over_http_is_the_same_by_either_way(
+    found: tuple[Policy, list[float], list[float]], circuit: int, suggested: int | None
+):
+    """In JSON byte by byte, headers and all; in msgpack numbers may have another form."""
+    short = taken(*found)
+    short.circuit, short.suggested = circuit, suggested
+    long = replies.told(short.granted(), http.JSON, "name")
+    assert replies.granted(short, http.JSON, "name") == replies.whole(long)
+    head, _, body = replies.granted(short, http.MSGPACK, "name").partition(b"\r\n\r\n")
+    assert msgspec.msgpack.decode(body, type=Granted) == short.granted()
+    assert b"content-length: %d" % len(body) in head
+
+
+@given(leases(), st.data())
+def test_a_grant_is_the_same_by_either_way(
+    found: tuple[Policy, list[float], list[float]], data: st.DataObject
+):
     """What is left, when it is full again, what was charged: as where it is explained."""
     policy, _, lease = found
+    lease[MARKS] = data.draw(st.sampled_from([0.0, 32.0, 128.0, 256.0, 256.0 + 32.0 + 512.0]))
     short, long = taken(*found), granted(policy, "r", lease)
     assert short.granted() == long
     assert list(short.charged) == list(long.charged)
     assert msgspec.json.encode(short.granted()) == msgspec.json.encode(long)
 
 
-@given(leases(), st.integers(0, 2**53) | st.text(min_size=1, max_size=40))
+@given(
+    leases(),
+    st.integers(0, 2**53) | st.text(min_size=1, max_size=40),
+    st.none() | st.integers(1, 2**40),
+)
 def test_a_stencil_says_what_the_encoder_says(
-    found: tuple[Policy, list[float], list[float]], name: int | str
+    found: tuple[Policy, list[float], list[float]], name: int | str, suggested: int | None
 ):
     """Field by field, in the order of the type, as a grant and as a frame."""
     grant = taken(*found)
+    grant.suggested = suggested
     whole = msgspec.to_builtins(grant.granted())
     assert msgspec.msgpack.decode(stencil.grant(grant)) == whole
     assert msgspec.msgpack.decode(stencil.grant(grant), type=Granted) == grant.granted()
@@ -122,7 +152,7 @@ def test_a_chain_may_be_longer_than_a_short_array():
     config = parse(f"pools: {{p: {{models: {{m: {{limits: [{limits}]}}}}}}}}", ".yaml")
     shape = Policies(config, "x:").policy("p/m", "a").shape
     assert shape is not None
-    grant = Taken(shape, "l", 1.0, {"tokens": 1}, [1.0, 2.0] * 20, "closed", False)
+    grant = Taken(shape, "l", 1.0, {"tokens": 1}, b"\x80", [1.0, 2.0] * 20, 0)
     found = msgspec.msgpack.decode(stencil.grant(grant), type=Granted)
     assert [limit.limit for limit in found.limits] == list(range(1, 21))
 
@@ -151,27 +181,83 @@ def test_what_is_not_ordinary_has_no_shape(model: str):
 SIZES = st.none() | st.integers(1, 10**6)
 
 
-@given(st.sampled_from(ORDINARY), SIZES, SIZES, SIZES, st.none() | st.integers(0, 9))
-def test_amounts_are_those_of_the_long_way(
+@given(
+    st.sampled_from(ORDINARY),
+    st.integers(1, 10**6),
+    st.none() | st.text(min_size=1, max_size=9),
+    st.integers(1, 3),
+)
+def test_a_usual_order_is_that_of_the_long_way(
+    name: tuple[str, str], tokens: int, worker: str | None, attempt: int
+):
+    """The same is asked of the store."""
+    policy = policy_of(name)
+    request = Acquire(resource=name[0], tokens=tokens, worker=worker, attempt=attempt)
+    found = orders.usual(policy, request)
+    assert found is not None
+    assert found == orders.order(policy, request, charging.reserve(policy, request, None))
+    assert found.again == (attempt > 1)
+    assert msgspec.msgpack.decode(found.told) == found.charged
+    claim = claim_in(named(7, found.asked))
+    assert claim.nonce == 7
+    assert claim.amounts == found.amounts
+    assert claim.ttl == policy.lease_ttl * 1e6
+
+
+@given(
+    st.sampled_from(ORDINARY),
+    SIZES,
+    SIZES,
+    SIZES,
+    st.none() | st.integers(1, 9),
+    st.none() | st.floats(1, 100),
+    st.none() | st.floats(0, 1),
+)
+def test_an_order_is_usual_when_it_gives_tokens_alone(
     name: tuple[str, str],
     tokens: int | None,
     given_: int | None,
     most: int | None,
     cached: int | None,
+    ttl: float | None,
+    cost: float | None,
 ):
-    """Or are left to it: whatever gives more than `tokens`, and what is refused."""
-    policy = policy_of(name)
+    """Everything else is read the long way, which also says what is wrong with it."""
     request = Acquire(
         resource=name[0],
         tokens=tokens,
         input_tokens=given_,
         max_output_tokens=most,
         cache_read_tokens=cached,
+        ttl=ttl,
+        cost_usd=cost,
     )
+    more = (given_, most, cached, ttl, cost)
+    usual = tokens is not None and all(each is None for each in more)
+    assert (orders.usual(policy_of(name), request) is not None) is usual
+
+
+USAGES = st.builds(
+    Usage,
+    input_tokens=st.integers(0, 10**6),
+    output_tokens=st.integers(0, 10**6),
+    cache_read_tokens=st.integers(0, 10**6),
+    cache_write_tokens=st.integers(0, 10**6),
+    reasoning_tokens=st.integers(0, 10**6),
+    provenance=st.sampled_from(Provenance),
+)
+
+
+@given(st.sampled_from([*ORDINARY, ("p/weighed", "team")]), USAGES, st.sampled_from(Outcome))
+def test_what_a_call_has_used_is_the_same_by_either_way(
+    name: tuple[str, str], usage: Usage, outcome: Outcome
+):
+    """Also where kinds of tokens weigh differently, or nothing is settled."""
+    policy = policy_of(name)
+    found = charging.used(policy, usage, None, outcome)
     shape = policy.shape
-    assert isinstance(shape, Shape)
-    amounts = shape.amounts(request)
-    if tokens is None or given_ is not None or most is not None or cached:
-        assert amounts is None
-    else:
-        assert amounts == charging.reserve(policy, request, None)
+    policy.shape = None
+    try:
+        assert list(found) == list(charging.used(policy, usage, None, outcome))
+    finally:
+        policy.shape = shape

@@ -10,7 +10,7 @@ itemised in `tests_support.ledger`, what the queue owes in `order` and `wakes`, 
     SIM_SEEDS=1000 SIM_FIRST=4711 pytest tests/simulation -k promises -s
 
 tells a thousand stories, which are a million calls, from that seed on. `make simulation` is the
-same in a process beside other things, and `benchmarks/simulation.py` the long run.
+same in two processes, and `benchmarks/simulation.py` the long run.
 """
 
 import os

@@ -17,7 +17,8 @@ from tests_support.waiting import until
 from limiter_service.store.client import Client
 from limiter_service.store.errors import StoreUnavailable
 from limiter_service.store.faults import Advice, advice, reason
-from limiter_service.store.lanes import Call, Lane
+from limiter_service.store.lanes import Lane
+from limiter_service.store.parcels import Awaited
 from limiter_service.store.scripts import Script, load
 
 COUNT = """
@@ -263,7 +264,8 @@ async def test_a_store_of_before_flags_gets_the_script_without_them() -> None:
     lane = Lane(old_server)
 
     async def call() -> Any:
-        call = Call(ADD, KEY, (), asyncio.get_running_loop().create_future())
+        call = Awaited(asyncio.get_running_loop().create_future())
+        call.aim(ADD, KEY, ())
         lane.take(call, asyncio.get_running_loop().time() + 60)
         return await call.answer
 

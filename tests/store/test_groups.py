@@ -9,12 +9,16 @@ from typing import Any
 
 import pytest
 import redis
+from hiredis import pack_command
+from hypothesis import given
+from hypothesis import strategies as st
 from msgspec.structs import replace
 from tests_support.servers import Server
 from tests_support.takers import engine_over
 
 from limiter_service.engine.admission import Engine
 from limiter_service.engine.refusals import Refusal
+from limiter_service.store import exchange
 from limiter_service.store.client import Client
 from limiter_service.store.commands import pack
 from limiter_service.store.links import Command, Link
@@ -23,7 +27,7 @@ from limiter_service.store.parcels import (
     APART,
     LONGEST_APART,
     MOST_IN_A_GROUP,
-    Call,
+    Awaited,
     Group,
     Kin,
     parcels,
@@ -298,20 +302,21 @@ async def test_retries_go_alone(replica: Replica):
 POLICY = pack([7, 1, 60e6, 1, 0, 0, 1, 4, 1000, 0.5])
 
 
-def _calls(*kins: Kin | None) -> list[Call]:
+def _calls(*kins: Kin | None) -> list[Awaited]:
     loop = asyncio.get_running_loop()
+    calls = [Awaited(loop.create_future()) for _ in kins]
     together = Script("acquire_group", "", "")
-    return [
-        Call(
+    for n, (call, kin) in enumerate(zip(calls, kins, strict=True)):
+        call.aim(
             Script("acquire", "", ""),
-            ("scope", "circuit", "pin", "events", f"lease{n}", "queue"),
-            (POLICY, b"", b"%07d " % n),
-            loop.create_future(),
+            ("scope", "circuit", "pin", "events"),
+            (POLICY, b""),
+            own=(f"lease{n}", "queue"),
+            asked=b"%07d " % n,
             together=together if kin else None,
             kin=kin,
         )
-        for n, kin in enumerate(kins)
-    ]
+    return calls
 
 
 async def test_a_group_stands_where_its_first_call_does():
@@ -330,6 +335,16 @@ async def test_a_group_stands_where_its_first_call_does():
         7, "scope", "pin", "queue", "lease0", "lease3", "lease5", "circuit",
         terms([POLICY], b""), b"0000000 0000003 0000005 ",
     )  # fmt: skip
+
+
+async def test_a_call_says_the_same_alone_and_once_more():
+    """What it has in common with others first, then what is its own."""
+    (call,) = _calls(None)
+    again = call.awaited(asyncio.get_running_loop().create_future())
+    for each in (call, again):
+        assert each.by_digest(plain=False)[2:] == (
+            6, "scope", "circuit", "pin", "events", "lease0", "queue", POLICY, b"", b"0000000 ",
+        )  # fmt: skip
 
 
 async def test_a_group_is_bounded():
@@ -391,3 +406,16 @@ async def test_a_denial_is_one_call(replica: Replica):
             assert answer.problem.limit == "m.tokens-per-30d"
             assert answer.problem.retry_after == pytest.approx(493 / 1000 * 30 * 86400, rel=0.01)
     assert replica.network.scripts == {"acquire_group": 3}
+
+
+@given(st.lists(st.tuples(st.binary(max_size=40), st.integers(0, 3)), min_size=1, max_size=6))
+async def test_a_call_travels_as_its_words_say(asked: list[tuple[bytes, int]]):
+    """Filled into the form of those before it, also where its parts are of another size."""
+    kin = Kin()
+    for tail, longer in asked:
+        (call,) = _calls(kin)
+        call.asked, call.own = b"12345678" + tail, ("lease" + "x" * longer, "queue")
+        group = Group(call)
+        for plain in (False, True):
+            command = group.packed(plain=plain)
+            assert exchange.packed([command]) == pack_command(group.by_digest(plain=plain))

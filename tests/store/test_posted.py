@@ -38,7 +38,9 @@ class Way:
 class Kept(Posted):
     """Keeps what came of it."""
 
-    error: Exception | None = None
+    def __init__(self) -> None:
+        super().__init__()
+        self.error: Exception | None = None
 
     def came(self, reply: Any) -> None:
         """Nothing comes here."""
@@ -53,7 +55,8 @@ async def posted(way: Way) -> tuple[Client, Kept]:
     """A call that has failed."""
     client = Client("redis://nowhere", connect_timeout=1, command_timeout=5, link=way)  # type: ignore[arg-type]  # as far as it is used
     kept = Kept()
-    assert client.post(kept, ECHO, ("k",), (b"x",))
+    kept.aim(ECHO, ("k",), (b"x",))
+    assert client.post(kept)
 
     async def has_failed() -> bool:
         return kept.error is not None

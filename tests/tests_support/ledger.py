@@ -1,7 +1,7 @@
 """Whether a journal keeps the promises, told from what ran and when, by no window's arithmetic.
 
 What a fault may cost is itemised: writes that a failover loses may be granted again, up to the
-limit, and what came back of a block with a report that it loses comes back with the next; a clock
+limit, and what came back with a report or a cancel that it loses comes back with the next; a clock
 that steps forward lets in what would have come in that time. Replicas that decide alone may grant
 on top what they took after their last look, and one that is cut off what it has not been able to
 charge. All are over when the limit has been whole, or a period has gone by. Nothing else is
@@ -59,7 +59,7 @@ class Held(msgspec.Struct):
     `alone` is the replica that has granted it without the store, which was away `since` then and
     has heard of it when it is `stored`. Who waited has `fetched` it, and a replica has heard that
     its call has `ended`. So much of each limit has come `back` that a failover has lost: the next
-    report brings it back again.
+    report brings it back again. All of it was `returned`, by a cancel.
     """
 
     policy: Policy
@@ -79,9 +79,10 @@ class Held(msgspec.Struct):
     stored: bool = True
     fetched: bool = False
     ended: bool = False
+    returned: bool = False
     back: dict[int, float] = msgspec.field(default_factory=dict)
     told: list[tuple[int, int, float]] = msgspec.field(default_factory=list)
-    """What reports on a block have given back: which entry of the journal, limit, amount."""
+    """What reports have given back: which entry of the journal, limit, amount."""
 
 
 class Bucket:
@@ -112,9 +113,9 @@ class Bucket:
         debt = max(0.0, self._debt - (now - self._at) * self.rate)
         self._forgiven = min(debt, self._forgiven + self.rate * seconds)
 
-    def over(self, _now: float) -> float:
-        """How much more is taken than there is."""
-        return self._debt - self.capacity - self._forgiven
+    def over(self, _now: float, late: float = 0.0) -> float:
+        """How much more is taken than there is, by who is so late."""
+        return self._debt - self.capacity - self._forgiven - self.rate * late
 
 
 class Sliding:
@@ -144,14 +145,15 @@ class Sliding:
         """
         self._forgiven.append((now + self._period, max(self.capacity, self._sum(now))))
 
-    def _sum(self, now: float) -> float:
+    def _sum(self, now: float, late: float = 0.0) -> float:
         while self._taken and self._taken[0][0] <= now - self._period:
             self._taken.popleft()
-        return sum(amount - self._back[nonce] for _, amount, nonce in self._taken)
+        since = now - self._period + late
+        return sum(amount - self._back[nonce] for at, amount, nonce in self._taken if at > since)
 
-    def over(self, now: float) -> float:
-        """How much more is taken than there is."""
-        taken = self._sum(now)
+    def over(self, now: float, late: float = 0.0) -> float:
+        """How much more is taken than there is, by who is so late."""
+        taken = self._sum(now, late)
         self._forgiven = [(until, amount) for until, amount in self._forgiven if until >= now]
         return taken - self.capacity - sum(amount for _, amount in self._forgiven)
 
@@ -168,8 +170,8 @@ class Slots:
     def move(self, _now: float, amount: float, lease: Held) -> None:
         """Take a slot."""
         if amount > 0:
-            self._held.append(lease)
-            self._perhaps.append(lease)
+            self._held = [*(h for h in self._held if h is not lease), lease]
+            self._perhaps = [*(h for h in self._perhaps if h is not lease), lease]
 
     def lost(self, now: float, amount: float) -> None:
         """A lease that the store has forgotten does not count."""
@@ -186,7 +188,7 @@ class Slots:
     def leap(self, now: float, seconds: float) -> None:
         """Leases end sooner, which they know themselves."""
 
-    def over(self, now: float) -> float:
+    def over(self, now: float, _late: float = 0.0) -> float:
         """How many more run than may."""
         self._held = [h for h in self._held if not (h.settled or h.ended or h.until <= now)]
         self._forgiven = [(until, amount) for until, amount in self._forgiven if until >= now]
@@ -194,7 +196,7 @@ class Slots:
 
 
 Window = Bucket | Sliding | Slots
-_KINDS = {"bucket": Bucket, "sliding": Sliding, "concurrency": Slots}
+_KINDS: dict[str, type[Window]] = {"bucket": Bucket, "sliding": Sliding, "concurrency": Slots}
 
 Place = tuple[str, int]
 """A limit: the key of its scope, and its id."""
@@ -205,7 +207,7 @@ class Ledger:
 
     `torn` says that replicas may be apart: one that is alone while others reach the store grants
     its share on top of what they grant. Otherwise all are alone together, and that is nothing but
-    what refills in the seconds within which they know the store's time, `late`. With `refusals` a
+    what comes in the seconds within which they know the store's time, `late`. With `refusals` a
     refusal for want of what is there is a broken promise, too.
     """
 
@@ -230,6 +232,10 @@ class Ledger:
         self.owing: dict[str, Held] = {}
         """What was granted alone and is not charged yet, by the key of its lease."""
         self._twins: dict[str, Held] = {}
+        self._cancelled: dict[str, tuple[int, dict[str, Held], Held]] = {}
+        """Of leases that were taken back which entry of the journal says so, and among which they
+        were.
+        """
         self.left: set[str] = set()
         """Leases whose callers have said that they do not want them."""
         self._read = 0
@@ -319,8 +325,20 @@ class Ledger:
                 lease.fetched = lease.sure = False
             elif ran.name == "charge" and letter == b"G":
                 lease.stored = False
+        self._uncancel(journal, kept)
         for place, amount in net.items():
             self._windows[place].lost(now, amount)
+
+    def _uncancel(self, journal: Sequence[Ran], kept: int) -> None:
+        """The store has forgotten which grants have come back after the first *kept*."""
+        granted = {
+            ran.key for ran in journal[kept:] if ran.name in _GRANTING and ran.reply[8:9] == b"G"
+        }
+        for key, (index, among, lease) in list(self._cancelled.items()):
+            if index >= kept:
+                del self._cancelled[key]
+                if key not in granted and key not in among:
+                    lease.returned, among[key] = True, lease
 
     def step(self, seconds: float, now: float) -> None:
         """The store's clock goes forward: what would have come in that time comes at once; or
@@ -357,6 +375,8 @@ class Ledger:
 
     def _granted(self, ran: Ran) -> None:
         known = self.leases.get(ran.key)
+        if known is not None and known.returned:
+            known = None
         if known is not None and ran.name != "pass" and known.alone and not known.stored:
             known.stored = True  # it was asked for here before it was granted alone
             for place, amount in zip(_places(known.policy), known.charges, strict=True):
@@ -396,9 +416,7 @@ class Ledger:
             raise Broken(f"{free:g} of {limit.name} are free at {ran.at:.3f}, and none is granted")
 
     def _bound(self, place: Place, limit: Limit, now: float) -> None:
-        over = self._windows[place].over(now)
-        if self.alone:
-            over -= limit.rate * 1e6 * self._late
+        over = self._windows[place].over(now, self._late if self.alone else 0.0)
         if over > _LITTLE * max(1.0, limit.capacity):
             if self._torn and over <= self._uncharged(place, now) + _LITTLE:
                 return
@@ -432,6 +450,7 @@ class Ledger:
         if struct.unpack_from("<d", ran.request, 16)[0] % 2 == 1:  # its first token
             lease.probes_until = -1.0
             return
+        self._revive(lease, ran.at)
         if lease.settled:
             raise Broken(f"{ran.key} was settled twice")
         if ran.at >= lease.latest + _LITTLE:
@@ -440,14 +459,18 @@ class Ledger:
         self.settles += 1
         if lease.sure:
             self._count(lease, ran)
-        if moved:  # a failover has lost that it was settled: nothing is used twice
-            return
         used = struct.unpack_from(f"<{len(lease.charges)}d", ran.request, 56)
-        for place, limit, held, real in zip(
-            _places(lease.policy), lease.policy.limits, lease.charges, used, strict=True
+        places, limits = _places(lease.policy), lease.policy.limits
+        for n, (place, limit, held, real) in enumerate(
+            zip(places, limits, lease.charges, used, strict=True)
         ):
-            if real >= 0 and held >= 0:
+            if real < 0 or held < 0:
+                continue
+            if not moved:  # else a failover has lost that it was settled: nothing is used twice
                 self._move(place, limit, lease, ran.at, real - held)
+                lease.told.append((self._read, n, held - real))
+            elif n in lease.back:
+                self._again(lease, n, ran.at)
 
     def _count(self, lease: Held, ran: Ran) -> None:
         """What moved on a bucket is what was used, less what was held."""
@@ -477,17 +500,27 @@ class Ledger:
         for n, (place, limit, real) in enumerate(zip(places, limits, stays, strict=True)):
             change = real - lease.charges[n]
             self._move(place, limit, lease, ran.at, change)
-            window, again = self._window(place, limit), lease.back.pop(n, 0.0)
-            if isinstance(window, Bucket):  # which may have been whole when it came back at first
-                _forgive(window, ran.at, again)
-            lease.told.append((self._read, n, again - change))
+            self._again(lease, n, ran.at)
+            lease.told.append((self._read, n, -change))
             lease.charges[n] = real
         if stage == _ALL:
             lease.settled = lease.moved = True
             self.settles += 1
 
+    def _again(self, lease: Held, n: int, now: float) -> None:
+        """What has come back of a limit, and was forgotten, comes back now."""
+        place, limit, much = (
+            _places(lease.policy)[n],
+            lease.policy.limits[n],
+            lease.back.pop(n, 0.0),
+        )
+        window = self._window(place, limit)
+        if isinstance(window, Bucket):  # which may have been whole when it came back at first
+            _forgive(window, now, much)
+        lease.told.append((self._read, n, much))
+
     def _unsay(self, lease: Held, kept: int) -> None:
-        """The store has forgotten what has come back of a block after the first *kept*."""
+        """The store has forgotten what has come back with reports after the first *kept*."""
         for index, n, amount in lease.told:
             if index >= kept:
                 lease.back[n] = lease.back.get(n, 0.0) + amount
@@ -497,6 +530,7 @@ class Ledger:
         lease = self.leases.get(ran.key)
         if lease is None:
             raise Broken(f"{ran.key} is renewed and was never granted")
+        self._revive(lease, ran.at)
         life, *used = struct.unpack_from(f"<{1 + len(lease.charges)}d", ran.request, 16)
         lease.until = lease.latest = ran.at + life / 1e6
         if lease.probe and lease.probes_until > ran.at:
@@ -511,27 +545,44 @@ class Ledger:
         lease = self._twins.pop(ran.key, None) or self.leases.get(ran.key)
         if lease is not None:
             lease.fetched = True
+            self._revive(lease, ran.at)
 
-    def _returned(self, ran: Ran) -> None:
-        """A grant that nobody has heard of has come back, in full."""
-        lease = self._twins.pop(ran.key, None) or self.leases.get(ran.key)
-        if lease is None or lease.alone:
-            return  # a failover has lost it, or that it has come back before
-        if self.leases.get(ran.key) is lease:
-            del self.leases[ran.key]
-        if lease.fetched and ran.key not in self.left:
-            raise Broken(f"{ran.key} was taken back from a caller who has it")
-        self.returned += 1
-        if lease.settled:
+    def _revive(self, lease: Held, now: float) -> None:
+        """A failover has lost that a grant came back, and somebody has it."""
+        if not lease.returned:
             return
-        lease.settled = lease.sure
+        lease.returned = lease.settled = False
         for place, limit, held in zip(
             _places(lease.policy), lease.policy.limits, lease.charges, strict=True
         ):
-            if held > 0 and lease.sure:
+            if held > 0:
+                self._move(place, limit, lease, now, held)
+                _forgive(self._window(place, limit), now, held)
+
+    def _returned(self, ran: Ran) -> None:
+        """A grant that nobody has heard of has come back, in full."""
+        among = self._twins if ran.key in self._twins else self.leases
+        lease = among.get(ran.key)
+        if lease is None or lease.alone:
+            return  # a failover has lost it
+        del among[ran.key]
+        self._cancelled[ran.key] = self._read, among, lease
+        if lease.fetched and ran.key not in self.left:
+            raise Broken(f"{ran.key} was taken back from a caller who has it")
+        self.returned += 1
+        if lease.settled and not lease.returned:
+            return
+        again, lease.settled = lease.returned, lease.sure
+        for place, limit, held in zip(
+            _places(lease.policy), lease.policy.limits, lease.charges, strict=True
+        ):
+            window = self._window(place, limit)
+            if held > 0 and lease.sure and not again:
                 self._move(place, limit, lease, ran.at, -held)
-            elif held > 0:  # a failover has lost that its caller has it
-                _forgive(self._window(place, limit), ran.at, held)
+            # A failover has lost that its caller has it, or that it has come back before, when a
+            # bucket may have been whole.
+            elif held > 0 and (isinstance(window, Bucket) or not again):
+                _forgive(window, ran.at, held)
 
     # Without the store.
 
@@ -567,7 +618,7 @@ class Ledger:
                     share = _KINDS[limit.window](limit, parts)
                     self._shares[replica, since, place] = share
                 share.move(ran.at, amount, lease)
-                over = share.over(ran.at) - limit.rate * 1e6 / parts * self._late
+                over = share.over(ran.at, self._late)
                 if over > _LITTLE * max(1.0, limit.capacity):
                     raise Broken(f"a share of {limit.name} is over by {over:g} at {ran.at:.3f}")
 

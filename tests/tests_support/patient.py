@@ -14,6 +14,8 @@ from limiter_service.app import create_app
 from limiter_service.engine.admission import Engine
 from limiter_service.engine.begun import BegunAcquire, BegunSettle
 from limiter_service.engine.queueing import Tell
+from limiter_service.front import Front
+from limiter_service.http import Receive, Scope, Send
 from limiter_service.pools import Pools
 from limiter_service.settings import Settings
 from limiter_service.store.commands import Listener
@@ -88,6 +90,19 @@ class Patience:
         self.loop.call_soon_threadsafe(self._gate.set)
 
 
+class Entrance:
+    """The application, with a count of the requests that enter it."""
+
+    def __init__(self, app: Front) -> None:
+        self._app = app
+        self.entered: list[str] = []
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            self.entered.append(scope["path"])
+        await self._app(scope, receive, send)
+
+
 class ServiceThread:
     """A service over *store_url*; a context manager."""
 
@@ -100,7 +115,10 @@ class ServiceThread:
         state = app._inner.state  # type: ignore[attr-defined]  # a FastAPI application
         self.channels = state.channels
         self.engine = state.channels._engine = Patience(state.engine)
-        self._server = uvicorn.Server(serving._uvicorn(app, self._settings))
+        self.hatch, self.keyring, self.state = state.hatch, state.keyring, state
+        self.entrance = Entrance(app)
+        served: Any = self.entrance
+        self._server = uvicorn.Server(serving._uvicorn(served, self._settings))
         self._thread = threading.Thread(
             target=self._server.run, kwargs={"sockets": [self.listener]}, daemon=True
         )
@@ -109,6 +127,10 @@ class ServiceThread:
     def url(self) -> str:
         """Where it listens."""
         return f"http://127.0.0.1:{self.port}"
+
+    def keep_alive(self, seconds: float) -> None:
+        """Let connections be idle for so long. Before it starts."""
+        self._server.config.timeout_keep_alive = seconds  # type: ignore[assignment]  # any number
 
     @property
     def channel(self) -> str:

@@ -44,11 +44,16 @@ class Wire:
 
     async def answer(self) -> tuple[int, dict[str, Any]]:
         """The next answer: its status and its body, which is JSON."""
+        status, _, body = await self.reply()
+        return status, json.loads(body or b"{}")
+
+    async def reply(self) -> tuple[int, dict[str, str], bytes]:
+        """The next answer: its status, its headers and its body."""
         async with asyncio.timeout(PATIENCE):
             head = (await self._reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
             fields = dict(line.split(": ", 1) for line in head.split("\r\n")[1:] if line)
             body = await self._reader.readexactly(int(fields.get("content-length", 0)))
-        return int(head.split()[1]), json.loads(body or b"{}")
+        return int(head.split()[1]), fields, body
 
     async def hear(self, count: int) -> bytes:
         """So many bytes."""

@@ -1,5 +1,6 @@
 """Stores over TLS: who is trusted, who is let in, and what is said otherwise."""
 
+import asyncio
 import shutil
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
@@ -8,6 +9,7 @@ import httpx
 import msgspec
 import pytest
 import redis
+import uvloop
 from tests_support import certificates
 from tests_support.certificates import Pair
 from tests_support.cluster import complete, free_ports
@@ -117,6 +119,27 @@ async def test_the_name_in_the_certificate_is_what_counts(said: Ask) -> None:
     wrong = await said(server_name="other.example")
     assert "Hostname mismatch" in str(wrong)
     assert await said(host="localhost", server_name=NAME) == b"hello"
+
+
+@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_many_calls_share_connections_in_every_event_loop(
+    store: tuple[str, Store], loop: Callable[[], asyncio.AbstractEventLoop]
+) -> None:
+    """What is long travels in several records, and nothing stays open."""
+    scheme, there = store
+    script, keys, _ = CALL
+
+    async def calls() -> None:
+        url = f"{scheme}://127.0.0.1:{there.port}"
+        client = Client(url, connect_timeout=20.0, command_timeout=20.0, tls=there.trusted)
+        for size in (1, 1000, 100_000, 1):
+            said = [bytes([65 + n]) * size for n in range(20)]
+            asked = (client.run(script, keys, (each,)) for each in said)
+            assert await asyncio.gather(*asked) == said
+        await client.aclose()
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(calls())
 
 
 def test_the_service_takes_the_files_from_its_settings(

@@ -66,22 +66,15 @@ def _policy(policies: Policies, asked: Acquire) -> Policy:
 
 
 class _Reader:
-    """Reads the journal into a ledger. `away` are leases that were taken back, with their places:
-    an heir may not know of that.
-    """
+    """Reads the journal into a ledger."""
 
     def __init__(self, evidence: Evidence, policies: Mapping[str, Policy]) -> None:
         probes, torn = (rules.PROBE_TTL, rules.PROBES), evidence.torn
         self.ledger = Ledger(dict(policies), *probes, torn=torn)
         self.journal: list[Ran] = []
-        self._away: dict[str, tuple[int, Held]] = {}
 
     def lose(self, lost_from: int, at: float) -> None:
         """What was read from there on is lost."""
-        for key, (place, lease) in self._away.items():
-            if place >= lost_from:
-                lease.settled, lease.moved = False, True
-                self.ledger.leases.setdefault(key, lease)
         self.ledger.lose(self.journal, lost_from, at)
 
     def read(self, ran: Ran) -> None:
@@ -92,7 +85,6 @@ class _Reader:
                 return
             if ran.name == "leave":
                 self.ledger.left.add(ran.key)
-            self._away[ran.key] = len(self.journal), lease  # the store forgets it
             ran = ran._replace(name="cancel")
         elif ran.name == "fetch":
             ran = ran._replace(name="enqueue")

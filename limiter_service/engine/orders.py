@@ -1,0 +1,82 @@
+"""What requests ask of a chain, computed once for all that ask for the same. Pure."""
+
+from functools import lru_cache
+
+import msgspec
+
+from limiter_service.engine import breaking, ids
+from limiter_service.engine.policy import Policy
+from limiter_service.store.commands import asking
+from limiter_wire import Acquire
+
+_MICRO = 1_000_000
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class Order(msgspec.Struct, frozen=True):
+    """What a request asks for.
+
+    `amounts` for each limit in its units; `asked` what the scripts are told, but for the nonce;
+    `again` whether it is a retry. Of ordinary limits also the largest charge of each meter, and
+    that as msgpack.
+    """
+
+    amounts: list[float]
+    asked: bytes
+    again: bool
+    charged: dict[str, float] = {}
+    told: bytes = b""
+
+
+def order(policy: Policy, request: Acquire, amounts: list[float]) -> Order:
+    """The order of *request*, which asks for *amounts*."""
+    marks = breaking.marks(request.worker, request.attempt)
+    ttl = policy.lease_ttl if request.ttl is None else request.ttl
+    charged = {} if policy.shape is None else policy.shape.charged(amounts)
+    return Order(
+        amounts,
+        asking(fingerprint(request), int(ttl * _MICRO), policy.remember_us, marks, amounts),
+        request.attempt > 1,
+        charged,
+        _encode(charged),
+    )
+
+
+def usual(policy: Policy, request: Acquire) -> Order | None:
+    """The order of a request that gives nothing but `tokens`, to ordinary limits; else None."""
+    if (
+        policy.shape is None
+        or request.tokens is None
+        or request.input_tokens is not None
+        or request.max_output_tokens is not None
+        or request.cache_read_tokens
+        or request.cache_write_tokens
+        or request.ttl is not None
+        or request.cost_usd is not None
+    ):
+        return None
+    return _of_tokens(policy, request.tokens, request.worker, request.attempt)
+
+
+@lru_cache(4096)
+def _of_tokens(policy: Policy, tokens: int, worker: str | None, attempt: int) -> Order:
+    assert policy.shape is not None
+    request = Acquire(resource=policy.resource, tokens=tokens, worker=worker, attempt=attempt)
+    return order(policy, request, policy.shape.of_tokens(tokens))
+
+
+def fingerprint(request: Acquire) -> int:
+    """A number that is equal for requests that ask for the same."""
+    cached = (request.cache_read_tokens, request.cache_write_tokens)
+    return ids.fingerprint(
+        request.resource,
+        request.tokens,
+        request.input_tokens,
+        request.max_output_tokens,
+        request.cost_usd,
+        request.ttl,
+        *(
+            cached if any(each is not None for each in cached) else ()
+        ),  # other replicas may not know them yet
+        *(() if request.block is None else ("block", request.block)),
+    )

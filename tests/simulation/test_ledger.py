@@ -1,0 +1,124 @@
+"""What the ledger forgives when a failover loses what came back, and who is late; and no more."""
+
+import struct
+
+import pytest
+from tests_support.ledger import ALONE, Broken, Ledger, Ran
+from tests_support.scripts import POOL
+
+from limiter_service.config import parse
+from limiter_service.engine.policy import Policies
+
+_TAG = bytes(8)
+_LIFE = 60e6
+
+
+class Book:
+    """A ledger over one limit of 100 in ten seconds, and the journal that it reads."""
+
+    def __init__(self, window: str = "bucket", late: float = 0.0) -> None:
+        limit = f"{{name: t, meter: tokens, limit: 100, per: 10s, window: {window}}}"
+        config = f"pools: {{{POOL}: {{models: {{m: {{limits: [{limit}]}}}}}}}}"
+        policy = Policies(parse(config, ".yaml"), "sg:").policy(f"{POOL}/m", "a")
+        self._ledger = Ledger(dict.fromkeys("abcd", policy), 1.0, 1, torn=False, late=late)
+        self._journal: list[Ran] = []
+
+    def grant(self, at: float, key: str, amount: float, name: str = "acquire") -> None:
+        """A grant is made."""
+        self._ran(at, name, key, b"", self._lease(key, amount))
+
+    def alone(self, at: float, key: str, amount: float) -> None:
+        """A replica grants, without the store and without others."""
+        self._ran(at, "alone", key, ALONE.pack(1.0, 0.0, at, 1.0), self._lease(key, amount))
+
+    def settle(self, at: float, key: str, held: float, used: float) -> None:
+        """A report is taken in."""
+        request = struct.pack("<8d", 0, 0, 0, 4, 0, 0, 0, used)
+        self._ran(at, "settle", key, request, b"G" + struct.pack("<d", used - held))
+
+    def cancel(self, at: float, key: str) -> None:
+        """A grant is taken back."""
+        self._ran(at, "cancel", key, b"", b"R")
+
+    def fetch(self, at: float, key: str) -> None:
+        """Whoever has waited has heard of it."""
+        self._ran(at, "enqueue", key, b"", b"R")
+
+    def lose(self, at: float, lost: int) -> None:
+        """The store forgets so many of the last entries."""
+        self._ledger.lose(self._journal, len(self._journal) - lost, at)
+
+    def _lease(self, key: str, amount: float) -> bytes:
+        return b"G" + struct.pack("<10d", ord(key), 1, _LIFE, _LIFE, 0, 0, 1, 0, 1, amount)
+
+    def _ran(self, at: float, name: str, key: str, request: bytes, answer: bytes) -> None:
+        self._journal.append(Ran(at, name, key, request, _TAG + answer))
+        self._ledger.read(self._journal)
+
+
+def _nothing_more(book: Book, at: float) -> None:
+    with pytest.raises(Broken, match="over by"):
+        book.grant(at, "d", 5)
+
+
+def test_what_came_back_with_a_cancel_that_is_lost_comes_back_with_the_next() -> None:
+    """It was full when it came back at first, and is not when it comes back again."""
+    book = Book()
+    book.grant(0.0, "a", 60, "pass")
+    book.cancel(10.0, "a")
+    book.lose(10.5, 1)
+    book.grant(11.0, "b", 100)
+    book.cancel(11.0, "a")
+    book.grant(11.0, "c", 60)
+    _nothing_more(book, 11.0)
+
+
+def test_what_came_back_with_a_report_that_is_lost_comes_back_with_the_next() -> None:
+    """Of a settle as of a cancel, and after a second failover too."""
+    book = Book()
+    book.grant(0.0, "a", 60)
+    book.settle(10.0, "a", 60, 10)
+    book.lose(10.5, 1)
+    book.settle(10.6, "a", 60, 10)
+    book.lose(10.7, 1)
+    book.grant(11.0, "b", 100)
+    book.settle(11.0, "a", 60, 10)
+    book.grant(11.0, "c", 50)
+    _nothing_more(book, 11.0)
+
+
+def test_what_has_come_back_and_is_not_forgotten_does_not_come_back_again() -> None:
+    """A cancel that the failover has kept is done."""
+    book = Book()
+    book.grant(0.0, "a", 60, "pass")
+    book.cancel(10.0, "a")
+    book.lose(10.5, 0)
+    book.grant(11.0, "b", 100)
+    book.cancel(11.0, "a")
+    _nothing_more(book, 11.0)
+
+
+def test_a_grant_whose_cancel_is_lost_may_be_fetched() -> None:
+    """It counts again, and what it holds is forgiven: the store has not taken it twice."""
+    book = Book()
+    book.grant(0.0, "a", 60, "pass")
+    book.cancel(0.0, "a")
+    book.lose(0.0, 1)
+    book.fetch(0.0, "a")
+    book.grant(0.0, "b", 40)
+    book.settle(0.0, "a", 60, 20)
+    book.grant(0.0, "c", 40 + 60)
+    _nothing_more(book, 0.0)
+
+
+def test_whoever_is_late_forgets_what_is_a_period_old_by_so_much_sooner() -> None:
+    """Of a sliding window nothing refills, and its period ends sooner."""
+    book = Book("sliding", late=0.1)
+    book.alone(0.0, "a", 100)
+    book.alone(9.95, "b", 100)
+    with pytest.raises(Broken, match="over by 5 "):
+        book.alone(9.96, "c", 5)
+    sooner = Book("sliding", late=0.1)
+    sooner.alone(0.0, "a", 100)
+    with pytest.raises(Broken, match="over by 5 "):
+        sooner.alone(9.8, "b", 5)
