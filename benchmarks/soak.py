@@ -11,8 +11,9 @@ a channel; listeners to events; connections that send half a request; overrides 
 cleared; and every half minute a pools file that has changed.
 
 First, every cache that is bounded is filled (--names made-up names), and the first third of the
-time is for settling down; for the store, whose keys live for up to 20 minutes, two thirds. Then a
-straight line is laid through the samples of each figure:
+time is for settling down. What the store learns of a model's sizes and failures it keeps for hours:
+calls that teach it something are of models that were there when things had settled down, the others
+of models that never come again. Then a straight line is laid through the samples of each figure:
 
 drift %   what the line gains in the rest of the time, of where it begins. Bar: below 2 for the
           resident memory of service and client, and for the memory that the store uses.
@@ -38,6 +39,7 @@ from harness import Process, Report, Store, ended, options, say, sluicegate, sto
 from resident import drift, files, rss
 
 from client_sdk import Limiter, LimiterOptions, SluicegateError
+from limiter_service import heap
 
 BAR = 2.0
 KNOWN = 1000
@@ -296,7 +298,16 @@ class Samples:
 async def soak(
     service: Process, where: Store, pools: Path, given: Any
 ) -> tuple[Samples, Churn, float]:
-    """Fill, churn and sample; the seconds at which things had settled down."""
+    """Fill, churn and sample; the seconds at which things had settled down. Both processes give
+    back what is free in their heaps: what is measured is what they hold.
+    """
+    async with heap.tended(heap.of_this_process()):
+        return await _soak(service, where, pools, given)
+
+
+async def _soak(
+    service: Process, where: Store, pools: Path, given: Any
+) -> tuple[Samples, Churn, float]:
     churn = Churn(service.url, random.Random(given.seed))
     samples, began = Samples(service, where), time.monotonic()
     say(f"filling caches with {given.names:,} names")

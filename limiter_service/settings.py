@@ -80,8 +80,8 @@ class Settings(BaseSettings):
     max_connections_per_address: int = Field(2_500, ge=8, le=1_000_000)
     """Connections of one address (of one /64 network in IPv6); `trusted_proxies` may have more."""
     hold_limit: float = Field(25.0, ge=0, le=600)
-    """How long an acquire that waits is held before it is answered 202; shorter than the
-    patience of every proxy on the way."""
+    """How long an acquire over HTTP that waits is held before it is answered 202; shorter than the
+    patience of every proxy on the way. A channel holds it for as long as it may wait."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["auto", "json", "console"] = "auto"
     """`auto`: console on a terminal, JSON elsewhere."""

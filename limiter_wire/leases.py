@@ -27,13 +27,13 @@ class Acquire(Wire, frozen=True, kw_only=True):
 
     `cache_read_tokens` and `cache_write_tokens` are the parts of `input_tokens` that the
     provider's cache is known to serve or to take up.
-    `max_wait`, `hold` and `ttl` are seconds. A request that waits is answered 202 after
-    `hold` (default and at most: the service's hold limit). `request_id` is the idempotency
-    key: the same id of the same tenant charges once. `route` labels the kind of call, for
-    learned sizes. With `since` it is charged whatever the limits say: the caller has granted it to
-    itself so many seconds ago, when it could not reach the service. With `block` it asks for so
-    many calls of `tokens` each at once, to hand them out itself: it gets as many as are lent now,
-    or is refused, and never waits.
+    `max_wait`, `hold` and `ttl` are seconds. A request that waits is answered 202 after `hold`
+    (default and at most: the service's hold limit; over a channel by default when its wait is
+    over). `request_id` is the idempotency key: the same id of the same tenant charges once.
+    `route` labels the kind of call, for learned sizes. With `since` it is charged whatever the
+    limits say: the caller has granted it to itself so many seconds ago, when it could not reach
+    the service. With `block` it asks for so many calls of `tokens` each at once, to hand them out
+    itself: it gets as many as are lent now, or is refused, and never waits.
     """
 
     resource: ResourceName

@@ -19,6 +19,7 @@ import structlog
 
 from limiter_service.config import seconds
 from limiter_service.engine import ids
+from limiter_service.engine.bells import Bell
 from limiter_service.engine.calls import Calls
 from limiter_service.engine.policy import Policy, UnknownResource
 from limiter_service.engine.refusals import Refusal
@@ -74,7 +75,7 @@ class Place:
 
     def __init__(self, model: bytes, deadline: float) -> None:
         self.model, self.deadline = model, deadline
-        self.told = asyncio.Event()
+        self.told = Bell()
 
 
 class Pool:
@@ -102,8 +103,8 @@ class Pool:
         self.chains[name] = resource, tenant
 
     @contextlib.contextmanager
-    def place(self, digest: bytes, model: str, deadline: float) -> Iterator[asyncio.Event]:
-        """An event that is set when the callers behind a request should ask again."""
+    def place(self, digest: bytes, model: str, deadline: float) -> Iterator[Bell]:
+        """A bell that rings when the callers behind a request should ask again."""
         place = Place(model_id(model), deadline)
         self.places.setdefault(digest, set()).add(place)
         try:

@@ -23,6 +23,7 @@ from limiter_service.engine.answers import (
     paused,
     standing,
 )
+from limiter_service.engine.bells import Bell
 from limiter_service.engine.calls import Calls
 from limiter_service.engine.forecast import Forecast, Prediction
 from limiter_service.engine.passes import GRACE, Passes, Pool, keep_ms
@@ -137,7 +138,7 @@ class Queue:
         self._passes.room_again(policy)
 
     async def _wait(
-        self, wish: _Wish, told: asyncio.Event, current: Current, tell: Tell | None
+        self, wish: _Wish, told: Bell, current: Current, tell: Tell | None
     ) -> Granted | Waiting:
         loop, first = asyncio.get_running_loop(), True
         news: QueueState | None = None
@@ -176,9 +177,8 @@ class Queue:
                 tell(self._waiting(wish.request_id, at, forecast))
             pause = max(_ASK_AGAIN if tell is None else NEWS, len(pool.places) / _MOST_ASKING)
             until = min(wish.held_until, wish.deadline, loop.time() + pause)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout_at(until):
-                    await told.wait()
+            del reply, answer, at, forecast  # many wait here, each with its frame
+            await told.rest(until)
 
     async def _by_policy_in_force(self, wish: _Wish, current: Current) -> _Wish:
         """The same wish after a reload; one whose model is gone leaves. Raises Refusal."""

@@ -255,6 +255,7 @@ class Client:
                 partial(self._link.send, place),
                 min(_ACKNOWLEDGED, self._timeout / 2),
                 partial(self._link.post, place) if isinstance(self._link, Direct) else None,
+                self._timeout,
             )
         return lane
 

@@ -8,8 +8,9 @@ A deadline is about the store. Two things look as if the store had missed it, an
 - The loop was held up by other work. It finds timers first and answers afterwards, which may have
   lain there for long. So whoever is found overdue late is given as much time again, up to CHANCE.
 - So many calls wait to be sent that their turn does not come in time, while the store answers one
-  after the other. So whoever is overdue while the store was heard within CHANCE may wait on, for
-  LONGER at most. What has been sent has a deadline of its own (`within`), counted from then.
+  after the other. So whoever is overdue waits on until the store has been silent for as long as a
+  call may take, LONGER times that at most. What has been sent has a deadline of its own (`within`),
+  counted from then.
 """
 
 import asyncio
@@ -25,8 +26,8 @@ LATE = 0.02
 CHANCE = 0.25
 """Seconds at most in which answers are read that may have come while the loop was held up."""
 
-LONGER = 1.5
-"""Seconds beyond its deadline for a call whose turn has not come."""
+LONGER = 3.0
+"""How many times as long as a call may take another waits for its turn beyond its deadline."""
 
 
 class Overdue(TimeoutError):
@@ -47,9 +48,12 @@ class Answer(Protocol):
 
 
 class Deadlines:
-    """Answers that are awaited, in the order in which they are due."""
+    """Answers that are awaited, in the order in which they are due, of a store that is not lost
+    before it has been silent for *silence* seconds.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, silence: float = 0.5) -> None:
+        self._silence = silence
         self._due: deque[tuple[float, Answer]] = deque()
         self._again: deque[tuple[float, float, Answer]] = deque()  # until when, its deadline
         self._timer: asyncio.TimerHandle | None = None
@@ -100,8 +104,9 @@ class Deadlines:
         if answer.done():
             return
         late = now - deadline
-        if now - self._heard <= CHANCE and late < LONGER:
-            until = now + CHANCE
+        silent_at = self._heard + self._silence
+        if now < silent_at and late < LONGER * self._silence:
+            until = min(now + CHANCE, silent_at)
         elif late > LATE and not spared:
             until = now + min(late, CHANCE)
         else:

@@ -55,14 +55,22 @@ class Trip:
 class Lane:
     """The way to one place, with its fuse."""
 
-    def __init__(self, send: Send, patience: float = 0.1, post: Post | None = None) -> None:
-        """*patience* is how long a replica may take to acknowledge, in seconds."""
+    def __init__(
+        self,
+        send: Send,
+        patience: float = 0.1,
+        post: Post | None = None,
+        silence: float = 0.5,
+    ) -> None:
+        """*patience* is how long a replica may take to acknowledge, in seconds, *silence* how long
+        a store that is there may say nothing.
+        """
         self._send, self._patience, self._post = send, patience, post
         self.loop = asyncio.get_running_loop()
         self.fuse = Fuse()
         self.trips: set[Trip] = set()
         self._waiting: deque[Call] = deque()
-        self._deadlines = Deadlines()
+        self._deadlines = Deadlines(silence)
         self._scheduled = False
         self._plain = False
 
