@@ -26,6 +26,5 @@ async def test_blocks_of_made_up_models_are_remembered_up_to_a_number(
                 await connection.send(msgspec.msgpack.encode({"id": name, **ask}))
                 answer: dict[str, Any] = msgspec.msgpack.decode(await connection.recv())
                 assert answer["status"] == 200, answer
-            app: Any = service._server.config.app
-            (channel,) = app._inner.state.channels._open
+            (channel,) = service.channels._open
             assert list(channel._lent) == ["w/c", "w/b"]

@@ -605,7 +605,7 @@ class Line(asyncio.Transport):
     def lose_answer(self, protocol: Protocol) -> Any:
         """The order under way, whose answer of the store is lost."""
         order: Any = protocol._answering
-        order.begun.posted.set_exception(ConnectionResetError("the connection broke"))
+        order.begun.set_exception(ConnectionResetError("the connection broke"))
         return order
 
     def close(self) -> None:
