@@ -92,23 +92,28 @@ class Bucket:
     def __init__(self, limit: Limit, parts: float = 1.0) -> None:
         self.capacity, self.rate = limit.capacity / parts, limit.rate * 1e6 / parts
         self._debt, self._at, self._forgiven = 0.0, 0.0, 0.0
-        self._most, self._behind = 0.0, False
+        self._most, self._behind, self._seen_at = 0.0, False, 0.0
         """The most that the debt can be, and whether the clock has stepped back since: the time
         until the store has seen that brings nothing.
         """
 
     def move(self, now: float, amount: float, _lease: Held) -> None:
         """Take, or give back."""
-        self._most = max(0.0, self.capacity - self.left(now) + amount)
-        self._behind = False
+        self.seen(now)
+        self._most = max(0.0, self._most + amount)
         self._debt = max(0.0, self._debt - (now - self._at) * self.rate)
         # What was let in is paid off with the rest of the debt, and with nothing else.
         self._forgiven = min(self._forgiven, self._debt)
         self._debt, self._at = max(0.0, self._debt + amount), now
 
+    def seen(self, now: float) -> None:
+        """The store has looked, and goes on from here."""
+        self._most, self._behind = self.capacity - self.left(now), False
+        self._seen_at = now
+
     def left(self, now: float) -> float:
         """How much there surely is."""
-        gained = 0.0 if self._behind else (now - self._at) * self.rate
+        gained = 0.0 if self._behind else (now - self._seen_at) * self.rate
         return self.capacity - max(0.0, self._most - gained)
 
     def back(self) -> None:
@@ -146,8 +151,7 @@ class Sliding:
 
     def move(self, now: float, amount: float, lease: Held) -> None:
         """Take; what comes back comes back of the call that took it, once."""
-        if self._behind:
-            self._behind, self._sure_at = False, now + self._period + self._slot
+        self.seen(now)
         _, mine = self._of.setdefault(id(lease), (lease, []))
         if amount >= 0:
             mine.append([now, amount, amount])
@@ -159,6 +163,11 @@ class Sliding:
             part = min(-amount, taken[1])
             taken[1] -= part
             amount += part
+
+    def seen(self, now: float) -> None:
+        """The store has looked, and goes on from here."""
+        if self._behind:
+            self._behind, self._sure_at = False, now + self._period + self._slot
 
     def left(self, now: float) -> float:
         """How much there surely is: what was taken counts for a period and a slot."""
@@ -293,6 +302,7 @@ class Ledger:
                 self._granted(ran)
             elif name == "acquire" and letter == b"D" and self._refusals:
                 self._denied(ran)
+                self._looked_at(ran)
             elif name == "settle" and letter in {b"G", b"g"}:
                 self._settled(ran)
             elif name == "repay" and letter in {b"G", b"g"}:
@@ -454,6 +464,13 @@ class Ledger:
         free = window.free(ran.at)
         if free >= 1:
             raise Broken(f"{free:g} of {limit.name} are free at {ran.at:.3f}, and none is granted")
+
+    def _looked_at(self, ran: Ran) -> None:
+        """A refusal is of a clock that has been seen."""
+        for place in _places(self._policies[ran.key]):
+            window = self._windows.get(place)
+            if isinstance(window, Bucket | Sliding):
+                window.seen(ran.at)
 
     def _bound(self, place: Place, limit: Limit, now: float) -> None:
         over = self._windows[place].over(now, self._late if self.alone else 0.0)
