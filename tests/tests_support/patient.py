@@ -94,7 +94,7 @@ class Entrance:
     """The application, with a count of the requests that enter it."""
 
     def __init__(self, app: Front) -> None:
-        self._app = app
+        self._app, self._inner = app, app._inner
         self.entered: list[str] = []
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
