@@ -1,5 +1,6 @@
 """Lengths of time as people write them."""
 
+from functools import lru_cache
 from typing import Annotated
 
 import msgspec
@@ -15,6 +16,7 @@ PERIODS: dict[str, float] = {"second": 1, "minute": 60, "hour": 3600, "day": 86_
 _UNITS: dict[str, float] = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
+@lru_cache(1024)
 def seconds(value: Duration) -> float:
     """Seconds of a duration such as `120`, "90s", "5m", "1h" or "500ms".
 

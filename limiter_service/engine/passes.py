@@ -21,6 +21,7 @@ from limiter_service.config import seconds
 from limiter_service.engine import ids
 from limiter_service.engine.bells import Bell
 from limiter_service.engine.calls import Calls
+from limiter_service.engine.errands import Errands
 from limiter_service.engine.policy import Policy, UnknownResource
 from limiter_service.engine.refusals import Refusal
 from limiter_service.store.commands import (
@@ -140,7 +141,7 @@ class Passes:
         self.away: Callable[[str], bool] = lambda _: False
         """Whether a pool is decided without the store."""
         self._pools: dict[str, Pool] = {}
-        self._errands: set[asyncio.Task[None]] = set()
+        self._errands = Errands()
 
     def pool(self, name: str) -> Pool:
         """What is known of a pool's queue."""
@@ -191,7 +192,7 @@ class Passes:
 
     def let_go(self, policy: Policy, request_id: str) -> None:
         """The same for a caller that has hung up, beside other work."""
-        self._errand(self._quietly(self.cancel(policy, request_id, let_go=True)))
+        self._errands.run(self._quietly(self.cancel(policy, request_id, let_go=True)))
 
     def close(self) -> None:
         """Let every caller go for good: each asks again and sees `closing`."""
@@ -230,8 +231,7 @@ class Passes:
                 pool.task.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await pool.task
-        while self._errands:
-            await asyncio.wait(self._errands)
+        await self._errands.over()
         await self._hints.aclose()
 
     def kick(self, pool: Pool) -> None:
@@ -308,7 +308,7 @@ class Passes:
             resource, _, tenant = names.decode().partition("\0")
             pool.know(resource, tenant)
         for digest, names in served.overdue:
-            self._errand(self._take_back(pool, digest, names))
+            self._errands.run(self._take_back(pool, digest, names))
         return served.more
 
     async def _serve(self, pool: Pool) -> Served | None:
@@ -381,11 +381,6 @@ class Passes:
     async def _quietly(self, work: Coroutine[Any, Any, None]) -> None:
         with contextlib.suppress(Refusal):  # then the place ends with this replica's passes
             await work
-
-    def _errand(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._errands.add(task)
-        task.add_done_callback(self._errands.discard)
 
     def _hear(self, pool: Pool, message: bytes) -> None:
         """Another replica (or this one) has made a pass: who is served, when the next is due."""

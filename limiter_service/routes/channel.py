@@ -6,9 +6,9 @@ refusal: behind them may come the settle that they wait for, and it has to be re
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
-from typing import Any, ClassVar, cast
+from typing import ClassVar, cast
 
 import msgspec
 import structlog
@@ -18,6 +18,7 @@ from limiter_service.engine import ids
 from limiter_service.engine.admission import Engine
 from limiter_service.engine.begun import Begun, BegunAcquire, BegunSettle
 from limiter_service.engine.callers import Caller
+from limiter_service.engine.errands import Errands
 from limiter_service.engine.queueing import HELD
 from limiter_service.engine.refusals import Refusal, refuse
 from limiter_service.engine.shape import Taken
@@ -155,7 +156,7 @@ class _Channel:
         self._all_heard = asyncio.Event()
         self._asked: dict[Id, Acquire] = {}
         self._lent: dict[str, Frame] = {}
-        self._called_off: set[asyncio.Task[None]] = set()
+        self._called_off = Errands()
         self._soon, self._waiting = 0, 0
         self._outbox: list[Answer | Ready] = []
         self._gone = self._parting = False
@@ -179,7 +180,10 @@ class _Channel:
             if end is not None:
                 await self._part(writer, end)
             await _all(task for _, task in self._under_way.values())
-            await _all(self._called_off)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_PATIENCE):
+                    await self._called_off.over()
+            self._called_off.forget()
         finally:
             for task in (self._reader, writer, *(t for _, t in self._under_way.values())):
                 task.cancel()
@@ -268,7 +272,7 @@ class _Channel:
         del self._begun[frame.id]
         if said is None and isinstance(begun, BegunAcquire) and swift.called_off:
             self._over(frame)
-            self._run_errand(self._withdraw(frame, None, _named(begun)))
+            self._called_off.run(self._withdraw(frame, None, _named(begun)))
         elif said is None and frame.verb in _HUNG_UP and self._gone:
             self._over(frame)
         elif said is None and frame.waits and self._parting:
@@ -399,12 +403,7 @@ class _Channel:
         del self._under_way[name]
         # At once: what has not begun to ask is not to begin before the errand does.
         task.cancel()
-        self._run_errand(self._withdraw(frame, task, self._asked.pop(name, None)))
-
-    def _run_errand(self, work: Coroutine[Any, Any, None]) -> None:
-        errand = asyncio.create_task(work)
-        self._called_off.add(errand)
-        errand.add_done_callback(self._called_off.discard)
+        self._called_off.run(self._withdraw(frame, task, self._asked.pop(name, None)))
 
     async def _withdraw(
         self, frame: Frame, task: asyncio.Task[None] | None, asked: Acquire | None
