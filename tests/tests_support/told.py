@@ -17,14 +17,14 @@ HANG_UP = b"hang up"
 
 
 class Told:
-    """Answers each command with the next of `answers`, nothing when there is none.
+    """Answers each command with the next of `answers`, and when there is none with `else_`.
 
     `asked` is what was asked, but for what a client asks when it connects; `connections` and
     `ended` count. With `in_bits` every byte travels alone.
     """
 
     def __init__(self, *answers: bytes, in_bits: bool = False) -> None:
-        self.answers = deque(answers)
+        self.answers, self.else_ = deque(answers), b""
         self.asked: list[Any] = []
         self.connections = self.ended = 0
         self._in_bits = in_bits
@@ -80,8 +80,7 @@ class Told:
             await self._say(writer, _WELCOME)
             return
         self.asked.append(command)
-        if self.answers:
-            await self._say(writer, self.answers.popleft())
+        await self._say(writer, self.answers.popleft() if self.answers else self.else_)
 
     async def _say(self, writer: asyncio.StreamWriter, data: bytes) -> None:
         said = data.removesuffix(HANG_UP)
