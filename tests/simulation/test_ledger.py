@@ -154,6 +154,7 @@ def test_a_clock_that_steps_back_takes_the_time_until_it_is_seen_and_no_more() -
     """From the first refusal on the store counts again."""
     book = Book()
     book.grant(0.0, "a", 90)
+    book.deny(0.5, "b", 30)  # which writes nothing: all since the grant is lost
     book.step(1.0, -30.0)
     book.deny(7.0, "b", 20)
     book.deny(8.0, "b", 30)
