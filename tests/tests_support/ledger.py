@@ -3,9 +3,9 @@
 What a fault may cost is itemised: writes that a failover loses may be granted again, up to the
 limit, and what came back with a report or a cancel that it loses comes back with the next; a clock
 that steps forward lets in what would have come in that time. Replicas that decide alone may grant
-on top what they took after their last look, and one that is cut off what it has not been able to
-charge. All are over when the limit has been whole, or a period has gone by. Nothing else is
-forgiven.
+on top what they took after their last look, what calls of others use beyond what they reserved,
+and one that is cut off what it has not been able to charge. All are over when the limit has been
+whole, or a period has gone by. Nothing else is forgiven.
 """
 
 import struct
@@ -700,7 +700,9 @@ class Ledger:
             _places(lease.policy), lease.policy.limits, moved, strict=True
         ):
             if much:
-                self._window(place, limit).move(ran.at, much, lease)
+                window = self._window(place, limit)
+                window.move(ran.at, much, lease)
+                _forgive(window, ran.at, much)  # of what it used beyond, other replicas do not know
                 share = self._shares.get((lease.alone, lease.since, place))
                 if share is not None:
                     share.move(ran.at, much, lease)
