@@ -36,13 +36,17 @@ class Book:
         request = struct.pack("<10d", ord(key), 1, _LIFE, _LIFE, 0, 0, 1, 0, 1, amount)
         self._ran(at, "acquire", key, request, b"D" + struct.pack("<2d", 1, 1e6))
 
+    def end(self, at: float, key: str, moved: float) -> None:
+        """A replica hears of the end of a call, without the store."""
+        self._ran(at, "ended", key, struct.pack("<d", moved), b"")
+
     def step(self, at: float, seconds: float) -> None:
         """The store's clock steps."""
         self._ledger.step(seconds, at)
 
-    def alone(self, at: float, key: str, amount: float) -> None:
-        """A replica grants, without the store and without others."""
-        self._ran(at, "alone", key, ALONE.pack(1.0, 0.0, at, 1.0), self._lease(key, amount))
+    def alone(self, at: float, key: str, amount: float, *, by: int = 1, of: int = 1) -> None:
+        """A replica grants without the store, by its share."""
+        self._ran(at, "alone", key, ALONE.pack(by, 0.0, at, of), self._lease(key, amount))
 
     def settle(self, at: float, key: str, held: float, used: float) -> None:
         """A report is taken in."""
@@ -154,6 +158,7 @@ def test_a_clock_that_steps_back_takes_the_time_until_it_is_seen_and_no_more() -
     """From the first refusal on the store counts again."""
     book = Book()
     book.grant(0.0, "a", 90)
+    book.deny(0.5, "b", 30)  # which writes nothing: all since the grant is lost
     book.step(1.0, -30.0)
     book.deny(7.0, "b", 20)
     book.deny(8.0, "b", 30)
@@ -195,3 +200,13 @@ def test_what_comes_back_is_of_the_grant_that_the_store_knows() -> None:
     book.grant(9.0, "a", 50, "pass")
     book.cancel(12.0, "a")
     book.grant(12.0, "b", 100)
+
+
+def test_what_a_call_uses_beyond_is_known_to_its_own_replica_alone() -> None:
+    """Another goes on granting its share."""
+    book = Book("sliding")
+    book.alone(0.0, "a", 50, by=1, of=2)
+    book.end(1.0, "a", 7)
+    book.alone(2.0, "b", 50, by=2, of=2)
+    with pytest.raises(Broken, match="t is over by 5 "):
+        book.alone(2.0, "c", 5, by=2, of=2)

@@ -3,9 +3,9 @@
 What a fault may cost is itemised: writes that a failover loses may be granted again, up to the
 limit, and what came back with a report or a cancel that it loses comes back with the next; a clock
 that steps forward lets in what would have come in that time. Replicas that decide alone may grant
-on top what they took after their last look, and one that is cut off what it has not been able to
-charge. All are over when the limit has been whole, or a period has gone by. Nothing else is
-forgiven.
+on top what they took after their last look, what calls of others use beyond what they reserved,
+and one that is cut off what it has not been able to charge. All are over when the limit has been
+whole, or a period has gone by. Nothing else is forgiven.
 """
 
 import struct
@@ -92,7 +92,7 @@ class Bucket:
     def __init__(self, limit: Limit, parts: float = 1.0) -> None:
         self.capacity, self.rate = limit.capacity / parts, limit.rate * 1e6 / parts
         self._debt, self._at, self._forgiven = 0.0, 0.0, 0.0
-        self._most, self._behind, self._seen_at = 0.0, False, 0.0
+        self._most, self.behind, self._seen_at = 0.0, False, 0.0
         """The most that the debt can be, and whether the clock has stepped back since: the time
         until the store has seen that brings nothing.
         """
@@ -108,17 +108,17 @@ class Bucket:
 
     def seen(self, now: float) -> None:
         """The store has looked, and goes on from here."""
-        self._most, self._behind = self.capacity - self.left(now), False
+        self._most, self.behind = self.capacity - self.left(now), False
         self._seen_at = now
 
     def left(self, now: float) -> float:
         """How much there surely is."""
-        gained = 0.0 if self._behind else (now - self._seen_at) * self.rate
+        gained = 0.0 if self.behind else (now - self._seen_at) * self.rate
         return self.capacity - max(0.0, self._most - gained)
 
     def back(self) -> None:
         """The store's clock steps back."""
-        self._behind = True
+        self.behind = True
 
     def lost(self, _now: float, amount: float) -> None:
         """The store has forgotten so much."""
@@ -147,7 +147,7 @@ class Sliding:
         granted, also what a renewal took; of all calls, and of each lease.
         """
         self._forgiven: list[tuple[float, float]] = []
-        self._behind, self._sure_at = False, 0.0
+        self.behind, self._sure_at = False, 0.0
 
     def move(self, now: float, amount: float, lease: Held) -> None:
         """Take; what comes back comes back of the call that took it, once."""
@@ -166,12 +166,12 @@ class Sliding:
 
     def seen(self, now: float) -> None:
         """The store has looked, and goes on from here."""
-        if self._behind:
-            self._behind, self._sure_at = False, now + self._period + self._slot
+        if self.behind:
+            self.behind, self._sure_at = False, now + self._period + self._slot
 
     def left(self, now: float) -> float:
         """How much there surely is: what was taken counts for a period and a slot."""
-        if self._behind or now < self._sure_at:
+        if self.behind or now < self._sure_at:
             return 0.0
         self._sum(now)
         since = now - self._period - self._slot
@@ -179,7 +179,7 @@ class Sliding:
 
     def back(self) -> None:
         """The store's clock steps back: what was taken counts for longer."""
-        self._behind = True
+        self.behind = True
 
     def lost(self, now: float, amount: float) -> None:
         """The store has forgotten so much."""
@@ -466,10 +466,10 @@ class Ledger:
             raise Broken(f"{free:g} of {limit.name} are free at {ran.at:.3f}, and none is granted")
 
     def _looked_at(self, ran: Ran) -> None:
-        """A refusal is of a clock that has been seen."""
+        """A refusal writes that a clock has stepped back, and nothing else."""
         for place in _places(self._policies[ran.key]):
             window = self._windows.get(place)
-            if isinstance(window, Bucket | Sliding):
+            if isinstance(window, Bucket | Sliding) and window.behind:
                 window.seen(ran.at)
 
     def _bound(self, place: Place, limit: Limit, now: float) -> None:
@@ -700,7 +700,9 @@ class Ledger:
             _places(lease.policy), lease.policy.limits, moved, strict=True
         ):
             if much:
-                self._window(place, limit).move(ran.at, much, lease)
+                window = self._window(place, limit)
+                window.move(ran.at, much, lease)
+                _forgive(window, ran.at, much)  # of what it used beyond, other replicas do not know
                 share = self._shares.get((lease.alone, lease.since, place))
                 if share is not None:
                     share.move(ran.at, much, lease)
