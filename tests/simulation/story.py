@@ -161,7 +161,9 @@ class Story:
             task.cancel()
         engine.passes._ended = True
         pools = engine.passes._pools.values()
-        tasks = [pool.task for pool in pools if pool.task] + [*engine.passes._errands]
+        engine.passes._errands.forget()
+        tasks = [pool.task for pool in pools if pool.task]
+        tasks += engine.passes._errands._under_way
         tasks += engine.lending.recalls._looking.values()
         for task in (*tasks, *engine.outages._watches.values()):
             task.cancel()
