@@ -57,34 +57,45 @@ class Recorded(Direct):
     """A way to a store that has heard it all: the last answer to each script, to every call."""
 
     def __init__(self, real: Any) -> None:
-        self._real, self._answers, self.recording = real, {}, True
+        self._real, self.recording = real, True
+        self._answers: dict[tuple[str, int], bytes] = {}
+        self._shortest: dict[str, int] = {}
+        """By script, what a single call asks: many of them ask more."""
 
     def post(self, place: str, commands: Any, then: Then) -> bool:  # noqa: ARG002  # there is one
         """The answers come with the next turn of the loop."""
-        if self._is_new(commands):
+        told = [*map(self._told, commands)]
+        if self.recording or None in told:
             return False
-        asyncio.get_running_loop().call_soon(then, self._answer(commands))
+        packed(commands)
+        asyncio.get_running_loop().call_soon(then, told)
         return True
 
     async def send(self, place: str, commands: Any) -> list[Any]:
         """The answers, of the store where it is not known what it says."""
-        if not self._is_new(commands):
-            return self._answer(commands)
-        found = await self._real.send(place, commands)
-        self._answers |= {
-            each[1]: reply
-            for each, reply in zip(commands, found, strict=True)
-            if each[0] == "EVALSHA" and isinstance(reply, bytes)
-        }
+        told = [*map(self._told, commands)]
+        if not self.recording and None not in told:
+            packed(commands)
+            return told
+        found: list[Any] = await self._real.send(place, commands)
+        for each, reply in zip(commands, found, strict=True):
+            if each[0] == "EVALSHA" and isinstance(reply, bytes):
+                script, size = each[1], len(each[-1])
+                self._answers[script, size] = reply
+                self._shortest[script] = min(size, self._shortest.get(script, size))
         return found
 
-    def _is_new(self, commands: Any) -> bool:
-        return self.recording or any(each[1] not in self._answers for each in commands)
-
-    def _answer(self, commands: Any) -> list[Any]:
+    def _told(self, command: Any) -> bytes | None:
         """The tag of a call stands in front of its request, and of its answer."""
-        packed(commands)
-        return [each[-1][:8] + self._answers[each[1]][8:] for each in commands]
+        if isinstance(command, bytes):  # a single call, as it travels
+            at = command.index(b"$40\r\n") + 5
+            script = command[at : at + 40].decode()
+            size = self._shortest.get(script, 0)
+            tag = command[-2 - size :][:8]
+        else:
+            script, size, tag = command[1], len(command[-1]), command[-1][:8]
+        answer = self._answers.get((script, size))
+        return None if answer is None else tag + answer[8:]
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._real, name)

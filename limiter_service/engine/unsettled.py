@@ -32,6 +32,7 @@ class Unsettled:
         self._left, self._expired, self._prefix = left, expired, prefix
         self._ends: dict[str, float] = {}
         self._due: dict[int, dict[str, None]] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._look: asyncio.Task[None] | None = None
 
@@ -65,7 +66,9 @@ class Unsettled:
             await asyncio.wait({self._look})
 
     def _watch(self, lease: str, expires_in: float) -> None:
-        self._watch_until(lease, asyncio.get_running_loop().time() + expires_in + _GRACE)
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+        self._watch_until(lease, self._loop.time() + expires_in + _GRACE)
 
     def _watch_until(self, lease: str, end: float) -> None:
         self._ends[lease] = end

@@ -90,7 +90,7 @@ class Berths:
             self._rest(exchange)
             raise
         asked = exchange.ask(data, len(commands), then)
-        self._deadlines.add(asked, asyncio.get_running_loop().time() + self._patience)
+        self._deadlines.add(asked, exchange.loop.time() + self._patience)
         return asked
 
     async def _connect(self) -> Exchange:

@@ -91,7 +91,8 @@ class Exchange(asyncio.Protocol):
         self._connection = connection  # its writer would close the transport when it is forgotten
         self._transport = transport
         self.where = (getattr(connection, "host", ""), getattr(connection, "port", 0))
-        self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.loop = asyncio.get_running_loop()
+        self.lost: asyncio.Future[None] = self.loop.create_future()
         self._rests, self._ends = rests, ends
         self._asked: Asked | None = None
         self._closed = self._spoiled = False
