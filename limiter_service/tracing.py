@@ -15,7 +15,7 @@ from limiter_service.engine.queueing import Tell
 from limiter_service.engine.refusals import Refusal
 from limiter_service.front import Handler
 from limiter_service.http import Media, Scope, header
-from limiter_service.store.commands import Listener
+from limiter_service.store.posted import Listener
 from limiter_wire import (
     Acquire,
     Checked,

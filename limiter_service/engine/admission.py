@@ -48,20 +48,13 @@ from limiter_service.engine.refusals import Refusal, refuse
 from limiter_service.engine.shape import History, Taken
 from limiter_service.engine.statistics import Observer
 from limiter_service.engine.tally import Tally
-from limiter_service.store.commands import (
-    NEVER,
-    Chain,
-    Claim,
-    Commands,
-    Listener,
-    Reply,
-    Report,
-    Verdict,
-    named,
-)
+from limiter_service.store.claims import named
+from limiter_service.store.commands import Commands
 from limiter_service.store.errors import StoreUnavailable
 from limiter_service.store.hints import Hints
 from limiter_service.store.keys import Keys
+from limiter_service.store.messages import NEVER, Chain, Claim, Reply, Report, Verdict
+from limiter_service.store.posted import Listener
 from limiter_wire import (
     Acquire,
     BlockReport,

@@ -22,7 +22,7 @@ from limiter_service.engine.levels import (
 from limiter_service.engine.policy import Limit, Policy
 from limiter_service.engine.refusals import Refusal, refuse
 from limiter_service.engine.shape import History
-from limiter_service.store.commands import NEVER, Reply, Verdict
+from limiter_service.store.messages import NEVER, Reply, Verdict
 from limiter_wire import ErrorCode, Granted, LimitState, QueueState, Settled
 
 _MICRO = 1_000_000

@@ -11,7 +11,9 @@ from collections.abc import Awaitable, Callable
 from limiter_service.engine.ids import LeaseRef
 from limiter_service.engine.orders import Order
 from limiter_service.engine.policy import Policy
-from limiter_service.store.commands import Claim, Listener, Posted, Reply, Report, claim_in
+from limiter_service.store.claims import claim_in
+from limiter_service.store.messages import Claim, Reply, Report
+from limiter_service.store.posted import Listener, Posted
 from limiter_wire import Acquire, Settle
 
 

@@ -8,7 +8,7 @@ from zlib import crc32
 import msgspec
 
 from limiter_service.config import BreakerConfig, seconds
-from limiter_service.store.commands import pack
+from limiter_service.store.packing import pack
 from limiter_wire import (
     BreakerError,
     BreakerProbes,

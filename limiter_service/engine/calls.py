@@ -4,8 +4,8 @@ from collections.abc import Awaitable, Callable
 
 from limiter_service.engine.policy import Policy
 from limiter_service.engine.refusals import Refusal, refuse
-from limiter_service.store.commands import Chain, Reply, Verdict
 from limiter_service.store.errors import StoreError, StoreNotReplicated, StoreUnavailable
+from limiter_service.store.messages import Chain, Reply, Verdict
 from limiter_wire import ErrorCode
 
 _RETRY_AFTER = 1.0

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from limiter_service.config import LimitConfig
 from limiter_service.engine.policy import Limit, Policy
 from limiter_service.prices import PriceConfig
-from limiter_service.store.commands import KEEP
+from limiter_service.store.messages import KEEP
 from limiter_wire import Acquire, Meter, Outcome, Provenance, Usage
 
 _TOKENS = {Meter.TOKENS, Meter.INPUT_TOKENS, Meter.OUTPUT_TOKENS}

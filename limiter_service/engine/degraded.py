@@ -22,7 +22,7 @@ from limiter_service.engine.local import NEVER, Decision, Window, decide
 from limiter_service.engine.outages import Outage, Outages, Phase
 from limiter_service.engine.policy import Policy
 from limiter_service.engine.refusals import Refusal, refuse
-from limiter_service.store.commands import KEEP, Claim
+from limiter_service.store.messages import KEEP, Claim
 from limiter_wire import (
     Acquire,
     Checked,

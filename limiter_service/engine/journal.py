@@ -6,7 +6,7 @@ import msgspec
 
 from limiter_service.engine.local import Window
 from limiter_service.engine.policy import Limit, Policy
-from limiter_service.store.commands import Claim
+from limiter_service.store.messages import Claim
 from limiter_wire import Granted, Settle, Settled
 
 MOST = 100_000

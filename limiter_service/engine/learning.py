@@ -20,8 +20,9 @@ from limiter_service.engine.levels import (
 from limiter_service.engine.passes import Passes
 from limiter_service.engine.policy import Limit, Policy
 from limiter_service.engine.refusals import refuse
-from limiter_service.store.commands import Commands, LimitOrder
+from limiter_service.store.commands import Commands
 from limiter_service.store.errors import StoreError
+from limiter_service.store.messages import LimitOrder
 from limiter_wire import (
     ErrorCode,
     LimitHeld,

@@ -19,9 +19,10 @@ from limiter_service.engine.ids import LeaseRef
 from limiter_service.engine.policy import Limit, Policy
 from limiter_service.engine.recalls import Recalls
 from limiter_service.engine.refusals import Refusal, refuse
-from limiter_service.store.commands import KEEP, Claim, Commands, LentTerms, Reply, Verdict
+from limiter_service.store.commands import Commands
 from limiter_service.store.errors import StoreError
 from limiter_service.store.keys import Keys
+from limiter_service.store.messages import KEEP, Claim, LentTerms, Reply, Verdict
 from limiter_wire import (
     Acquire,
     BlockReport,

@@ -9,9 +9,10 @@ from limiter_service.engine.levels import Level, read
 from limiter_service.engine.passes import PolicyOf
 from limiter_service.engine.policy import Policy, UnknownResource
 from limiter_service.engine.refusals import Refusal
-from limiter_service.store.commands import Commands, Line, QueueKeys
+from limiter_service.store.commands import Commands
 from limiter_service.store.errors import StoreError
 from limiter_service.store.keys import Keys
+from limiter_service.store.messages import Line, QueueKeys
 from limiter_wire import QueueLine, QueueView
 
 _MICRO = 1_000_000

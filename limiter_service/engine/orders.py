@@ -6,7 +6,7 @@ import msgspec
 
 from limiter_service.engine import breaking, ids
 from limiter_service.engine.policy import Policy
-from limiter_service.store.commands import asking
+from limiter_service.store.claims import asking
 from limiter_wire import Acquire
 
 _MICRO = 1_000_000

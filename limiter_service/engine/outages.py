@@ -23,9 +23,10 @@ from limiter_service.engine.local import Slots, Window, window_of
 from limiter_service.engine.policy import Policies, Policy, UnknownResource
 from limiter_service.engine.presence import SILENT, Place, Presence, Sights
 from limiter_service.engine.refusals import Refusal
-from limiter_service.store.commands import Commands, Seen
+from limiter_service.store.commands import Commands
 from limiter_service.store.errors import StoreError, StoreUnavailable
 from limiter_service.store.keys import Keys
+from limiter_service.store.messages import Seen
 from limiter_wire import Event, Settle
 
 BEAT = 0.5

@@ -24,14 +24,7 @@ from limiter_service.engine.calls import Calls
 from limiter_service.engine.errands import Errands
 from limiter_service.engine.policy import Policy, UnknownResource
 from limiter_service.engine.refusals import Refusal
-from limiter_service.store.commands import (
-    Chain,
-    Commands,
-    QueueKeys,
-    Served,
-    ServeTerms,
-    SweepTerms,
-)
+from limiter_service.store.commands import Commands
 from limiter_service.store.errors import StoreError
 from limiter_service.store.hints import Hints
 from limiter_service.store.keys import (
@@ -42,6 +35,7 @@ from limiter_service.store.keys import (
     request_digest,
     tenant_id,
 )
+from limiter_service.store.messages import Chain, QueueKeys, Served, ServeTerms, SweepTerms
 
 GRACE = 5.0
 """Seconds that a place is kept for a caller out of sight, and a grant for one that does not ask."""

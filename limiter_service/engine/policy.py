@@ -29,8 +29,9 @@ from limiter_service.engine.calendar import Span, boundaries
 from limiter_service.engine.shape import Shape
 from limiter_service.presets import limits_in_force
 from limiter_service.prices import Catalogue, PriceConfig
-from limiter_service.store.commands import Chain, pack
 from limiter_service.store.keys import Key, Keys
+from limiter_service.store.messages import Chain
+from limiter_service.store.packing import pack
 from limiter_service.store.parcels import Kin
 from limiter_wire import Meter
 

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from limiter_service.engine.levels import Level
 from limiter_service.engine.local import Sight
 from limiter_service.engine.policy import Policy
-from limiter_service.store.commands import Seen
+from limiter_service.store.messages import Seen
 
 SILENT = 30.0
 """Seconds that a replica counts after it was last heard of."""

@@ -31,8 +31,9 @@ from limiter_service.engine.policy import Policy
 from limiter_service.engine.refusals import Refusal, refuse
 from limiter_service.engine.statistics import Observer, Wait
 from limiter_service.engine.weighing import weigh
-from limiter_service.store.commands import NEVER, Claim, Commands, Reply, Terms, Verdict, Waiter
+from limiter_service.store.commands import Commands
 from limiter_service.store.keys import Keys, line_id, request_digest, tenant_id
+from limiter_service.store.messages import NEVER, Claim, Reply, Terms, Verdict, Waiter
 from limiter_wire import Acquire, ErrorCode, Granted, QueueState, Waiting
 
 NEWS = 1.0

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import msgspec
 
 from limiter_service.engine.policy import Limit, Policy
-from limiter_service.store.commands import pack
+from limiter_service.store.packing import pack
 from limiter_wire import Meter, SpentLimit
 from limiter_wire.providers import Observed, lowered, profile, read_limits, read_moment
 

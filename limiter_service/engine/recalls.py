@@ -12,9 +12,10 @@ from collections.abc import Callable
 import msgspec
 
 from limiter_service.engine import ids
-from limiter_service.store.commands import Commands, Holdings
+from limiter_service.store.commands import Commands
 from limiter_service.store.errors import StoreError
 from limiter_service.store.keys import Keys
+from limiter_service.store.messages import Holdings
 
 EVERY = 0.1
 """Seconds between two looks."""

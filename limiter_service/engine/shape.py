@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, ClassVar, NamedTuple
 import msgspec
 
 from limiter_service.engine import breaking
-from limiter_service.store.commands import KEEP
+from limiter_service.store.messages import KEEP
 from limiter_wire import Granted, LimitState, Meter, Usage
 
 if TYPE_CHECKING:

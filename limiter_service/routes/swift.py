@@ -4,7 +4,7 @@ from limiter_service.engine.admission import Engine
 from limiter_service.engine.begun import Begun, BegunAcquire, BegunSettle
 from limiter_service.engine.callers import Caller
 from limiter_service.engine.shape import Taken
-from limiter_service.store.commands import Listener
+from limiter_service.store.posted import Listener
 from limiter_wire import Acquire, Granted, Settle, Settled
 
 BEGUN = "sluicegate.begun"

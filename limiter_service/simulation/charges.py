@@ -2,7 +2,7 @@
 
 from limiter_service.engine import charging
 from limiter_service.engine.policy import Policy
-from limiter_service.store.commands import KEEP
+from limiter_service.store.messages import KEEP
 from limiter_wire import Acquire, Meter, Outcome, Usage
 
 

@@ -7,9 +7,9 @@ import msgspec
 import structlog
 
 from limiter_service.store.client import Client
-from limiter_service.store.commands import pack
 from limiter_service.store.errors import StoreProtocol
 from limiter_service.store.keys import FleetKeys
+from limiter_service.store.packing import pack
 from limiter_service.store.parcels import Argument
 from limiter_service.store.scripts import load
 

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from limiter_service.store.client import Client
-from limiter_service.store.commands import pack
 from limiter_service.store.errors import StoreProtocol
 from limiter_service.store.keys import Keys
+from limiter_service.store.packing import pack
 from limiter_service.store.scripts import load
 
 RESET = -1

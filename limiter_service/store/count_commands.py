@@ -5,9 +5,9 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 
 from limiter_service.store.client import Client
-from limiter_service.store.commands import pack, unpack
 from limiter_service.store.errors import StoreProtocol
 from limiter_service.store.keys import Key
+from limiter_service.store.packing import pack, unpack
 from limiter_service.store.scripts import load
 
 KEPT_MS = 26 * 3_600_000

@@ -6,8 +6,8 @@ import msgspec
 
 from limiter_service.store.breaker_commands import checked
 from limiter_service.store.client import Client
-from limiter_service.store.commands import pack
 from limiter_service.store.keys import FLEET, FleetKeys, Keys
+from limiter_service.store.packing import pack
 from limiter_service.store.scripts import load
 
 UNTIL_CLEARED = -1.0

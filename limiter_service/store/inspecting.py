@@ -10,10 +10,10 @@ import redis
 
 from limiter_service.store import acl
 from limiter_service.store.client import Client
-from limiter_service.store.commands import pack
 from limiter_service.store.errors import StoreUnavailable
 from limiter_service.store.faults import FAILURES, reason
 from limiter_service.store.keys import FleetKeys
+from limiter_service.store.packing import pack
 from limiter_service.store.scripts import load
 
 _PINGS = 50

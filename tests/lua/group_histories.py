@@ -10,7 +10,7 @@ from histories import Run, Step, _amounts_of
 from tests_support.scripts import Answer, Bench, scripts
 
 from limiter_service.engine.policy import Policy
-from limiter_service.store.commands import Verdict
+from limiter_service.store.messages import Verdict
 
 _MOST = 6
 _TTL, _REMEMBER = 4_000_000, 3_600_000_000

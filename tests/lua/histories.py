@@ -13,7 +13,7 @@ from tests_support.scripts import POOL, Bench, scripts
 from limiter_service.config import parse
 from limiter_service.engine.levels import left, read, reset
 from limiter_service.engine.policy import Policies, Policy
-from limiter_service.store.commands import Verdict
+from limiter_service.store.messages import Verdict
 from limiter_wire import Meter
 
 US = 1_000_000

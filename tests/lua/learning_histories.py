@@ -12,7 +12,7 @@ from tests_support.scripts import scripts
 
 from limiter_service.engine.levels import limit_of
 from limiter_service.engine.policy import Limit, Policy
-from limiter_service.store.commands import Verdict
+from limiter_service.store.messages import Verdict
 
 # The same limits as in `histories`, and how they learn: 0 down, 1 both, 2 never, 3 down. Those
 # with ramps come in histories of their own, so that the others meet hard faults soon.

@@ -15,9 +15,10 @@ from limiter_service.config import parse
 from limiter_service.engine.policy import Policies, Policy
 from limiter_service.engine.weighing import weigh
 from limiter_service.store import commands as store
-from limiter_service.store.commands import (
+from limiter_service.store.commands import Commands
+from limiter_service.store.keys import Keys, chain_id, line_id, request_digest, tenant_id
+from limiter_service.store.messages import (
     Claim,
-    Commands,
     QueueKeys,
     Report,
     Served,
@@ -26,7 +27,6 @@ from limiter_service.store.commands import (
     Terms,
     Verdict,
 )
-from limiter_service.store.keys import Keys, chain_id, line_id, request_digest, tenant_id
 from limiter_service.store.scripts import Script
 from limiter_wire import Meter
 

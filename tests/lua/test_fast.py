@@ -9,7 +9,7 @@ from tests_support.scripts import POOL, Bench, scripts
 from twins import Two, run, two_of
 
 from limiter_service.engine.levels import left
-from limiter_service.store.commands import Verdict
+from limiter_service.store.messages import Verdict
 
 _HISTORIES = 25
 

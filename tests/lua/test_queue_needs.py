@@ -9,8 +9,9 @@ from tests_support.scripts import POOL, scripts
 
 from limiter_service.config import parse
 from limiter_service.engine.policy import Policies
-from limiter_service.store.commands import Claim, Commands, QueueKeys, Terms, Verdict, Waiter
+from limiter_service.store.commands import Commands
 from limiter_service.store.keys import Keys, line_id, request_digest
+from limiter_service.store.messages import Claim, QueueKeys, Terms, Verdict, Waiter
 
 CONFIG = f"""
 pools:

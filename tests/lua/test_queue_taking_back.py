@@ -8,9 +8,10 @@ from tests_support.scripts import POOL, scripts
 from limiter_service.config import parse
 from limiter_service.engine.levels import read
 from limiter_service.engine.policy import Policies
-from limiter_service.store.commands import (
+from limiter_service.store.commands import Commands
+from limiter_service.store.keys import Keys, chain_id, line_id, request_digest
+from limiter_service.store.messages import (
     Claim,
-    Commands,
     QueueKeys,
     Served,
     ServeTerms,
@@ -18,7 +19,6 @@ from limiter_service.store.commands import (
     Verdict,
     Waiter,
 )
-from limiter_service.store.keys import Keys, chain_id, line_id, request_digest
 
 CONFIG = f"""
 pools:

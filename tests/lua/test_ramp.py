@@ -9,7 +9,7 @@ from tests_support.scripts import POOL, Bench, scripts
 from limiter_service.config import parse
 from limiter_service.engine.levels import allowance, left, used_in_period
 from limiter_service.engine.policy import Policies, Policy
-from limiter_service.store.commands import Verdict
+from limiter_service.store.messages import Verdict
 
 US = 1_000_000
 SLOT = US // 2  # of a period of 10 s

@@ -11,7 +11,7 @@ from tests_support.scripts import CLOCK, POOL, START, Bench, scripts
 from limiter_service.config import parse
 from limiter_service.engine.levels import left
 from limiter_service.engine.policy import Policies, Policy
-from limiter_service.store.commands import Verdict
+from limiter_service.store.messages import Verdict
 from limiter_service.store.scripts import load
 
 US = 1_000_000

@@ -5,9 +5,10 @@ from histories import Run, Step, policies_of
 from queue_histories import Direct, done
 from tests_support.scripts import POOL, Bench, scripts
 
-from limiter_service.store.commands import (
+from limiter_service.store.commands import Commands
+from limiter_service.store.keys import Keys, chain_id, line_id, request_digest
+from limiter_service.store.messages import (
     Claim,
-    Commands,
     QueueKeys,
     Served,
     ServeTerms,
@@ -15,7 +16,6 @@ from limiter_service.store.commands import (
     Verdict,
     Waiter,
 )
-from limiter_service.store.keys import Keys, chain_id, line_id, request_digest
 
 _US = 1_000_000
 _ONE_A_MINUTE = """

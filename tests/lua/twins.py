@@ -15,7 +15,7 @@ from tests_support.scripts import POOL, Answer, Bench, names_of_pool, scripts
 
 from limiter_service.engine.levels import Level, read
 from limiter_service.engine.policy import Policy
-from limiter_service.store.commands import KEEP, Verdict
+from limiter_service.store.messages import KEEP, Verdict
 from limiter_wire import Meter
 
 _BREAKER = "breaker: {window: 600s, min_calls: 4, failure_rate: 0.5, open: 1s, max_open: 4s}"

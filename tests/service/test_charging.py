@@ -18,7 +18,7 @@ from limiter_service.engine.charging import (
 )
 from limiter_service.engine.policy import Policies, Policy
 from limiter_service.prices import LongPrice, PriceConfig
-from limiter_service.store.commands import KEEP
+from limiter_service.store.messages import KEEP
 from limiter_wire import Acquire, Outcome, Provenance, Usage
 
 COUNTS = st.integers(0, 10**9)

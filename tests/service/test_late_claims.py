@@ -16,8 +16,9 @@ from limiter_service.engine.ids import LeaseRef, Owed
 from limiter_service.engine.journal import late
 from limiter_service.engine.policy import Policies
 from limiter_service.store.client import Client
-from limiter_service.store.commands import Claim, Commands
+from limiter_service.store.commands import Commands
 from limiter_service.store.hints import Hints
+from limiter_service.store.messages import Claim
 from limiter_wire import Settle, Usage
 
 HOUR = 3_600_000_000

@@ -9,7 +9,7 @@ from limiter_service.config_advice import advice
 from limiter_service.engine.charging import reserve, used
 from limiter_service.engine.policy import Limit, Policies, Policy
 from limiter_service.presets import limits_in_force
-from limiter_service.store.commands import KEEP
+from limiter_service.store.messages import KEEP
 from limiter_wire import Acquire, Outcome, Usage
 from limiter_wire.providers import PROFILES, profiles
 from limiter_wire.providers.presets import TIERS, ceiling

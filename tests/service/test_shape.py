@@ -11,7 +11,8 @@ from limiter_service.engine import breaking, charging, orders
 from limiter_service.engine.answers import MARKS, granted, history_of, lease_id
 from limiter_service.engine.policy import Policies, Policy
 from limiter_service.engine.shape import Taken
-from limiter_service.store.commands import claim_in, named, unpack
+from limiter_service.store.claims import claim_in, named
+from limiter_service.store.packing import unpack
 from limiter_wire import Acquire, Granted, Outcome, Provenance, Usage
 
 CONFIG = """

@@ -15,7 +15,7 @@ from limiter_service.engine.policy import Policies
 from limiter_service.engine.presence import Presence
 from limiter_service.engine.refusals import Refusal
 from limiter_service.simulation.virtual_time import run
-from limiter_service.store.commands import Seen
+from limiter_service.store.messages import Seen
 from limiter_wire import Acquire, Granted, Settle
 
 _M = f"{POOL}/m"

@@ -20,9 +20,9 @@ from limiter_service.engine.admission import Engine
 from limiter_service.engine.refusals import Refusal
 from limiter_service.store import exchange
 from limiter_service.store.client import Client
-from limiter_service.store.commands import pack
 from limiter_service.store.links import Command, Link
 from limiter_service.store.ordinary import terms
+from limiter_service.store.packing import pack
 from limiter_service.store.parcels import (
     APART,
     LONGEST_APART,

@@ -4,9 +4,9 @@ import struct
 
 import pytest
 
-from limiter_service.store.commands import pack
 from limiter_service.store.errors import StoreProtocol
 from limiter_service.store.ordinary import granted, settled, terms
+from limiter_service.store.packing import pack
 
 
 def _request(nonce: int) -> bytes:

@@ -18,7 +18,7 @@ from limiter_service.front import Front
 from limiter_service.http import Receive, Scope, Send
 from limiter_service.pools import Pools
 from limiter_service.settings import Settings
-from limiter_service.store.commands import Listener
+from limiter_service.store.posted import Listener
 from limiter_wire import Acquire, Settle
 from tests_support.service import PATIENT
 from tests_support.waiting import wait_until

@@ -9,8 +9,8 @@ import redis
 
 from limiter_service.engine.levels import Level, read
 from limiter_service.engine.policy import Policy
-from limiter_service.store.commands import Verdict
 from limiter_service.store.keys import Keys
+from limiter_service.store.messages import Verdict
 from limiter_service.store.ordinary import READERS, terms
 from limiter_service.store.scripts import NAMES, Script, load
 
