@@ -7,7 +7,7 @@ from msgspec import UNSET
 from msgspec.structs import replace
 
 from limiter_service.config import seconds
-from limiter_service.engine import breaking, charging, ids, learning
+from limiter_service.engine import breaking, charging, ids
 from limiter_service.engine.answers import (
     MARKS,
     TTL,
@@ -18,8 +18,6 @@ from limiter_service.engine.answers import (
     granted,
     history_of,
     lease_id,
-    marks_of,
-    nonce_of,
     paused,
     scopes_of,
     settled,
@@ -29,23 +27,24 @@ from limiter_service.engine.answers import (
 from limiter_service.engine.begun import Arrivals, BegunAcquire, BegunSettle
 from limiter_service.engine.books import Books, verdict
 from limiter_service.engine.calls import Calls
-from limiter_service.engine.charging import PriceMissing
+from limiter_service.engine.debts import Debts
 from limiter_service.engine.degraded import Degraded
 from limiter_service.engine.expectation import Expectations
 from limiter_service.engine.forecast import Forecast
 from limiter_service.engine.ids import LeaseRef
-from limiter_service.engine.journal import REMEMBERED, late, still_counts
 from limiter_service.engine.learning import Learning
 from limiter_service.engine.lending import Lending, not_lent
+from limiter_service.engine.lessons import Lessons
 from limiter_service.engine.levels import read
 from limiter_service.engine.lines import Lines
-from limiter_service.engine.orders import Order, fingerprint, order, usual
+from limiter_service.engine.orders import Order, amounts_of, fingerprint, order, usual
 from limiter_service.engine.outages import Outages
 from limiter_service.engine.passes import Passes
 from limiter_service.engine.policy import Policies, Policy, UnknownResource
 from limiter_service.engine.queueing import Queue, Tell
 from limiter_service.engine.refusals import Refusal, refuse
-from limiter_service.engine.shape import History, Taken
+from limiter_service.engine.reports import refuse_dead_lease, told_by
+from limiter_service.engine.shape import Taken
 from limiter_service.engine.statistics import Observer
 from limiter_service.engine.tally import Tally
 from limiter_service.store.claims import named
@@ -62,7 +61,6 @@ from limiter_wire import (
     ErrorCode,
     Granted,
     Outcome,
-    Provenance,
     QueueState,
     Renew,
     Renewed,
@@ -114,6 +112,10 @@ class Engine:
         self.outages.tell(self.settle, self.passes.adrift)
         self.passes.away = self.outages.is_away
         self.degraded = Degraded(self.outages)
+        self._debts = Debts(commands, self._calls, self.outages)
+        self._lessons = Lessons(
+            self.tally, self.books, self.expectations, self._forecast, self.outages
+        )
         self._hold_limit = hold_limit
         self.lending = Lending(commands, self._calls, prefix, nonces)
         self.lines = Lines(commands, self._calls, self._forecast, self._compiled, prefix)
@@ -277,7 +279,7 @@ class Engine:
         else:
             claim = begun.claim
         if request.since is not None:
-            return await self._late(policy, request, request_id, claim)
+            return await self._debts.late(policy, request, request_id, claim)
         began = asyncio.get_running_loop().time()
         asked = request
         while True:
@@ -319,42 +321,6 @@ class Engine:
         self.outages.taken(policy, [amount * answer.block.calls for amount in claim.amounts])
         self.books.lent(request, answer)
         return answer
-
-    async def _late(
-        self, policy: Policy, request: Acquire, request_id: str, claim: Claim
-    ) -> Granted:
-        """Charge what a caller has granted to itself."""
-        assert request.since is not None
-        now = self._calls.now_us()
-        taken = now - request.since * _MICRO
-        numbers = await self._charge(policy, request.tenant, request_id, claim, taken, now)
-        if request.ttl is None and numbers[1] != claim.fingerprint:
-            raise conflict(policy, request_id)
-        return granted(policy, request_id, numbers, request.route)
-
-    async def _charge(
-        self,
-        policy: Policy,
-        tenant: str,
-        request_id: str,
-        claim: Claim,
-        taken: float,
-        now: float,
-    ) -> Sequence[float]:
-        """The lease that the store has after it has charged *claim*, granted elsewhere."""
-        key, claim = (
-            Keys(policy.pool, self._prefix).lease(tenant, request_id),
-            late(claim, taken, now),
-        )
-        policy.chain(now)
-        debits = [
-            amount if amount > 0 and still_counts(policy, limit, taken, now) else 0.0
-            for limit, amount in zip(policy.limits, claim.amounts, strict=True)
-        ]
-        reply = await self._calls.run(
-            policy, lambda chain: self._commands.charge(chain, key, claim, debits, None)
-        )
-        return reply.numbers
 
     async def _through_store(
         self,
@@ -580,7 +546,7 @@ class Engine:
             if answer is not None:
                 return answer
         try:
-            return await self._settle(await self._charged(ref, policy), policy, report, begun)
+            return await self._settle(await self._debts.charged(ref, policy), policy, report, begun)
         except Refusal as refusal:
             if not self._is_lost(policy, refusal):
                 raise
@@ -595,13 +561,13 @@ class Engine:
         if reply.verdict not in {Verdict.ALREADY, Verdict.REPEATED, Verdict.UNKNOWN}:
             self.tally.ended(policy.resource, told)
             self.books.ended(policy, report.lease, told)
-        _refuse_dead_lease(reply, policy)
+        refuse_dead_lease(reply, policy)
         if reply.verdict is Verdict.DONE_WHILE_OTHERS_WAIT:
             self.passes.room_again(policy)
         history = history_of(policy, reply.numbers)
         answer = settled(policy, reply, history)
         if history is not None and not answer.already_settled:
-            self._debited(policy, history)
+            self._lessons.debited(policy, history)
             self.books.moved(policy, answer)
         return answer
 
@@ -629,10 +595,10 @@ class Engine:
         """What a settle is told. Raises Refusal."""
         if reply.verdict is Verdict.EXPIRED and not told.first_token:
             self.books.settled(policy, report)  # nothing moves, and the call has cost what it did
-        _refuse_dead_lease(reply, policy)
+        refuse_dead_lease(reply, policy)
         history = history_of(policy, reply.numbers)
         if reply.verdict is not Verdict.ALREADY:
-            self._note(policy, report, told, ref.route, reply, history)
+            self._lessons.note(policy, report, told, ref.route, reply, history)
         if reply.verdict is Verdict.DONE_WHILE_OTHERS_WAIT:
             self.passes.room_again(policy)
         answer = settled(policy, reply, history)
@@ -643,28 +609,6 @@ class Engine:
         known = self.expectations.calibration(policy.pool, policy.model, ref.route)
         return answer if known is None else replace(answer, calibration=known)
 
-    async def _charged(self, ref: LeaseRef, policy: Policy) -> LeaseRef:
-        """*ref* as the store knows it: a lease that was granted while it was lost is charged by
-        whoever meets it first.
-        """
-        owed = ref.owed
-        if owed is None:
-            return ref
-        now = self.outages.now_us(self.outages.pool(ref.pool))  # as who has granted it
-        if now - owed.taken > REMEMBERED:  # charged or not: the store may have forgotten it
-            raise refuse(ErrorCode.UNKNOWN_LEASE, "no such lease: it ended long ago")
-        claim = Claim(
-            nonce=ref.nonce,
-            fingerprint=owed.fingerprint,
-            ttl=owed.ttl,
-            remember=int(policy.remember * _MICRO),
-            amounts=[owed.charges.get(limit.id, 0.0) for limit in policy.limits],
-        )
-        numbers = await self._charge(policy, ref.tenant, ref.request_id, claim, owed.taken, now)
-        return LeaseRef(
-            ref.pool, ref.model, ref.tenant, ref.request_id, nonce_of(numbers), ref.route
-        )
-
     async def renew(self, report: Renew) -> Renewed:
         """Let the lease live on, and charge what it has used beyond its reservation."""
         ref, policy = self._lease(report.lease)
@@ -672,7 +616,7 @@ class Engine:
             answer = self.degraded.renew(policy, ref, report)
             if answer is not None:
                 return answer
-        ref = await self._charged(ref, policy)
+        ref = await self._debts.charged(ref, policy)
         used = charging.used(policy, report.usage, None, Outcome.SUCCESS)
         ttl = policy.lease_ttl if report.ttl is None else report.ttl
         tag = self._nonce()
@@ -682,7 +626,7 @@ class Engine:
             policy,
             lambda chain: self._commands.renew(chain, key, queue, tag, ref.nonce, life, used),
         )
-        _refuse_dead_lease(reply, policy)
+        refuse_dead_lease(reply, policy)
         if reply.verdict is Verdict.ALREADY:
             raise refuse(ErrorCode.LEASE_EXPIRED, "the lease was settled", resource=policy.resource)
         levels, _ = read(reply.numbers, *scopes_of(reply.numbers))
@@ -708,53 +652,11 @@ class Engine:
             resources=list(await asyncio.gather(*(self.view(name, tenant) for name in names)))
         )
 
-    def _note(
-        self,
-        policy: Policy,
-        report: Settle,
-        told: Report,
-        route: str | None,
-        reply: Reply,
-        history: History | None,
-    ) -> None:
-        self.tally.reported(
-            policy.resource,
-            report.outcome,
-            breaking.Class(told.outcome_class),
-            marks_of(reply.numbers),
-            slow=told.slow,
-            early=told.first_token,
-        )
-        if history is not None and not told.first_token:
-            self._learn(policy, report, route, charges_of(reply.numbers), history)
+    def _amounts(self, policy: Policy, request: Acquire) -> list[float]:
+        def expected() -> float | None:
+            return self.expectations.expected_output(policy.pool, policy.model, request.route)
 
-    def _learn(
-        self,
-        policy: Policy,
-        report: Settle,
-        route: str | None,
-        charges: Sequence[float],
-        history: History,
-    ) -> None:
-        usage = report.usage
-        self.books.settled(policy, report)
-        if usage and report.outcome is Outcome.SUCCESS and usage.provenance is Provenance.FINAL:
-            self.expectations.learn(
-                policy.pool,
-                policy.model,
-                route,
-                output=usage.output_tokens,
-                estimated=report.estimated_input_tokens,
-                actual=usage.input_tokens,
-            )
-        self._debited(policy, history)
-        self._forecast.learn_settle(policy, charges, history)
-
-    def _debited(self, policy: Policy, history: History) -> None:
-        """What a settle has taken beyond its reservation counts as taken here."""
-        if max(history.moved, default=0.0) > 0:
-            by_id = dict(zip(history.limit_ids, history.moved, strict=True))
-            self.outages.taken(policy, [by_id.get(limit.id, 0.0) for limit in policy.limits])
+        return amounts_of(policy, request, expected)
 
     def _compiled(self, resource: str, tenant: str) -> Policy:
         return self.policies.policy(resource, tenant)
@@ -773,66 +675,3 @@ class Engine:
             return ref, self.policies.policy(f"{ref.pool}/{ref.model}", ref.tenant)
         except UnknownResource as error:
             raise refuse(ErrorCode.UNKNOWN_LEASE, str(error)) from error
-
-    def _amounts(self, policy: Policy, request: Acquire) -> list[float]:
-        if (request.tokens is None) == (request.input_tokens is None):
-            raise refuse(
-                ErrorCode.INVALID,
-                "give one of `tokens` and `input_tokens`",
-                resource=request.resource,
-            )
-        if request.tokens is not None and request.max_output_tokens is not None:
-            raise refuse(
-                ErrorCode.INVALID,
-                "`max_output_tokens` goes with `input_tokens`, not with `tokens`",
-                resource=request.resource,
-            )
-        cached = (request.cache_read_tokens or 0) + (request.cache_write_tokens or 0)
-        if cached > (request.input_tokens or 0):
-            raise refuse(
-                ErrorCode.INVALID,
-                "`cache_read_tokens` and `cache_write_tokens` are parts of `input_tokens`",
-                resource=request.resource,
-            )
-        expected = None
-        if policy.expects:
-            expected = self.expectations.expected_output(policy.pool, policy.model, request.route)
-        try:
-            return charging.reserve(policy, request, expected)
-        except PriceMissing as error:
-            raise refuse(ErrorCode.INVALID, str(error), resource=policy.resource) from error
-
-
-def told_by(policy: Policy, report: Settle, now: float) -> Report:
-    """What a settle says to the scripts; *now* is in Unix seconds."""
-    said, pause = learning.told_by(policy, report, now)
-    return Report(
-        first_token=report.phase == "first_token",
-        outcome_class=breaking.class_of(report),
-        kind=breaking.error_number(report),
-        slow=report.ttft is not None and report.ttft >= policy.slow_after,
-        retry_after=int(pause * _MICRO),
-        readings=said,
-        used=charging.used(
-            policy,
-            report.usage,
-            report.cost_usd,
-            report.outcome,
-            None if report.cause is None else report.cause.refund,
-        ),
-    )
-
-
-def _refuse_dead_lease(reply: Reply, policy: Policy) -> None:
-    if reply.verdict is Verdict.UNKNOWN:
-        raise refuse(
-            ErrorCode.UNKNOWN_LEASE,
-            "no such lease: it was never granted, or ended long ago",
-            resource=policy.resource,
-        )
-    if reply.verdict is Verdict.EXPIRED:
-        raise refuse(
-            ErrorCode.LEASE_EXPIRED,
-            "the lease expired before this report; its tokens stay spent",
-            resource=policy.resource,
-        )

@@ -1,13 +1,16 @@
 """What requests ask of a chain, computed once for all that ask for the same. Pure."""
 
+from collections.abc import Callable
 from functools import lru_cache
 
 import msgspec
 
-from limiter_service.engine import breaking, ids
+from limiter_service.engine import breaking, charging, ids
+from limiter_service.engine.charging import PriceMissing
 from limiter_service.engine.policy import Policy
+from limiter_service.engine.refusals import refuse
 from limiter_service.store.claims import asking
-from limiter_wire import Acquire
+from limiter_wire import Acquire, ErrorCode
 
 _MICRO = 1_000_000
 _encode = msgspec.msgpack.Encoder().encode
@@ -80,3 +83,34 @@ def fingerprint(request: Acquire) -> int:
         ),  # other replicas may not know them yet
         *(() if request.block is None else ("block", request.block)),
     )
+
+
+def amounts_of(
+    policy: Policy, request: Acquire, expected: Callable[[], float | None]
+) -> list[float]:
+    """What each limit of the chain holds for a request; *expected* says how long its answer will
+    be, where it does not. Raises Refusal.
+    """
+    if (request.tokens is None) == (request.input_tokens is None):
+        raise refuse(
+            ErrorCode.INVALID,
+            "give one of `tokens` and `input_tokens`",
+            resource=request.resource,
+        )
+    if request.tokens is not None and request.max_output_tokens is not None:
+        raise refuse(
+            ErrorCode.INVALID,
+            "`max_output_tokens` goes with `input_tokens`, not with `tokens`",
+            resource=request.resource,
+        )
+    cached = (request.cache_read_tokens or 0) + (request.cache_write_tokens or 0)
+    if cached > (request.input_tokens or 0):
+        raise refuse(
+            ErrorCode.INVALID,
+            "`cache_read_tokens` and `cache_write_tokens` are parts of `input_tokens`",
+            resource=request.resource,
+        )
+    try:
+        return charging.reserve(policy, request, expected() if policy.expects else None)
+    except PriceMissing as error:
+        raise refuse(ErrorCode.INVALID, str(error), resource=policy.resource) from error

@@ -1,0 +1,79 @@
+"""What a settle teaches: counts, books, sizes of calls, forecasts, and what was taken here."""
+
+from collections.abc import Sequence
+
+from limiter_service.engine import breaking
+from limiter_service.engine.answers import charges_of, marks_of
+from limiter_service.engine.books import Books
+from limiter_service.engine.expectation import Expectations
+from limiter_service.engine.forecast import Forecast
+from limiter_service.engine.outages import Outages
+from limiter_service.engine.policy import Policy
+from limiter_service.engine.shape import History
+from limiter_service.engine.tally import Tally
+from limiter_service.store.messages import Reply, Report
+from limiter_wire import Outcome, Provenance, Settle
+
+
+class Lessons:
+    """Tells it to whoever learns from it."""
+
+    def __init__(
+        self,
+        tally: Tally,
+        books: Books,
+        expectations: Expectations,
+        forecast: Forecast,
+        outages: Outages,
+    ) -> None:
+        self._tally, self._books, self._expectations = tally, books, expectations
+        self._forecast, self._outages = forecast, outages
+
+    def note(
+        self,
+        policy: Policy,
+        report: Settle,
+        told: Report,
+        route: str | None,
+        reply: Reply,
+        history: History | None,
+    ) -> None:
+        """Take in a report, and its first answer."""
+        self._tally.reported(
+            policy.resource,
+            report.outcome,
+            breaking.Class(told.outcome_class),
+            marks_of(reply.numbers),
+            slow=told.slow,
+            early=told.first_token,
+        )
+        if history is not None and not told.first_token:
+            self._learn(policy, report, route, charges_of(reply.numbers), history)
+
+    def _learn(
+        self,
+        policy: Policy,
+        report: Settle,
+        route: str | None,
+        charges: Sequence[float],
+        history: History,
+    ) -> None:
+        usage = report.usage
+        self._books.settled(policy, report)
+        if usage and report.outcome is Outcome.SUCCESS and usage.provenance is Provenance.FINAL:
+            self._expectations.learn(
+                policy.pool,
+                policy.model,
+                route,
+                output=usage.output_tokens,
+                estimated=report.estimated_input_tokens,
+                actual=usage.input_tokens,
+            )
+        self.debited(policy, history)
+        self._forecast.learn_settle(policy, charges, history)
+
+    def debited(self, policy: Policy, history: History) -> None:
+        """What a settle has taken beyond its reservation counts as taken here."""
+        if max(history.moved, default=0.0) > 0:
+            by_id = dict(zip(history.limit_ids, history.moved, strict=True))
+            self._outages.taken(policy, [by_id.get(limit.id, 0.0) for limit in policy.limits])

@@ -1,0 +1,45 @@
+"""What a settle says to the scripts, and what a lease that is no more says to its caller. Pure."""
+
+from limiter_service.engine import breaking, charging, learning
+from limiter_service.engine.policy import Policy
+from limiter_service.engine.refusals import refuse
+from limiter_service.store.messages import Reply, Report, Verdict
+from limiter_wire import ErrorCode, Settle
+
+_MICRO = 1_000_000
+
+
+def told_by(policy: Policy, report: Settle, now: float) -> Report:
+    """What a settle says to the scripts; *now* is in Unix seconds."""
+    said, pause = learning.told_by(policy, report, now)
+    return Report(
+        first_token=report.phase == "first_token",
+        outcome_class=breaking.class_of(report),
+        kind=breaking.error_number(report),
+        slow=report.ttft is not None and report.ttft >= policy.slow_after,
+        retry_after=int(pause * _MICRO),
+        readings=said,
+        used=charging.used(
+            policy,
+            report.usage,
+            report.cost_usd,
+            report.outcome,
+            None if report.cause is None else report.cause.refund,
+        ),
+    )
+
+
+def refuse_dead_lease(reply: Reply, policy: Policy) -> None:
+    """Raise Refusal where there is nothing to report on."""
+    if reply.verdict is Verdict.UNKNOWN:
+        raise refuse(
+            ErrorCode.UNKNOWN_LEASE,
+            "no such lease: it was never granted, or ended long ago",
+            resource=policy.resource,
+        )
+    if reply.verdict is Verdict.EXPIRED:
+        raise refuse(
+            ErrorCode.LEASE_EXPIRED,
+            "the lease expired before this report; its tokens stay spent",
+            resource=policy.resource,
+        )
