@@ -206,6 +206,24 @@ def test_who_has_fetched_a_grant_that_the_store_forgot_may_be_told_so(
     assert any("has lost the grant" in text for text in durable), durable
 
 
+def test_so_may_who_has_fetched_one_that_was_lost_and_made_anew(ways_and_clock: Outcome) -> None:
+    """The next pass grants it once more, to who has it already."""
+    evidence = ways_and_clock.evidence
+    place, call = fetched(evidence)
+    key = evidence.entries[place].ran.key
+    granted = max(
+        n
+        for n, e in enumerate(evidence.entries[:place])
+        if (e.ran.name, e.ran.key) == ("pass", key)
+    )
+    anew = replace(evidence.entries[granted], at=evidence.entries[place].at)
+    entries = [*evidence.entries[: place + 1], anew, *evidence.entries[place + 1 :]]
+    kept = {at + (at > place) for at in evidence.kept - {granted, place}} | {place + 1}
+    lost = replace(evidence, entries=entries, kept=frozenset(kept))
+    found = judge(unknown(lost, call))
+    assert (found.violations, found.forgotten) == ([], 1)
+
+
 @pytest.mark.parametrize("stale", [True, False])
 def test_one_whose_term_is_over_may_know_less(ways_and_clock: Outcome, stale: bool) -> None:
     """It answers by what it knows; whoever is primary has to know the lease."""

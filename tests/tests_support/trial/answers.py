@@ -1,9 +1,9 @@
 """Everybody was told what happened, and nothing else: the diaries against the journal.
 
 Two things are easily overlooked where a failover loses changes. That a caller has fetched what
-a pass has granted is a change: where it is lost, the grant stands, and its lease is not known
-until it is fetched again or comes back. And a primary that does not know that its term is
-over answers by what it knows.
+a pass has granted is a change: where it is lost, the grant stands, or is made anew, and its lease
+is not known until it is fetched again or comes back. And a primary that does not know that its
+term is over answers by what it knows.
 """
 
 from collections import defaultdict
@@ -128,7 +128,10 @@ def _note(happened: _Happened, entry: Entry, *, stands: bool) -> None:
         if not stands:  # by one who had not heard that a pass has granted it
             _unheard(grants, told[0], entry.at)
         until, how = entry.at + told[LIFE] / 1e6, (ran.name == "pass", ran.name == "alone")
-        grants.append(_Held(told[0], until, entry.ahead, stands, entry.at, *how))
+        held = _Held(told[0], until, entry.ahead, stands, entry.at, *how)
+        # Where the grant is lost as well, the next pass makes it anew, for whom it had been made.
+        held.unheard = [at for each in grants if each.nonce == told[0] for at in each.unheard]
+        grants.append(held)
     elif ran.name == "fetch":
         nonce = numbers(ran.reply[HEAD:])[0]
         if not stands:
