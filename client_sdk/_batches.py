@@ -71,6 +71,11 @@ class Batches:
         """What has no answer yet."""
         return {*self._flights, *(each.answer for each in self._waiting)}
 
+    async def landed(self) -> None:
+        """Return when all that has taken off by now has its answers."""
+        if self._flights:
+            await asyncio.wait(set(self._flights))
+
     async def aclose(self) -> None:
         """Close the connections."""
         await self._transport.aclose()

@@ -60,6 +60,12 @@ class Exchange:
                 raise error.refusal or unavailable from error
         return await self._batches.send(op)
 
+    async def landed(self) -> None:
+        """Return when all that is under way over HTTP by now has its answers: what is said next
+        overtakes nothing.
+        """
+        await self._batches.landed()
+
     def tell(self, recalled: Callable[[str], None]) -> None:
         """Let *recalled* hear of resources whose blocks are to be given back."""
         if self._channel is not None:

@@ -42,6 +42,9 @@ class Exchange:
                     raise error.refusal or unavailable from error
         return self._post(op)
 
+    def landed(self) -> None:
+        """Nothing is under way that a thread has not waited for."""
+
     def tell(self, recalled: Callable[[str], None]) -> None:
         """Let *recalled* hear of resources whose blocks are to be given back."""
         if self._channel is not None:

@@ -153,6 +153,7 @@ class Asking:
         self, request: AcquireOp, settle: Callable[[Settle], Settled]
     ) -> None:
         """Leave the queue at once; what was granted meanwhile goes back unused."""
+        self.exchange.landed()  # the question that is left may be on its way yet
         try:
             answer = self.send(Operation.ACQUIRE, replace(request, max_wait=AT_ONCE))
             unused = SettleOp(lease=answer.lease, outcome=Outcome.CANCELLED, usage=Usage())

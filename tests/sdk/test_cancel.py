@@ -166,3 +166,46 @@ async def test_who_was_cancelled_knows_why(limiter: Limiter, slot: str, watch: W
         await task
     assert found.type is asyncio.CancelledError
     await held.settle()
+
+
+async def test_who_leaves_does_not_overtake_its_own_question(url: str):
+    """The question may still be on its way when its caller is cancelled: said before it, that the
+    place is not wanted is said of nothing.
+    """
+    resource, paths = "p/slot-overtaken", list[str]()
+    open_way = asyncio.Event()
+
+    class Slow(httpx.AsyncHTTPTransport):
+        """The first request takes longer than others."""
+
+        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+            paths.append(request.url.path)
+            if len(paths) == 1:
+                await open_way.wait()
+            return await super().handle_async_request(request)
+
+    async with (
+        Limiter(url, http_transport=Slow(), options=PATIENT) as limiter,
+        Limiter(url, options=PATIENT) as other,
+        httpx.AsyncClient(base_url=url, timeout=20) as client,
+    ):
+        watch = Watch(client, resource)
+        held = await other.acquire(resource, tokens=1)
+
+        async def take() -> Lease:
+            return await limiter.acquire(resource, tokens=1, max_wait=60)
+
+        async def asked() -> bool:
+            return bool(paths)
+
+        task = asyncio.create_task(take())
+        await until(asked, "nothing is asked")
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await watch.waits()  # meanwhile whatever is said at once is heard
+        open_way.set()
+        await limiter.aclose()
+        assert len(paths) == 2
+        assert not await watch.waits()
+        await held.settle()
