@@ -107,7 +107,11 @@ def told(fleet: Fleet, fleet_log: Path) -> tuple[str, dict[str, Any], dict[str, 
         assert answer.status_code == 200, answer.text
         if action == "key.create":
             values["key_id"] = answer.json()["id"]
-        (happened[action],) = [event for event in events(two, since) if event["type"] == kind]
+        (happened[action],) = [
+            event
+            for event in events(two, since)
+            if event["type"] == kind and id_of(key) in event.get("actor", "")
+        ]
     wait_until(lambda: "key.revoke" in fleet_log.read_text(), "the log is not written")
     lines = [json.loads(line) for line in fleet_log.read_text().splitlines()]
     logged = {

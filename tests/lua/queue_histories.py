@@ -14,12 +14,13 @@ from tests_support.scripts import CLOCK, POOL, START, names_of_pool, scripts
 from limiter_service.config import parse
 from limiter_service.engine.policy import Policies, Policy
 from limiter_service.engine.weighing import weigh
-from limiter_service.store import commands as store
+from limiter_service.store import messages
 from limiter_service.store.commands import Commands
 from limiter_service.store.keys import Keys, chain_id, line_id, request_digest, tenant_id
 from limiter_service.store.messages import (
     Claim,
     QueueKeys,
+    Reply,
     Report,
     Served,
     ServeTerms,
@@ -27,6 +28,7 @@ from limiter_service.store.messages import (
     Terms,
     Verdict,
 )
+from limiter_service.store.packing import pack, unpack
 from limiter_service.store.scripts import Script
 from limiter_wire import Meter
 
@@ -224,9 +226,9 @@ class Run:
             if worst:
                 self.reference.shut(policy, new, self.now)
             assert reply.verdict is Verdict.WAITS, f"{reply.verdict}: it has to wait"
-            assert reply.numbers[2:4] == store._numbers(
-                store.pack([place, len(self.reference.waiters)])
-            ), "place and depth"
+            assert reply.numbers[2:4] == unpack(pack([place, len(self.reference.waiters)])), (
+                "place and depth"
+            )
             return
         after = self._dump()
         changed = [k for k in after if before is not None and before.get(k) != after[k]]
@@ -416,7 +418,7 @@ class Run:
     def _some(self, waiters: list[Waiter], step: Step) -> Waiter | None:
         return waiters[step.who % len(waiters)] if waiters else None
 
-    def _ask(self, w: Waiter, max_wait: int) -> store.Reply:
+    def _ask(self, w: Waiter, max_wait: int) -> Reply:
         model, tenant, priority = w.line
         policy = self.policy(model, tenant)
         claim = Claim(
@@ -427,22 +429,20 @@ class Run:
             share=w.share, period=w.period, most_waiters=10_000, keep=600_000,
             allowed=[-1.0] * len(w.amounts),
         )  # fmt: skip
-        waiter = store.Waiter(
+        waiter = messages.Waiter(
             digest=request_digest(tenant, w.name),
             line=line_id(model, tenant, priority),
             names=f"{POOL}/{model}\0{tenant}".encode(),
         )
         key = self.keys.lease(tenant, w.name)
         chain = policy.chain(self.now)
-        reply: store.Reply = done(
-            self.commands.enqueue(chain, key, self.queue, claim, terms, waiter)
-        )
+        reply: Reply = done(self.commands.enqueue(chain, key, self.queue, claim, terms, waiter))
         return reply
 
-    def _cancel(self, w: Waiter, let_go_of: float | None) -> store.Reply:
+    def _cancel(self, w: Waiter, let_go_of: float | None) -> Reply:
         model, tenant, _ = w.line
         chain = self.policy(model, tenant).chain(self.now)
-        reply: store.Reply = done(
+        reply: Reply = done(
             self.commands.cancel(
                 chain,
                 self.keys.lease(tenant, w.name),
@@ -461,7 +461,7 @@ class Run:
 
     def _is_over(self, digest: bytes) -> bool:
         ticket = self.client.hget(self.keys.tickets(), digest)
-        return ticket is not None and ticket.startswith(store.pack([2]))
+        return ticket is not None and ticket.startswith(pack([2]))
 
     def _dump(self) -> dict[bytes, Any]:
         # Not DUMP: the order of a hash changes while the server rehashes it.
