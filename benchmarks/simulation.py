@@ -7,8 +7,7 @@ The calls are told by stories of --per-seed calls, which each take a seed; serve
 that each has as many. Without --seconds all calls are told, with it no story begins after S
 seconds. It needs nobody: progress is on stderr, --json is written anew with each line of it, and
 of a story in which a promise is broken the command that tells it again is printed at once, and
-what has happened is kept in a file. Keys expire by real time: where a story took so long that
-some may have, and only there, it is told once more before it counts as broken.
+what has happened is kept in a file.
 
 The first table has, for each server: stories, calls, hours of the world, grants, those of waiters
 and of replicas that decided alone, calls that a group decided, calls that were handed out of
@@ -36,7 +35,6 @@ ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "simulation")]
 
 _CRITICAL = 50
-_TOO_SLOW = 5.0  # seconds in which keys may have expired, which they do by real time
 _EVERY = 10.0  # seconds between two lines of progress, which become fewer in a long run
 _SELDOM = 300.0
 _SHOWN = ("grants", "waited", "alone", "grouped", "handed")
@@ -60,14 +58,12 @@ def tell(kind: str, orders: Connection, per_seed: int) -> None:
         redis.Redis(unix_socket_path=str(server.socket)) as client,
     ):
         while (seed := orders.recv()) is not None:
-            began = time.monotonic()
             try:
                 told = run(story(client, seed, loaded, calls=per_seed))
             except Exception as error:  # noqa: BLE001  # told to the one who counts
                 evidence = "".join(traceback.format_exception(error))
-                slow = time.monotonic() - began > _TOO_SLOW
                 problem = f"{type(error).__name__}: {error}"
-                orders.send((seed, problem, evidence, {"slow": slow}))
+                orders.send((seed, problem, evidence, {}))
                 continue
             counts = Counter(told.counts)
             counts["calls"], counts["milliseconds"] = told.calls, round(told.seconds * 1000)
@@ -82,8 +78,6 @@ class Run:
         self.counts: Counter[str] = Counter()
         self.faults: Counter[str] = Counter()
         self.broken: dict[int, str] = {}
-        self.doubted: set[int] = set()
-        """Seeds whose stories broke a promise while they took so long that keys expired."""
         self.stories, self.seconds = 0, 0.0
 
     def figures(self) -> dict[str, Any]:
@@ -96,7 +90,6 @@ class Run:
             **{name: self.counts[name] for name in _SHOWN},
             "seconds": round(self.seconds, 1),
             "faults": dict(sorted(self.faults.items())),
-            "doubted": sorted(self.doubted),
             "broken": {str(seed): problem for seed, problem in self.broken.items()},
         }
 
@@ -112,7 +105,6 @@ class Telling:
         self._last = options.first + -(-stories // len(self.runs))
         self._began = self._said = time.monotonic()
         self._busy: dict[Connection, tuple[Run, float]] = {}
-        self._once_more: list[tuple[int, Run]] = []
 
     def go(self) -> None:
         """Tell everything; of each server every process has its own."""
@@ -155,7 +147,7 @@ class Telling:
                 yield seed, run
 
     def _begin(self, ways: dict[str, Connection], pairs: Iterator[tuple[int, Run]]) -> None:
-        order = self._once_more.pop() if self._once_more else next(pairs, None)
+        order = next(pairs, None)
         if order is not None:
             seed, run = order
             ways[run.kind].send(seed)
@@ -164,11 +156,6 @@ class Telling:
     def _take(self, way: Connection) -> None:
         run, began = self._busy.pop(way)
         seed, problem, counts, faults = way.recv()
-        if problem is not None and faults["slow"] and seed not in run.doubted:
-            run.doubted.add(seed)
-            self._once_more.append((seed, run))
-            print(f"seed {seed} is told once more, it was slow: {problem}", file=sys.stderr)
-            return
         run.stories += 1
         run.seconds += (time.monotonic() - began) / self._options.processes
         if problem is None:

@@ -13,6 +13,7 @@ import redis
 from callers import Caller
 from fate import Fate
 from holders import Holder
+from lives import lasting
 from loans import Loans
 from msgspec.structs import replace
 from order import Lines
@@ -435,7 +436,7 @@ def story(
     """The coroutine that tells the story of *seed* on an empty store."""
 
     async def tell() -> Told:
-        known = loaded or scripts()
+        known = lasting(loaded or scripts())
         client.flushall()
         there = client.script_exists(*(script.sha for script in known.values()))
         for script, is_there in zip(known.values(), there, strict=True):

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from random import Random
 
 import redis
+from lives import lasting
 from tests_support.scripts import POOL, START, scripts
 from world import US, Hints, LoadedCommands, Store, Way, Weather, names_of
 
@@ -25,7 +26,7 @@ class Few:
     """Two replicas over a store in virtual time."""
 
     def __init__(self, client: redis.Redis, limit: str, on_store_loss: str) -> None:
-        loaded, luck, weather = scripts(), Random(1), Weather()
+        loaded, luck, weather = lasting(scripts()), Random(1), Weather()
         loop = asyncio.get_running_loop()
         config = f"pools: {{{POOL}: {{on_store_loss: {on_store_loss}, models: {{m: {limit}}}}}}}"
         policies = Policies(parse(config, ".yaml"), "sg:")
