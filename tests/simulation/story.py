@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import struct
 from collections import Counter
-from collections.abc import Awaitable, Coroutine, Mapping
+from collections.abc import Awaitable, Coroutine, Iterable, Mapping
 from hashlib import blake2b
 from random import Random
 from typing import Any
@@ -303,22 +303,19 @@ class Story:
         if self.plot.alone:
             await self._all_is_charged()
         await asyncio.sleep(LEASE + 120.0)
-        if "clock back" in self.faults:  # the time of a scope goes on once a call has seen that
-            for resource in (f"{POOL}/m1", f"{POOL}/m2"):
-                for tenant in ("big", "small"):
-                    await self._calls(resource, tenant)
-            await asyncio.sleep(LEASE + 120.0)
-        for resource in (f"{POOL}/m1", f"{POOL}/m2"):
-            for tenant in ("big", "small"):
-                view = await self.engines[0].view(resource, tenant)
-                limits = self.policies.policy(resource, tenant).limits
-                for level, limit in zip(view.limits, limits, strict=True):
-                    if level.remaining < 0.999 * limit.capacity:
-                        raise Broken(f"{level.name} is at {level.remaining} at the end")
-        for resource in (f"{POOL}/m1", f"{POOL}/m2"):
+        stepped, resources = "clock back" in self.faults, (f"{POOL}/m1", f"{POOL}/m2")
+        if not stepped:
+            await self._is_whole(resources)
+        for resource in resources:
             await self._recovers(resource)
         if self.plot.holders:
             await self._lends_again()
+        if stepped:  # the time of a scope goes on once a call has seen that
+            for resource in resources:
+                for tenant in ("big", "small"):
+                    await self._calls(resource, tenant)
+            await asyncio.sleep(LEASE + 120.0)
+            await self._is_whole(resources)
         # Who is refused for those who wait sees to it that they are still there; what nobody looks
         # at ends with the life of its keys, which is in real time.
         self.engines[0].passes.watch(self.policies.policy(f"{POOL}/m1", "big"))
@@ -331,6 +328,16 @@ class Story:
                 raise Broken(f"{key.decode()} stays for ever")
         if _KEYS.queue().encode() in keys:
             raise Broken("somebody is left in the queue")
+
+    async def _is_whole(self, resources: Iterable[str]) -> None:
+        """Every limit, of everybody."""
+        for resource in resources:
+            for tenant in ("big", "small"):
+                view = await self.engines[0].view(resource, tenant)
+                limits = self.policies.policy(resource, tenant).limits
+                for level, limit in zip(view.limits, limits, strict=True):
+                    if level.remaining < 0.999 * limit.capacity:
+                        raise Broken(f"{level.name} is at {level.remaining} at the end")
 
     async def _all_is_charged(self) -> None:
         """What was granted alone is charged, unless the replica that has granted it is dead."""
