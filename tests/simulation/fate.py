@@ -54,11 +54,13 @@ class Fate:
         await asyncio.sleep(luck.uniform(0.0, 1.0))
         story.store.up = False
         story.lose(kept)
-        await asyncio.sleep(luck.uniform(0.1, 2.0))
-        story.store.restore(dumps)
+        try:
+            await asyncio.sleep(luck.uniform(0.1, 2.0))
+        finally:  # who checks has been told what is lost, so it is, though the story ends now
+            story.store.restore(dumps)
+            story.store.forget_scripts()
         if luck.random() < 0.5 and not story.plot.alone:
             self._step(luck.uniform(-2.0, 2.0))
-        story.store.forget_scripts()
         story.store.up = True
 
     async def _away(self) -> None:
