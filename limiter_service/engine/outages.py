@@ -71,7 +71,7 @@ class Outage:
         self.name, self.phase = name, Phase.STORE
         self.presence, self.sights, self.journal = Presence(), Sights(), Journal()
         self.windows: dict[Place, Window] = {}
-        self.part = 0.0  # the share that they begin with
+        self.part = 0.0  # the largest share that this replica had, or that any of them has
         self.since = 0.0
         self.granted = self.charged = 0
         self.reason = ""
@@ -92,6 +92,7 @@ class Outage:
         for place, limit in policy.placed:
             window = self.windows.get(place)
             if window is None:
+                self.part = max(self.part, self.presence.part)  # it may have grown meanwhile
                 window = window_of(limit, self.sights.sight(place, self.presence, now))
                 if len(self.windows) < MOST_SHARES:
                     self.windows[place] = window

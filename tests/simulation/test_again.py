@@ -197,3 +197,34 @@ def test_whoever_is_alone_grants_nothing_more_when_others_have_joined(
 
     limit = "{limits: [{name: t, meter: tokens, limit: 1000, per: 366d}]}"
     tell(valkey_db, limit, "degrade", plot)
+
+
+def test_a_share_that_somebody_has_got_while_alone_does_not_outlive_the_next_newcomer_either(
+    valkey_db: redis.Redis,
+) -> None:
+    """It had none when it lost the store, and its limits are divided by those whom it knew of when
+    it met them.
+    """
+
+    async def plot(few: Few) -> None:
+        pool, clock = few.engines[0].outages.pool(POOL), asyncio.get_running_loop().time
+        wall = pool.presence.wall
+        pool.presence = Presence()
+        pool.presence.hear(Seen(now=wall, replicas=2, oldest=0.0, after=0), clock())
+        few.store.up = False
+        await few.until(lambda: few.phase(0) is Phase.ALONE)
+        assert pool.part == 0
+        for seconds in (1, 2):
+            now = wall + seconds * US
+            pool.presence.hear(Seen(now=now, replicas=2, oldest=now, after=0), clock())
+        assert isinstance(await few.take(0, 1), Granted)
+        now = wall + 3 * US
+        pool.presence.hear(Seen(now=now, replicas=3, oldest=now, after=0), clock())
+        answer = await few.take(0, 1)
+        assert isinstance(answer, Refusal)
+        assert "joined meanwhile" in answer.problem.detail
+        few.store.up = True
+        await few.until(lambda: few.phase(0) is Phase.STORE)
+
+    limit = "{limits: [{name: t, meter: tokens, limit: 1000, per: 366d}]}"
+    tell(valkey_db, limit, "degrade", plot)

@@ -18,12 +18,12 @@ _LIFE = 60e6
 class Book:
     """A ledger over one limit of 100 in ten seconds, and the journal that it reads."""
 
-    def __init__(self, window: str = "bucket", late: float = 0.0) -> None:
+    def __init__(self, window: str = "bucket", late: float = 0.0, *, torn: bool = False) -> None:
         limit = f"{{name: t, meter: tokens, limit: 100, per: 10s, window: {window}}}"
         config = f"pools: {{{POOL}: {{limits: [{limit}], models: {{m: {{}}}}}}}}"
         policy = Policies(parse(config, ".yaml"), "sg:").policy(f"{POOL}/m", "a")
         self._ledger = Ledger(
-            dict.fromkeys("abcd", policy), 1.0, 1, torn=False, late=late, refusals=True
+            dict.fromkeys("abcd", policy), 1.0, 1, torn=torn, late=late, refusals=True
         )
         self._journal: list[Ran] = []
 
@@ -44,9 +44,24 @@ class Book:
         """The store's clock steps."""
         self._ledger.step(seconds, at)
 
-    def alone(self, at: float, key: str, amount: float, *, by: int = 1, of: int = 1) -> None:
-        """A replica grants without the store, by its share."""
-        self._ran(at, "alone", key, ALONE.pack(by, 0.0, at, of), self._lease(key, amount))
+    def alone(
+        self,
+        at: float,
+        key: str,
+        amount: float,
+        *,
+        by: int = 1,
+        of: int = 1,
+        looked: float | None = None,
+    ) -> None:
+        """A replica grants without the store, by its share of what it has seen."""
+        seen = at if looked is None else looked
+        self._ran(at, "alone", key, ALONE.pack(by, 0.0, seen, of), self._lease(key, amount))
+
+    def charge(self, at: float, key: str, amount: float) -> None:
+        """What was granted alone is charged."""
+        request = struct.pack("<11d", ord(key), 1, _LIFE, _LIFE, 0, 0, 1, 0, 1, amount, amount)
+        self._ran(at, "charge", key, request, b"G")
 
     def settle(self, at: float, key: str, held: float, used: float) -> None:
         """A report is taken in."""
@@ -210,3 +225,27 @@ def test_what_a_call_uses_beyond_is_known_to_its_own_replica_alone() -> None:
     book.alone(2.0, "b", 50, by=2, of=2)
     with pytest.raises(Broken, match="t is over by 5 "):
         book.alone(2.0, "c", 5, by=2, of=2)
+
+
+@pytest.mark.parametrize("by", ["settle", "renew"])
+def test_what_a_call_of_the_store_uses_beyond_is_unknown_to_whoever_has_looked_before(
+    by: str,
+) -> None:
+    """Also when that one has granted alone before; but not to one that has looked since."""
+
+    def told(looked: float) -> Book:
+        book = Book("sliding", torn=True)
+        book.alone(0.0, "a", 10, of=2, looked=0.0)
+        book.charge(0.5, "a", 10)
+        book.grant(1.0, "b", 90)
+        if by == "settle":
+            book.settle(1.5, "b", 90, 93)
+        else:
+            book.renew(1.5, "b", 93)
+        book.alone(2.0, "c", 5, of=2, looked=looked)
+        return book
+
+    book = told(0.0)
+    _nothing_more(book, 2.0)
+    with pytest.raises(Broken, match="t is over by 8 "):
+        told(1.6)

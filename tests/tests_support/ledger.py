@@ -86,6 +86,16 @@ class Held(msgspec.Struct):
     """What reports have given back: which entry of the journal, limit, amount."""
 
 
+class Taken(NamedTuple):
+    """What was taken through the store: when, how much, and whether by a call that uses more than
+    it has reserved, which nobody was asked for.
+    """
+
+    at: float
+    much: float
+    beyond: bool
+
+
 class Bucket:
     """How far below full: what was taken and has not come back by time."""
 
@@ -272,7 +282,7 @@ class Ledger:
         self._torn = torn
         self._windows: dict[Place, Window] = {}
         self._shares: dict[tuple[float, float, Place], Window] = {}
-        self._recent: dict[Place, deque[tuple[float, float]]] = defaultdict(deque)
+        self._recent: dict[Place, deque[Taken]] = defaultdict(deque)
         self._looked: dict[Place, float] = {}
         self.leases: dict[str, Held] = {}
         self.owing: dict[str, Held] = {}
@@ -327,17 +337,26 @@ class Ledger:
             window = self._windows[place] = _KINDS[limit.window](limit)
         return window
 
-    def _move(self, place: Place, limit: Limit, lease: Held, at: float, much: float) -> None:
+    def _move(
+        self,
+        place: Place,
+        limit: Limit,
+        lease: Held,
+        at: float,
+        much: float,
+        *,
+        beyond: bool = False,
+    ) -> None:
         self._window(place, limit).move(at, much, lease)
         if much > 0:
-            self._note(place, at, much)
+            self._note(place, Taken(at, much, beyond))
 
-    def _note(self, place: Place, at: float, much: float) -> None:
+    def _note(self, place: Place, taken: Taken) -> None:
         """So much was taken through the store."""
-        self._taken.append((self._read, place, much))
+        self._taken.append((self._read, place, taken.much))
         recent = self._recent[place]
-        recent.append((at, much))
-        while recent[0][0] < at - _RECENT:
+        recent.append(taken)
+        while recent[0].at < taken.at - _RECENT:
             recent.popleft()
 
     def lose(self, journal: Sequence[Ran], kept: int, now: float) -> None:
@@ -430,7 +449,7 @@ class Ledger:
             known.stored = True  # it was asked for here before it was granted alone
             for place, amount in zip(_places(known.policy), known.charges, strict=True):
                 if amount > 0:
-                    self._note(place, ran.at, amount)
+                    self._note(place, Taken(ran.at, amount, beyond=False))
             return
         lease = self._lease(ran)
         if known is not None and ran.name == "pass" and known.alone:
@@ -524,7 +543,7 @@ class Ledger:
             if real < 0 or held < 0:
                 continue
             if not moved:  # else a failover has lost that it was settled: nothing is used twice
-                self._move(place, limit, lease, ran.at, real - held)
+                self._move(place, limit, lease, ran.at, real - held, beyond=True)
                 lease.told.append((self._read, n, held - real))
             elif n in lease.back:
                 self._again(lease, n, ran.at)
@@ -595,7 +614,8 @@ class Ledger:
         places, limits = _places(lease.policy), lease.policy.limits
         for n, (place, limit, real) in enumerate(zip(places, limits, used, strict=True)):
             if real > lease.charges[n] >= 0:
-                self._move(place, limit, lease, ran.at, real - lease.charges[n])
+                more = real - lease.charges[n]
+                self._move(place, limit, lease, ran.at, more, beyond=True)
                 lease.charges[n] = real
 
     def _fetched(self, ran: Ran) -> None:
@@ -680,11 +700,21 @@ class Ledger:
                     raise Broken(f"a share of {limit.name} is over by {over:g} at {ran.at:.3f}")
 
     def _look(self, place: Place, window: Window, now: float, looked: float) -> None:
-        """What was taken after the last look of some replica may be granted by others again."""
-        if self._looked.get(place, -1.0) >= looked:
-            return
-        self._looked[place] = now
-        _forgive(window, now, sum(amount for at, amount in self._recent[place] if at >= looked))
+        """What was taken after the last look of some replica may be granted by others again, once;
+        and what calls use beyond what they reserved is never known to who has not looked since.
+        """
+        anew = self._looked.get(place, -1.0) < looked
+        if anew:
+            self._looked[place] = now
+        known: deque[Taken] = deque()
+        unknown = 0.0
+        for taken in self._recent[place]:
+            if taken.at >= looked and (anew or taken.beyond):
+                unknown += taken.much
+            else:
+                known.append(taken)
+        self._recent[place] = known
+        _forgive(window, now, unknown)
 
     def _ended(self, ran: Ran) -> None:
         """A replica has heard of the end of a call, without the store."""
@@ -726,7 +756,7 @@ class Ledger:
         ):
             window = self._window(place, limit)
             if debit > 0:
-                self._note(place, now, debit)
+                self._note(place, Taken(now, debit, beyond=False))
                 if self._torn:
                     _forgive(window, now, window.over(now))
             if self._torn and isinstance(window, Bucket):  # its share of the rate came on top
