@@ -44,9 +44,12 @@ class Book:
         """The store's clock steps."""
         self._ledger.step(seconds, at)
 
-    def alone(self, at: float, key: str, amount: float, *, by: int = 1, of: int = 1) -> None:
-        """A replica grants without the store, by its share."""
-        self._ran(at, "alone", key, ALONE.pack(by, 0.0, at, of), self._lease(key, amount))
+    def alone(
+        self, at: float, key: str, amount: float, *, by: int = 1, of: int = 1, unseen: bool = False
+    ) -> None:
+        """A replica grants without the store, by its share, since the beginning."""
+        said = ALONE.pack(by, 0.0, at, of, unseen)
+        self._ran(at, "alone", key, said, self._lease(key, amount))
 
     def settle(self, at: float, key: str, held: float, used: float) -> None:
         """A report is taken in."""
@@ -210,3 +213,38 @@ def test_what_a_call_uses_beyond_is_known_to_its_own_replica_alone() -> None:
     book.alone(2.0, "b", 50, by=2, of=2)
     with pytest.raises(Broken, match="t is over by 5 "):
         book.alone(2.0, "c", 5, by=2, of=2)
+
+
+def test_a_replica_that_has_never_seen_a_debt_begins_with_nothing() -> None:
+    """What comes with time is its own; who has seen the debt waits until it is paid."""
+    for unseen in (True, False):
+        book = Book()
+        book.grant(0.0, "a", 100)
+        book.settle(0.0, "a", 100, 140)
+        if not unseen:
+            with pytest.raises(Broken, match="t is over by 25 "):
+                book.alone(3.0, "b", 15, of=2)
+            continue
+        book.alone(3.0, "b", 15, of=2, unseen=True)
+        book.alone(7.0, "c", 20, of=2, unseen=True)
+        with pytest.raises(Broken, match=r"a share of p\.t is over by 5 "):
+            book.alone(7.0, "d", 5, of=2, unseen=True)
+
+
+def test_a_debt_is_forgiven_those_who_have_not_seen_it_once() -> None:
+    """However many they are, the others have what there is, and no more."""
+    book = Book()
+    book.grant(0.0, "a", 100)
+    book.settle(0.0, "a", 100, 140)
+    book.alone(3.0, "b", 15, by=1, of=2, unseen=True)
+    book.alone(3.0, "c", 15, by=2, of=2, unseen=True)
+    with pytest.raises(Broken, match="t is over by 5 "):
+        book.alone(3.0, "d", 5, by=3, of=2)
+
+
+@pytest.mark.parametrize("window", ["bucket", "sliding"])
+def test_a_share_of_what_was_never_seen_is_no_full_one(window: str) -> None:
+    """Though all of the limit is there."""
+    book = Book(window)
+    with pytest.raises(Broken, match=r"a share of p\.t is over by"):
+        book.alone(1.0, "a", 11, unseen=True)
