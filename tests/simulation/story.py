@@ -27,9 +27,10 @@ from world import US, Hints, LoadedCommands, Store, Way, Weather, names_of
 from limiter_service.engine import ids
 from limiter_service.engine.admission import Engine
 from limiter_service.engine.journal import Entry, Journal
+from limiter_service.engine.local import Sight
 from limiter_service.engine.outages import Phase
 from limiter_service.engine.policy import Policies, Policy
-from limiter_service.engine.presence import STALE
+from limiter_service.engine.presence import STALE, Place, Presence, Sights
 from limiter_service.engine.refusals import Refusal
 from limiter_service.store.commands import Commands
 from limiter_service.store.keys import Keys
@@ -66,6 +67,20 @@ class _Journal(Journal):
         super().add(entry)
         if not self._story.is_dead(self._engine):
             self._story.granted_alone(self._engine, entry)
+
+
+class _Sights(Sights):
+    """Knows which shares were begun without a level."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.unseen: dict[Place, bool] = {}
+
+    def sight(self, place: Place, presence: Presence, now: float) -> Sight:
+        """What is known of a limit at the moment when its share begins."""
+        found = super().sight(place, presence, now)
+        self.unseen[place] = found.level is None
+        return found
 
 
 class Story:
@@ -152,7 +167,8 @@ class Story:
         self.ways[at : at + 1], self.engines[at : at + 1] = [way], [engine]
         self.dead = -1
         if self.plot.alone:
-            engine.outages.pool(POOL).journal = _Journal(self, engine)
+            pool = engine.outages.pool(POOL)
+            pool.journal, pool.sights = _Journal(self, engine), _Sights()
             engine.outages.start()
 
     def end_replica(self, at: int) -> None:
@@ -196,7 +212,13 @@ class Story:
         parts = [e.outages.pool(POOL).presence.part for e in self.engines if not self.is_dead(e)]
         if sum(parts) > 1.000001:
             raise Broken(f"the shares are {parts} at {self.store.now():.3f}")
-        said = ALONE.pack(engine.passes.replica, pool.since, self._looked(), 1 / pool.presence.part)
+        assert isinstance(pool.sights, _Sights)
+        unseen = sum(
+            pool.sights.unseen[place] << n for n, (place, _) in enumerate(entry.policy.placed)
+        )
+        said = ALONE.pack(
+            engine.passes.replica, pool.since, self._looked(), 1 / pool.presence.part, unseen
+        )
         self.store.write("alone", key, said, text[:8] + b"G" + text)
 
     def _looked(self) -> float:

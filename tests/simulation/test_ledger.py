@@ -53,10 +53,12 @@ class Book:
         by: int = 1,
         of: int = 1,
         looked: float | None = None,
+        unseen: bool = False,
     ) -> None:
         """A replica grants without the store, by its share of what it has seen."""
         seen = at if looked is None else looked
-        self._ran(at, "alone", key, ALONE.pack(by, 0.0, seen, of), self._lease(key, amount))
+        said = ALONE.pack(by, 0.0, seen, of, unseen)
+        self._ran(at, "alone", key, said, self._lease(key, amount))
 
     def charge(self, at: float, key: str, amount: float) -> None:
         """What was granted alone is charged."""
@@ -249,3 +251,38 @@ def test_what_a_call_of_the_store_uses_beyond_is_unknown_to_whoever_has_looked_b
     _nothing_more(book, 2.0)
     with pytest.raises(Broken, match="t is over by 8 "):
         told(1.6)
+
+
+def test_a_replica_that_has_never_seen_a_debt_begins_with_nothing() -> None:
+    """What comes with time is its own; who has seen the debt waits until it is paid."""
+    for unseen in (True, False):
+        book = Book()
+        book.grant(0.0, "a", 100)
+        book.settle(0.0, "a", 100, 140)
+        if not unseen:
+            with pytest.raises(Broken, match="t is over by 25 "):
+                book.alone(3.0, "b", 15, of=2)
+            continue
+        book.alone(3.0, "b", 15, of=2, unseen=True)
+        book.alone(7.0, "c", 20, of=2, unseen=True)
+        with pytest.raises(Broken, match=r"a share of p\.t is over by 5 "):
+            book.alone(7.0, "d", 5, of=2, unseen=True)
+
+
+def test_a_debt_is_forgiven_those_who_have_not_seen_it_once() -> None:
+    """However many they are, the others have what there is, and no more."""
+    book = Book()
+    book.grant(0.0, "a", 100)
+    book.settle(0.0, "a", 100, 140)
+    book.alone(3.0, "b", 15, by=1, of=2, unseen=True)
+    book.alone(3.0, "c", 15, by=2, of=2, unseen=True)
+    with pytest.raises(Broken, match="t is over by 5 "):
+        book.alone(3.0, "d", 5, by=3, of=2)
+
+
+@pytest.mark.parametrize("window", ["bucket", "sliding"])
+def test_a_share_of_what_was_never_seen_is_no_full_one(window: str) -> None:
+    """Though all of the limit is there."""
+    book = Book(window)
+    with pytest.raises(Broken, match=r"a share of p\.t is over by"):
+        book.alone(1.0, "a", 11, unseen=True)

@@ -4,8 +4,9 @@ What a fault may cost is itemised: writes that a failover loses may be granted a
 limit, and what came back with a report or a cancel that it loses comes back with the next; a clock
 that steps forward lets in what would have come in that time. Replicas that decide alone may grant
 on top what they took after their last look, what calls of others use beyond what they reserved,
-and one that is cut off what it has not been able to charge. All are over when the limit has been
-whole, or a period has gone by. Nothing else is forgiven.
+and one that is cut off what it has not been able to charge; one that has never seen a limit begins
+with nothing, also where there is less: in a debt. All are over when the limit has been whole, or a
+period has gone by. Nothing else is forgiven.
 """
 
 import struct
@@ -27,11 +28,13 @@ _BRIEF = 0.001  # seconds that a slot may be longer, for whole microseconds
 _LONGEST = 20.0  # seconds within which every lease of before is over
 _RECENT = 10.0  # seconds that a replica may have looked before it decides alone
 _BLUR = 1.0  # seconds by which the times of a lease that was granted alone are known
+_PAST = 60.0  # seconds for which a debt is remembered
 _GRANTING = frozenset({"acquire", "enqueue", "pass", "lend"})
 
-ALONE = struct.Struct("<4d")
+ALONE = struct.Struct("<5d")
 """What a replica says of a grant of its own: its name, since when it is alone, since when all
-have looked, into how many shares limits are divided (0: they are not enforced).
+have looked, into how many shares limits are divided (0: they are not enforced), and which of its
+limits it had never seen, a bit each.
 """
 
 
@@ -102,6 +105,8 @@ class Bucket:
     def __init__(self, limit: Limit, parts: float = 1.0) -> None:
         self.capacity, self.rate = limit.capacity / parts, limit.rate * 1e6 / parts
         self._debt, self._at, self._forgiven = 0.0, 0.0, 0.0
+        self._past: deque[tuple[float, float]] = deque()
+        """When the debt was how much, after each move."""
         self._most, self.behind, self._seen_at = 0.0, False, 0.0
         """The most that the debt can be, and whether the clock has stepped back since: the time
         until the store has seen that brings nothing.
@@ -115,6 +120,14 @@ class Bucket:
         # What was let in is paid off with the rest of the debt, and with nothing else.
         self._forgiven = min(self._forgiven, self._debt)
         self._debt, self._at = max(0.0, self._debt + amount), now
+        self._past.append((now, self._debt))
+        while len(self._past) > 1 and self._past[1][0] < now - _PAST:
+            self._past.popleft()
+
+    def beyond(self, then: float) -> float:
+        """How much more than there is was taken then, and is not let in."""
+        at, debt = next((past for past in reversed(self._past) if past[0] <= then), (then, 0.0))
+        return max(0.0, debt - (then - at) * self.rate - self.capacity - self._forgiven)
 
     def seen(self, now: float) -> None:
         """The store has looked, and goes on from here."""
@@ -665,7 +678,7 @@ class Ledger:
 
     def _alone(self, ran: Ran) -> None:
         """A replica has granted by its share of every limit."""
-        replica, since, looked, parts = ALONE.unpack(ran.request)
+        replica, since, looked, parts, unseen = ALONE.unpack(ran.request)
         self._doubtful = True
         known = self.leases.get(ran.key)
         if known is not None and not known.fetched and not known.alone:
@@ -681,10 +694,12 @@ class Ledger:
         self.leases[ran.key] = self.owing[ran.key] = lease
         self.alone += 1
         places, limits = _places(lease.policy), lease.policy.limits
-        for place, limit, amount in zip(places, limits, lease.charges, strict=True):
+        for n, (place, limit, amount) in enumerate(zip(places, limits, lease.charges, strict=True)):
             window = self._window(place, limit)
             if parts:
                 self._look(place, window, ran.at, looked)
+                if int(unseen) >> n & 1 and limit.window != "concurrency":
+                    self._unseen((replica, since, place), limit, parts, lease)
             window.move(ran.at, amount, lease)
             if not parts:
                 continue
@@ -715,6 +730,21 @@ class Ledger:
                 known.append(taken)
         self._recent[place] = known
         _forgive(window, now, unknown)
+
+    def _unseen(
+        self, share_of: tuple[float, float, Place], limit: Limit, parts: float, lease: Held
+    ) -> None:
+        """A share of what a replica has never seen begins with nothing. It cannot know of a debt
+        that calls have left who used more than they reserved.
+        """
+        if share_of in self._shares:
+            return
+        _, since, place = share_of
+        share = self._shares[share_of] = _KINDS[limit.window](limit, parts)
+        share.move(since, share.capacity, msgspec.structs.replace(lease))  # nobody gives it back
+        window = self._windows[place]
+        if isinstance(window, Bucket):
+            _forgive(window, lease.at, window.beyond(since))
 
     def _ended(self, ran: Ran) -> None:
         """A replica has heard of the end of a call, without the store."""

@@ -60,7 +60,8 @@ def _told_of_grants(take: Any) -> Any:
             if self._outages.mode(policy.pool) == "degrade":
                 parts = 1 / pool.presence.part
             looked = time.time() - _seconds_since_a_look(pool, entry.taken)
-            said = _doubles(self._outages._replica, pool.since, looked, parts)
+            unseen = 0.0  # every service has calls of every limit, and so looks at it
+            said = _doubles(self._outages._replica, pool.since, looked, parts, unseen)
             head = (known.nonce, known.fingerprint, known.ttl, known.remember, 0, 0, 0, 0)
             lease = _doubles(*head, len(known.amounts), *known.amounts)
             told, age = lease[:8] + b"G" + lease, _age(self, pool, entry.taken)

@@ -176,8 +176,8 @@ def _replay(evidence: Evidence, policies: Mapping[str, Policy], found: Found) ->
         found.grouped += entry.grouped
         ran = entry.ran._replace(at=at)
         if place in looks:
-            replica, since, _, parts = ALONE.unpack(ran.request)
-            said = ALONE.pack(replica, since, looks[place] - start, parts)
+            replica, since, _, *more = ALONE.unpack(ran.request)
+            said = ALONE.pack(replica, since, looks[place] - start, *more)
             ran = ran._replace(request=said)
         try:
             reader.read(ran)
