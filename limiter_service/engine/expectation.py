@@ -23,10 +23,10 @@ _KEPT_MS = 7 * 86_400_000
 class _Kind:
     """One kind of calls: what is known of it, and what the store has not been told."""
 
-    __slots__ = ("asked", "asking", "heard", "key", "known", "news", "timer")
+    __slots__ = ("asked", "asking", "heard", "key", "known", "name", "news", "timer")
 
-    def __init__(self, key: Key) -> None:
-        self.key = key
+    def __init__(self, name: tuple[str, str, str], key: Key) -> None:
+        self.name, self.key = name, key
         self.known, self.asked, self.heard = Sizes(), -_FRESH * 2, False
         self.news: list[tuple[float, float, float]] = []
         self.asking: asyncio.Task[None] | None = None
@@ -58,8 +58,7 @@ class Expectations:
             return
         news = (-1.0 if output is None else float(output), *compared)
         for name in {route or "", ""}:
-            known = self._kinds.get((pool, model, name))
-            self._note(known or self._kind(pool, model, name), news)
+            self._note(self._kind(pool, model, name), news)
 
     def is_ready(self, pool: str, model: str, route: str | None) -> bool:
         """Whether something was heard of this kind of call, or cannot be."""
@@ -98,25 +97,24 @@ class Expectations:
         if self._loop is None:
             self._loop = asyncio.get_running_loop()
         now = self._loop.time()
-        of_model = self._current(pool, model, "", now)
-        return (self._current(pool, model, route, now) if route else of_model), of_model
+        of_model = self._current(self._kind(pool, model, ""), now)
+        if not route:
+            return of_model, of_model
+        return self._current(self._kind(pool, model, route), now), of_model
 
-    def _current(self, pool: str, model: str, route: str, now: float) -> Sizes:
-        """What is known. Whoever is asked for is among the last to be forgotten, by `_FRESH`."""
-        kind = self._kinds.get((pool, model, route))
-        if kind is None or now - kind.asked > _FRESH:
-            kind = self._kind(pool, model, route)
+    def _current(self, kind: _Kind, now: float) -> Sizes:
+        if now - kind.asked > _FRESH:
             self._ask(kind)  # the next call has the answer
         return kind.known
 
     def _kind(self, pool: str, model: str, route: str) -> _Kind:
         name = pool, model, route
-        kind = self._kinds.pop(name, None)
+        kind = self._kinds.get(name)
         if kind is None:
-            kind = _Kind(Keys(pool, self._prefix).sizes(model, route))
+            kind = _Kind(name, Keys(pool, self._prefix).sizes(model, route))
             if len(self._kinds) >= self._most:  # callers choose models and routes: bounded
                 del self._kinds[next(iter(self._kinds))]
-        self._kinds[name] = kind
+            self._kinds[name] = kind
         return kind
 
     def _note(self, kind: _Kind, news: tuple[float, float, float]) -> None:
@@ -130,6 +128,8 @@ class Expectations:
         if kind.timer is not None:
             kind.timer.cancel()
             kind.timer = None
+        if (known := self._kinds.pop(kind.name, None)) is not None:
+            self._kinds[kind.name] = known  # whoever is asked for is among the last to be forgotten
         if kind.asking is None:
             kind.asking = asyncio.get_running_loop().create_task(self._exchange(kind))
             self._under_way.add(kind.asking)

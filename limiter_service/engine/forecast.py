@@ -40,8 +40,9 @@ _PACE_OF, _SPREAD_OF = 128, 512
 """Waits that are remembered: of a line, and of a horizon."""
 _FEW = 8
 _MOST_PACES = 1000
-_MOST_LIMITS = 32  # of one resource
 """Resources, and lines, of which waits are remembered: 30 kB each, and callers make up names."""
+_MOST_LIMITS = 32
+"""Limits of one resource whose use is remembered: tenants have limits of their own."""
 _PRIOR_PACE = (1.0,) * 9  # so that a few short waits say little about long ones
 _PRIOR_SPREAD = (0.6, 0.8, 0.9, 1.0, 1.0, 1.0, 1.1, 1.2, 1.3, 1.6)
 _BLENDS = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -92,10 +93,8 @@ class Forecast:
             if charge > 0:
                 reserved, used = ratios.pop(limit_id, (0.0, 0.0))
                 _bound(ratios, _MOST_LIMITS)
-                ratios[limit_id] = (
-                    reserved * _DECAY + charge,
-                    used * _DECAY + charge + change,
-                )
+                reserved, used = reserved * _DECAY + charge, used * _DECAY + charge + change
+                ratios[limit_id] = reserved, used
         before = self._held.pop(policy.resource, held_us)
         _bound(self._held, self._most)
         self._held[policy.resource] = before + _SMOOTHING * (held_us - before)
