@@ -340,7 +340,7 @@ def hatch(replica: Replica) -> Layer:
     return layer
 
 
-async def _nobody(*_: object) -> None:
+async def _nobody(_scope: object, _receive: object, _send: object) -> None:
     raise AssertionError("every request here is for a hot route")
 
 

@@ -15,7 +15,6 @@ from client_sdk._async.prefetch import Prefetch
 from client_sdk._codec import AT_ONCE, AcquireOp, CheckOp, ObserveOp
 from client_sdk._credentials import key_of
 from client_sdk._handed_async import handed
-from client_sdk._naming import new_request_id
 from client_sdk._shell_async import Acquisition, Exchange, acquisition, sleep
 from client_sdk.alone import AloneFigures
 from client_sdk.blocks import plain_size
@@ -40,6 +39,7 @@ from limiter_wire import (
     Stats,
     Usage,
 )
+from limiter_wire.naming import new_request_id
 
 if TYPE_CHECKING:
     from client_sdk._async.wrapped import WrappedStream

@@ -16,7 +16,6 @@ from client_sdk._sync.prefetch import Prefetch
 from client_sdk._codec import AT_ONCE, AcquireOp, CheckOp, ObserveOp
 from client_sdk._credentials import key_of
 from client_sdk._handed_sync import handed
-from client_sdk._naming import new_request_id
 from client_sdk._shell_sync import Exchange, acquisition, sleep
 from client_sdk.alone import AloneFigures
 from client_sdk.blocks import plain_size
@@ -41,6 +40,7 @@ from limiter_wire import (
     Stats,
     Usage,
 )
+from limiter_wire.naming import new_request_id
 
 if TYPE_CHECKING:
     from client_sdk._sync.wrapped import SyncWrappedStream

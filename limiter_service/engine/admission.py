@@ -29,6 +29,7 @@ from limiter_service.engine.books import Books, verdict
 from limiter_service.engine.calls import Calls
 from limiter_service.engine.debts import Debts
 from limiter_service.engine.degraded import Degraded
+from limiter_service.engine.demands import Demand, amounts_of, demand, fingerprint, usual
 from limiter_service.engine.expectation import Expectations
 from limiter_service.engine.forecast import Forecast
 from limiter_service.engine.ids import LeaseRef
@@ -37,7 +38,6 @@ from limiter_service.engine.lending import Lending, not_lent
 from limiter_service.engine.lessons import Lessons
 from limiter_service.engine.levels import read
 from limiter_service.engine.lines import Lines
-from limiter_service.engine.orders import Order, amounts_of, fingerprint, order, usual
 from limiter_service.engine.outages import Outages
 from limiter_service.engine.passes import Passes
 from limiter_service.engine.policy import Policies, Policy, UnknownResource
@@ -47,11 +47,10 @@ from limiter_service.engine.reports import refuse_dead_lease, told_by
 from limiter_service.engine.shape import Taken
 from limiter_service.engine.statistics import Observer
 from limiter_service.engine.tally import Tally
-from limiter_service.store.claims import named
+from limiter_service.store.claims import claim_in, named
 from limiter_service.store.commands import Commands
 from limiter_service.store.errors import StoreUnavailable
 from limiter_service.store.hints import Hints
-from limiter_service.store.keys import Keys
 from limiter_service.store.messages import NEVER, Chain, Claim, Reply, Report, Verdict
 from limiter_service.store.posted import Listener
 from limiter_wire import (
@@ -70,6 +69,7 @@ from limiter_wire import (
     Settled,
     Waiting,
 )
+from limiter_wire.naming import new_request_id
 
 _MICRO = 1_000_000
 _MOST_LISTED = 1000  # callers make up names for wildcards
@@ -140,24 +140,24 @@ class Engine:
         policy = self.policies.known(request.resource, request.tenant)
         if policy is None or not self.degraded.is_aside(policy) or self.passes.busy(policy.pool):
             return None
-        order = usual(policy, request) or self._order(policy, request)
-        if order is None:
+        asks = usual(policy, request) or self._unusual(policy, request)
+        if asks is None:
             return None
-        request_id = request.request_id or ids.new_request_id()
-        begun = BegunAcquire(policy, request, request_id, order, listener)
+        request_id = request.request_id or new_request_id()
+        begun = BegunAcquire(policy, request, request_id, asks, listener)
         lease = policy.keys.lease(request.tenant, request_id)
         chain, queue = policy.steady or policy.chain(self._calls.now_us()), policy.queue
-        asked = named(self._nonce(), order.asked)
-        sent = self._commands.post_acquire(begun, chain, lease, queue, asked, again=order.again)
+        asked = named(self._nonce(), asks.asked)
+        sent = self._commands.post_acquire(begun, chain, lease, queue, asked, again=asks.again)
         return begun if sent else None
 
-    def _order(self, policy: Policy, request: Acquire) -> Order | None:
+    def _unusual(self, policy: Policy, request: Acquire) -> Demand | None:
         """What an unusual request asks for; None where that is not known yet, or is nothing."""
         pool, model, route = policy.pool, policy.model, request.route
         if policy.expects and not self.expectations.is_ready(pool, model, route):
             return None
         try:
-            return order(policy, request, self._amounts(policy, request))
+            return demand(policy, request, self._amounts(policy, request))
         except Refusal:
             return None  # to be counted as such
 
@@ -170,7 +170,7 @@ class Engine:
         took = begun.heard - begun.began
         try:
             answer = self._taken(begun, reply) or self._answer(
-                policy, request, begun.request_id, begun.order.amounts, reply
+                policy, request, begun.request_id, begun.demand.amounts, reply
             )
         except Refusal as refusal:
             self._refused(request, refusal, took)
@@ -186,21 +186,21 @@ class Engine:
 
     def _taken(self, begun: BegunAcquire, reply: Reply) -> Taken | None:
         """A grant by ordinary limits alone."""
-        policy, lease, order = begun.policy, reply.numbers, begun.order
+        policy, lease, asks = begun.policy, reply.numbers, begun.demand
         shape = policy.shape
         if shape is None or reply.verdict is not Verdict.DONE:
             return None
         left = shape.left(lease)
         if left is None:
             return None
-        self.outages.taken(policy, order.amounts)
+        self.outages.taken(policy, asks.amounts)
         self.degraded.pauses.passed(policy.resource)
         return Taken(
             shape,
             lease_id(policy, begun.request_id, lease, begun.request.route),
             lease[TTL] / _MICRO,
-            order.charged,
-            order.told,
+            asks.charged,
+            asks.told,
             left,
             breaking.circuit(lease[MARKS]),
         )
@@ -268,7 +268,7 @@ class Engine:
             raise refuse(
                 ErrorCode.SHUTTING_DOWN, self.draining, resource=policy.resource, retry_after=1.0
             )
-        request_id = begun.request_id if begun else request.request_id or ids.new_request_id()
+        request_id = begun.request_id if begun else request.request_id or new_request_id()
         alone = await self.degraded.stands_in(policy)
         if policy.expects and not alone:
             await self.expectations.ready(policy.pool, policy.model, request.route)
@@ -306,13 +306,13 @@ class Engine:
         policy = self._policy(request.resource, request.tenant)
         if self.draining is not None or await self.degraded.stands_in(policy):
             raise not_lent(policy, "away", self.draining or "the store is lost", 1.0)
-        request_id = request.request_id or ids.new_request_id()
+        request_id = request.request_id or new_request_id()
         ttl = policy.lease_ttl + seconds(policy.config.blocks.hold)
         claim = Claim(
             nonce=self._nonce(),
             fingerprint=fingerprint(request),
             ttl=int((ttl if request.ttl is None else request.ttl) * _MICRO),
-            remember=int(policy.remember * _MICRO),
+            remember=policy.remember_us,
             marks=breaking.marks(request.worker, 1),
             amounts=self._amounts(policy, request),
         )
@@ -401,8 +401,7 @@ class Engine:
         begun: BegunAcquire | None,
     ) -> Granted | None:
         """Take without a look at the queue; None when only the queue can answer."""
-        keys = Keys(policy.pool, self._prefix)
-        lease, queue = keys.lease(request.tenant, request_id), keys.queue()
+        lease, queue = policy.keys.lease(request.tenant, request_id), policy.queue
 
         def ask(chain: Chain) -> Awaitable[Reply]:
             return self._commands.acquire(chain, lease, queue, claim)
@@ -446,15 +445,7 @@ class Engine:
                 raise denied(policy, amounts, limit, wait, levels)
 
     def _claim(self, policy: Policy, request: Acquire, amounts: list[float]) -> Claim:
-        ttl = policy.lease_ttl if request.ttl is None else request.ttl
-        return Claim(
-            nonce=self._nonce(),
-            fingerprint=fingerprint(request),
-            ttl=int(ttl * _MICRO),
-            remember=policy.remember_us,
-            marks=breaking.marks(request.worker, request.attempt),
-            amounts=amounts,
-        )
+        return claim_in(named(self._nonce(), demand(policy, request, amounts).asked))
 
     def close(self) -> None:
         """Let every caller that waits go: it asks another replica."""
@@ -578,8 +569,7 @@ class Engine:
             return await self._repay(ref, policy, report, report.block)
         told = told_by(policy, report, self._calls.now_us() / _MICRO)
         tag = self._nonce()
-        keys = Keys(ref.pool, self._prefix)
-        key, queue = keys.lease(ref.tenant, ref.request_id), keys.queue()
+        key, queue = policy.keys.lease(ref.tenant, ref.request_id), policy.queue
 
         def ask(chain: Chain) -> Awaitable[Reply]:
             return self._commands.settle(chain, key, queue, tag, ref.nonce, told)
@@ -620,8 +610,8 @@ class Engine:
         used = charging.used(policy, report.usage, None, Outcome.SUCCESS)
         ttl = policy.lease_ttl if report.ttl is None else report.ttl
         tag = self._nonce()
-        keys = Keys(ref.pool, self._prefix)
-        key, queue, life = keys.lease(ref.tenant, ref.request_id), keys.queue(), int(ttl * _MICRO)
+        key, queue = policy.keys.lease(ref.tenant, ref.request_id), policy.queue
+        life = int(ttl * _MICRO)
         reply = await self._calls.run(
             policy,
             lambda chain: self._commands.renew(chain, key, queue, tag, ref.nonce, life, used),

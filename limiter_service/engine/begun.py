@@ -8,8 +8,8 @@ then, as if it had only now been asked for.
 import asyncio
 from collections.abc import Awaitable, Callable
 
+from limiter_service.engine.demands import Demand
 from limiter_service.engine.ids import LeaseRef
-from limiter_service.engine.orders import Order
 from limiter_service.engine.policy import Policy
 from limiter_service.store.claims import claim_in
 from limiter_service.store.messages import Claim, Reply, Report
@@ -38,13 +38,13 @@ class Begun(Posted):
 class BegunAcquire(Begun):
     """An acquire."""
 
-    __slots__ = ("order", "request", "request_id")
+    __slots__ = ("demand", "request", "request_id")
 
     def __init__(
-        self, policy: Policy, request: Acquire, request_id: str, order: Order, listener: Listener
+        self, policy: Policy, request: Acquire, request_id: str, demand: Demand, listener: Listener
     ) -> None:
         super().__init__(policy, listener)
-        self.request, self.request_id, self.order = request, request_id, order
+        self.request, self.request_id, self.demand = request, request_id, demand
 
     @property
     def claim(self) -> Claim:

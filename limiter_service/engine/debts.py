@@ -44,10 +44,7 @@ class Debts:
         now: float,
     ) -> Sequence[float]:
         """The lease that the store has after it has charged *claim*, granted elsewhere."""
-        key, claim = (
-            policy.keys.lease(tenant, request_id),
-            late(claim, taken, now),
-        )
+        key, claim = policy.keys.lease(tenant, request_id), late(claim, taken, now)
         policy.chain(now)
         debits = [
             amount if amount > 0 and still_counts(policy, limit, taken, now) else 0.0
@@ -72,7 +69,7 @@ class Debts:
             nonce=ref.nonce,
             fingerprint=owed.fingerprint,
             ttl=owed.ttl,
-            remember=int(policy.remember * _MICRO),
+            remember=policy.remember_us,
             amounts=[owed.charges.get(limit.id, 0.0) for limit in policy.limits],
         )
         numbers = await self._charge(policy, ref.tenant, ref.request_id, claim, owed.taken, now)

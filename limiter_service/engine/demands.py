@@ -1,4 +1,4 @@
-"""What requests ask of a chain, computed once for all that ask for the same. Pure."""
+"""What requests demand of a chain, computed once for all that ask for the same. Pure."""
 
 from collections.abc import Callable
 from functools import lru_cache
@@ -16,7 +16,7 @@ _MICRO = 1_000_000
 _encode = msgspec.msgpack.Encoder().encode
 
 
-class Order(msgspec.Struct, frozen=True):
+class Demand(msgspec.Struct, frozen=True):
     """What a request asks for.
 
     `amounts` for each limit in its units; `asked` what the scripts are told, but for the nonce;
@@ -31,12 +31,12 @@ class Order(msgspec.Struct, frozen=True):
     told: bytes = b""
 
 
-def order(policy: Policy, request: Acquire, amounts: list[float]) -> Order:
-    """The order of *request*, which asks for *amounts*."""
+def demand(policy: Policy, request: Acquire, amounts: list[float]) -> Demand:
+    """The demand of *request*, which asks for *amounts*."""
     marks = breaking.marks(request.worker, request.attempt)
     ttl = policy.lease_ttl if request.ttl is None else request.ttl
     charged = {} if policy.shape is None else policy.shape.charged(amounts)
-    return Order(
+    return Demand(
         amounts,
         asking(fingerprint(request), int(ttl * _MICRO), policy.remember_us, marks, amounts),
         request.attempt > 1,
@@ -45,8 +45,8 @@ def order(policy: Policy, request: Acquire, amounts: list[float]) -> Order:
     )
 
 
-def usual(policy: Policy, request: Acquire) -> Order | None:
-    """The order of a request that gives nothing but `tokens`, to ordinary limits; else None."""
+def usual(policy: Policy, request: Acquire) -> Demand | None:
+    """The demand of a request that gives nothing but `tokens`, to ordinary limits; else None."""
     if (
         policy.shape is None
         or request.tokens is None
@@ -62,10 +62,10 @@ def usual(policy: Policy, request: Acquire) -> Order | None:
 
 
 @lru_cache(4096)
-def _of_tokens(policy: Policy, tokens: int, worker: str | None, attempt: int) -> Order:
+def _of_tokens(policy: Policy, tokens: int, worker: str | None, attempt: int) -> Demand:
     assert policy.shape is not None
     request = Acquire(resource=policy.resource, tokens=tokens, worker=worker, attempt=attempt)
-    return order(policy, request, policy.shape.of_tokens(tokens))
+    return demand(policy, request, policy.shape.of_tokens(tokens))
 
 
 def fingerprint(request: Acquire) -> int:

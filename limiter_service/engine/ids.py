@@ -7,12 +7,13 @@ same request id. A lease that was granted while the store was lost says so, and 
 """
 
 import binascii
-import os
 from binascii import a2b_base64, b2a_base64
 from functools import lru_cache
 from hashlib import blake2b
 
 import msgspec
+
+from limiter_wire.naming import draw
 
 _NONCE_BITS = 52  # a whole number in a double
 
@@ -47,36 +48,14 @@ _PADDING = b"==="
 _decoder = msgspec.msgpack.Decoder(LeaseRef)
 
 
-_PIECES, _PIECE = 256, 16
-_drawn: list[bytes] = []
-os.register_at_fork(after_in_child=_drawn.clear)  # no two processes have the same
-
-
-def _draw() -> bytes:
-    """Random bytes of the system, which is asked for many at once: each time it is asked takes as
-    long as all else that a name costs.
-    """
-    while True:
-        try:
-            return _drawn.pop()
-        except IndexError:
-            fresh = os.urandom(_PIECES * _PIECE)
-            _drawn.extend(fresh[at : at + _PIECE] for at in range(0, len(fresh), _PIECE))
-
-
 def new_nonce() -> int:
     """A random number that names one call."""
-    return int.from_bytes(_draw()[:8], "big") >> (64 - _NONCE_BITS)
-
-
-def new_request_id() -> str:
-    """A name for a request whose caller gives it none: 32 hexadecimal digits."""
-    return _draw().hex()
+    return int.from_bytes(draw()[:8], "big") >> (64 - _NONCE_BITS)
 
 
 def new_short_id() -> str:
     """A name to find a request by in logs: 16 hexadecimal digits."""
-    return _draw()[:8].hex()
+    return draw()[:8].hex()
 
 
 def encode(ref: LeaseRef) -> str:

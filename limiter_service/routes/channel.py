@@ -14,7 +14,6 @@ import msgspec
 import structlog
 
 from limiter_service.door import CALLER, caller_of
-from limiter_service.engine import ids
 from limiter_service.engine.admission import Engine
 from limiter_service.engine.begun import Begun, BegunAcquire, BegunSettle
 from limiter_service.engine.callers import Caller
@@ -54,6 +53,7 @@ from limiter_wire import (
     Waiting,
     Wire,
 )
+from limiter_wire.naming import new_request_id
 
 MOST_AT_ONCE = 512
 """Operations that end soon, and answers not yet sent, before a message is left unread."""
@@ -331,7 +331,7 @@ class _Channel:
             request = cast("Acquire", _acquire_reader.read(frame.body, frame.style.kind.body))
         self._caller.reaches(request.resource, request.tenant)
         if request.request_id is None:  # a name, to be called off by
-            name = begun.request_id if begun else ids.new_request_id()
+            name = begun.request_id if begun else new_request_id()
             request = msgspec.structs.replace(request, request_id=name)
         self._asked[frame.id] = request
 

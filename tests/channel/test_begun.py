@@ -1,18 +1,15 @@
 """Frames that need no task: their script call is on its way when something else happens."""
 
 import asyncio
-import contextlib
 import gc
-import os
-import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
 import pytest
 import redis
 from tests_support.patient import ServiceThread
-from tests_support.servers import Server
+from tests_support.servers import Server, silent
 from tests_support.talk import Talk, connect, take, timeless
 from tests_support.waiting import wait_until
 
@@ -30,16 +27,6 @@ async def talk(service: ServiceThread) -> AsyncIterator[Talk]:
     """A client."""
     async with connect(service.channel, compression=None, max_size=None) as connection:
         yield Talk(connection, text=False)
-
-
-@contextlib.contextmanager
-def silent(store: Server) -> Iterator[None]:
-    """The store says nothing until the block is left."""
-    os.kill(store.pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(store.pid, signal.SIGCONT)
 
 
 async def asked(service: ServiceThread, count: int) -> None:

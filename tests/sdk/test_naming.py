@@ -1,25 +1,19 @@
-"""Names of requests, in SDK and service: drawn many at once, and never twice."""
+"""Names of requests, which SDK and service give: drawn many at once, and never twice."""
 
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
 
-import pytest
-
-from client_sdk import _naming
 from limiter_service.engine import ids
-
-BOTH = pytest.mark.parametrize("name", [_naming.new_request_id, ids.new_request_id])
-Name = Callable[[], str]
+from limiter_wire import naming
 
 
-@BOTH
-def test_names_are_digits_and_no_two_are_the_same(name: Name):
+def test_names_are_digits_and_no_two_are_the_same():
     """More of them than are drawn at once, by several threads."""
     found: list[str] = []
     threads = [
-        threading.Thread(target=lambda: found.extend(name() for _ in range(400))) for _ in range(4)
+        threading.Thread(target=lambda: found.extend(naming.new_request_id() for _ in range(400)))
+        for _ in range(4)
     ]
     for thread in threads:
         thread.start()
@@ -31,7 +25,7 @@ def test_names_are_digits_and_no_two_are_the_same(name: Name):
 
 FORKED = """
 import os
-from {module} import new_request_id
+from limiter_wire.naming import new_request_id
 new_request_id()
 child = os.fork()
 if child:  # what two write at once is torn
@@ -40,10 +34,9 @@ print(*(new_request_id() for _ in range(300)), flush=True)
 """
 
 
-@pytest.mark.parametrize("module", [_naming.__name__, ids.__name__])
-def test_a_process_that_is_forked_draws_its_own(module: str):
+def test_a_process_that_is_forked_draws_its_own():
     """What its parent has drawn is the parent's."""
-    program = [sys.executable, "-c", FORKED.format(module=module)]
+    program = [sys.executable, "-c", FORKED]
     told = subprocess.run(program, capture_output=True, text=True, check=True).stdout.split()
     assert len(told) == len(set(told)) == 600
 

@@ -4,9 +4,7 @@ import asyncio
 import contextlib
 import itertools
 import json
-import os
 import random
-import signal
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,7 @@ import redis
 import uvicorn
 from tests_support.keys import ADMIN, bearer, make, revoke
 from tests_support.patient import ServiceThread
-from tests_support.servers import Server
+from tests_support.servers import Server, silent
 from tests_support.service import http_client, in_process
 from tests_support.waiting import until
 from tests_support.wire import Wire, post, request
@@ -115,16 +113,6 @@ async def by_the_application(
     found = await wire.reply()
     assert len(service.entrance.entered) == before + 1
     return found
-
-
-@contextlib.contextmanager
-def silent(store: Server) -> Iterator[None]:
-    """The store says nothing until the block is left."""
-    os.kill(store.pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(store.pid, signal.SIGCONT)
 
 
 # What is answered there

@@ -1,6 +1,5 @@
-"""Names of leases and of calls."""
+"""Names of leases; of calls and requests in tests/sdk/test_naming.py."""
 
-import os
 from base64 import urlsafe_b64encode
 
 import msgspec
@@ -29,25 +28,3 @@ def test_what_is_no_lease_id_stands_for_nothing(text: str):
     """Whatever a caller makes up."""
     found = ids.decode(text)
     assert found is None or isinstance(found, ids.LeaseRef)
-
-
-def test_names_of_calls_differ_in_a_process_that_was_forked():
-    """They are drawn many at a time."""
-    ids.new_nonce()
-    readable, writable = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.write(writable, str(ids.new_nonce()).encode())
-        os._exit(0)
-    os.close(writable)
-    os.waitpid(child, 0)
-    with os.fdopen(readable) as told:
-        assert int(told.read()) != ids.new_nonce()
-
-
-def test_names_of_calls_are_whole_numbers_in_doubles():
-    """Up to 52 bits, and all of them occur."""
-    drawn = [ids.new_nonce() for _ in range(1000)]
-    assert len(set(drawn)) == len(drawn)
-    assert max(drawn) < 2**52
-    assert max(drawn) > 2**50

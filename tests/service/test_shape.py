@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from limiter_service import http, replies, stencil
 from limiter_service.config import parse
-from limiter_service.engine import breaking, charging, orders
+from limiter_service.engine import breaking, charging, demands
 from limiter_service.engine.answers import MARKS, granted, history_of, lease_id
 from limiter_service.engine.policy import Policies, Policy
 from limiter_service.engine.shape import Taken
@@ -188,15 +188,15 @@ SIZES = st.none() | st.integers(1, 10**6)
     st.none() | st.text(min_size=1, max_size=9),
     st.integers(1, 3),
 )
-def test_a_usual_order_is_that_of_the_long_way(
+def test_a_usual_demand_is_that_of_the_long_way(
     name: tuple[str, str], tokens: int, worker: str | None, attempt: int
 ):
     """The same is asked of the store."""
     policy = policy_of(name)
     request = Acquire(resource=name[0], tokens=tokens, worker=worker, attempt=attempt)
-    found = orders.usual(policy, request)
+    found = demands.usual(policy, request)
     assert found is not None
-    assert found == orders.order(policy, request, charging.reserve(policy, request, None))
+    assert found == demands.demand(policy, request, charging.reserve(policy, request, None))
     assert found.again == (attempt > 1)
     assert msgspec.msgpack.decode(found.told) == found.charged
     claim = claim_in(named(7, found.asked))
@@ -214,7 +214,7 @@ def test_a_usual_order_is_that_of_the_long_way(
     st.none() | st.floats(1, 100),
     st.none() | st.floats(0, 1),
 )
-def test_an_order_is_usual_when_it_gives_tokens_alone(
+def test_a_demand_is_usual_when_it_gives_tokens_alone(
     name: tuple[str, str],
     tokens: int | None,
     given_: int | None,
@@ -235,7 +235,7 @@ def test_an_order_is_usual_when_it_gives_tokens_alone(
     )
     more = (given_, most, cached, ttl, cost)
     usual = tokens is not None and all(each is None for each in more)
-    assert (orders.usual(policy_of(name), request) is not None) is usual
+    assert (demands.usual(policy_of(name), request) is not None) is usual
 
 
 USAGES = st.builds(

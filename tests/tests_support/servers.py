@@ -1,7 +1,11 @@
 """Start Redis or Valkey on a private unix socket and know that it is ours."""
 
+import contextlib
+import os
 import shutil
+import signal
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
@@ -118,3 +122,13 @@ class Server:
             return False
         assert self._process is not None
         return report["process_id"] == self._process.pid and report["loading"] == 0
+
+
+@contextlib.contextmanager
+def silent(store: Server) -> Iterator[None]:
+    """The store says nothing until the block is left."""
+    os.kill(store.pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(store.pid, signal.SIGCONT)
