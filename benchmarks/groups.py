@@ -50,7 +50,7 @@ class Variant(NamedTuple):
 
 def variants() -> dict[str, Variant]:
     """In the order of the table."""
-    written = 'if not call("SET", keys[first + n], lease, "PX", px, "NX") then'
+    written = 'if not call("SET", keys[first + n], lease, "PX", expiry, "NX") then'
     few = part("lib/few_leases")
     assert written in few, "the lease is written elsewhere"
     lean = source("acquire_group", {"lib/few_leases": few.replace(written, "if not lease then")})

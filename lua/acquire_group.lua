@@ -18,33 +18,10 @@
 -- @include lib/lease
 -- @include lib/ordinary
 
-local texts = call("MGET", unpack(keys, 1, first))
-local pin = texts[first - 1]
-if texts[first] then
-  local known = call("EXISTS", unpack(keys, first + 1, first + all)) > 0
-  return sub(asked, 1, 8) .. (known and "?" or "Q")
-end
+local terms, asked = ARGV[1], ARGV[2]
+-- @include lib/terms
+local first, all, circuit, place, places = scopes + 2, #keys - scopes - 3, keys[#keys], 1, nil
+local texts, wall = call("MGET", unpack(keys, 1, first)), now_us()
+local pin_key, pin, queued = keys[first - 1], texts[first - 1], texts[first]
 
--- @include lib/gate
--- @include lib/few
--- @include lib/few_granted
-
-if few then
--- @include lib/few_packed
--- @include lib/few_leases
-  if few then
--- @include lib/few_saved
-  end
-end
-
-local lives, in_terms
-if not few then
--- @include lib/many
--- @include lib/granted
-end
-
-if samples and ratio > 0 and (samples > 0 or balance - most < PLENTY) then
--- @include lib/earning
--- @include lib/earned
-end
-return reply
+-- @include lib/acquired

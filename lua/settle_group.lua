@@ -16,33 +16,10 @@
 -- @include lib/ordinary
 -- @include lib/success
 
-local texts, wall, watched = call("MGET", unpack(keys, 1, first + all)), now_us(), nil
-local reply, in_terms = {}, false
-if gated > 0 then
-  local head = call("GETRANGE", circuit, "0", "55")
-  watched = watch_calmly(circuit, head, span_of_bucket, texts[first - 1], wall)
-  if not watched then
-    return sub(asked, 1, 8) .. (watched == false and "?" or "")
-  end
-end
+local terms, asked = ARGV[1], ARGV[2]
+-- @include lib/terms
+local first, all, circuit, place, places = scopes + 2, #keys - scopes - 3, keys[#keys], 1, nil
+local texts, wall = call("MGET", unpack(keys, 1, first + all)), now_us()
+local pin, queued, known = texts[first - 1], texts[first], all > 1 and {} or nil
 
--- @include lib/few
-
-if few then
--- @include lib/few_settled
-  if #settled > 0 then
--- @include lib/few_packed
--- @include lib/few_saved
-  end
-  reply = settled
-else
--- @include lib/many
--- @include lib/settled
-end
-if #reply == 0 then
-  return sub(asked, 1, 8) .. (in_terms and "" or "?")
-elseif watched then
-  save_successes(circuit, watched)
-end
-local letters = string.rep(texts[first] and "g" or "G", #reply) .. string.rep("?", all - #reply)
-return sub(asked, 1, 8) .. letters .. table.concat(reply)
+-- @include lib/settled_together

@@ -23,7 +23,7 @@ from limiter_service.store.errors import StoreUnavailable
 from limiter_service.store.faults import FAILURES, Advice, advice, of_one_slot, reason
 from limiter_service.store.lanes import Lane
 from limiter_service.store.links import Direct, Link
-from limiter_service.store.parcels import Argument, Awaited, Call, Kin
+from limiter_service.store.parcels import Argument, Awaited, Call, Kin, Together
 from limiter_service.store.scripts import Script
 
 STORE_ERRORS = FAILURES
@@ -81,7 +81,7 @@ class Client:
         always: bool = False,
         own: Sequence[str] = (),
         asked: bytes | None = None,
-        together: Script | None = None,
+        together: Together | None = None,
         kin: Kin | None = None,
     ) -> Any:  # bytes, or lists of them
         """Run *script* and return its answer; `watch` hears how long that took.
@@ -89,7 +89,7 @@ class Client:
         With a *mark*, a key of ours, it counts once a replica of the store has it; else
         StoreNotReplicated is raised, which carries the answer. *always* asks a store too that is
         asked less often since it does not answer. Calls of one *kin*, which differ in their *own*
-        keys and in what is *asked*, may be run as one by the script *together* if they meet.
+        keys and in what is *asked*, may be run as one by what is *together* if they meet.
         """
         loop = asyncio.get_running_loop()
         began = loop.time()

@@ -28,11 +28,10 @@ from limiter_service.store.messages import (
     Waiter,
 )
 from limiter_service.store.packing import pack, unpack
-from limiter_service.store.parcels import Kin
+from limiter_service.store.parcels import Kin, Together
 from limiter_service.store.posted import Posted
 from limiter_service.store.scripts import NAMES, load
 
-_TOGETHER = {"acquire": "acquire_group", "settle": "settle_group"}
 _GRANTING = frozenset({"acquire", "enqueue", "lend"})
 _DIGEST = 16
 _MODEL_AND_TIME = struct.Struct("<8sd")
@@ -44,6 +43,10 @@ class Commands:
     def __init__(self, client: Client, replace: Mapping[str, str] | None = None) -> None:
         self._client = client
         self._scripts = {name: load(name, replace) for name in NAMES}
+        self._together = {
+            name: Together(self._scripts[f"{name}_group"], self._scripts[f"{name}_mixed"])
+            for name in ("acquire", "settle")
+        }
         # A store in virtual time takes one call after another.
         self.gathers = getattr(client, "gathers", False)
 
@@ -342,7 +345,7 @@ class Commands:
         """As `_run`, for a call that may be made as one with others of its *kin*."""
         if kin is None or not self.gathers:
             return await self._run(name, chain, more, request)
-        script, together = self._scripts[name], self._scripts[_TOGETHER[name]]
+        script, together = self._scripts[name], self._together[name]
         answer = await self._client.run(
             script,
             chain.keys,
@@ -365,7 +368,7 @@ class Commands:
     ) -> bool:
         if not self.gathers or chain.mark is not None:
             return False
-        script, together = self._scripts[name], self._scripts[_TOGETHER[name]]
+        script, together = self._scripts[name], self._together[name]
         posted.aim(
             script, chain.keys, chain.arguments, own=own, asked=asked, together=together, kin=kin
         )

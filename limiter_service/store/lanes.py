@@ -19,7 +19,8 @@ from limiter_service.store.errors import StoreNotReplicated
 from limiter_service.store.exchange import Command, Then
 from limiter_service.store.faults import is_unknown_script, knows_no_flags
 from limiter_service.store.fuse import Fuse
-from limiter_service.store.parcels import Call, Parcel, parcels
+from limiter_service.store.groups import Parcel, parcels
+from limiter_service.store.parcels import Call
 
 _MOST_IN_A_TRIP = 256
 _MOST_TRIPS = 4

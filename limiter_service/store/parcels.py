@@ -1,10 +1,4 @@
-"""What travels to a store: script calls, and calls of a kin as one.
-
-Calls of one script that meet the same limits differ in their leases and in what they ask. A
-script that decides over ordinary ones, one or many in a row, takes the keys and arguments that
-they share once; it decides in the order in which they came, and leaves over what is not
-ordinary, which then travels as it was (docs/decisions/0020).
-"""
+"""What travels to a store: script calls, and what they have in common (store/groups)."""
 
 import asyncio
 from abc import ABC, abstractmethod
@@ -12,9 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import hiredis
+import msgspec
 
-from limiter_service.store.errors import StoreProtocol
-from limiter_service.store.ordinary import READERS, TAG, terms
 from limiter_service.store.scripts import Script
 
 Argument = str | bytes
@@ -22,7 +15,6 @@ Words = tuple[Any, ...]
 """A command, or the end of one."""
 
 _END = b"\r\n"
-MOST_IN_A_GROUP = 64
 APART = 0.05
 """Seconds that the calls of a kin are made by what decides over all, once what decides over
 ordinary ones was of no use."""
@@ -51,6 +43,15 @@ class Kin:
         else:
             self.apart_until = now + self.pause
             self.pause = min(2 * self.pause, LONGEST_APART)
+
+
+class Together(msgspec.Struct, frozen=True):
+    """What decides over several ordinary calls of a script: those of one chain, and those of
+    several chains of a pool.
+    """
+
+    group: Script
+    mixed: Script
 
 
 class Form:
@@ -90,11 +91,11 @@ class Call(ABC):
         *,
         own: Sequence[str] = (),
         asked: bytes | None = None,
-        together: Script | None = None,
+        together: Together | None = None,
         kin: Kin | None = None,
     ) -> None:
         """Say what is called. *mark* is a key to write behind what must be on a replica before it
-        counts. The script *together* decides over calls of the same *kin*.
+        counts. What is *together* decides over calls of the same *kin*, and those beside them.
         """
         self.script, self.keys, self.arguments, self.own = script, keys, arguments, own
         self.asked, self.mark, self.together, self.kin = asked, mark, together, kin
@@ -133,13 +134,13 @@ class Call(ABC):
 
     def by_digest(self, *, plain: bool) -> Words:
         """The call of a server that has the script."""
-        return ("EVALSHA", _of(self.script, plain=plain).sha, *self._words())
+        return ("EVALSHA", variant(self.script, plain=plain).sha, *self._words())
 
     packed = by_digest
 
     def by_text(self, *, plain: bool) -> Words:
         """The call of one that has not: it keeps the text."""
-        return ("EVAL", _of(self.script, plain=plain).text, *self._words())
+        return ("EVAL", variant(self.script, plain=plain).text, *self._words())
 
     def take(self, reply: Any, now: float) -> Sequence["Call"]:  # noqa: ARG002  # as of a group
         """Hand the reply, or an error, to whoever still waits for it. Returns the calls that must
@@ -179,110 +180,6 @@ class Awaited(Call):
         self.answer.set_exception(error)
 
 
-class Group:
-    """Calls of one kin as one, in the order in which they came; also of a single one."""
-
-    __slots__ = ("calls", "mark")
-
-    def __init__(self, first: Call) -> None:
-        self.calls, self.mark = [first], None
-
-    def by_digest(self, *, plain: bool) -> Words:
-        """As of a call."""
-        return ("EVALSHA", _of(self._script, plain=plain).sha, *self._words())
-
-    def packed(self, *, plain: bool) -> Words | bytes:
-        """The same, perhaps as it travels."""
-        first, kin = self.calls[0], self.calls[0].kin
-        assert kin is not None
-        if plain or len(self.calls) > 1:
-            return self.by_digest(plain=plain)
-        lease, asked = first.own[0], _asked(first)
-        if kin.form is None:
-            kin.form = Form(self.by_digest(plain=False), lease, asked)
-        return kin.form.filled(lease, asked) or self.by_digest(plain=False)
-
-    def by_text(self, *, plain: bool) -> Words:
-        """As of a call."""
-        return ("EVAL", _of(self._script, plain=plain).text, *self._words())
-
-    def take(self, reply: Any, now: float) -> Sequence[Call]:
-        """Hand everybody the reply that the call alone would have had. Returns the calls that the
-        group has left over. An error is everybody's.
-        """
-        first, calls = self.calls[0], self.calls
-        asked = [_asked(call) for call in calls]
-        if not isinstance(reply, Exception) and reply[:TAG] != asked[0][:TAG]:
-            reply = StoreProtocol("the answer to a group belongs to another call")
-        if isinstance(reply, Exception):
-            for call in calls:
-                call.take(reply, now)
-            return ()
-        assert first.kin is not None
-        first.kin.learn(now, of_use=len(reply) > TAG)
-        left = []
-        for call, answer in zip(calls, READERS[self._script.name](reply, asked), strict=True):
-            if answer is not None:
-                call.take(answer, now)
-            elif not call.done():
-                left.append(call)
-        return left
-
-    @property
-    def _script(self) -> Script:
-        script = self.calls[0].together
-        assert script is not None
-        return script
-
-    def _words(self) -> Words:
-        """One count, the keys, what the policies say, and what everybody asks."""
-        first, calls = self.calls[0], self.calls
-        kin = first.kin
-        assert kin is not None
-        if kin.terms is None:
-            *policies, breaker = first.arguments
-            kin.terms = terms(policies, breaker)  # type: ignore[arg-type]  # bytes, as chains are
-        *scopes, circuit, pin, _ = first.keys
-        queue = first.own[1]
-        if len(calls) == 1:
-            lease, asked = first.own[0], _asked(first)
-            return (len(scopes) + 4, *scopes, pin, queue, lease, circuit, kin.terms, asked)
-        leases = [call.own[0] for call in calls]
-        asked = b"".join(map(_asked, calls))
-        count = len(scopes) + len(leases) + 3
-        return (count, *scopes, pin, queue, *leases, circuit, kin.terms, asked)
-
-
-Parcel = Call | Group
-
-
-def parcels(calls: Sequence[Call], now: float) -> list[Parcel]:
-    """The same calls, those of a kin as one in the place of the first of them."""
-    found: list[Parcel] = []
-    places: dict[tuple[int, int], Group] = {}
-    for call in calls:
-        kin = call.kin
-        if kin is None or kin.apart_until > now:
-            found.append(call)
-            continue
-        name = (id(kin), id(call.together))
-        group = places.get(name)
-        if group is None:
-            group = places[name] = Group(call)
-            found.append(group)
-            continue
-        group.calls.append(call)
-        if len(group.calls) == MOST_IN_A_GROUP:
-            del places[name]
-    return found
-
-
-def _asked(call: Call) -> bytes:
-    asked = call.asked
-    assert asked is not None
-    return asked
-
-
-def _of(script: Script, *, plain: bool) -> Script:
-    """The text for a server that knows no flags of scripts."""
+def variant(script: Script, *, plain: bool) -> Script:
+    """The text for this server: *plain* for one that knows no flags of scripts."""
     return script.plain or script if plain else script

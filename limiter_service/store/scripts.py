@@ -22,8 +22,10 @@ _INCLUDE = re.compile(r"^-- @include (\S+)$", re.MULTILINE)
 NAMES = (
     "acquire",
     "acquire_group",
+    "acquire_mixed",
     "settle",
     "settle_group",
+    "settle_mixed",
     "renew",
     "check",
     "snapshot",
@@ -69,6 +71,7 @@ FLAGS = {
     # Gives back, or must be possible in need: a full store would never become less full.
     "settle": "allow-oom",
     "settle_group": "allow-oom",
+    "settle_mixed": "allow-oom",
     "renew": "allow-oom",
     "cancel": "allow-oom",
     "sweep": "allow-oom",
@@ -116,7 +119,10 @@ def source(name: str, replace: Mapping[str, str] | None = None) -> str:
     def read(name: str) -> str:
         return (replace or {}).get(name) or part(name)
 
-    return _inline_constants(_INCLUDE.sub(lambda line: read(line[1]), read(name)))
+    def expanded(name: str) -> str:
+        return _INCLUDE.sub(lambda line: expanded(line[1]), read(name))
+
+    return _inline_constants(expanded(name))
 
 
 def _inline_constants(text: str) -> str:

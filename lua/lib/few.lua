@@ -1,11 +1,10 @@
 -- One scope of at most four limits, which is what most calls meet: what lib/many does with its
 -- state, without a table or a function. Where it is not ordinary, `few` is false.
-local few = scopes == 1 and limits > 0 and limits < 5 and texts[1]
-local form, v, count, time, skew, kept, i1, l1, i2, l2, i3, l3, i4, l4
+local few = scopes == 1 and limits > 0 and limits < 5 and texts[place]
+local v, count, time, skew, kept, i1, l1, i2, l2, i3, l3, i4, l4
 few = few and #few >= 8 * (CELLS - 1 + 2 * limits)
 if few then
-  form = sub(DOUBLES, 1, CELLS + 2 * limits)
-  v, count, time, skew, kept, i1, l1, i2, l2, i3, l3, i4, l4 = unpacked(form, texts[1])
+  v, count, time, skew, kept, i1, l1, i2, l2, i3, l3, i4, l4 = unpacked(of_state, texts[place])
   local elapsed, huge = wall + skew - time, math.huge
   few, time, l1 = v == version and elapsed >= 0, wall + skew, l1 + elapsed * r1
   if l1 > c1 then

@@ -1,9 +1,9 @@
 -- Grant all that is asked, if there is room for all of it (lib/granted); else leave it.
 local samples, reply, span = 0, nil, nil
 if few then
-  local ask, at, size = sub(DOUBLES, 1, CHARGES + limits + 1), 1, 8 * (CHARGES + limits)
+  local at, size = 1, 8 * (CHARGES + limits)
   for n = 1, all do
-    local nonce, _, ttl, past, _, _, _, marks, _, a1, a2, a3, a4 = unpacked(ask, asked, at)
+    local nonce, _, ttl, past, _, _, _, marks, _, a1, a2, a3, a4 = unpacked(of_asked, asked, at)
     local lasts = ttl + past
     a3, a4 = a3 or 0, a4 or 0
     if

@@ -1,5 +1,8 @@
 -- Write the leases of those who are granted, if none has one yet (lib/granted).
-local px, epoch, size = string.format("%d", math.ceil(span / 1000)), nil, 8 * (CHARGES + limits)
+local epoch, size = nil, 8 * (CHARGES + limits)
+if span ~= known_for then
+  known_for, expiry = span, string.format("%d", math.ceil(span / 1000))
+end
 if generation ~= 1 then
   epoch = packed("<d", generation)
 end
@@ -9,7 +12,7 @@ for n = 1, all do
     lease = sub(lease, 1, 8 * EPOCH - 8) .. epoch .. sub(lease, 8 * EPOCH + 1)
   end
   lease = lease .. state
-  if not call("SET", keys[first + n], lease, "PX", px, "NX") then
+  if not call("SET", keys[first + n], lease, "PX", expiry, "NX") then
     for before = 1, n - 1 do
       call("UNLINK", keys[first + before])
     end

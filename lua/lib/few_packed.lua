@@ -22,4 +22,4 @@ local longer = kept - wall < needed
 if longer then
   kept = wall + 2 * needed
 end
-local state = packed(form, v, count, time, skew, kept, i1, l1, i2, l2, i3, l3, i4, l4)
+local state = packed(of_state, v, count, time, skew, kept, i1, l1, i2, l2, i3, l3, i4, l4)

@@ -1,8 +1,8 @@
 -- Settle in turn until a report is not ordinary (lib/settled). A lease that was settled before is
 -- longer: it tells what has moved.
-local settled, known, span, px = {}, nil, nil, nil
+local settled, span, px = {}, nil, nil
 local size, length = 8 * (REPORTED + limits), 8 * (CHARGES + limits + CELLS - 1 + 2 * limits)
-local told, held = sub(DOUBLES, 1, REPORTED + limits + 1), sub(DOUBLES, 1, CHARGES + limits + 1)
+local told = sub(DOUBLES, 1, REPORTED + limits + 1)
 local changes = sub(DOUBLES, 1, limits + 1)
 for n = 1, all do
   local key, text = keys[first + n], texts[first + n]
@@ -12,7 +12,7 @@ for n = 1, all do
   local at = size * (n - 1) + 1
   local _, token, more, class, _, late, _, u1, u2, u3, u4 = unpacked(told, asked, at)
   local nonce, _, ttl, past, _, _, epoch, marks, held_limits, a1, a2, a3, a4 =
-    unpacked(held, text)
+    unpacked(of_asked, text)
   local then_version, _, began, moved = unpacked("<dddd", text, 8 * (CHARGES + limits) + 1)
   if
     nonce ~= token
@@ -57,8 +57,7 @@ for n = 1, all do
   end
   call("SET", key, text, "PX", px)
   settled[n] = text
-  if all > 1 then
-    known = known or {}
+  if known then
     known[key] = true
   end
 end

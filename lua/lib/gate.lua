@@ -1,5 +1,5 @@
 -- The breaker as ordinary first attempts meet it: what lib/calm does. What it cannot tell is left.
-local wall, generation, now, balance = now_us(), 1, nil, most
+local generation, now, balance = 1, nil, most
 if gated > 0 then
   local head = call("GETRANGE", circuit, "0", "31")
   if head ~= "" then

@@ -66,7 +66,7 @@ end
 -- Write the leases of those who are granted: what is asked, and `after`, the states. Returns the
 -- last; nil when a request had one already, and then none are written.
 local function write_leases(after)
-  local size, lease, known_for, px = 8 * (CHARGES + limits), "", nil, nil
+  local size, lease, kept_for, px = 8 * (CHARGES + limits), "", nil, nil
   local epoch = generation ~= 1 and packed("<d", generation)
   for n = 1, all do
     if lives[n] then
@@ -75,9 +75,9 @@ local function write_leases(after)
         lease = sub(lease, 1, 8 * EPOCH - 8) .. epoch .. sub(lease, 8 * EPOCH + 1)
       end
       lease = lease .. after
-      if lives[n] ~= known_for then
-        known_for = lives[n]
-        px = string.format("%d", math.ceil(known_for / 1000))
+      if lives[n] ~= kept_for then
+        kept_for = lives[n]
+        px = string.format("%d", math.ceil(kept_for / 1000))
       end
       if not call("SET", keys[first + n], lease, "PX", px, "NX") then
         for before = 1, n - 1 do

@@ -3,14 +3,15 @@ local function form_of(length)
   return length < #DOUBLES and sub(DOUBLES, 1, length + 1) or "<" .. string.rep("d", length)
 end
 
-local q = { unpacked(form_of(#ARGV[1] / 8), ARGV[1]) }
+local q = { unpacked(form_of(#terms / 8), terms) }
+local where = places or { place, 2, 3, 4 } -- the scopes are in KEYS
 
--- The states of all scopes, which are the first of `texts`, with their levels as they are now; nil
--- where they are not ordinary. Terms are in force for some time.
+-- The states of all scopes, with their levels as they are now; nil where they are not ordinary.
+-- Terms are in force for some time.
 local function open_states()
   local states, p = { false, false, false, false }, TERMS_OF_SCOPES
   for scope = 1, scopes do
-    local old, last = texts[scope], CELLS - 1 + 2 * q[p + 2]
+    local old, last = texts[where[scope]], CELLS - 1 + 2 * q[p + 2]
     if not old or #old < 8 * last then
       return nil -- new, or under another policy
     end
@@ -60,14 +61,16 @@ end
 -- Write states back over what was there.
 local function save_states(whole, lasting)
   for scope = 1, scopes do
-    local state, old = whole[scope], texts[scope]
+    local state, nth = whole[scope], where[scope]
+    local key, old = keys[nth], texts[nth]
     if #old > #state then -- what is set aside, and what is learned
       state = state .. sub(old, #state + 1)
     end
     if lasting and lasting[scope] then
-      call("SET", keys[scope], state, "PX", lasting[scope])
+      call("SET", key, state, "PX", lasting[scope])
     else
-      call("SET", keys[scope], state, "KEEPTTL")
+      call("SET", key, state, "KEEPTTL")
     end
+    texts[nth] = state
   end
 end

@@ -16,8 +16,9 @@
 -- each of which is hashed byte by byte. Hence lib/few, and no text that nobody needs.
 local TERMS_OF_SCOPES, REPORTED = 9, 7
 local call, unpacked, packed, sub = redis.call, struct.unpack, struct.pack, string.sub
-local keys, asked = KEYS, ARGV[2]
+local keys = KEYS
 local scopes, limits, gated, ratio, most, memory, life, span_of_bucket, version, least, _, c1, r1,
-  c2, r2, c3, r3, c4, r4 = unpacked("<ddddddddddddddddddd", ARGV[1])
-local first, all, circuit = scopes + 2, #keys - scopes - 3, keys[#keys]
+  c2, r2, c3, r3, c4, r4
+local of_state, of_asked -- how the state of lib/few and a request are packed
+local known_for, expiry = 0, nil -- the last lease; the same in milliseconds
 local DOUBLES = "<dddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddd"

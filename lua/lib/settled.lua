@@ -44,10 +44,10 @@ end
 -- report is not ordinary. Returns the leases as they are then.
 local function settle_in_turn(states)
   local size, told, held = 8 * (REPORTED + limits), form_of(REPORTED + limits), form_of(base + SKEW)
-  local settled, known, span, px = {}, {}, nil, nil
+  local settled, span, px = {}, nil, nil
   for n = 1, all do
     local key, text = keys[first + n], texts[first + n]
-    if not text or #text ~= 8 * length or known[key] then
+    if not text or #text ~= 8 * length or known and known[key] then
       break
     end
     local report, lease = { unpacked(told, asked, size * (n - 1) + 1) }, { unpacked(held, text) }
@@ -73,7 +73,10 @@ local function settle_in_turn(states)
       px = string.format("%d", math.ceil(span / 1000))
     end
     call("SET", key, text, "PX", px)
-    settled[n], known[key] = text, true
+    settled[n] = text
+    if known then
+      known[key] = true
+    end
   end
   return settled
 end

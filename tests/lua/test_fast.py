@@ -26,10 +26,12 @@ def test_two_stores_are_the_same_after_every_step(two: Two) -> None:
     ones, reloads, circuits that open, queues, clocks that step back: every answer and every
     byte that is stored. And much of it is really decided at once.
     """
-    one, grouped = run(two), 0
+    one, grouped, mixed = run(two), 0, 0
     for seed in range(_HISTORIES):
-        grouped += one(seed).grouped
+        twins = one(seed)
+        grouped, mixed = grouped + twins.grouped, mixed + twins.mixed
     assert grouped > 10 * _HISTORIES
+    assert mixed > 5 * _HISTORIES
 
 
 @pytest.mark.parametrize("each", [1, 13, 14, 15])

@@ -63,12 +63,14 @@ CONFIGS = [
 ]
 _KINDS = (
     ["acquire"] * 32
+    + ["acquire_several"] * 8
     + ["settle"] * 20
+    + ["settle_several"] * 8
     + ["tick"] * 16
     + ["observe"] * 2
     + ["hold", "reload", "reload", "wait", "bad", "bad", "bad"]
 )
-LENGTH = 40
+LENGTH = 50
 _WORKERS, _RETRY = 32, 512
 _TIME, _SKEW, _KEPT = 2, 3, 4  # of a state (lua/lib/layout)
 
@@ -191,7 +193,7 @@ class Twins:
         self.config, self.nonce = random.randrange(len(CONFIGS)), 1000
         self.clean = random.random() < 0.6
         self.leases: list[tuple[str, str, str, int]] = []
-        self.grouped = self.denied = self.settled = 0
+        self.grouped = self.mixed = self.denied = self.settled = 0
 
     def step(self) -> None:
         """Something happens to both, and they are the same afterwards."""
@@ -244,6 +246,75 @@ class Twins:
                 assert _levels(answer, limits) == _levels(expected, limits), "levels"
             if answer.verdict is Verdict.DONE:
                 self.leases.append((policy.model, policy.tenant, request.id, nonce))
+
+    def acquire_several(self) -> None:
+        """Some ask at the same moment for several chains, of which one may be that of another
+        configuration: each is told what it would be told after those of the chains before.
+        """
+        asked: list[tuple[Policy, list[tuple[Request, int]]]] = []
+        for policy in self._several():
+            requests = [self._request(policy) for _ in range(self.random.choice((1, 1, 2, 5)))]
+            asked.append((policy, list(zip(requests, range(self.nonce, 10**9), strict=False))))
+            self.nonce += len(requests)
+        told = self.quick.bench.mixed(
+            "acquire", [(p, [(r.id, r.numbers(n)) for r, n in calls]) for p, calls in asked]
+        )
+        left = []
+        for (policy, calls), answers in zip(asked, told, strict=True):
+            self.mixed += sum(answer is not None for answer in answers)
+            for (request, nonce), answer in zip(calls, answers, strict=True):
+                if answer is None:
+                    left.append((policy, request, nonce))
+                else:
+                    self._compare(policy, request, nonce, answer)
+        for policy, request, nonce in left:
+            self._compare(policy, request, nonce, self.quick.acquire(policy, request, nonce))
+
+    def _several(self) -> list[Policy]:
+        """Different chains of the pool."""
+        names = [(model, tenant) for model in ("m1", "m2") for tenant in ("t1", "t2")]
+        chains = [self.policy(*each) for each in self.random.sample(names, 3)]
+        if self.random.random() < 0.15:
+            other = self.random.choice(self.policies)
+            chains.append(other.policy(f"{POOL}/{chains[0].model}", chains[0].tenant))
+        return chains
+
+    def _compare(self, policy: Policy, request: Request, nonce: int, answer: Answer) -> None:
+        expected = self.whole.acquire(policy, request, nonce)
+        assert _alike(answer, expected), f"{answer} instead of {expected}"
+        if answer.verdict is Verdict.DONE:
+            self.leases.append((policy.model, policy.tenant, request.id, nonce))
+
+    def settle_several(self) -> None:
+        """Some leases of several chains are settled at the same moment, perhaps one of them twice
+        or for two configurations.
+        """
+        asked: list[tuple[Policy, list[Report]]] = []
+        for policy in self._several():
+            known = [
+                lease[2:]
+                for lease in self.leases[-30:]
+                if lease[:2] == (policy.model, policy.tenant)
+            ]
+            if known:
+                size = self.random.choice((1, 1, 2, 5))
+                some = [self._report(policy, *self.random.choice(known)) for _ in range(size)]
+                asked.append((policy, some))
+        told = self.quick.bench.mixed(
+            "settle", [(p, [(r.id, r.numbers()) for r in reports]) for p, reports in asked]
+        )
+        left = []
+        for (policy, reports), answers in zip(asked, told, strict=True):
+            self.mixed += sum(answer is not None for answer in answers)
+            for report, answer in zip(reports, answers, strict=True):
+                if answer is None:
+                    left.append((policy, report))
+                else:
+                    expected = self.whole.settle(policy, report)
+                    assert _alike(answer, expected), f"{answer} instead of {expected}"
+        for policy, report in left:
+            answer, expected = (side.settle(policy, report) for side in (self.quick, self.whole))
+            assert _alike(answer, expected), f"{answer} instead of {expected}"
 
     def settle(self) -> None:
         """Some leases of one chain are settled at the same moment; mostly in a group."""

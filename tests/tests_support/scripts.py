@@ -9,9 +9,11 @@ import redis
 
 from limiter_service.engine.levels import Level, read
 from limiter_service.engine.policy import Policy
+from limiter_service.store.groups import Group, Mixed
 from limiter_service.store.keys import Keys
 from limiter_service.store.messages import Verdict
-from limiter_service.store.ordinary import READERS, terms
+from limiter_service.store.ordinary import READERS
+from limiter_service.store.parcels import Call, Kin, Together, Words
 from limiter_service.store.scripts import NAMES, Script, load
 
 POOL = "p"
@@ -47,6 +49,24 @@ def scripts(faults: Mapping[str, str] | None = None) -> dict[str, Script]:
     """Every script with the fake clock, and with other texts for the files in *faults*."""
     parts = {"lib/clock": FAKE_CLOCK, **(faults or {})}
     return {name: load(name, parts) for name in NAMES}
+
+
+class Unsent(Call):
+    """A call that is only packed."""
+
+    __slots__ = ()
+
+    def done(self) -> bool:
+        """Nobody has answered it."""
+        return False
+
+    def set_result(self, reply: Any, /) -> None:
+        """Nobody does."""
+        raise AssertionError(reply)
+
+    def set_exception(self, error: Exception, /) -> None:
+        """Nor is it refused."""
+        raise error
 
 
 class Bench:
@@ -86,6 +106,28 @@ class Bench:
     ) -> list[Answer | None]:
         """Run settle_group.lua, likewise."""
         return self._group("settle_group", policy, reports)
+
+    def mixed(
+        self, what: str, asked: Sequence[tuple[Policy, Sequence[tuple[str, Sequence[float]]]]]
+    ) -> list[list[Answer | None]]:
+        """Run acquire_mixed.lua or settle_mixed.lua over several chains, each with its requests or
+        reports: for each the answers, as above.
+        """
+        together = Together(self._scripts[f"{what}_group"], self._scripts[f"{what}_mixed"])
+        mixed, told = Mixed(), []
+        for policy, calls in asked:
+            chain = policy.chain(self.now)
+            kin = chain.asking if what == "acquire" else chain.settling
+            told.append(kin is not None)
+            if kin is not None:
+                mixed.add(self._as_group(self._scripts[what], together, policy, kin, calls))
+        if not mixed.groups:
+            return [[None] * len(calls) for _, calls in asked]
+        parts = iter(self._say(f"{what}_mixed", mixed.by_digest(plain=False)))
+        return [
+            self._read(f"{what}_group", next(parts), calls) if one else [None] * len(calls)
+            for one, (_, calls) in zip(told, asked, strict=True)
+        ]
 
     def settle(
         self,
@@ -197,13 +239,46 @@ class Bench:
         self, name: str, policy: Policy, asked: Sequence[tuple[str, Sequence[float]]]
     ) -> list[Answer | None]:
         chain = policy.chain(self.now)
-        leases = [self.keys.lease(policy.tenant, request_id) for request_id, _ in asked]
-        circuit, pin, _ = chain.breaker_keys
-        keys = [*chain.scopes, pin, self.keys.queue(), *leases, circuit]
-        texts = [struct.pack(f"<{len(values)}d", *values) for _, values in asked]
-        if chain.asking is None:  # the service asks each alone
+        what = name.removesuffix("_group")
+        kin = chain.asking if what == "acquire" else chain.settling
+        if kin is None:  # the service asks each alone
             return [None] * len(asked)
-        told = self._call(name, keys, (terms(chain.policies, chain.breaker), b"".join(texts)))
+        together = Together(self._scripts[name], self._scripts[f"{what}_mixed"])
+        group = self._as_group(self._scripts[what], together, policy, kin, asked)
+        told = self._say(name, group.by_digest(plain=False))
+        return self._read(name, told, asked)
+
+    def _as_group(
+        self,
+        script: Script,
+        together: Together,
+        policy: Policy,
+        kin: Kin,
+        asked: Sequence[tuple[str, Sequence[float]]],
+    ) -> Group:
+        """The same as the service makes it."""
+        chain, calls = policy.chain(self.now), []
+        for request_id, values in asked:
+            call = Unsent()
+            call.aim(
+                script,
+                chain.keys,
+                chain.arguments,
+                own=(self.keys.lease(policy.tenant, request_id), self.keys.queue()),
+                asked=struct.pack(f"<{len(values)}d", *values),
+                together=together,
+                kin=kin,
+            )
+            calls.append(call)
+        group = Group(calls[0], kin)
+        group.calls += calls[1:]
+        return group
+
+    def _read(
+        self, name: str, told: bytes, asked: Sequence[tuple[str, Sequence[float]]]
+    ) -> list[Answer | None]:
+        """What a group is told."""
+        texts = [struct.pack(f"<{len(values)}d", *values) for _, values in asked]
         assert told[:8] == texts[0][:8], "the tag of the answer"
         answers = READERS[name](told, texts)
         assert all(a is None or a[:8] == t[:8] for a, t in zip(answers, texts, strict=True))
@@ -231,6 +306,10 @@ class Bench:
         answer = self._call(name, keys, arguments)
         assert answer[:8] == request[:8], "the tag of the answer"
         return Answer(Verdict(chr(answer[8])), _numbers(answer[9:]))
+
+    def _say(self, name: str, command: Words) -> Any:
+        _, _, count, *words = command
+        return self._call(name, words[:count], words[count:])
 
     def _call(self, name: str, keys: Sequence[str], arguments: Sequence[bytes]) -> Any:
         script = self._scripts[name]

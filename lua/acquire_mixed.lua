@@ -1,0 +1,20 @@
+-- Take for calls of several chains of one pool: for one chain after another what acquire_group does
+-- for the calls of one. Whoever called asks acquire for the rest.
+--
+-- KEYS, ARGV  as lib/mixed has them; what is asked as for acquire_group
+-- returns     for each chain what acquire_group answers
+
+-- @include lib/clock
+-- @include lib/layout
+-- @include lib/lease
+-- @include lib/ordinary
+-- @include lib/mixed
+
+local texts, wall = call("MGET", unpack(keys, 1, first)), now_us()
+local pin_key, pin, queued = keys[first - 1], texts[first - 1], texts[first]
+
+local function decide_chain()
+-- @include lib/acquired
+end
+
+-- @include lib/in_turn

@@ -1,0 +1,21 @@
+-- Settle leases of several chains of one pool: for one chain after another what settle_group does
+-- for those of one. Whoever called asks settle for the rest.
+--
+-- KEYS, ARGV  as lib/mixed has them; what is told as for settle_group
+-- returns     for each chain what settle_group answers
+
+-- @include lib/clock
+-- @include lib/layout
+-- @include lib/lease
+-- @include lib/ordinary
+-- @include lib/success
+-- @include lib/mixed
+
+local texts, wall = call("MGET", unpack(keys, 1, first + calls)), now_us()
+local pin, queued, known = texts[first - 1], texts[first], {}
+
+local function decide_chain()
+-- @include lib/settled_together
+end
+
+-- @include lib/in_turn
