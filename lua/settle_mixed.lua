@@ -1,8 +1,10 @@
 -- Settle leases of several chains of one pool: for one chain after another what settle_group does
 -- for those of one. Whoever called asks settle for the rest.
 --
--- KEYS, ARGV  as lib/mixed has them; what is told as for settle_group
--- returns     for each chain what settle_group answers
+-- KEYS    as for acquire_mixed
+-- ARGV    the plan (lib/mixed); what the policies say of ordinary calls (lib/ordinary), each once;
+--         for each chain the reports one behind the other, each as for settle, without readings
+-- returns for each chain what settle_group answers
 
 -- @include lib/clock
 -- @include lib/layout

@@ -30,7 +30,7 @@ from limiter_service.store.messages import (
 from limiter_service.store.packing import pack, unpack
 from limiter_service.store.parcels import Kin, Together
 from limiter_service.store.posted import Posted
-from limiter_service.store.scripts import NAMES, load
+from limiter_service.store.scripts import NAMES, Script, load
 
 _GRANTING = frozenset({"acquire", "enqueue", "lend"})
 _DIGEST = 16
@@ -42,13 +42,16 @@ class Commands:
 
     def __init__(self, client: Client, replace: Mapping[str, str] | None = None) -> None:
         self._client = client
-        self._scripts = {name: load(name, replace) for name in NAMES}
-        self._together = {
-            name: Together(self._scripts[f"{name}_group"], self._scripts[f"{name}_mixed"])
-            for name in ("acquire", "settle")
-        }
+        self._know({name: load(name, replace) for name in NAMES})
         # A store in virtual time takes one call after another.
         self.gathers = getattr(client, "gathers", False)
+
+    def _know(self, scripts: Mapping[str, Script]) -> None:
+        self._scripts = scripts
+        self._together = {
+            name: Together(scripts[f"{name}_group"], scripts[f"{name}_mixed"])
+            for name in ("acquire", "settle")
+        }
 
     async def acquire(self, chain: Chain, lease: Key, queue: Key, claim: Claim) -> Reply:
         """Take from every limit of the chain, or from none. Others who ask for the same at the

@@ -13,7 +13,7 @@ from typing import Any
 from limiter_service.store.errors import StoreProtocol
 from limiter_service.store.ordinary import READERS, TAG, terms
 from limiter_service.store.packing import doubles
-from limiter_service.store.parcels import Call, Form, Kin, Words, variant
+from limiter_service.store.parcels import Call, Common, Form, Kin, Words, variant
 from limiter_service.store.scripts import Script
 
 MOST_IN_A_GROUP = 64
@@ -25,28 +25,19 @@ class Group:
 
     __slots__ = ("calls", "kin", "mark", "together")
 
-    def __init__(self, first: Call, kin: Kin) -> None:
+    def __init__(self, first: Call) -> None:
+        assert first.kin is not None
         assert first.together is not None
-        self.calls, self.kin, self.mark, self.together = [first], kin, None, first.together
+        self.calls, self.mark = [first], None
+        self.kin, self.together = first.kin, first.together
 
     @property
-    def pool(self) -> str:
-        """The key of the queue in which its calls would wait."""
-        return self.calls[0].own[1]
-
-    @property
-    def terms(self) -> bytes:
-        """What the policies of its chain say of ordinary calls."""
+    def common(self) -> Common:
+        """What its calls say in common."""
         kin = self.kin
-        if kin.terms is None:
-            *policies, breaker = self.calls[0].arguments
-            kin.terms = terms(policies, breaker)  # type: ignore[arg-type]  # bytes, as chains are
-        return kin.terms
-
-    @property
-    def leases(self) -> list[str]:
-        """The keys of its leases."""
-        return [call.own[0] for call in self.calls]
+        if kin.common is None:
+            kin.common = _common(self.calls[0])
+        return kin.common
 
     def asked(self) -> bytes:
         """What is asked, one behind the other."""
@@ -76,17 +67,21 @@ class Group:
         group has left over. An error is everybody's.
         """
         calls = self.calls
-        asked = [_asked(call) for call in calls]
-        if not isinstance(reply, Exception) and reply[:TAG] != asked[0][:TAG]:
+        if not isinstance(reply, Exception) and reply[:TAG] != _asked(calls[0])[:TAG]:
             reply = StoreProtocol("the answer to a group belongs to another call")
         if isinstance(reply, Exception):
             for call in calls:
                 call.take(reply, now)
             return ()
         self.kin.learn(now, of_use=len(reply) > TAG)
+        read_alone, read = READERS[self.together.group.name]
+        if len(calls) == 1:
+            answer = read_alone(reply, _asked(calls[0]))
+            if answer is None:
+                return [call for call in calls if not call.done()]
+            return calls[0].take(answer, now)
         left = []
-        read = READERS[self.together.group.name]
-        for call, answer in zip(calls, read(reply, asked), strict=True):
+        for call, answer in zip(calls, read(reply, [*map(_asked, calls)]), strict=True):
             if answer is not None:
                 call.take(answer, now)
             elif not call.done():
@@ -95,9 +90,9 @@ class Group:
 
     def _words(self) -> Words:
         """One count, the keys, what the policies say, and what everybody asks."""
-        *scopes, circuit, pin, _ = self.calls[0].keys
-        leases, count = self.leases, len(scopes) + len(self.calls) + 3
-        return (count, *scopes, pin, self.pool, *leases, circuit, self.terms, self.asked())
+        common, leases = self.common, [call.own[0] for call in self.calls]
+        keys = (*common.scopes, common.pin, common.queue, *leases, common.circuit)
+        return (len(keys), *keys, common.terms, self.asked())
 
 
 class Mixed:
@@ -108,11 +103,6 @@ class Mixed:
     def __init__(self) -> None:
         self.groups: list[Group] = []
         self.mark, self.room = None, MOST_IN_A_GROUP
-
-    def add(self, group: Group) -> None:
-        """Take in one more."""
-        self.groups.append(group)
-        self.room -= len(group.calls)
 
     def simplest(self) -> "Mixed | Group":
         """The same; a single group is itself."""
@@ -134,8 +124,10 @@ class Mixed:
             reply = StoreProtocol(f"{len(reply)} answers to {len(self.groups)} groups")
         if isinstance(reply, Exception):
             reply = [reply] * len(self.groups)
-        answered = zip(self.groups, reply, strict=True)
-        return [call for group, part in answered for call in group.take(part, now)]
+        left: list[Call] = []
+        for group, part in zip(self.groups, reply, strict=True):
+            left += group.take(part, now)
+        return left
 
     @property
     def _script(self) -> Script:
@@ -149,19 +141,19 @@ class Mixed:
         leases: list[str] = []
         asked: list[bytes] = []
         plan: list[int] = []
-        pin = self.groups[0].calls[0].keys[-2]
         for group in self.groups:
-            *own, circuit, _, _ = group.calls[0].keys
-            plan += (
-                kinds.setdefault(group.terms, len(kinds) + 1),
-                len(group.calls),
-                circuits.setdefault(circuit, len(circuits) + 1),
-                *[scopes.setdefault(scope, len(scopes) + 1) for scope in own],
-            )
-            leases += group.leases
+            common, calls = group.common, group.calls
+            plan.append(kinds.setdefault(common.terms, len(kinds) + 1))
+            plan.append(len(calls))
+            plan.append(circuits.setdefault(common.circuit, len(circuits) + 1))
+            for scope in common.scopes:  # mostly one
+                plan.append(scopes.setdefault(scope, len(scopes) + 1))  # noqa: PERF401
+            for call in calls:  # mostly one
+                leases.append(call.own[0])  # noqa: PERF401
             asked.append(group.asked())
         head = doubles(3 + len(plan))(len(scopes), len(leases), len(kinds), *plan)
-        keys = (*scopes, pin, self.groups[0].pool, *leases, *circuits)
+        common = self.groups[0].common
+        keys = (*scopes, common.pin, common.queue, *leases, *circuits)
         return (len(keys), *keys, head, *kinds, *asked)
 
 
@@ -170,41 +162,40 @@ Parcel = Call | Group | Mixed
 
 def parcels(calls: Sequence[Call], now: float) -> list[Parcel]:
     """The same calls, those that go as one in the place of the first of them."""
-    found: list[Call | Group] = []
-    places: dict[int, Group] = {}
-    groups = 0
+    found: list[Call | Mixed] = []
+    groups: dict[Kin, tuple[Group, Mixed]] = {}
+    pools: dict[tuple[str, int], Mixed] = {}
     for call in calls:
         kin = call.kin
         if kin is None or kin.apart_until > now:
             found.append(call)
             continue
-        group = places.get(id(kin))
-        if group is None:
-            group = places[id(kin)] = Group(call, kin)
-            found.append(group)
-            groups += 1
-            continue
-        group.calls.append(call)
-        if len(group.calls) == MOST_IN_A_GROUP:
-            del places[id(kin)]
-    return _mixed(found) if groups > 1 else [*found]
-
-
-def _mixed(parcels: Sequence[Call | Group]) -> list[Parcel]:
-    """Groups of the same pool as one."""
-    found: list[Call | Mixed] = []
-    last: dict[tuple[str, int], Mixed] = {}
-    for parcel in parcels:
-        if isinstance(parcel, Call):
-            found.append(parcel)
-            continue
-        name = (parcel.pool, id(parcel.together))
-        mixed = last.get(name)
-        if mixed is None or mixed.room < len(parcel.calls):
-            mixed = last[name] = Mixed()
-            found.append(mixed)
-        mixed.add(parcel)
+        group, mixed = groups.get(kin, _NONE)
+        if group is not None and mixed.room > 0:
+            group.calls.append(call)
+        else:
+            pool = call.own[1], id(call.together)
+            mixed = pools.get(pool, _FULL)
+            if mixed.room == 0:
+                mixed = pools[pool] = Mixed()
+                found.append(mixed)
+            group = Group(call)
+            mixed.groups.append(group)
+            groups[kin] = group, mixed
+        mixed.room -= 1
     return [each.simplest() if isinstance(each, Mixed) else each for each in found]
+
+
+_FULL = Mixed()
+_FULL.room = 0
+_NONE = None, _FULL
+
+
+def _common(call: Call) -> Common:
+    *scopes, circuit, pin, _ = call.keys
+    *policies, breaker = call.arguments
+    told = terms(policies, breaker)  # type: ignore[arg-type]  # bytes, as chains are
+    return Common(tuple(scopes), circuit, pin, call.own[1], told)
 
 
 def _asked(call: Call) -> bytes:

@@ -23,6 +23,7 @@ _EPOCH = 6 * 8
 _FIRST = struct.pack("<d", 1)
 _VERDICT = 16
 _LEAST = 19  # numbers of terms
+_LEFT = (b"", b"?")
 
 
 def terms(policies: Sequence[bytes], breaker: bytes) -> bytes:
@@ -43,6 +44,13 @@ def terms(policies: Sequence[bytes], breaker: bytes) -> bytes:
     return struct.pack(f"<{len(head) + len(found)}d", *head, *found)
 
 
+def granted_alone(reply: bytes, asked: bytes) -> bytes | None:
+    """The answer that a reply of acquire_group has for a single one who asked."""
+    if len(reply) > TAG and len(reply) % 8 == 0:
+        return asked[:TAG] + b"G" + reply
+    return granted(reply, (asked,))[0]
+
+
 def granted(reply: bytes, asked: Sequence[bytes]) -> Answers:
     """The answers that a reply of acquire_group has for those who asked."""
     if len(reply) == TAG:
@@ -51,8 +59,6 @@ def granted(reply: bytes, asked: Sequence[bytes]) -> Answers:
         return [None] * len(asked)
     if reply[TAG:] == b"Q":
         return [request[:TAG] + b"Q" for request in asked]
-    if len(asked) == 1 and len(reply) % 8 == 0:
-        return [asked[0][:TAG] + b"G" + reply]
     end = TAG + len(asked)
     letters, epoch = reply[TAG:end], reply[end : end + 8]
     at, after = end + 8, reply[end + 8 + _VERDICT * letters.count(b"D") :]
@@ -91,4 +97,13 @@ def settled(reply: bytes, asked: Sequence[bytes]) -> Answers:
     return found
 
 
-READERS = {"acquire_group": granted, "settle_group": settled}
+def settled_alone(reply: bytes, report: bytes) -> bytes | None:  # noqa: ARG001  # as of acquires
+    """The answer that a reply of settle_group has for a single one who has reported."""
+    return None if reply[TAG : TAG + 1] in _LEFT else reply
+
+
+READERS = {
+    "acquire_group": (granted_alone, granted),
+    "settle_group": (settled_alone, settled),
+}
+"""By script: what reads its answer to a single call, and to several."""

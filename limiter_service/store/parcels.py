@@ -25,15 +25,15 @@ LONGEST_APART = 5.0
 
 class Kin:
     """Calls of a script that meet the same limits. In the loop's time, until when they go alone;
-    and, once that was asked for, what the policies of their chain say (store/ordinary) and the form
-    of the command for a single one.
+    and, once that was asked for, what the commands of all of them say, and the form of the one for
+    a single call.
     """
 
-    __slots__ = ("apart_until", "form", "pause", "terms")
+    __slots__ = ("apart_until", "common", "form", "pause")
 
     def __init__(self) -> None:
         self.apart_until, self.pause = 0.0, APART
-        self.terms: bytes | None = None
+        self.common: Common | None = None
         self.form: Form | None = None
 
     def learn(self, now: float, *, of_use: bool) -> None:
@@ -43,6 +43,18 @@ class Kin:
         else:
             self.apart_until = now + self.pause
             self.pause = min(2 * self.pause, LONGEST_APART)
+
+
+class Common(msgspec.Struct, frozen=True):
+    """What calls of a kin say in common: their keys, and what the policies of their chain say
+    (store/ordinary).
+    """
+
+    scopes: tuple[str, ...]
+    circuit: str
+    pin: str
+    queue: str
+    terms: bytes
 
 
 class Together(msgspec.Struct, frozen=True):

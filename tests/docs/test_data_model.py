@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from limiter_service.store.keys import FleetKeys, Keys
-from limiter_service.store.scripts import NAMES
+from limiter_service.store.scripts import NAMES, part
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "data-model.md").read_text()
@@ -94,7 +94,9 @@ def test_scripts_name_no_other_keys(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_scripts_write_what_the_page_says(name: str) -> None:
     """Scopes, slots and lease: each is written exactly where its column says so."""
-    text = (ROOT / "lua" / f"{name}.lua").read_text()
+    text = part(name)
+    for each in ("lib/acquired", "lib/settled_together"):
+        text += part(each) if f"-- @include {each}\n" in text else ""
     (row,) = [row for row in rows("Script |") if row[0] == f"`{name}`"]
     assert row[1].startswith("writes") == (
         "save_all(" in text or "serve(" in text or "-- @include lib/many" in text

@@ -10,7 +10,8 @@ from limiter_service.engine.passes import Passes
 from limiter_service.engine.policy import Policy
 from limiter_service.engine.presence import Presence
 from limiter_service.store import lanes
-from limiter_service.store.parcels import Call, Kin, Parcel, parcels
+from limiter_service.store.groups import Parcel, parcels
+from limiter_service.store.parcels import Call, Kin
 from limiter_wire import Granted
 
 _lent = Stock.lent

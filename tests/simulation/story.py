@@ -306,7 +306,7 @@ class Story:
             waited=ledger.waited, returned=ledger.returned, alone=ledger.alone,
             charged=ledger.charged, swept=self.lines.swept,
             lent=self.loans.lent, reports=self.loans.reports,
-            groups=self.store.groups, grouped=self.store.grouped,
+            groups=self.store.groups, grouped=self.store.grouped, mixed=self.store.mixed,
         )  # fmt: skip
         told.counts["most waiters"] = self.lines.most
 

@@ -26,6 +26,7 @@ from limiter_service.store.commands import Commands
 from limiter_service.store.errors import StoreError, StoreUnavailable
 from limiter_service.store.keys import Keys
 from limiter_service.store.ordinary import READERS
+from limiter_service.store.packing import unpack
 from limiter_service.store.scripts import Script
 
 US = 1_000_000
@@ -43,6 +44,7 @@ _LEASE_AT = {
 }  # fmt: skip
 """Where the key of a lease stands among those of a script that is written down."""
 _GROUPS = {"acquire_group": "acquire", "settle_group": "settle"}
+_MIXED = {"acquire_mixed": "acquire_group", "settle_mixed": "settle_group"}
 _QUEUE = _KEYS.queue()
 _PLACES = frozenset({"dispatch", "sweep"})
 _RECEIVED = 65536
@@ -97,7 +99,7 @@ class Store:
         self._listeners: dict[str, list[Callable[[bytes], None]]] = {}
         self.ahead = 0.0
         self.up = True
-        self.groups = self.grouped = 0
+        self.groups = self.grouped = self.mixed = 0
         self._nonsense: Broken | None = None
         self._ask(("HELLO", 3))
 
@@ -264,7 +266,11 @@ class Store:
 
     def _write(self, sent: Sent, reply: Any) -> None:
         if sent.name in _GROUPS and isinstance(reply, bytes):
-            self._write_all(sent, reply)
+            keys = sent.keys[sent.keys.index(_QUEUE) + 1 : -1]
+            self._write_all(sent, sent.name, keys, sent.arguments[-1], reply)
+            return
+        if sent.name in _MIXED and isinstance(reply, list):
+            self._write_mixed(sent, reply)
             return
         at = _LEASE_AT.get(sent.name)
         if at is not None and isinstance(reply, bytes):
@@ -277,20 +283,36 @@ class Store:
                 key, request = f"{LEASES}{request.hex()}", sent.arguments[-2]
             self.written.append(Ran(sent.at, sent.name, key, request, reply))
 
-    def _write_all(self, sent: Sent, reply: bytes) -> None:
+    def _write_mixed(self, sent: Sent, replies: Sequence[bytes]) -> None:
+        """The same of each group (lua/lib/mixed)."""
+        _, _, kinds, *plan = unpack(sent.arguments[0])
+        told = sent.arguments[1 + int(kinds) :]
+        first, at = sent.keys.index(_QUEUE) + 1, 0
+        self.mixed += 1
+        for asked, reply in zip(told, replies, strict=True):
+            kind, count = int(plan[at]), int(plan[at + 1])
+            scopes = int(unpack(sent.arguments[kind])[0])
+            keys = sent.keys[first : first + count]
+            self._write_all(sent, _MIXED[sent.name], keys, asked, reply)
+            first, at = first + count, at + 3 + scopes
+
+    def _write_all(
+        self, sent: Sent, script: str, keys: Sequence[str], together: bytes, reply: bytes
+    ) -> None:
         """Of a group, what the call alone would have written of each that it has decided."""
-        together, name = sent.arguments[-1], _GROUPS[sent.name]
-        keys = sent.keys[sent.keys.index(_QUEUE) + 1 : -1]
+        name = _GROUPS[script]
         size = len(together) // len(keys)
         asked = [together[size * n : size * (n + 1)] for n in range(len(keys))]
         try:
-            answers = READERS[sent.name](reply, asked)
+            alone, read = READERS[script]
+            answers = [alone(reply, asked[0])] if len(asked) == 1 else read(reply, asked)
         except (ValueError, LookupError, struct.error, StoreError) as error:
             # Whoever reads the reply now may take any error for the store's.
             self._nonsense = Broken(f"{sent.name} at {sent.at:.3f} makes no sense: {error}")
             return
-        self.groups += len(keys) > 1
-        self.grouped += len(keys) - answers.count(None) if len(keys) > 1 else 0
+        if len(keys) > 1 or sent.name in _MIXED:
+            self.groups += 1
+            self.grouped += len(keys) - answers.count(None)
         for key, request, answer in zip(keys, asked, answers, strict=True):
             if answer is not None:
                 self.written.append(Ran(sent.at, name, key, request, answer))
@@ -365,7 +387,8 @@ class LoadedCommands(Commands):
     """Scripts that are loaded once for all."""
 
     def __init__(self, way: Any, loaded: Mapping[str, Script]) -> None:
-        self._client, self._scripts = way, dict(loaded)
+        self._client = way
+        self._know(loaded)
         self.gathers = getattr(way, "gathers", False)
 
 

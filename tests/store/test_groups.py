@@ -20,22 +20,16 @@ from limiter_service.engine.admission import Engine
 from limiter_service.engine.refusals import Refusal
 from limiter_service.store import exchange
 from limiter_service.store.client import Client
+from limiter_service.store.groups import MOST_IN_A_GROUP, Group, Mixed, parcels
 from limiter_service.store.links import Command, Link
 from limiter_service.store.ordinary import terms
 from limiter_service.store.packing import pack
-from limiter_service.store.parcels import (
-    APART,
-    LONGEST_APART,
-    MOST_IN_A_GROUP,
-    Awaited,
-    Group,
-    Kin,
-    parcels,
-)
+from limiter_service.store.parcels import APART, LONGEST_APART, Awaited, Kin, Together
 from limiter_service.store.scripts import Script, load
 from limiter_wire import Acquire, ErrorCode, Granted, Outcome, Settle, Settled, Usage
 
 PATIENT = 20.0
+_MANY = ("_group", "_mixed")
 CONFIG = """
 pools:
   p:
@@ -44,6 +38,9 @@ pools:
       other: {limits: [{meter: tokens, limit: 1000, per: 30d}]}
       slots: {concurrency: 5, limits: [{meter: tokens, limit: 1000, per: 30d}]}
       sure: {limits: [{meter: tokens, limit: 1000, per: 30d}]}
+  shared:
+    limits: [{meter: tokens, limit: 1000, per: 30d}]
+    models: {"*": {limits: [{meter: requests, limit: 20, per: 30d}]}}
 """
 
 
@@ -56,7 +53,8 @@ class Network:
         self._link = link
         self.scripts: Counter[str] = Counter()
         self.lose = 0
-        ours = [load(name) for name in ("acquire", "acquire_group", "settle", "settle_group")]
+        kinds = [f"{what}{many}" for what in ("acquire", "settle") for many in ("", *_MANY)]
+        ours = [load(name) for name in kinds]
         self._names = {key: each.name for each in ours for key in (each.sha, each.text)}
 
     def place(self, key: str) -> str:
@@ -112,6 +110,8 @@ class Replica:
         for model in models:
             await self.ask(Acquire(resource=f"p/{model}", tokens=1))
             await self.ask(*[Acquire(resource=f"p/{model}", tokens=1)] * 2)
+        if len(models) > 1:
+            await self.ask(*(Acquire(resource=f"p/{model}", tokens=0) for model in models))
         self.network.scripts.clear()
 
 
@@ -282,13 +282,70 @@ async def test_whoever_has_gone_is_not_asked_for(replica: Replica):
     assert round(await left(replica.engine, "m")) == 997 - 30
 
 
-async def test_those_who_meet_other_limits_are_other_calls(replica: Replica):
-    """Models apart; and what is not of buckets alone goes alone."""
-    await replica.warm("m", "other", "slots")
+async def test_those_who_meet_other_limits_are_one_call_too(replica: Replica):
+    """Each is charged to its own; and what is not of buckets alone goes alone."""
+    await replica.warm("slots")
+    await replica.warm("m", "other")
     models = ("m", "other", "m", "slots", "other", "slots")
     answers = await replica.ask(*(Acquire(resource=f"p/{m}", tokens=1) for m in models))
     assert all(isinstance(answer, Granted) for answer in answers)
-    assert replica.network.scripts == {"acquire_group": 2, "acquire": 2}
+    assert replica.network.scripts == {"acquire_mixed": 1, "acquire": 2}
+    assert [round(await left(replica.engine, model)) for model in ("m", "other")] == [995, 995]
+
+
+async def test_chains_that_share_a_limit_are_charged_one_after_the_other(replica: Replica):
+    """As many are granted as fit into what they share, in the order in which they came."""
+    for model in "abc":
+        await replica.ask(Acquire(resource=f"shared/{model}", tokens=0))
+        await replica.ask(*[Acquire(resource=f"shared/{model}", tokens=0)] * 2)
+    await replica.ask(*(Acquire(resource=f"shared/{model}", tokens=0) for model in "abc"))
+    replica.network.scripts.clear()
+    asked = [(model, n) for model, n in zip("abcab", (400, 300, 400, 90, 200), strict=True)]
+    answers = await replica.ask(*(Acquire(resource=f"shared/{m}", tokens=n) for m, n in asked))
+    assert [isinstance(answer, Granted) for answer in answers] == [True, True, False, True, True]
+    assert replica.network.scripts == {"acquire_mixed": 1}
+    view = await replica.engine.view("shared/a", "default")
+    assert [round(limit.remaining) for limit in view.limits] == [10, 14]
+
+
+async def test_calls_of_several_chains_settle_in_one_call(replica: Replica):
+    """Each gets back what it did not use."""
+    await replica.warm("m", "other")
+    for _ in range(2):  # the circuits know of a success of now
+        models = ("m", "other") * 3
+        leases = await replica.ask(*(Acquire(resource=f"p/{m}", tokens=10) for m in models))
+        replica.network.scripts.clear()
+        answers = await replica.settle(*(used(lease, n) for n, lease in enumerate(leases)))
+        assert [answer.refunded for answer in answers] == [{"tokens": 10 - n} for n in range(6)]
+    assert replica.network.scripts == {"settle_mixed": 1}
+    assert round(await left(replica.engine, "m")) == 997 - 2 * (0 + 2 + 4)
+    assert round(await left(replica.engine, "other")) == 997 - 2 * (1 + 3 + 5)
+
+
+@pytest.mark.parametrize("lost", [1, 2])
+async def test_several_chains_whose_answer_is_lost_are_charged_once(replica: Replica, lost: int):
+    """Each call asks again with its request id, and settles again with its lease."""
+    await replica.warm("m", "other")
+    asked = [Acquire(resource=f"p/{model}", tokens=10) for model in ("m", "other") * 10]
+    replica.network.lose = lost
+    answers = await replica.ask(*asked)
+    assert round(await left(replica.engine, "m")) == 997 - 100
+    replica.network.lose = lost
+    told = await replica.settle(*(used(answer, 4) for answer in answers))
+    assert [answer.refunded for answer in told] == [{"tokens": 6}] * 20
+    for model in ("m", "other"):
+        assert round(await left(replica.engine, model)) == 997 - 40
+
+
+async def test_other_pools_are_other_calls(replica: Replica):
+    """Their keys may be on other nodes."""
+    await replica.warm("m")
+    await replica.ask(Acquire(resource="shared/a", tokens=1))
+    await replica.ask(*[Acquire(resource="shared/a", tokens=1)] * 2)
+    replica.network.scripts.clear()
+    names = ("p/m", "shared/a", "p/m", "shared/a")
+    await replica.ask(*(Acquire(resource=name, tokens=1) for name in names))
+    assert replica.network.scripts == {"acquire_group": 2}
 
 
 async def test_retries_go_alone(replica: Replica):
@@ -302,10 +359,12 @@ async def test_retries_go_alone(replica: Replica):
 POLICY = pack([7, 1, 60e6, 1, 0, 0, 1, 4, 1000, 0.5])
 
 
+_TOGETHER = Together(Script("acquire_group", "", ""), Script("acquire_mixed", "", ""))
+
+
 def _calls(*kins: Kin | None) -> list[Awaited]:
     loop = asyncio.get_running_loop()
     calls = [Awaited(loop.create_future()) for _ in kins]
-    together = Script("acquire_group", "", "")
     for n, (call, kin) in enumerate(zip(calls, kins, strict=True)):
         call.aim(
             Script("acquire", "", ""),
@@ -313,28 +372,46 @@ def _calls(*kins: Kin | None) -> list[Awaited]:
             (POLICY, b""),
             own=(f"lease{n}", "queue"),
             asked=b"%07d " % n,
-            together=together if kin else None,
+            together=_TOGETHER if kin else None,
             kin=kin,
         )
     return calls
 
 
-async def test_a_group_stands_where_its_first_call_does():
-    """What is alone, or of another kin, keeps its place."""
+async def test_what_goes_as_one_stands_where_its_first_call_does():
+    """What is alone keeps its place; those of a kin are together, in the order of their first."""
     a, b = Kin(), Kin()
     calls = _calls(a, None, b, a, None, a, b)
-    found = parcels(calls, 0.0)
-    assert [each.calls if isinstance(each, Group) else each for each in found] == [
+    mixed, *alone = parcels(calls, 0.0)
+    assert isinstance(mixed, Mixed)
+    assert alone == [calls[1], calls[4]]
+    assert [group.calls for group in mixed.groups] == [
         [calls[0], calls[3], calls[5]],
-        calls[1],
         [calls[2], calls[6]],
-        calls[4],
     ]
-    command = found[0].by_digest(plain=False)
+    command = mixed.groups[0].by_digest(plain=False)
     assert command[2:] == (
         7, "scope", "pin", "queue", "lease0", "lease3", "lease5", "circuit",
         terms([POLICY], b""), b"0000000 0000003 0000005 ",
     )  # fmt: skip
+    command = mixed.by_digest(plain=False)
+    assert command[2:] == (
+        9, "scope", "pin", "queue", "lease0", "lease3", "lease5", "lease2", "lease6", "circuit",
+        pack([1, 5, 1, 1, 3, 1, 1, 1, 2, 1, 1]), terms([POLICY], b""),
+        b"0000000 0000003 0000005 ", b"0000002 0000006 ",
+    )  # fmt: skip
+
+
+async def test_each_group_hears_its_part():
+    """Whoever is left over is asked for alone; and too few answers are nobody's."""
+    a, b = Kin(), Kin()
+    calls = _calls(a, b, b)
+    (mixed,) = parcels(calls, 0.0)
+    assert mixed.take([b"0000000 Q", b"0000001 ?"], 0.0) == calls[1:]
+    assert calls[0].answer.result() == b"0000000 Q"
+    (mixed,) = parcels(calls[1:] + _calls(a), 0.0)
+    assert mixed.take([b"0000001 Q"], 0.0) == []
+    assert all(isinstance(call.answer.exception(), Exception) for call in calls[1:])
 
 
 async def test_a_call_says_the_same_alone_and_once_more():
@@ -355,6 +432,11 @@ async def test_a_group_is_bounded():
         for each in parcels(_calls(*[kin] * (2 * MOST_IN_A_GROUP + 1)), 0.0)
     ]
     assert sizes == [MOST_IN_A_GROUP, MOST_IN_A_GROUP, 1]
+    several = parcels(_calls(*[Kin(), Kin(), kin] * MOST_IN_A_GROUP), 0.0)
+    assert all(isinstance(each, Mixed) for each in several)
+    assert [sum(len(group.calls) for group in each.groups) for each in several] == [
+        MOST_IN_A_GROUP
+    ] * 3  # type: ignore[union-attr]  # just seen
 
 
 async def test_an_answer_to_another_group_is_nobodys():

@@ -5,7 +5,7 @@ import struct
 import pytest
 
 from limiter_service.store.errors import StoreProtocol
-from limiter_service.store.ordinary import granted, settled, terms
+from limiter_service.store.ordinary import granted, granted_alone, settled, settled_alone, terms
 from limiter_service.store.packing import pack
 
 
@@ -47,7 +47,22 @@ def test_each_of_a_group_is_answered_as_if_it_had_been_alone():
 def test_a_lease_alone_is_its_own_answer():
     """It begins with the nonce."""
     request = _request(8)
-    assert granted(request + STATE, [request]) == [request[:8] + b"G" + request + STATE]
+    assert granted_alone(request + STATE, request) == request[:8] + b"G" + request + STATE
+
+
+def test_a_report_alone_is_answered_by_its_lease():
+    """As the script says it; and left over where it says so."""
+    report = pack([3, 0, 0, 1, 0, 0, 0, 5])
+    assert settled_alone(report[:8] + b"g" + STATE, report) == report[:8] + b"g" + STATE
+    assert settled_alone(report[:8] + b"?", report) is None
+    assert settled_alone(report[:8], report) is None
+
+
+@pytest.mark.parametrize(("word", "letter"), [(b"", None), (b"?", None), (b"Q", b"Q")])
+def test_one_word_is_for_one(word: bytes, letter: bytes | None):
+    """As for several."""
+    request = _request(1)
+    assert granted_alone(request[:8] + word, request) == (letter and request[:8] + letter)
 
 
 @pytest.mark.parametrize(("word", "letter"), [(b"", None), (b"?", None), (b"Q", b"Q")])

@@ -120,7 +120,8 @@ class Bench:
             kin = chain.asking if what == "acquire" else chain.settling
             told.append(kin is not None)
             if kin is not None:
-                mixed.add(self._as_group(self._scripts[what], together, policy, kin, calls))
+                group = self._as_group(self._scripts[what], together, policy, kin, calls)
+                mixed.groups.append(group)
         if not mixed.groups:
             return [[None] * len(calls) for _, calls in asked]
         parts = iter(self._say(f"{what}_mixed", mixed.by_digest(plain=False)))
@@ -270,7 +271,7 @@ class Bench:
                 kin=kin,
             )
             calls.append(call)
-        group = Group(calls[0], kin)
+        group = Group(calls[0])
         group.calls += calls[1:]
         return group
 
@@ -280,7 +281,8 @@ class Bench:
         """What a group is told."""
         texts = [struct.pack(f"<{len(values)}d", *values) for _, values in asked]
         assert told[:8] == texts[0][:8], "the tag of the answer"
-        answers = READERS[name](told, texts)
+        alone, together = READERS[name]
+        answers = [alone(told, texts[0])] if len(texts) == 1 else together(told, texts)
         assert all(a is None or a[:8] == t[:8] for a, t in zip(answers, texts, strict=True))
         return [a and Answer(Verdict(chr(a[8])), _numbers(a[9:])) for a in answers]
 

@@ -69,11 +69,53 @@ local function note_report(name, answer)
   end
 end
 
--- Of a call of many: what comes before the leases in KEYS, how many there are, and the number of
--- limits.
+-- Of a call of one chain: what comes before the leases in KEYS, how many there are, the number of
+-- limits, and what is asked.
 local function group()
   local scopes, limits = struct.unpack("<dd", ARGV[1])
-  return scopes + 2, #KEYS - scopes - 3, limits
+  return scopes + 2, #KEYS - scopes - 3, limits, ARGV[2]
+end
+
+-- Of a call of several chains (lua/lib/mixed) the same for each, given to `note` with its answer.
+local function for_each_group(answers, note_group)
+  local total, _, kinds = struct.unpack("<ddd", ARGV[1])
+  local first, at = total + 2, 25
+  for n = 1, #answers do
+    local kind, all = struct.unpack("<dd", ARGV[1], at)
+    local scopes, limits = struct.unpack("<dd", ARGV[1 + kind])
+    note_group(answers[n], first, all, limits, ARGV[1 + kinds + n], true)
+    first, at = first + all, at + 8 * (3 + scopes)
+  end
+end
+
+-- Ordinary ones of a chain, one or many in a call (lua/lib/ordinary): each stands in the journal
+-- as if it had been alone. A lease is written down as the store has it.
+local function note_acquires(answer, first, all, _, _, mixed)
+  local letters = string.sub(answer, 9, 8 + all)
+  if all == 1 and #answer > 9 and #answer % 8 == 0 then
+    letters = "G" -- the lease
+  elseif #answer <= 9 then
+    letters = ""
+  end
+  for n = 1, #letters do
+    if string.sub(letters, n, n) == "G" then
+      local key = KEYS[first + n]
+      local what = (mixed or all > 1) and "acquire together" or "acquire"
+      local lease = redis.call("GET", key)
+      journal(what, digest_of(key), "", string.sub(lease, 1, 8) .. "G" .. head(lease, 1), true)
+    end
+  end
+end
+
+local function note_settles(answer, first, all, limits, asked, mixed)
+  local what = (mixed or all > 1) and "settle together" or "settle"
+  local size, done = 8 * (7 + limits), string.match(string.sub(answer, 9, 8 + all), "^[Gg]*")
+  for n = 1, #done do
+    local key, request = KEYS[first + n], string.sub(asked, size * (n - 1) + 1, size * n)
+    local reply = string.sub(request, 1, 8) .. string.sub(done, n, n)
+    reply = reply .. string.sub(redis.call("GET", key), -8 * limits)
+    journal(what, digest_of(key), request, reply, true)
+  end
 end
 
 local note = {
@@ -101,34 +143,17 @@ local note = {
   settle = function(answer)
     note_report("settle", answer)
   end,
-  -- Ordinary ones of a chain, one or many in a call (lua/lib/ordinary): each stands in the journal
-  -- as if it had been alone. A lease is written down as the store has it.
   acquire_group = function(answer)
-    local first, all = group()
-    local letters = string.sub(answer, 9, 8 + all)
-    if all == 1 and #answer > 9 and #answer % 8 == 0 then
-      letters = "G" -- the lease
-    elseif #answer <= 9 then
-      letters = ""
-    end
-    for n = 1, #letters do
-      if string.sub(letters, n, n) == "G" then
-        local key, what = KEYS[first + n], all > 1 and "acquire together" or "acquire"
-        local lease = redis.call("GET", key)
-        journal(what, digest_of(key), "", string.sub(lease, 1, 8) .. "G" .. head(lease, 1), true)
-      end
-    end
+    note_acquires(answer, group())
+  end,
+  acquire_mixed = function(answers)
+    for_each_group(answers, note_acquires)
   end,
   settle_group = function(answer)
-    local first, all, limits = group()
-    local what = all > 1 and "settle together" or "settle"
-    local size, done = 8 * (7 + limits), string.match(string.sub(answer, 9, 8 + all), "^[Gg]*")
-    for n = 1, #done do
-      local key, request = KEYS[first + n], string.sub(ARGV[2], size * (n - 1) + 1, size * n)
-      local reply = string.sub(request, 1, 8) .. string.sub(done, n, n)
-      reply = reply .. string.sub(redis.call("GET", key), -8 * limits)
-      journal(what, digest_of(key), request, reply, true)
-    end
+    note_settles(answer, group())
+  end,
+  settle_mixed = function(answers)
+    for_each_group(answers, note_settles)
   end,
   -- A block, and what has become of it: the amounts that stay charged.
   lend = function(answer)
