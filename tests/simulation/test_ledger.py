@@ -70,6 +70,10 @@ class Book:
         request = struct.pack("<8d", 0, 0, 0, 4, 0, 0, 0, used)
         self._ran(at, "settle", key, request, b"G" + struct.pack("<d", used - held))
 
+    def repay(self, at: float, key: str, stays: float) -> None:
+        """Of a block stays so much, and its calls go on."""
+        self._ran(at, "repay", key, struct.pack("<5d", 0, 0, 0, 1, stays), b"G")
+
     def renew(self, at: float, key: str, used: float) -> None:
         """It lives on, and has used so much."""
         self._ran(at, "renew", key, struct.pack("<4d", 0, 0, _LIFE, used), b"G")
@@ -207,6 +211,25 @@ def test_a_sliding_window_refuses_nobody_what_left_it_a_slot_ago() -> None:
     behind.deny(21.1, "c", 60)
     with pytest.raises(Broken, match=r"40 of .* are there"):
         behind.deny(21.2, "c", 60)
+
+
+def test_what_a_block_uses_beyond_a_report_that_is_lost_counts_from_its_grant() -> None:
+    """As far as it is of what had come back: the store has never seen it come back."""
+    book = Book("sliding")
+    book.grant(0.0, "a", 60, "lend")
+    book.repay(1.0, "a", 40)
+    book.lose(1.5, 1)
+    book.repay(2.0, "a", 45)
+    book.grant(3.0, "b", 55)
+    book.grant(10.2, "c", 45)
+    _nothing_more(book, 10.2)
+    seen = Book("sliding")
+    seen.grant(0.0, "a", 60, "lend")
+    seen.repay(1.0, "a", 40)
+    seen.repay(2.0, "a", 45)
+    seen.grant(3.0, "b", 55)
+    with pytest.raises(Broken, match="t is over by 5 "):
+        seen.grant(10.2, "c", 45)
 
 
 def test_what_comes_back_is_of_the_grant_that_the_store_knows() -> None:
