@@ -252,6 +252,28 @@ def test_what_a_call_uses_beyond_is_known_to_its_own_replica_alone() -> None:
         book.alone(2.0, "c", 5, by=2, of=2)
 
 
+@pytest.mark.parametrize("window", ["bucket", "sliding"])
+def test_what_a_call_has_not_used_comes_back_to_its_own_replica_once_it_has_heard(
+    window: str,
+) -> None:
+    """Though another has told the store before: others never had that share."""
+    book = Book(window, torn=True)
+    book.alone(0.0, "a", 50, by=1, of=2)
+    book.charge(0.0, "a", 50)
+    book.settle(0.0, "a", 50, 10)
+    with pytest.raises(Broken, match=r"a share of p\.t is over by 40 "):
+        book.alone(0.0, "b", 40, by=1, of=2)
+    heard = Book(window, torn=True)
+    heard.alone(0.0, "a", 50, by=1, of=2)
+    heard.charge(0.0, "a", 50)
+    heard.settle(0.0, "a", 50, 10)
+    heard.end(0.0, "a", -40)
+    heard.alone(0.0, "b", 40, by=1, of=2)
+    heard.grant(0.0, "c", 50)
+    with pytest.raises(Broken, match=r"a share of p\.t is over by 5 "):
+        heard.alone(0.0, "d", 5, by=1, of=2)
+
+
 @pytest.mark.parametrize("by", ["settle", "renew"])
 def test_what_a_call_of_the_store_uses_beyond_is_unknown_to_whoever_has_looked_before(
     by: str,

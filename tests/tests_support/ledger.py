@@ -769,20 +769,22 @@ class Ledger:
         if lease is None:
             return
         lease.ended = True
-        if not ran.request or lease.moved:  # the store is to hear what was used
+        if not ran.request:  # the store is to hear what was used
             return
-        lease.moved = True
+        known, lease.moved = lease.moved, True  # by the store, if another has told it
         moved = struct.unpack(f"<{len(lease.charges)}d", ran.request)
         for place, limit, much in zip(
             _places(lease.policy), lease.policy.limits, moved, strict=True
         ):
-            if much:
-                window = self._window(place, limit)
+            if not much:
+                continue
+            window = self._window(place, limit)
+            if not known:
                 window.move(ran.at, much, lease)
                 _forgive(window, ran.at, much)  # of what it used beyond, other replicas do not know
-                share = self._shares.get((lease.alone, lease.since, place))
-                if share is not None:
-                    share.move(ran.at, much, lease)
+            share = self._shares.get((lease.alone, lease.since, place))
+            if share is not None:
+                share.move(ran.at, much, lease)
 
     def _charged(self, ran: Ran, letter: bytes) -> None:
         """What was granted alone is charged at the store, or was known there."""
