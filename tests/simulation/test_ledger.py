@@ -70,6 +70,10 @@ class Book:
         request = struct.pack("<8d", 0, 0, 0, 4, 0, 0, 0, used)
         self._ran(at, "settle", key, request, b"G" + struct.pack("<d", used - held))
 
+    def repay(self, at: float, key: str, stays: float) -> None:
+        """Of a block stays so much, and its calls go on."""
+        self._ran(at, "repay", key, struct.pack("<5d", 0, 0, 0, 1, stays), b"G")
+
     def renew(self, at: float, key: str, used: float) -> None:
         """It lives on, and has used so much."""
         self._ran(at, "renew", key, struct.pack("<4d", 0, 0, _LIFE, used), b"G")
@@ -209,6 +213,25 @@ def test_a_sliding_window_refuses_nobody_what_left_it_a_slot_ago() -> None:
         behind.deny(21.2, "c", 60)
 
 
+def test_what_a_block_uses_beyond_a_report_that_is_lost_counts_from_its_grant() -> None:
+    """As far as it is of what had come back: the store has never seen it come back."""
+    book = Book("sliding")
+    book.grant(0.0, "a", 60, "lend")
+    book.repay(1.0, "a", 40)
+    book.lose(1.5, 1)
+    book.repay(2.0, "a", 45)
+    book.grant(3.0, "b", 55)
+    book.grant(10.2, "c", 45)
+    _nothing_more(book, 10.2)
+    seen = Book("sliding")
+    seen.grant(0.0, "a", 60, "lend")
+    seen.repay(1.0, "a", 40)
+    seen.repay(2.0, "a", 45)
+    seen.grant(3.0, "b", 55)
+    with pytest.raises(Broken, match="t is over by 5 "):
+        seen.grant(10.2, "c", 45)
+
+
 def test_what_comes_back_is_of_the_grant_that_the_store_knows() -> None:
     """A failover has lost the first, and the same request was granted again."""
     book = Book("sliding")
@@ -227,6 +250,28 @@ def test_what_a_call_uses_beyond_is_known_to_its_own_replica_alone() -> None:
     book.alone(2.0, "b", 50, by=2, of=2)
     with pytest.raises(Broken, match="t is over by 5 "):
         book.alone(2.0, "c", 5, by=2, of=2)
+
+
+@pytest.mark.parametrize("window", ["bucket", "sliding"])
+def test_what_a_call_has_not_used_comes_back_to_its_own_replica_once_it_has_heard(
+    window: str,
+) -> None:
+    """Though another has told the store before: others never had that share."""
+    book = Book(window, torn=True)
+    book.alone(0.0, "a", 50, by=1, of=2)
+    book.charge(0.0, "a", 50)
+    book.settle(0.0, "a", 50, 10)
+    with pytest.raises(Broken, match=r"a share of p\.t is over by 40 "):
+        book.alone(0.0, "b", 40, by=1, of=2)
+    heard = Book(window, torn=True)
+    heard.alone(0.0, "a", 50, by=1, of=2)
+    heard.charge(0.0, "a", 50)
+    heard.settle(0.0, "a", 50, 10)
+    heard.end(0.0, "a", -40)
+    heard.alone(0.0, "b", 40, by=1, of=2)
+    heard.grant(0.0, "c", 50)
+    with pytest.raises(Broken, match=r"a share of p\.t is over by 5 "):
+        heard.alone(0.0, "d", 5, by=1, of=2)
 
 
 @pytest.mark.parametrize("by", ["settle", "renew"])

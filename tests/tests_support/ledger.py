@@ -1,12 +1,13 @@
 """Whether a journal keeps the promises, told from what ran and when, by no window's arithmetic.
 
 What a fault may cost is itemised: writes that a failover loses may be granted again, up to the
-limit, and what came back with a report or a cancel that it loses comes back with the next; a clock
-that steps forward lets in what would have come in that time. Replicas that decide alone may grant
-on top what they took after their last look, what calls of others use beyond what they reserved,
-and one that is cut off what it has not been able to charge; one that has never seen a limit begins
-with nothing, also where there is less: in a debt. All are over when the limit has been whole, or a
-period has gone by. Nothing else is forgiven.
+limit, and what came back with a report or a cancel that it loses comes back with the next, less
+what the call has used beyond by then, which counts from its grant; a clock that steps forward lets
+in what would have come in that time. Replicas that decide alone may grant on top what they took
+after their last look, what calls of others use beyond what they reserved, and one that is cut off
+what it has not been able to charge; one that has never seen a limit begins with nothing, also where
+there is less: in a debt. All are over when the limit has been whole, or a period has gone by.
+Nothing else is forgiven.
 """
 
 import struct
@@ -186,6 +187,11 @@ class Sliding:
             part = min(-amount, taken[1])
             taken[1] -= part
             amount += part
+
+    def stays(self, lease: Held, amount: float) -> None:
+        """So much of what has come back of a call has not, for the store."""
+        for taken in self._of[id(lease)][1][:1]:
+            taken[1], taken[2] = taken[1] + amount, taken[2] + amount
 
     def seen(self, now: float) -> None:
         """The store has looked, and goes on from here."""
@@ -588,13 +594,24 @@ class Ledger:
         places, limits = _places(lease.policy), lease.policy.limits
         for n, (place, limit, real) in enumerate(zip(places, limits, stays, strict=True)):
             change = real - lease.charges[n]
-            self._move(place, limit, lease, ran.at, change)
+            self._move(place, limit, lease, ran.at, change - self._stayed(lease, n, change))
             self._again(lease, n, ran.at)
             lease.told.append((self._read, n, -change))
             lease.charges[n] = real
         if stage == _ALL:
             lease.settled = lease.moved = True
             self.settles += 1
+
+    def _stayed(self, lease: Held, n: int, change: float) -> float:
+        """How much of what is charged now has come back before, which a failover has lost: for the
+        store it has counted since the grant.
+        """
+        window = self._window(_places(lease.policy)[n], lease.policy.limits[n])
+        if not isinstance(window, Sliding):
+            return 0.0
+        much = max(0.0, min(change, lease.back.get(n, 0.0)))
+        window.stays(lease, much)
+        return much
 
     def _again(self, lease: Held, n: int, now: float) -> None:
         """What has come back of a limit, and was forgotten, comes back now."""
@@ -752,20 +769,22 @@ class Ledger:
         if lease is None:
             return
         lease.ended = True
-        if not ran.request or lease.moved:  # the store is to hear what was used
+        if not ran.request:  # the store is to hear what was used
             return
-        lease.moved = True
+        known, lease.moved = lease.moved, True  # by the store, if another has told it
         moved = struct.unpack(f"<{len(lease.charges)}d", ran.request)
         for place, limit, much in zip(
             _places(lease.policy), lease.policy.limits, moved, strict=True
         ):
-            if much:
-                window = self._window(place, limit)
+            if not much:
+                continue
+            window = self._window(place, limit)
+            if not known:
                 window.move(ran.at, much, lease)
                 _forgive(window, ran.at, much)  # of what it used beyond, other replicas do not know
-                share = self._shares.get((lease.alone, lease.since, place))
-                if share is not None:
-                    share.move(ran.at, much, lease)
+            share = self._shares.get((lease.alone, lease.since, place))
+            if share is not None:
+                share.move(ran.at, much, lease)
 
     def _charged(self, ran: Ran, letter: bytes) -> None:
         """What was granted alone is charged at the store, or was known there."""
