@@ -17,9 +17,11 @@ from limiter_service.engine.presence import Presence
 from limiter_service.engine.refusals import Refusal
 from limiter_service.simulation.virtual_time import run
 from limiter_service.store.messages import Seen
-from limiter_wire import Acquire, Granted, Settle
+from limiter_wire import Acquire, Granted, Renew, Settle, Usage
 
 _M = f"{POOL}/m"
+_YEAR = "{limits: [{name: t, meter: tokens, limit: 1000, per: 366d}]}"
+"""A limit that does not refill."""
 
 
 class Few:
@@ -58,6 +60,30 @@ class Few:
                 return
             await asyncio.sleep(0.01)
         raise AssertionError("it never comes")
+
+    async def looked(self) -> None:
+        """Return when both have looked at the levels, as they do at the same time, and will not
+        for a while.
+        """
+        pools = [engine.outages.pool(POOL) for engine in self.engines]
+        before = [pool.looked_at for pool in pools]
+        await self.until(
+            lambda: all(pool.looked_at > at for pool, at in zip(pools, before, strict=True))
+        )
+        await asyncio.sleep(0.1)
+
+    async def lost(self) -> None:
+        """The store is lost, and both have noticed."""
+        self.store.up = False
+        await self.until(lambda: self.phase(0) is self.phase(1) is Phase.ALONE)
+
+    async def drain(self, at: int, tokens: int) -> int:
+        """What a replica grants, alone."""
+        total = 0
+        while isinstance(answer := await self.take(at, tokens), Granted):
+            assert answer.degraded
+            total += tokens
+        return total
 
     async def take(self, at: int, tokens: int = 1, **fields: object) -> Granted | Refusal:
         """One acquire through a replica."""
@@ -114,8 +140,7 @@ def test_a_replica_that_loses_the_store_while_it_is_held_charges_what_it_grants_
         view = await few.engines[0].view(_M, "default")
         assert view.limits[0].remaining <= 1000 - 10
 
-    limit = "{limits: [{name: t, meter: tokens, limit: 1000, per: 366d}]}"
-    tell(valkey_db, limit, "degrade", plot)
+    tell(valkey_db, _YEAR, "degrade", plot)
 
 
 def test_a_wait_does_not_begin_anew_when_the_store_is_back(valkey_db: redis.Redis) -> None:
@@ -195,8 +220,7 @@ def test_whoever_is_alone_grants_nothing_more_when_others_have_joined(
         few.store.up = True
         await few.until(lambda: few.phase(0) is Phase.STORE)
 
-    limit = "{limits: [{name: t, meter: tokens, limit: 1000, per: 366d}]}"
-    tell(valkey_db, limit, "degrade", plot)
+    tell(valkey_db, _YEAR, "degrade", plot)
 
 
 def test_a_share_that_somebody_has_got_while_alone_does_not_outlive_the_next_newcomer_either(
@@ -226,5 +250,23 @@ def test_a_share_that_somebody_has_got_while_alone_does_not_outlive_the_next_new
         few.store.up = True
         await few.until(lambda: few.phase(0) is Phase.STORE)
 
-    limit = "{limits: [{name: t, meter: tokens, limit: 1000, per: 366d}]}"
-    tell(valkey_db, limit, "degrade", plot)
+    tell(valkey_db, _YEAR, "degrade", plot)
+
+
+def test_what_a_renewal_has_charged_is_not_granted_again_by_its_own_replica(
+    valkey_db: redis.Redis,
+) -> None:
+    """The store is lost before the next look."""
+
+    async def plot(few: Few) -> None:
+        granted = await few.take(0, 100)
+        assert isinstance(granted, Granted)
+        await few.looked()
+        for used in (300, 500, 500):
+            usage = Usage(input_tokens=used)
+            await few.engines[0].renew(Renew(lease=granted.lease, usage=usage))
+        await few.lost()
+        assert await few.drain(0, 10) == (1000 - 100) / 2 - 400
+        assert await few.drain(1, 10) == (1000 - 100) / 2
+
+    tell(valkey_db, _YEAR, "degrade", plot)
