@@ -1,122 +1,17 @@
 """What the simulation has found, told in a few words each: replicas that are alone, and again."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from random import Random
 
 import redis
-from lives import lasting
-from tests_support.scripts import POOL, START, scripts
-from world import US, Hints, LoadedCommands, Store, Way, Weather, names_of
+from few import YEAR, Few, M, tell
+from tests_support.scripts import POOL
+from world import US
 
-from limiter_service.config import parse
-from limiter_service.engine.admission import Engine
 from limiter_service.engine.outages import Phase
-from limiter_service.engine.policy import Policies
 from limiter_service.engine.presence import Presence
 from limiter_service.engine.refusals import Refusal
-from limiter_service.simulation.virtual_time import run
 from limiter_service.store.messages import Seen
-from limiter_wire import Acquire, Granted, Renew, Settle, Usage
-
-_M = f"{POOL}/m"
-_YEAR = "{limits: [{name: t, meter: tokens, limit: 1000, per: 366d}]}"
-"""A limit that does not refill."""
-
-
-class Few:
-    """Two replicas over a store in virtual time."""
-
-    def __init__(self, client: redis.Redis, limit: str, on_store_loss: str) -> None:
-        loaded, luck, weather = lasting(scripts()), Random(1), Weather()
-        loop = asyncio.get_running_loop()
-        config = f"pools: {{{POOL}: {{on_store_loss: {on_store_loss}, models: {{m: {limit}}}}}}}"
-        policies = Policies(parse(config, ".yaml"), "sg:")
-        client.flushall()
-        self.store = Store(client, names_of(loaded))
-        self.ways = [Way(self.store, luck, weather) for _ in range(2)]
-        self.engines = [
-            Engine(
-                LoadedCommands(way, loaded),
-                policies,
-                lambda: START + loop.time() * US,
-                "sg:",
-                hints=Hints(self.store, way, luck, weather),  # type: ignore[arg-type]  # what it needs
-                observe=lambda _: None,
-            )
-            for way in self.ways
-        ]
-        for engine in self.engines:
-            engine.outages.start()
-
-    def phase(self, at: int) -> Phase:
-        """Who decides at a replica."""
-        return self.engines[at].outages.pool(POOL).phase
-
-    async def until(self, condition: Callable[[], bool]) -> None:
-        """Return when it holds, which it must within a minute."""
-        for _ in range(6000):
-            if condition():
-                return
-            await asyncio.sleep(0.01)
-        raise AssertionError("it never comes")
-
-    async def looked(self) -> None:
-        """Return when both have looked at the levels, as they do at the same time, and will not
-        for a while.
-        """
-        pools = [engine.outages.pool(POOL) for engine in self.engines]
-        before = [pool.looked_at for pool in pools]
-        await self.until(
-            lambda: all(pool.looked_at > at for pool, at in zip(pools, before, strict=True))
-        )
-        await asyncio.sleep(0.1)
-
-    async def lost(self) -> None:
-        """The store is lost, and both have noticed."""
-        self.store.up = False
-        await self.until(lambda: self.phase(0) is self.phase(1) is Phase.ALONE)
-
-    async def drain(self, at: int, tokens: int) -> int:
-        """What a replica grants, alone."""
-        total = 0
-        while isinstance(answer := await self.take(at, tokens), Granted):
-            assert answer.degraded
-            total += tokens
-        return total
-
-    async def take(self, at: int, tokens: int = 1, **fields: object) -> Granted | Refusal:
-        """One acquire through a replica."""
-        asked = {"resource": _M, "tokens": tokens, **fields}
-        try:
-            answer = await self.engines[at].acquire(Acquire(**asked))  # type: ignore[arg-type]
-        except Refusal as refusal:
-            return refusal
-        assert isinstance(answer, Granted)
-        return answer
-
-    async def close(self) -> None:
-        """End both."""
-        for engine in self.engines:
-            engine.outages._watches[POOL].cancel()
-            await engine.passes.aclose()
-        self.store.close()
-
-
-def tell(
-    client: redis.Redis, limit: str, on_store_loss: str, plot: Callable[[Few], Awaitable[None]]
-) -> None:
-    """Let *plot* happen to two replicas that have counted each other."""
-
-    async def told() -> None:
-        few = Few(client, limit, on_store_loss)
-        try:
-            await asyncio.sleep(5.0)
-            await plot(few)
-        finally:
-            await few.close()
-
-    run(told())
+from limiter_wire import Granted, Settle
 
 
 def test_a_replica_that_loses_the_store_while_it_is_held_charges_what_it_grants_then(
@@ -137,10 +32,10 @@ def test_a_replica_that_loses_the_store_while_it_is_held_charges_what_it_grants_
         pool = few.engines[0].outages.pool(POOL)
         await few.until(lambda: pool.phase is Phase.STORE)
         assert len(pool.journal) == 0
-        view = await few.engines[0].view(_M, "default")
+        view = await few.engines[0].view(M, "default")
         assert view.limits[0].remaining <= 1000 - 10
 
-    tell(valkey_db, _YEAR, "degrade", plot)
+    tell(valkey_db, YEAR, "degrade", plot)
 
 
 def test_a_wait_does_not_begin_anew_when_the_store_is_back(valkey_db: redis.Redis) -> None:
@@ -220,7 +115,7 @@ def test_whoever_is_alone_grants_nothing_more_when_others_have_joined(
         few.store.up = True
         await few.until(lambda: few.phase(0) is Phase.STORE)
 
-    tell(valkey_db, _YEAR, "degrade", plot)
+    tell(valkey_db, YEAR, "degrade", plot)
 
 
 def test_a_share_that_somebody_has_got_while_alone_does_not_outlive_the_next_newcomer_either(
@@ -250,23 +145,4 @@ def test_a_share_that_somebody_has_got_while_alone_does_not_outlive_the_next_new
         few.store.up = True
         await few.until(lambda: few.phase(0) is Phase.STORE)
 
-    tell(valkey_db, _YEAR, "degrade", plot)
-
-
-def test_what_a_renewal_has_charged_is_not_granted_again_by_its_own_replica(
-    valkey_db: redis.Redis,
-) -> None:
-    """The store is lost before the next look."""
-
-    async def plot(few: Few) -> None:
-        granted = await few.take(0, 100)
-        assert isinstance(granted, Granted)
-        await few.looked()
-        for used in (300, 500, 500):
-            usage = Usage(input_tokens=used)
-            await few.engines[0].renew(Renew(lease=granted.lease, usage=usage))
-        await few.lost()
-        assert await few.drain(0, 10) == (1000 - 100) / 2 - 400
-        assert await few.drain(1, 10) == (1000 - 100) / 2
-
-    tell(valkey_db, _YEAR, "degrade", plot)
+    tell(valkey_db, YEAR, "degrade", plot)
