@@ -4,7 +4,8 @@
 -- ARGV    the policy of each scope as it is now; that of the breaker; last, the report:
 --         tag, nonce of the lease, time to live from now, the amount used so far for each
 --         limit of the policy (-1: not known)
--- returns as settle; G renewed
+-- returns as settle; G renewed, and behind the lease what this has moved on each of its limits,
+--         which the lease itself does not keep
 
 -- @include lib/clock
 -- @include lib/layout
@@ -48,14 +49,17 @@ if survey(texts, scopes, report, 3, wall) == STALE then
   return tag .. "B" .. struct.pack("<d", wall)
 end
 
-local i = 3
+local i, moved = 3, {}
+for n = 1, lease[LIMITS] do
+  moved[n] = 0
+end
 each_limit(function(q, p, s, at)
   i = i + 1
   local n, used = nth[q[p + 1]], report[i]
   local charged = n and lease[CHARGES + n]
   if n and charged >= 0 then
     if used > charged then
-      charge(q, p, s, at, used - charged)
+      moved[n] = charge(q, p, s, at, used - charged)
       lease[CHARGES + n] = used
     end
     local window = windows[q[p]]
@@ -73,4 +77,4 @@ save_all("", wall)
 lease[TTL] = wall - granted + report[3]
 local text = text_of(lease, 1, #lease)
 redis.call("SET", KEYS[#KEYS - 1], text, "PX", math.ceil((report[3] + lease[REMEMBER]) / 1000))
-return tag .. "G" .. text
+return tag .. "G" .. text .. text_of(moved, 1, #moved)

@@ -11,15 +11,13 @@ from limiter_service.engine import breaking, charging, ids
 from limiter_service.engine.answers import (
     MARKS,
     TTL,
-    charged_by_meter,
-    charges_of,
     conflict,
     denied,
     granted,
     history_of,
     lease_id,
     paused,
-    scopes_of,
+    renewed,
     settled,
     verdict_of,
     would_fit,
@@ -36,7 +34,6 @@ from limiter_service.engine.ids import LeaseRef
 from limiter_service.engine.learning import Learning
 from limiter_service.engine.lending import Lending, not_lent
 from limiter_service.engine.lessons import Lessons
-from limiter_service.engine.levels import read
 from limiter_service.engine.lines import Lines
 from limiter_service.engine.outages import Outages
 from limiter_service.engine.passes import Passes
@@ -619,12 +616,9 @@ class Engine:
         refuse_dead_lease(reply, policy)
         if reply.verdict is Verdict.ALREADY:
             raise refuse(ErrorCode.LEASE_EXPIRED, "the lease was settled", resource=policy.resource)
-        levels, _ = read(reply.numbers, *scopes_of(reply.numbers))
-        return Renewed(
-            lease=report.lease,
-            expires_in=ttl,
-            charged=charged_by_meter(policy, levels, charges_of(reply.numbers)),
-        )
+        answer, history = renewed(policy, report, ttl, reply.numbers)
+        self._lessons.debited(policy, history)
+        return answer
 
     async def view(self, resource: str, tenant: str) -> ResourceView:
         """The live state of every limit that *resource* meets for *tenant*."""

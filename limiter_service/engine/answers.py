@@ -23,7 +23,15 @@ from limiter_service.engine.policy import Limit, Policy
 from limiter_service.engine.refusals import Refusal, refuse
 from limiter_service.engine.shape import History
 from limiter_service.store.messages import NEVER, Reply, Verdict
-from limiter_wire import ErrorCode, Granted, LimitState, QueueState, Settled
+from limiter_wire import (
+    ErrorCode,
+    Granted,
+    LimitState,
+    QueueState,
+    Renew,
+    Renewed,
+    Settled,
+)
 
 _MICRO = 1_000_000
 
@@ -123,6 +131,16 @@ def history_of(policy: Policy, lease: Sequence[float]) -> History | None:
     levels, end = read(lease, *scopes_of(lease))
     held = max(0.0, lease[_SETTLED] - levels[0].wall) if levels else 0.0
     return History([level.limit_id for level in levels], lease[end:], held)
+
+
+def renewed(
+    policy: Policy, report: Renew, ttl: float, numbers: Sequence[float]
+) -> tuple[Renewed, History]:
+    """The answer to a renewal, and what it has moved."""
+    levels, end = read(numbers, *scopes_of(numbers))
+    charged = charged_by_meter(policy, levels, charges_of(numbers))
+    history = History([level.limit_id for level in levels], numbers[end:], 0.0)
+    return Renewed(lease=report.lease, expires_in=ttl, charged=charged), history
 
 
 def verdict_of(

@@ -25,6 +25,7 @@ from limiter_service.engine.refusals import Refusal, refuse
 from limiter_service.store.messages import KEEP, Claim
 from limiter_wire import (
     Acquire,
+    BreakerState,
     Checked,
     ErrorCode,
     Granted,
@@ -32,6 +33,7 @@ from limiter_wire import (
     LimitView,
     Meter,
     Outcome,
+    Problem,
     QueueState,
     Renew,
     Renewed,
@@ -80,16 +82,19 @@ class Pauses:
         if self._known:
             self._known.pop(resource, None)
 
-    def ask(self, resource: str, now: float) -> None:
-        """Let one call a second pass when the time is over. Raises Refusal before."""
+    def tries(self, resource: str, now: float) -> None:
+        """A call passes when the time is over: the next does a second later."""
         pause = self._known.get(resource)
-        if pause is None:
-            return
-        left = pause.until - now
-        if left <= 0:
+        if pause is not None:
             pause.until = now + _PROBE_EVERY
-            return
-        raise refuse(
+
+    def refusal(self, resource: str, now: float) -> Refusal | None:
+        """What a call is told that may not pass now."""
+        pause = self._known.get(resource)
+        left = 0.0 if pause is None else pause.until - now
+        if pause is None or left <= 0:
+            return None
+        return refuse(
             pause.code,
             f"{pause.detail}; the store is lost, and this is what it last said",
             resource=resource,
@@ -207,22 +212,15 @@ class Degraded:
     def _take(
         self, pool: Outage, policy: Policy, request: Acquire, request_id: str, claim: Claim
     ) -> Granted:
-        mode = self._outages.mode(policy.pool)
         known = pool.journal.find(policy.tenant, request_id)
         if known is not None:
             return _again(known, claim)
-        if mode == "closed":
-            raise _lost(policy, f"the store is lost: {pool.reason}")
-        if pool.journal.full:
-            raise _lost(policy, "the store is lost, and no more leases can be remembered")
-        if pool.is_strange(policy):
-            raise _lost(policy, "the store is lost, and no more tenants can be told apart")
-        self.pauses.ask(policy.resource, asyncio.get_running_loop().time())
         now = self._outages.now_us(pool)
+        refusal = self._refusal(pool, policy, claim.amounts, now)
+        if refusal is not None:
+            raise refusal
+        self.pauses.tries(policy.resource, asyncio.get_running_loop().time())
         windows = pool.windows_of(policy, now)
-        decision = decide(policy.limits, windows, claim.amounts, now)
-        if mode == "degrade":
-            self._refuse(pool, policy, windows, claim.amounts, decision, now)
         refused = frozenset(
             i
             for i, (limit, window, wanted) in enumerate(
@@ -247,60 +245,23 @@ class Degraded:
         pool.granted += 1
         return entry.granted
 
-    def _refuse(
-        self,
-        pool: Outage,
-        policy: Policy,
-        windows: Sequence[Window],
-        amounts: Sequence[float],
-        decision: Decision,
-        now: float,
-    ) -> None:
-        if pool.presence.part == 0:
-            why = "not every replica has counted this one yet"
-            if not pool.presence.known:
-                why = "this replica has never seen it, so it knows of no share"
-            raise _lost(policy, f"the store is lost, and {why}")
-        if pool.presence.part < pool.part:
-            raise _lost(policy, "the store is lost, and somebody has joined meanwhile")
-        if decision.place is None:
-            return
-        limit, wanted = policy.limits[decision.place], amounts[decision.place]
-        seen, asked = _states(policy, windows, frozenset(), now), whole(wanted / limit.unit)
-        if wanted > limit.capacity:
-            detail = f"{limit.name} never holds {asked:g} {limit.meter}"
-            raise refuse(
-                ErrorCode.NEVER_FITS,
-                detail,
-                resource=policy.resource,
-                limit=limit.name,
-                limits=seen,
-                degraded=True,
-            )
-        share = f"one of {pool.presence.replicas} shares while the store is lost"
-        if decision.wait == NEVER:
-            raise refuse(
-                ErrorCode.STORE_UNAVAILABLE,
-                f"{limit.name}: {asked:g} {limit.meter} do not fit into {share}",
-                resource=policy.resource,
-                retry_after=_RETRY_AFTER,
-                limit=limit.name,
-                would_fit=_would_fit(policy, windows, amounts, now),
-                limits=seen,
-                degraded=True,
-            )
-        room = amount(limit, windows[decision.place].left(now))
-        raise refuse(
-            ErrorCode.RATE_LIMITED,
-            f"{limit.name} has {room:g} {limit.meter} left of {share}, and "
-            f"{asked:g} are asked for; it fits in {decision.wait / _MICRO:.3f} s",
-            resource=policy.resource,
-            retry_after=decision.wait / _MICRO,
-            limit=limit.name,
-            would_fit=_would_fit(policy, windows, amounts, now),
-            limits=seen,
-            degraded=True,
-        )
+    def _refusal(
+        self, pool: Outage, policy: Policy, amounts: Sequence[float], now: float
+    ) -> Refusal | None:
+        """Why *amounts* are not granted here now; None where they are."""
+        mode = self._outages.mode(policy.pool)
+        if mode == "closed":
+            return _lost(policy, f"the store is lost: {pool.reason}")
+        if pool.journal.full:
+            return _lost(policy, "the store is lost, and no more leases can be remembered")
+        if pool.is_strange(policy):
+            return _lost(policy, "the store is lost, and no more tenants can be told apart")
+        paused = self.pauses.refusal(policy.resource, asyncio.get_running_loop().time())
+        if paused is not None:
+            return paused
+        windows = pool.windows_of(policy, now)
+        decision = decide(policy.limits, windows, amounts, now)
+        return _short(pool, policy, windows, amounts, decision, now) if mode == "degrade" else None
 
     def _behind(self, pool: Outage, policy: Policy, amounts: Sequence[float]) -> Refusal:
         """The refusal of somebody who would have to stand behind others and may not."""
@@ -322,20 +283,22 @@ class Degraded:
 
     def check(self, policy: Policy, amounts: Sequence[float]) -> Checked:
         """Say what acquire would answer here and now."""
-        pool = self._outages.pool(policy.pool)
-        if self._outages.mode(policy.pool) == "closed" or not pool.presence.known:
-            raise _lost(policy, f"the store is lost: {pool.reason}")
+        pool, mode = self._outages.pool(policy.pool), self._outages.mode(policy.pool)
         now = self._outages.now_us(pool)
+        refusal = self._refusal(pool, policy, amounts, now)
+        if refusal is not None and (mode == "closed" or not pool.presence.known):
+            raise refusal
+        if policy.resource in self._lines:
+            refusal = self._behind(pool, policy, amounts)
+        told = None if refusal is None else refusal.problem
         windows = pool.windows_of(policy, now)
-        decision = decide(policy.limits, windows, amounts, now)
-        fits = decision.place is None and pool.presence.part > 0
-        lenient = self._outages.mode(policy.pool) == "open"
-        limit = None if decision.place is None else policy.limits[decision.place]
         return Checked(
-            would_grant=fits or lenient,
-            retry_after=_RETRY_AFTER if decision.wait == NEVER else decision.wait / _MICRO,
-            limit=limit.name if limit and not lenient else None,
+            would_grant=told is None,
+            retry_after=0.0 if told is None else told.retry_after or 0.0,
+            limit=None if told is None else told.limit,
+            breaker=_circuit(told),
             would_fit=_would_fit(policy, windows, amounts, now),
+            never_fits=told is not None and told.code is ErrorCode.NEVER_FITS,
             limits=_states(policy, windows, frozenset(), now),
             degraded=True,
         )
@@ -439,6 +402,69 @@ class Degraded:
             charged=_by_meter(entry.policy, charges),
             degraded=True,
         )
+
+
+def _circuit(told: Problem | None) -> BreakerState:
+    """The state of a circuit that has last said this, or nothing."""
+    if told is None or told.code is not ErrorCode.BREAKER_OPEN:
+        return BreakerState.CLOSED
+    return BreakerState.HALF_OPEN if told.reason == "probing" else BreakerState.OPEN
+
+
+def _short(
+    pool: Outage,
+    policy: Policy,
+    windows: Sequence[Window],
+    amounts: Sequence[float],
+    decision: Decision,
+    now: float,
+) -> Refusal | None:
+    """The refusal of what a share has no room for."""
+    if pool.presence.part == 0:
+        why = "not every replica has counted this one yet"
+        if not pool.presence.known:
+            why = "this replica has never seen it, so it knows of no share"
+        return _lost(policy, f"the store is lost, and {why}")
+    if pool.presence.part < pool.part:
+        return _lost(policy, "the store is lost, and somebody has joined meanwhile")
+    if decision.place is None:
+        return None
+    limit, wanted = policy.limits[decision.place], amounts[decision.place]
+    seen, asked = _states(policy, windows, frozenset(), now), whole(wanted / limit.unit)
+    if wanted > limit.capacity:
+        detail = f"{limit.name} never holds {asked:g} {limit.meter}"
+        return refuse(
+            ErrorCode.NEVER_FITS,
+            detail,
+            resource=policy.resource,
+            limit=limit.name,
+            limits=seen,
+            degraded=True,
+        )
+    share = f"one of {pool.presence.replicas} shares while the store is lost"
+    if decision.wait == NEVER:
+        return refuse(
+            ErrorCode.STORE_UNAVAILABLE,
+            f"{limit.name}: {asked:g} {limit.meter} do not fit into {share}",
+            resource=policy.resource,
+            retry_after=_RETRY_AFTER,
+            limit=limit.name,
+            would_fit=_would_fit(policy, windows, amounts, now),
+            limits=seen,
+            degraded=True,
+        )
+    room = amount(limit, windows[decision.place].left(now))
+    return refuse(
+        ErrorCode.RATE_LIMITED,
+        f"{limit.name} has {room:g} {limit.meter} left of {share}, and "
+        f"{asked:g} are asked for; it fits in {decision.wait / _MICRO:.3f} s",
+        resource=policy.resource,
+        retry_after=decision.wait / _MICRO,
+        limit=limit.name,
+        would_fit=_would_fit(policy, windows, amounts, now),
+        limits=seen,
+        degraded=True,
+    )
 
 
 def _settle(entry: Entry, windows: Sequence[Window], report: Settle, now: float) -> Settled:

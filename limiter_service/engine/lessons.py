@@ -73,7 +73,7 @@ class Lessons:
         self._forecast.learn_settle(policy, charges, history)
 
     def debited(self, policy: Policy, history: History) -> None:
-        """What a settle has taken beyond its reservation counts as taken here."""
+        """What a report or a renewal has taken beyond a reservation counts as taken here."""
         if max(history.moved, default=0.0) > 0:
             by_id = dict(zip(history.limit_ids, history.moved, strict=True))
             self._outages.taken(policy, [by_id.get(limit.id, 0.0) for limit in policy.limits])

@@ -261,7 +261,10 @@ class Run:
             assert answer.verdict is Verdict.EXPIRED, "a late renewal"
         else:
             assert answer.verdict is Verdict.DONE, "a renewal"
-            self.reference.renew(policy, lease, ttl, used, self.bench.now)
+            moved = self.reference.renew(policy, lease, ttl, used, self.bench.now)
+            _, end = read(answer.numbers, 9 + len(lease.charges), len(lease.charges))
+            expected = [moved.get(i, 0) for i in lease.charges]
+            assert list(answer.numbers[end:]) == expected, "what a renewal moved"
             self._assert_snapshot(policy)
 
     def finish(self) -> None:

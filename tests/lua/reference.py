@@ -452,9 +452,12 @@ class Reference:
         for refund in refunds:
             self._note_refund(*refund)
 
-    def renew(self, policy: Policy, lease: Lease, ttl: int, used: list[float], wall: int) -> None:
-        """Move the deadline, and charge what goes beyond the reservation."""
+    def renew(
+        self, policy: Policy, lease: Lease, ttl: int, used: list[float], wall: int
+    ) -> dict[int, int]:
+        """Move the deadline, and charge what goes beyond the reservation; what has moved, by id."""
         opened = self.open(policy, wall)
+        changed: dict[int, int] = {}
         for (scope_key, limit, window, now), amount in zip(opened, used, strict=True):
             charge = lease.charges.get(limit.id)
             if charge is None or charge.amount < 0:
@@ -462,12 +465,13 @@ class Reference:
             if amount > charge.amount:
                 moved = window.adjust(int(amount) - charge.amount, charge.place)
                 self._note_debit(scope_key, limit, window, moved)
-                charge.amount = int(amount)
+                charge.amount, changed[limit.id] = int(amount), moved
             if isinstance(window, Slots):
                 window.live = {n: d for n, d in window.live.items() if d > now}
                 window.live[lease.nonce] = now + ttl
         self.commit(policy, opened, wall)
         lease.deadline = wall + ttl
+        return changed
 
     def _note_debit(self, scope_key: str, limit: Limit, window: Window, moved: int) -> None:
         """What was used beyond a reservation is the base of what a ramp allows next."""

@@ -50,6 +50,7 @@ FAULTS = {
     "a renewal does not move the deadline": ("renew", "lease[TTL] = wall - granted + report[3]", "lease[TTL] = lease[TTL]"),
     "a renewal does not keep the slot": ("renew", "window.hold(q, p, s[TIME], lease[1], report[3])", "window = window"),
     "a renewal charges the same usage each time": ("renew", "lease[CHARGES + n] = used", "used = used"),
+    "a renewal does not say what it has taken": ("renew", "moved[n] = charge(", "charge("),
     "a renewal refunds": ("renew", "if used > charged then", "if used >= 0 then"),
     "a sliding window counts a slot too few": ("lib/sliding", "math.max(s[at], newest - RING) + 1, newest do", "math.max(s[at], newest - RING) + 2, newest + 1 do"),
     "old slots stay in the sum": ("lib/sliding", "s[at + 1], s[i] = s[at + 1] - s[i], 0", "s[i] = 0"),

@@ -1,96 +1,17 @@
 """What the simulation has found, told in a few words each: replicas that are alone, and again."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from random import Random
 
 import redis
-from lives import lasting
-from tests_support.scripts import POOL, START, scripts
-from world import US, Hints, LoadedCommands, Store, Way, Weather, names_of
+from few import YEAR, Few, M, tell
+from tests_support.scripts import POOL
+from world import US
 
-from limiter_service.config import parse
-from limiter_service.engine.admission import Engine
 from limiter_service.engine.outages import Phase
-from limiter_service.engine.policy import Policies
 from limiter_service.engine.presence import Presence
 from limiter_service.engine.refusals import Refusal
-from limiter_service.simulation.virtual_time import run
 from limiter_service.store.messages import Seen
-from limiter_wire import Acquire, Granted, Settle
-
-_M = f"{POOL}/m"
-
-
-class Few:
-    """Two replicas over a store in virtual time."""
-
-    def __init__(self, client: redis.Redis, limit: str, on_store_loss: str) -> None:
-        loaded, luck, weather = lasting(scripts()), Random(1), Weather()
-        loop = asyncio.get_running_loop()
-        config = f"pools: {{{POOL}: {{on_store_loss: {on_store_loss}, models: {{m: {limit}}}}}}}"
-        policies = Policies(parse(config, ".yaml"), "sg:")
-        client.flushall()
-        self.store = Store(client, names_of(loaded))
-        self.ways = [Way(self.store, luck, weather) for _ in range(2)]
-        self.engines = [
-            Engine(
-                LoadedCommands(way, loaded),
-                policies,
-                lambda: START + loop.time() * US,
-                "sg:",
-                hints=Hints(self.store, way, luck, weather),  # type: ignore[arg-type]  # what it needs
-                observe=lambda _: None,
-            )
-            for way in self.ways
-        ]
-        for engine in self.engines:
-            engine.outages.start()
-
-    def phase(self, at: int) -> Phase:
-        """Who decides at a replica."""
-        return self.engines[at].outages.pool(POOL).phase
-
-    async def until(self, condition: Callable[[], bool]) -> None:
-        """Return when it holds, which it must within a minute."""
-        for _ in range(6000):
-            if condition():
-                return
-            await asyncio.sleep(0.01)
-        raise AssertionError("it never comes")
-
-    async def take(self, at: int, tokens: int = 1, **fields: object) -> Granted | Refusal:
-        """One acquire through a replica."""
-        asked = {"resource": _M, "tokens": tokens, **fields}
-        try:
-            answer = await self.engines[at].acquire(Acquire(**asked))  # type: ignore[arg-type]
-        except Refusal as refusal:
-            return refusal
-        assert isinstance(answer, Granted)
-        return answer
-
-    async def close(self) -> None:
-        """End both."""
-        for engine in self.engines:
-            engine.outages._watches[POOL].cancel()
-            await engine.passes.aclose()
-        self.store.close()
-
-
-def tell(
-    client: redis.Redis, limit: str, on_store_loss: str, plot: Callable[[Few], Awaitable[None]]
-) -> None:
-    """Let *plot* happen to two replicas that have counted each other."""
-
-    async def told() -> None:
-        few = Few(client, limit, on_store_loss)
-        try:
-            await asyncio.sleep(5.0)
-            await plot(few)
-        finally:
-            await few.close()
-
-    run(told())
+from limiter_wire import Granted, Settle
 
 
 def test_a_replica_that_loses_the_store_while_it_is_held_charges_what_it_grants_then(
@@ -111,11 +32,10 @@ def test_a_replica_that_loses_the_store_while_it_is_held_charges_what_it_grants_
         pool = few.engines[0].outages.pool(POOL)
         await few.until(lambda: pool.phase is Phase.STORE)
         assert len(pool.journal) == 0
-        view = await few.engines[0].view(_M, "default")
+        view = await few.engines[0].view(M, "default")
         assert view.limits[0].remaining <= 1000 - 10
 
-    limit = "{limits: [{name: t, meter: tokens, limit: 1000, per: 366d}]}"
-    tell(valkey_db, limit, "degrade", plot)
+    tell(valkey_db, YEAR, "degrade", plot)
 
 
 def test_a_wait_does_not_begin_anew_when_the_store_is_back(valkey_db: redis.Redis) -> None:
@@ -195,8 +115,7 @@ def test_whoever_is_alone_grants_nothing_more_when_others_have_joined(
         few.store.up = True
         await few.until(lambda: few.phase(0) is Phase.STORE)
 
-    limit = "{limits: [{name: t, meter: tokens, limit: 1000, per: 366d}]}"
-    tell(valkey_db, limit, "degrade", plot)
+    tell(valkey_db, YEAR, "degrade", plot)
 
 
 def test_a_share_that_somebody_has_got_while_alone_does_not_outlive_the_next_newcomer_either(
@@ -226,5 +145,4 @@ def test_a_share_that_somebody_has_got_while_alone_does_not_outlive_the_next_new
         few.store.up = True
         await few.until(lambda: few.phase(0) is Phase.STORE)
 
-    limit = "{limits: [{name: t, meter: tokens, limit: 1000, per: 366d}]}"
-    tell(valkey_db, limit, "degrade", plot)
+    tell(valkey_db, YEAR, "degrade", plot)
