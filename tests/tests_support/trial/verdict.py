@@ -18,6 +18,7 @@ from tests_support.trial.diary import Call
 from tests_support.trial.evidence import BACK, GRANTS, Evidence, Found, key_of
 from tests_support.trial.journal import LONE, Entry
 from tests_support.trial.lending import ENDED, stage_and_amounts
+from tests_support.trial.times import in_order
 
 _EPISODE = 3.0  # seconds in which every service that decides alone grants something
 
@@ -152,13 +153,13 @@ def _replay(evidence: Evidence, policies: Mapping[str, Policy], found: Found) ->
     lost_from: int | None = None
     ahead: float | None = None
     start = evidence.entries[0].at if evidence.entries else 0.0
-    looks = _looks(evidence.entries)
-    for place, entry in enumerate(evidence.entries):
+    looks, times = _looks(evidence.entries), in_order(evidence.entries, evidence.kept)
+    for place, (entry, at) in enumerate(zip(evidence.entries, times, strict=True)):
         lone = entry.nth == LONE
         if entry.nth < 0 and not lone:
             found.repeats += entry.ran.name == "again"
             continue
-        stands, at = place in evidence.kept or lone, entry.at - start
+        stands = place in evidence.kept or lone
         if stands and not lone and lost_from is not None:
             reader.lose(lost_from, at)
             lost_from = None
