@@ -5,6 +5,7 @@ around them changes.
 """
 
 import struct
+from collections.abc import Callable
 from functools import lru_cache
 from math import ceil
 
@@ -13,6 +14,7 @@ import msgspec
 from limiter_service import http
 from limiter_service.engine.breaking import CIRCUITS
 from limiter_service.engine.shape import Shape, Taken
+from limiter_wire import Meter
 
 _encode = msgspec.msgpack.Encoder().encode
 _pack = struct.Struct(">d").pack
@@ -39,15 +41,12 @@ class Stencil:
     def __init__(self, shape: Shape) -> None:
         self._parts: list[bytes] = []
         text = _encode("limits") + _array(len(shape.faces))
-        for name, meter, limit, per, scope in shape.faces:
-            before = ("name", name, "meter", meter, "limit", limit, "remaining")
-            after = ("per", per, "window", "bucket", "scope", scope, "shadow", False)
-            text += bytes((_MAP + 10,)) + b"".join(map(_encode, before)) + _DOUBLE
-            self._parts += [text, _encode("reset_after") + _DOUBLE]
-            text = b"".join(map(_encode, (*after, "refused", False)))
+        for face in shape.faces:
+            before, after = _around(*face[1:])
+            self._parts += [text + _NAME + _encode(face[0]) + before, _RESET]
+            text = after
         self._rest = text
-        form = "".join(f"{len(part)}sd" for part in self._parts)
-        self._pack = struct.Struct(">" + form).pack
+        self._pack = _packer(*map(len, self._parts))
 
     def limits(self, left: list[float]) -> bytes:
         """The field, with what is *left*, and when it is full again, of each."""
@@ -56,7 +55,24 @@ class Stencil:
         return self._pack(*values) + self._rest
 
 
+_NAME, _RESET = bytes((_MAP + 10,)) + _encode("name"), _encode("reset_after") + _DOUBLE
 _stencil = lru_cache(4096)(Stencil)
+
+
+@lru_cache(4096, typed=True)
+def _around(meter: Meter, limit: float, per: float | None, scope: str) -> tuple[bytes, bytes]:
+    """What stands of a limit behind its name, and behind its numbers. Limits that tenants have
+    alone differ in their names.
+    """
+    before = ("meter", meter, "limit", limit, "remaining")
+    after = ("per", per, "window", "bucket", "scope", scope, "shadow", False, "refused", False)
+    return b"".join(map(_encode, before)) + _DOUBLE, b"".join(map(_encode, after))
+
+
+@lru_cache(4096)
+def _packer(*sizes: int) -> Callable[..., bytes]:
+    """What puts numbers behind parts of these sizes."""
+    return struct.Struct(">" + "".join([f"{size}sd" for size in sizes])).pack
 
 
 def grant(taken: Taken) -> bytes:
@@ -94,14 +110,10 @@ class _Sheet:
     """The limits of a chain as JSON and as headers, with room for what changes."""
 
     def __init__(self, shape: Shape) -> None:
-        limits: list[bytes] = []
-        for name, meter, limit, per, scope in shape.faces:
-            before = _encode_text({"name": name, "meter": meter, "limit": limit})[1:-1]
-            after = {"per": per, "window": "bucket", "scope": scope, "shadow": False}
-            rest = _encode_text(after | {"refused": False})[1:-1]
-            limits.append(
-                b'{%b,"remaining":%%b,"reset_after":%%b,%b}' % (_plain(before), _plain(rest))
-            )
+        limits = [
+            b'{"name":' + _plain(_encode_text(face[0])) + _around_text(*face[1:])
+            for face in shape.faces
+        ]
         self.text = _BEFORE_LIMITS + b",".join(limits) + b"]%b"
         counted = [i for i, face in enumerate(shape.faces) if face[3] is not None]
         self.counted = [2 * i for i in counted]
@@ -125,6 +137,15 @@ _BEFORE_LIMITS = (
     b'{"granted":true,"lease":"%b","waited":0.0,"expires_in":%b,"charged":%b,"limits":['
 )
 _sheet = lru_cache(4096)(_Sheet)
+
+
+@lru_cache(4096, typed=True)
+def _around_text(meter: Meter, limit: float, per: float | None, scope: str) -> bytes:
+    """What stands of a limit behind its name, with room for its numbers."""
+    before = _encode_text({"meter": meter, "limit": limit})[1:-1]
+    after = {"per": per, "window": "bucket", "scope": scope, "shadow": False, "refused": False}
+    rest = _plain(_encode_text(after)[1:-1])
+    return b',%b,"remaining":%%b,"reset_after":%%b,%b}' % (_plain(before), rest)
 
 
 @lru_cache(256)

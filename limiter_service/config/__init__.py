@@ -4,10 +4,12 @@ from limiter_service.config.checks import priorities
 from limiter_service.config.durations import PERIODS, Duration, seconds
 from limiter_service.config.limits import (
     SHORT_FORMS,
+    entry,
     given_limits,
     limits_of,
     long_name,
     match,
+    patterns,
     period,
     settled,
 )
@@ -66,6 +68,7 @@ __all__ = [
     "TenantConfig",
     "Weight",
     "catalogue_of",
+    "entry",
     "given_limits",
     "has_price",
     "limits_of",
@@ -73,6 +76,7 @@ __all__ = [
     "long_name",
     "match",
     "parse",
+    "patterns",
     "period",
     "priorities",
     "seconds",

@@ -1,5 +1,6 @@
 """Limits in the long form: what short forms stand for, and what a limit is called."""
 
+from collections.abc import Container, Iterable
 from typing import Any
 
 import msgspec
@@ -66,9 +67,19 @@ def given_limits(section: Limited) -> list[LimitConfig]:
     ]
 
 
-def match(patterns: dict[str, Any], name: str) -> Any | None:  # the value type of the mapping
+def match(entries: dict[str, Any], name: str) -> Any | None:  # the value type of the mapping
     """The entry for *name*: exact, else the longest pattern `prefix*` that fits, else None."""
-    if name in patterns:
-        return patterns[name]
-    fitting = [p for p in patterns if p.endswith("*") and name.startswith(p[:-1])]
-    return patterns[max(fitting, key=len)] if fitting else None
+    found = entry(entries, patterns(entries), name)
+    return None if found is None else entries[found]
+
+
+def entry(names: Container[str], longest_first: Iterable[str], name: str) -> str | None:
+    """Under which of *names* the entry for *name* stands; `patterns` has those of them."""
+    if name in names:
+        return name
+    return next((each for each in longest_first if name.startswith(each[:-1])), None)
+
+
+def patterns(names: Iterable[str]) -> list[str]:
+    """Which of *names* are patterns, the longest first."""
+    return sorted((name for name in names if name.endswith("*")), key=len, reverse=True)

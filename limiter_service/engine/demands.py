@@ -9,6 +9,7 @@ from limiter_service.engine import breaking, charging, ids
 from limiter_service.engine.charging import PriceMissing
 from limiter_service.engine.policy import Policy
 from limiter_service.engine.refusals import refuse
+from limiter_service.engine.template import Template
 from limiter_service.store.claims import asking
 from limiter_wire import Acquire, ErrorCode
 
@@ -31,8 +32,8 @@ class Demand(msgspec.Struct, frozen=True):
     told: bytes = b""
 
 
-def demand(policy: Policy, request: Acquire, amounts: list[float]) -> Demand:
-    """The demand of *request*, which asks for *amounts*."""
+def demand(policy: Policy | Template, request: Acquire, amounts: list[float]) -> Demand:
+    """The demand of *request*, which asks for *amounts*: the same of each tenant of a section."""
     marks = breaking.marks(request.worker, request.attempt)
     ttl = policy.lease_ttl if request.ttl is None else request.ttl
     charged = {} if policy.shape is None else policy.shape.charged(amounts)
@@ -58,14 +59,14 @@ def usual(policy: Policy, request: Acquire) -> Demand | None:
         or request.cost_usd is not None
     ):
         return None
-    return _of_tokens(policy, request.tokens, request.worker, request.attempt)
+    return _of_tokens(policy.template, request.tokens, request.worker, request.attempt)
 
 
 @lru_cache(4096)
-def _of_tokens(policy: Policy, tokens: int, worker: str | None, attempt: int) -> Demand:
-    assert policy.shape is not None
-    request = Acquire(resource=policy.resource, tokens=tokens, worker=worker, attempt=attempt)
-    return demand(policy, request, policy.shape.of_tokens(tokens))
+def _of_tokens(template: Template, tokens: int, worker: str | None, attempt: int) -> Demand:
+    assert template.shape is not None
+    request = Acquire(resource=template.resource, tokens=tokens, worker=worker, attempt=attempt)
+    return demand(template, request, template.shape.of_tokens(tokens))
 
 
 def fingerprint(request: Acquire) -> int:

@@ -17,7 +17,7 @@ from limiter_service.store.messages import KEEP
 from limiter_wire import Granted, LimitState, Meter, Usage
 
 if TYPE_CHECKING:
-    from limiter_service.engine.policy import Limit
+    from limiter_service.engine.limits import Limit
 
 _MICRO = 1_000_000
 _SETTLED, _CHARGES = (
@@ -32,6 +32,10 @@ _TOKENS = {
     Meter.OUTPUT_TOKENS: (0.0, 1.0),
 }
 _FORGIVEN = 1e-6  # as in engine/levels
+
+
+Face = tuple[str, Meter, float, float | None, str]
+"""Of a limit: name, meter, amount, period, scope."""
 
 
 class History(NamedTuple):
@@ -61,7 +65,7 @@ class Shape:
 
     def __init__(self, scopes: Sequence[Sequence["Limit"]]) -> None:
         every = [limit for limits in scopes for limit in limits]
-        self.faces = tuple(
+        self.faces: tuple[Face, ...] = tuple(
             (limit.name, limit.meter, _whole(limit.limit), limit.per, limit.scope)
             for limit in every
         )
@@ -84,6 +88,14 @@ class Shape:
                 at += 2
         self._starts, self._places, self.length = tuple(starts), tuple(places), at
         self._limit_ids = tuple(float(limit.id) for limit in every)
+
+    def named(self, faces: tuple[Face, ...]) -> "Shape":
+        """The same, for limits that show other *faces*."""
+        found = object.__new__(Shape)
+        for part in self.__slots__:
+            setattr(found, part, getattr(self, part))
+        found.faces = faces
+        return found
 
     def of_tokens(self, tokens: int) -> list[float]:
         """What each limit holds for a request of so many tokens."""

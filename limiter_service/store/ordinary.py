@@ -7,6 +7,7 @@ over a single call.
 
 import struct
 from collections.abc import Sequence
+from functools import lru_cache
 
 from limiter_service.store.errors import StoreProtocol
 
@@ -28,6 +29,11 @@ _LEFT = (b"", b"?")
 
 def terms(policies: Sequence[bytes], breaker: bytes) -> bytes:
     """What the policies of a chain and of its breaker say, if all its limits are buckets."""
+    return _terms(tuple(policies), breaker)
+
+
+@lru_cache(4096)
+def _terms(policies: tuple[bytes, ...], breaker: bytes) -> bytes:
     found: list[float] = []
     limits = 0
     for policy in policies:

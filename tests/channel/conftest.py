@@ -20,6 +20,10 @@ pools:
       one: {limits: [{name: slot, meter: concurrency, limit: 1}]}
       plain: {limits: [{name: budget, meter: tokens, limit: 1000000, per: 366d}]}
       "w-*": {limits: [{name: slot, meter: concurrency, limit: 1}]}
+      "e-*":
+        limits:
+          - {name: slot, meter: concurrency, limit: 1}
+          - {meter: tokens, limit: 1000000, per: 366d, reserve: input + expected_output}
 """
 
 Start = Callable[..., ServiceThread]

@@ -92,10 +92,12 @@ async def test_a_grant_that_was_called_off_too_late_is_told(
 async def test_what_is_called_off_at_once_counts_no_more(
     talk: Talk, monkeypatch: pytest.MonkeyPatch
 ):
-    """In the message that asks for it, before its task has begun."""
+    """In the message that asks for it, before its task has begun: one that has to learn first how
+    long answers are.
+    """
     monkeypatch.setattr(channel, "MOST_WAITING", 3)
     for n in range(5):
-        asked = take(n, 1, f"p/w-{n}", max_wait=30.0)
+        asked = take(n, 1, f"p/e-{n}", max_wait=30.0)
         await talk.say([asked, {"id": n, "op": "cancel"}])
         assert (await answers(talk, 1))[n]["code"] == "cancelled"
 
