@@ -558,7 +558,8 @@ class Engine:
         history = history_of(policy, reply.numbers)
         answer = settled(policy, reply, history)
         if history is not None and not answer.already_settled:
-            self._lessons.debited(policy, history)
+            if answer.debited:
+                self._lessons.debited(policy, history)
             self.books.moved(policy, answer)
         return answer
 
@@ -587,13 +588,11 @@ class Engine:
             self.books.settled(policy, report)  # nothing moves, and the call has cost what it did
         refuse_dead_lease(reply, policy)
         history = history_of(policy, reply.numbers)
-        if reply.verdict is not Verdict.ALREADY:
-            self._lessons.note(policy, report, told, ref.route, reply, history)
+        answer = settled(policy, reply, history)
+        if not answer.already_settled:
+            self._lessons.note(policy, report, told, ref.route, reply, history, answer)
         if reply.verdict is Verdict.DONE_WHILE_OTHERS_WAIT:
             self.passes.room_again(policy)
-        answer = settled(policy, reply, history)
-        if answer.settled and not answer.already_settled:
-            self.books.moved(policy, answer)
         if report.estimated_input_tokens is None:
             return answer
         known = self.expectations.calibration(policy.pool, policy.model, ref.route)
