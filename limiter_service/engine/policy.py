@@ -300,6 +300,10 @@ class Policies:
         """The policy of *resource* for *tenant* if it was asked for before."""
         return self._known.get((resource, tenant))
 
+    def has(self, policy: Policy) -> bool:
+        """Whether a policy is one of these, and not of what was configured before."""
+        return self._known.get((policy.resource, policy.tenant)) is policy
+
     def policy(self, resource: str, tenant: str) -> Policy:
         """The policy of *resource* for *tenant*. Raises UnknownResource."""
         known = self._known.get((resource, tenant))
