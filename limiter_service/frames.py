@@ -6,6 +6,7 @@ A binary message is msgpack, a text message JSON; it holds one frame or an array
 from collections.abc import Callable, Iterator, Sequence
 from enum import IntEnum, StrEnum
 from itertools import groupby
+from operator import attrgetter
 from typing import Annotated, Any
 
 import msgspec
@@ -14,7 +15,7 @@ from limiter_service import stencil
 from limiter_service.engine.refusals import Refusal
 from limiter_service.engine.shape import Taken
 from limiter_service.http import JSON, MSGPACK, Media, Message, Reader, encode
-from limiter_wire import Acquire, BatchResult, Operation, Settle, Wire
+from limiter_wire import Acquire, BatchResult, Operation, Settle, Settled, Wire
 
 MOST_FRAMES = 256
 """Frames in one message: as many as operations in a batch."""
@@ -63,6 +64,9 @@ class Verb(StrEnum):
     CHECK = Operation.CHECK.value
     OBSERVE = Operation.OBSERVE.value
     CANCEL = "cancel"
+
+
+_ACQUIRE, _SETTLE, _CANCEL = Verb.ACQUIRE, Verb.SETTLE, Verb.CANCEL
 
 
 class Style(msgspec.Struct, frozen=True):
@@ -134,6 +138,7 @@ _usual: dict[Media, Callable[[bytes], list[_Acquire | _Settle | _Cancel]]] = {
     _TEXT: msgspec.json.Decoder(list[_Acquire | _Settle | _Cancel]).decode,
 }
 _NOTHING = msgspec.Raw()
+_style_of = attrgetter("style")
 
 
 def read(message: bytes | str) -> list[Frame | Answer]:
@@ -158,10 +163,10 @@ def _read(frame: _Acquire | _Settle | _Cancel, style: Style) -> Frame:
     if isinstance(frame, _Acquire):
         waits = frame.max_wait > 0
         news = waits and frame.news is True
-        return Frame(frame.id, Verb.ACQUIRE, _NOTHING, style, waits, news, frame)
+        return Frame(frame.id, _ACQUIRE, _NOTHING, style, waits, news, frame)
     if isinstance(frame, _Settle):
-        return Frame(frame.id, Verb.SETTLE, _NOTHING, style, False, False, frame)
-    return Frame(frame.id, Verb.CANCEL, _NOTHING, style, False, False)
+        return Frame(frame.id, _SETTLE, _NOTHING, style, False, False, frame)
+    return Frame(frame.id, _CANCEL, _NOTHING, style, False, False)
 
 
 def _one_by_one(data: bytes, style: Style) -> list[Frame | Answer]:
@@ -180,17 +185,21 @@ def _refuse_too_many(count: int) -> None:
         raise Closed(Closing.MISUSED, f"a message has at most {MOST_FRAMES} frames")
 
 
-def ready(frame: Frame, taken: Taken) -> Ready | Answer:
-    """The answer to *frame* that has *taken*."""
-    if frame.style.kind is _BINARY:
-        return Ready(frame.style, msgspec.Raw(stencil.frame(frame.id, taken)))
-    return Answer(frame.id, frame.style, BatchResult(status=200, body=taken.granted()))
+def ready(frame: Frame, answer: Taken | Wire) -> Ready | None:
+    """The answer to *frame* as it will be sent, if there is a stencil for that."""
+    if frame.style.kind is not _BINARY:
+        return None
+    if type(answer) is Settled:
+        said = stencil.settled_frame(frame.id, answer)
+    else:
+        said = stencil.frame(frame.id, answer) if isinstance(answer, Taken) else None
+    return None if said is None else Ready(frame.style, msgspec.Raw(said))
 
 
 def write(answers: Sequence[Answer | Ready]) -> Iterator[Message]:
     """The messages that carry *answers*: those to arrays in arrays, the others alone."""
-    for style, alike in groupby(answers, lambda answer: answer.style):
-        frames = [_fields(answer) for answer in alike]
+    for style, alike in groupby(answers, _style_of):
+        frames = [each.frame if type(each) is Ready else _fields(each) for each in alike]
         if not style.in_array:
             yield from (_message(frame, style.kind) for frame in frames)
             continue
@@ -226,8 +235,7 @@ def _id(body: msgspec.Raw, style: Style) -> Id:
 
 def _fields(answer: Answer | Ready) -> object:
     """The frame: id and status, then the fields of the body as its route would send them."""
-    if isinstance(answer, Ready):
-        return answer.frame
+    assert isinstance(answer, Answer)
     body, status = answer.result.body, answer.result.status
     frame = _framed(type(body))
     if frame is None:

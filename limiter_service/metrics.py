@@ -24,7 +24,7 @@ from limiter_service.engine.statistics import Wait
 from limiter_service.engine.tally import Tally
 from limiter_service.engine.turnstile import Turnstile
 from limiter_service.engine.witness import Witness
-from limiter_service.monitoring.accounts import Accounts, StoreCalls, Tenant
+from limiter_service.monitoring.accounts import Account, Accounts, StoreCalls, Tenant
 from limiter_service.monitoring.families import (
     MOST_LIMITS,
     counted,
@@ -46,6 +46,9 @@ from limiter_wire import (
     Settled,
     Usage,
 )
+
+
+_RATE_LIMITED = Outcome.RATE_LIMITED
 
 
 class State(msgspec.Struct, frozen=True, kw_only=True):
@@ -123,11 +126,18 @@ class Metrics:
         self._tenant(request.tenant).answers[code] += 1
 
     def settled(
-        self, policy: Policy, report: Settle, usage: Usage | None, dollars: float | None
+        self,
+        policy: Policy,
+        report: Settle,
+        usage: Usage | None,
+        dollars: float | None,
+        answer: Settled | None,
     ) -> None:
-        """Count how a call went, what it has used and cost."""
+        """Count how a call went, what it has used and cost, and what its settle has moved."""
         of = self._accounts.of(policy.resource)
-        if report.outcome is Outcome.RATE_LIMITED:
+        if answer is not None:
+            _move(of, answer)
+        if report.outcome is _RATE_LIMITED:
             of.rate_limited += 1
         if report.latency is not None:
             of.latency.observe(report.latency)
@@ -170,12 +180,8 @@ class Metrics:
             of.outputs += usage.output_tokens
 
     def moved(self, resource: str, answer: Settled) -> None:
-        """Count what a settle has moved."""
-        of = self._accounts.of(resource)
-        for meter, amount in answer.refunded.items():
-            of.refunded[meter] += amount
-        for meter, amount in answer.debited.items():
-            of.debited[meter] += amount
+        """Count what a report on a block has moved."""
+        _move(self._accounts.of(resource), answer)
 
     def expired_unsettled(self, resource: str) -> None:
         """Count a lease that nobody has settled."""
@@ -217,6 +223,13 @@ class Metrics:
 
     def _tenant(self, name: str) -> Tenant:
         return self._accounts.tenant(name if name in self._tenants() else REST)
+
+
+def _move(of: Account, answer: Settled) -> None:
+    for meter, amount in answer.refunded.items():
+        of.refunded[meter] += amount
+    for meter, amount in answer.debited.items():
+        of.debited[meter] += amount
 
 
 class Decisions(Collector):

@@ -10,11 +10,12 @@ from functools import lru_cache
 from math import ceil
 
 import msgspec
+from msgspec import UNSET
 
 from limiter_service import http
 from limiter_service.engine.breaking import CIRCUITS
 from limiter_service.engine.shape import Shape, Taken
-from limiter_wire import Meter
+from limiter_wire import Meter, Settled
 
 _encode = msgspec.msgpack.Encoder().encode
 _pack = struct.Struct(">d").pack
@@ -33,6 +34,13 @@ _CIRCUITS = tuple(
     for state, probe in CIRCUITS
 )
 _UNSUGGESTED = tuple(circuit + _encode(None) + _TAIL for circuit in _CIRCUITS)
+
+_HEAD_OF_SETTLED = bytes((_MAP + 2 + 5,)) + _encode("id")
+_SETTLED = _STATUS + b"".join(
+    map(_encode, ("settled", True, "already_settled", False, "refunded"))
+)
+_DEBITED, _NOTHING = _encode("debited"), _encode({})
+_ENDS = {str(state): _encode("breaker") + _encode(state) for state, _ in CIRCUITS}
 
 
 class Stencil:
@@ -83,6 +91,18 @@ def grant(taken: Taken) -> bytes:
 def frame(name: int | str, taken: Taken) -> bytes:
     """The frame of a channel that tells a grant to the request *name*."""
     return b"".join((_HEAD, _encode(name), _STATUS, _fields(taken)))
+
+
+def settled_frame(name: int | str, answer: Settled) -> bytes | None:
+    """The same of the first answer to a settle; None where it says more than nearly all do."""
+    end = _ENDS.get(answer.breaker)
+    if end is None or answer.already_settled or not answer.settled:
+        return None
+    if answer.calibration is not UNSET or answer.degraded is not UNSET:
+        return None
+    debited = _NOTHING if not answer.debited else _encode(answer.debited)
+    said = (_HEAD_OF_SETTLED, _encode(name), _SETTLED, _encode(answer.refunded))
+    return b"".join((*said, _DEBITED, debited, end))
 
 
 def text(taken: Taken) -> bytes:

@@ -1,11 +1,14 @@
 """Names of requests, which either side gives where nobody did, and the bytes for them."""
 
 import os
+from array import array
 
-_PIECES, _PIECE = 256, 16
+_PIECES, _PIECE, _NUMBER = 256, 16, 8
 _drawn: list[bytes] = []
+_numbers: list[int] = []
 if hasattr(os, "register_at_fork"):  # else there are no forks
-    os.register_at_fork(after_in_child=_drawn.clear)  # no two processes have the same
+    for stock in (_drawn, _numbers):
+        os.register_at_fork(after_in_child=stock.clear)  # no two processes have the same
 
 
 def draw() -> bytes:
@@ -18,6 +21,15 @@ def draw() -> bytes:
         except IndexError:
             fresh = os.urandom(_PIECES * _PIECE)
             _drawn.extend(fresh[at : at + _PIECE] for at in range(0, len(fresh), _PIECE))
+
+
+def number() -> int:
+    """64 random bits of the system, drawn in the same way."""
+    while True:
+        try:
+            return _numbers.pop()
+        except IndexError:
+            _numbers.extend(array("Q", os.urandom(_PIECES * _NUMBER)))
 
 
 def new_request_id() -> str:

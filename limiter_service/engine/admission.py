@@ -16,6 +16,7 @@ from limiter_service.engine.answers import (
     granted,
     history_of,
     lease_id,
+    nonce_of,
     paused,
     renewed,
     settled,
@@ -30,6 +31,7 @@ from limiter_service.engine.degraded import Degraded
 from limiter_service.engine.demands import Demand, amounts_of, demand, fingerprint, usual
 from limiter_service.engine.expectation import Expectations
 from limiter_service.engine.forecast import Forecast
+from limiter_service.engine.given import Given, Lease
 from limiter_service.engine.ids import LeaseRef
 from limiter_service.engine.learning import Learning
 from limiter_service.engine.lending import Lending, not_lent
@@ -40,11 +42,17 @@ from limiter_service.engine.passes import Passes
 from limiter_service.engine.policy import Policies, Policy, UnknownResource
 from limiter_service.engine.queueing import Queue, Tell
 from limiter_service.engine.refusals import Refusal, refuse
-from limiter_service.engine.reports import refuse_dead_lease, told_by
+from limiter_service.engine.reports import PLAIN, refuse_dead_lease, told_by, used_plainly
 from limiter_service.engine.shape import Taken
 from limiter_service.engine.statistics import Observer
 from limiter_service.engine.tally import Tally
-from limiter_service.store.claims import claim_in, named
+from limiter_service.store.claims import (
+    claim_in,
+    kin_of_settle,
+    named,
+    plainly_reporting,
+    reporting,
+)
 from limiter_service.store.commands import Commands
 from limiter_service.store.errors import StoreUnavailable
 from limiter_service.store.hints import Hints
@@ -70,6 +78,8 @@ from limiter_wire.naming import new_request_id
 
 _MICRO = 1_000_000
 _MOST_LISTED = 1000  # callers make up names for wildcards
+_DONE, _DONE_WHILE_OTHERS_WAIT = Verdict.DONE, Verdict.DONE_WHILE_OTHERS_WAIT
+_STALE, _EXPIRED = Verdict.STALE, Verdict.EXPIRED
 _WOULD_WAIT = frozenset({ErrorCode.RATE_LIMITED, ErrorCode.WAIT_TIMEOUT})
 
 
@@ -97,6 +107,7 @@ class Engine:
         self._commands, self._prefix, self._nonce = commands, prefix, nonces
         self.policies, self.tally = policies, Tally()
         self.draining: str | None = None  # why nothing is granted here for the time being
+        self._given = Given()
         self.expectations = Expectations(commands, prefix)
         self.books = books or Books()
         self._forecast = Forecast()
@@ -141,11 +152,13 @@ class Engine:
         if asks is None:
             return None
         request_id = request.request_id or new_request_id()
-        begun = BegunAcquire(policy, request, request_id, asks, listener)
-        lease = policy.keys.lease(request.tenant, request_id)
-        chain, queue = policy.steady or policy.chain(self._calls.now_us()), policy.queue
+        key = policy.keys.lease(request.tenant, request_id)
+        begun = BegunAcquire(policy, request, request_id, key, asks, listener)
+        chain = policy.steady or policy.chain(self._calls.now_us())
         asked = named(self._nonce(), asks.asked)
-        sent = self._commands.post_acquire(begun, chain, lease, queue, asked, again=asks.again)
+        sent = self._commands.post_acquire(
+            begun, chain, key, policy.queue, asked, again=asks.again
+        )
         return begun if sent else None
 
     def _unusual(self, policy: Policy, request: Acquire) -> Demand | None:
@@ -161,7 +174,7 @@ class Engine:
     def conclude(self, begun: BegunAcquire) -> Granted | Taken | None:
         """The grant; None when `acquire` has to go on. Raises Refusal."""
         reply = begun.reply
-        if reply is None or reply.verdict is Verdict.STALE:
+        if reply is None or reply.verdict is _STALE:
             return None
         policy, request = begun.policy, begun.request
         took = begun.heard - begun.began
@@ -185,16 +198,19 @@ class Engine:
         """A grant by ordinary limits alone."""
         policy, lease, asks = begun.policy, reply.numbers, begun.demand
         shape = policy.shape
-        if shape is None or reply.verdict is not Verdict.DONE:
+        if shape is None or reply.verdict is not _DONE:
             return None
         left = shape.left(lease)
         if left is None:
             return None
         self.outages.taken(policy, asks.amounts)
         self.degraded.pauses.passed(policy.resource)
+        route = begun.request.route
+        name = lease_id(policy, begun.request_id, lease, route)
+        self._given.note(name, Lease(policy, begun.key, nonce_of(lease), route))
         return Taken(
             shape,
-            lease_id(policy, begun.request_id, lease, begun.request.route),
+            name,
             lease[TTL] / _MICRO,
             asks.charged,
             asks.told,
@@ -493,28 +509,42 @@ class Engine:
 
     def begin_settle(self, report: Settle, listener: Listener) -> BegunSettle | None:
         """Begin a settle as `begin` does an acquire; `conclude_settle` has its answer."""
-        ref = ids.decode(report.lease)
-        if ref is None or ref.owed is not None or report.block is not None:
+        if report.block is not None or not self._commands.gathers:
             return None
-        if not self._commands.gathers:
+        lease = self._given.take(report.lease)
+        if lease is None or not self.policies.has(lease.policy):
+            lease = self._known(report.lease)
+        if lease is None or not self.degraded.is_aside(lease.policy):
+            return None
+        policy, tag = lease.policy, self._nonce()
+        chain = policy.steady or policy.chain(self._calls.now_us())
+        used = used_plainly(policy, report)
+        if used is None:
+            told = told_by(policy, report, self._calls.now_us() / _MICRO)
+            asked, kin = reporting(tag, lease.nonce, told), kin_of_settle(chain, told)
+        else:
+            told = PLAIN
+            asked, kin = plainly_reporting(tag, lease.nonce, used), chain.settling
+        begun = BegunSettle(policy, report, lease.route, told, listener)
+        sent = self._commands.post_settle(begun, chain, lease.key, policy.queue, asked, kin)
+        return begun if sent else None
+
+    def _known(self, name: str) -> Lease | None:
+        """The lease of that id, if its policy is known and it owes nothing."""
+        ref = ids.decode(name)
+        if ref is None or ref.owed is not None:
             return None
         policy = self.policies.known(f"{ref.pool}/{ref.model}", ref.tenant)
-        if policy is None or not self.degraded.is_aside(policy):
+        if policy is None:
             return None
-        told = told_by(policy, report, self._calls.now_us() / _MICRO)
-        begun = BegunSettle(policy, report, ref, told, listener)
-        lease = policy.keys.lease(ref.tenant, ref.request_id)
-        chain = policy.steady or policy.chain(self._calls.now_us())
-        queue, tag = policy.queue, self._nonce()
-        sent = self._commands.post_settle(begun, chain, lease, queue, tag, ref.nonce, told)
-        return begun if sent else None
+        return Lease(policy, policy.keys.lease(ref.tenant, ref.request_id), ref.nonce, ref.route)
 
     def conclude_settle(self, begun: BegunSettle) -> Settled | None:
         """The answer; None when `settle` has to go on. Raises Refusal."""
         reply = begun.reply
-        if reply is None or reply.verdict is Verdict.STALE:
+        if reply is None or reply.verdict is _STALE:
             return None
-        return self._settled(begun.ref, begun.policy, begun.request, begun.told, reply)
+        return self._settled(begun.route, begun.policy, begun.request, begun.told, reply)
 
     async def settle(self, report: Settle, begun: BegunSettle | None = None) -> Settled:
         """Replace what the lease reserved by what was used; the same answer to a repeat. It goes
@@ -555,7 +585,8 @@ class Engine:
         history = history_of(policy, reply.numbers)
         answer = settled(policy, reply, history)
         if history is not None and not answer.already_settled:
-            self._lessons.debited(policy, history)
+            if answer.debited:
+                self._lessons.debited(policy, history)
             self.books.moved(policy, answer)
         return answer
 
@@ -574,26 +605,24 @@ class Engine:
         if begun is not None and begun.policy is not policy:
             begun = None
         run = ask if begun is None else lambda chain: begun.once(lambda: ask(chain))
-        return self._settled(ref, policy, report, told, await self._calls.run(policy, run))
+        return self._settled(ref.route, policy, report, told, await self._calls.run(policy, run))
 
     def _settled(
-        self, ref: LeaseRef, policy: Policy, report: Settle, told: Report, reply: Reply
+        self, route: str | None, policy: Policy, report: Settle, told: Report, reply: Reply
     ) -> Settled:
         """What a settle is told. Raises Refusal."""
-        if reply.verdict is Verdict.EXPIRED and not told.first_token:
+        if reply.verdict is _EXPIRED and not told.first_token:
             self.books.settled(policy, report)  # nothing moves, and the call has cost what it did
         refuse_dead_lease(reply, policy)
         history = history_of(policy, reply.numbers)
-        if reply.verdict is not Verdict.ALREADY:
-            self._lessons.note(policy, report, told, ref.route, reply, history)
-        if reply.verdict is Verdict.DONE_WHILE_OTHERS_WAIT:
-            self.passes.room_again(policy)
         answer = settled(policy, reply, history)
-        if answer.settled and not answer.already_settled:
-            self.books.moved(policy, answer)
+        if not answer.already_settled:
+            self._lessons.note(policy, report, told, route, reply, history, answer)
+        if reply.verdict is _DONE_WHILE_OTHERS_WAIT:
+            self.passes.room_again(policy)
         if report.estimated_input_tokens is None:
             return answer
-        known = self.expectations.calibration(policy.pool, policy.model, ref.route)
+        known = self.expectations.calibration(policy.pool, policy.model, route)
         return answer if known is None else replace(answer, calibration=known)
 
     async def renew(self, report: Renew) -> Renewed:

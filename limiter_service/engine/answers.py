@@ -38,6 +38,7 @@ _MICRO = 1_000_000
 # Where the parts of a lease stand (lua/lib/lease).
 _NONCE, TTL, _WAITED, _SETTLED, MARKS, _LIMITS, _CHARGES = 0, 2, 4, 5, 7, 8, 9
 _REFUSED = -1.0
+_ALREADY = Verdict.ALREADY
 
 # Where the parts of an answer about the queue stand (lua/enqueue).
 _PLACE, _WAITERS, _BEGAN, _NEEDS = 2, 3, 4, 6
@@ -105,6 +106,21 @@ def settled(policy: Policy, reply: Reply, history: History | None) -> Settled:
     breaker = breaking.state_in(reply.numbers[MARKS])
     if history is None:  # nothing moves
         return Settled(settled=False, breaker=breaker)
+    shape = policy.shape
+    if shape is not None and history.limit_ids is shape.limit_ids:
+        refunded, debited = shape.moved(history)
+    else:
+        refunded, debited = _moved(policy, history)
+    return Settled(
+        already_settled=reply.verdict is _ALREADY,
+        refunded=refunded,
+        debited=debited,
+        breaker=breaker,
+    )
+
+
+def _moved(policy: Policy, history: History) -> tuple[dict[str, float], dict[str, float]]:
+    """What came back and what was added, by meter."""
     refunded: dict[str, float] = {}
     debited: dict[str, float] = {}
     for limit_id, moved in zip(history.limit_ids, history.moved, strict=True):
@@ -113,12 +129,7 @@ def settled(policy: Policy, reply: Reply, history: History | None) -> Settled:
             continue
         into, units = (refunded, -moved) if moved < 0 else (debited, moved)
         into[limit.meter] = max(into.get(limit.meter, 0), whole(units / limit.unit))
-    return Settled(
-        already_settled=reply.verdict is Verdict.ALREADY,
-        refunded=refunded,
-        debited=debited,
-        breaker=breaker,
-    )
+    return refunded, debited
 
 
 def history_of(policy: Policy, lease: Sequence[float]) -> History | None:

@@ -9,23 +9,21 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from limiter_service.engine.demands import Demand
-from limiter_service.engine.ids import LeaseRef
 from limiter_service.engine.policy import Policy
 from limiter_service.store.claims import claim_in
+from limiter_service.store.keys import Key
 from limiter_service.store.messages import Claim, Reply, Report
 from limiter_service.store.posted import Listener, Posted
 from limiter_wire import Acquire, Settle
 
 
 class Begun(Posted):
-    """What has begun under a *policy*, and what comes of it."""
+    """What has begun under a policy, and what comes of it."""
 
     __slots__ = ("_used", "policy")
 
-    def __init__(self, policy: Policy, listener: Listener) -> None:
-        super().__init__(listener)
-        self.policy = policy
-        self._used = False
+    policy: Policy
+    _used: bool
 
     def once(self, ask: Callable[[], Awaitable[Reply]]) -> Awaitable[Reply]:
         """What came of it, the first time; then what *ask* brings."""
@@ -36,15 +34,22 @@ class Begun(Posted):
 
 
 class BegunAcquire(Begun):
-    """An acquire."""
+    """An acquire of a lease that is to have the key *key*."""
 
-    __slots__ = ("demand", "request", "request_id")
+    __slots__ = ("demand", "key", "request", "request_id")
 
     def __init__(
-        self, policy: Policy, request: Acquire, request_id: str, demand: Demand, listener: Listener
+        self,
+        policy: Policy,
+        request: Acquire,
+        request_id: str,
+        key: Key,
+        demand: Demand,
+        listener: Listener,
     ) -> None:
-        super().__init__(policy, listener)
-        self.request, self.request_id, self.demand = request, request_id, demand
+        super().__init__(listener)
+        self.policy, self.request, self.request_id = policy, request, request_id
+        self.key, self.demand, self._used = key, demand, False
 
     @property
     def claim(self) -> Claim:
@@ -54,15 +59,18 @@ class BegunAcquire(Begun):
 
 
 class BegunSettle(Begun):
-    """A settle, with what it says to the scripts."""
+    """A settle, with what it says to the scripts beside what was used, of a lease that remembers
+    its *route*.
+    """
 
-    __slots__ = ("ref", "request", "told")
+    __slots__ = ("request", "route", "told")
 
     def __init__(
-        self, policy: Policy, request: Settle, ref: LeaseRef, told: Report, listener: Listener
+        self, policy: Policy, request: Settle, route: str | None, told: Report, listener: Listener
     ) -> None:
-        super().__init__(policy, listener)
-        self.request, self.ref, self.told = request, ref, told
+        super().__init__(listener)
+        self.policy, self.request, self.route, self.told = policy, request, route, told
+        self._used = False
 
 
 class Arrivals:

@@ -8,7 +8,6 @@ from typing import Protocol
 
 from limiter_service.engine import counting
 from limiter_service.engine.answers import scopes_of
-from limiter_service.engine.charging import components
 from limiter_service.engine.costs import Pace, dollars_of
 from limiter_service.engine.counting import OUTCOME, REFUSED, Counting, Sums, note_time
 from limiter_service.engine.levels import Level, read
@@ -24,6 +23,7 @@ from limiter_wire import (
     Ended,
     ErrorCode,
     Granted,
+    Outcome,
     Problem,
     Provenance,
     Settle,
@@ -32,6 +32,10 @@ from limiter_wire import (
     TrialVerdict,
     Usage,
 )
+
+
+_UNKNOWN = Provenance.UNKNOWN
+_OUTCOMES = {outcome: OUTCOME + outcome for outcome in Outcome}
 
 
 class Reports(Protocol):
@@ -44,9 +48,14 @@ class Reports(Protocol):
         """An acquire that was granted or refused, *took* seconds after it was asked for."""
 
     def settled(
-        self, policy: Policy, report: Settle, usage: Usage | None, dollars: float | None
+        self,
+        policy: Policy,
+        report: Settle,
+        usage: Usage | None,
+        dollars: float | None,
+        answer: Settled | None,
     ) -> None:
-        """A call that was settled, also after its lease had expired."""
+        """A call that was settled, and what that has moved; None after its lease had expired."""
 
     def lent(self, resource: str, charged: dict[str, float]) -> None:
         """A block that was lent, and what it was charged."""
@@ -57,7 +66,7 @@ class Reports(Protocol):
         """Calls of a block that have ended alike."""
 
     def moved(self, resource: str, answer: Settled) -> None:
-        """What came back of a reservation, or had to be added."""
+        """What came back of a block, or had to be added."""
 
     def expired_unsettled(self, resource: str) -> None:
         """A lease that nobody has settled in time."""
@@ -125,18 +134,25 @@ class Books:
             sums[counting.FORECAST] += 1
             sums[counting.COVERED] += wait.waited <= wait.predicted.p90
 
-    def settled(self, policy: Policy, report: Settle) -> None:
-        """Take in what a call has used, and how it went."""
+    def settled(self, policy: Policy, report: Settle, answer: Settled | None = None) -> None:
+        """Take in what a call has used, and how it went; and what its settle has moved, which is
+        nothing after its lease had expired.
+        """
         known = report.usage
-        if known is not None and known.provenance is Provenance.UNKNOWN:
+        if known is not None and known.provenance is _UNKNOWN:
             known = None
-        dollars = dollars_of(policy, known, report.cost_usd)
+        dollars = report.cost_usd
+        if dollars is None and policy.price is not None:
+            dollars = dollars_of(policy, known, None)
         if self._unsettled is not None:
             self._unsettled.settled(report.lease)
         if self._counting is not None:
-            _count(self._counting.at(policy.resource, policy.tenant), report, known, dollars)
+            sums = self._counting.at(policy.resource, policy.tenant)
+            _count(sums, report, known, dollars)
+            if answer is not None:
+                _count_moves(sums, answer)
         if self._reports is not None:
-            self._reports.settled(policy, report, known, dollars)
+            self._reports.settled(policy, report, known, dollars, answer)
 
     def lent(self, request: Acquire, answer: Granted) -> None:
         """Take in a block: its calls count when they have ended."""
@@ -167,11 +183,9 @@ class Books:
                 self._reports.ended(policy, each, known, dollars)
 
     def moved(self, policy: Policy, answer: Settled) -> None:
-        """Take in what a settle has moved."""
+        """Take in what a report on a block has moved."""
         if self._counting is not None:
-            sums = self._counting.at(policy.resource, policy.tenant)
-            sums[counting.REFUNDED] += _tokens(answer.refunded)
-            sums[counting.DEBITED] += _tokens(answer.debited)
+            _count_moves(self._counting.at(policy.resource, policy.tenant), answer)
         if self._reports is not None:
             self._reports.moved(policy.resource, answer)
 
@@ -203,7 +217,7 @@ class Books:
 
 def _count(sums: Sums, report: Settle, usage: Usage | None, dollars: float | None) -> None:
     sums[counting.CALLS] += 1
-    sums[OUTCOME + report.outcome] += 1
+    sums[_OUTCOMES[report.outcome]] += 1
     if report.latency is not None:
         note_time(sums, counting.LATENCY, report.latency)
     if report.ttft is not None:
@@ -213,7 +227,7 @@ def _count(sums: Sums, report: Settle, usage: Usage | None, dollars: float | Non
 
 def _count_all(sums: Sums, ended: Ended, usage: Usage | None, dollars: float | None) -> None:
     sums[counting.CALLS] += ended.calls
-    sums[OUTCOME + ended.outcome] += ended.calls
+    sums[_OUTCOMES[ended.outcome]] += ended.calls
     for latency in ended.latencies:
         note_time(sums, counting.LATENCY, latency)
     for ttft in ended.ttfts:
@@ -223,15 +237,24 @@ def _count_all(sums: Sums, ended: Ended, usage: Usage | None, dollars: float | N
 
 def _count_use(sums: Sums, calls: int, usage: Usage | None, dollars: float | None) -> None:
     if usage is not None:
-        _, read_, written, _, reasoning = components(usage)
         sums[counting.INPUT] += usage.input_tokens
-        sums[counting.CACHED] += read_ + written
         sums[counting.OUTPUT] += usage.output_tokens
-        sums[counting.REASONING] += reasoning
+        cached = usage.cache_read_tokens + usage.cache_write_tokens
+        if cached:
+            sums[counting.CACHED] += cached
+        if usage.reasoning_tokens:
+            sums[counting.REASONING] += usage.reasoning_tokens
     if dollars is not None:
         sums[counting.MICRO_DOLLARS] += dollars * 1e6
     elif usage is not None:
         sums[counting.UNPRICED] += calls
+
+
+def _count_moves(sums: Sums, answer: Settled) -> None:
+    if answer.refunded:
+        sums[counting.REFUNDED] += _tokens(answer.refunded)
+    if answer.debited:
+        sums[counting.DEBITED] += _tokens(answer.debited)
 
 
 def _tokens(amounts: dict[str, float]) -> float:

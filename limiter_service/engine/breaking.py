@@ -112,6 +112,7 @@ REASONS = (None, "open", "probing", "cooldown", "forced_open", "latched", "retry
 _PROBE, _EARLY, _STATE, _RETRY, _TAKEN = 32, 64, 128, 512, 1024  # marks of a lease (lua/lib/lease)
 COUNTED = "counted"
 _TAKEN_FOR = (COUNTED, COUNTED, "voted", "stale", "late", "ignored")
+_LAST_COUNTED = 1
 
 _STATES = (BreakerState.CLOSED, BreakerState.OPEN, BreakerState.HALF_OPEN)
 _MODES = (None, OverrideMode.OPEN, OverrideMode.CLOSED, OverrideMode.OBSERVE)
@@ -199,6 +200,11 @@ def taken_for(marks: float) -> str:
     whose time was over), or `ignored`.
     """
     return _TAKEN_FOR[int(marks) // _TAKEN % 8]
+
+
+def is_counted(marks: float) -> bool:
+    """Whether a report was taken for what nearly all are: COUNTED."""
+    return int(marks) // _TAKEN % 8 <= _LAST_COUNTED
 
 
 def is_early(marks: float) -> bool:

@@ -57,8 +57,9 @@ class Expectations:
         if output is None and compared[0] == 0:
             return
         news = (-1.0 if output is None else float(output), *compared)
-        for name in {route or "", ""}:
-            self._note(self._kind(pool, model, name), news)
+        self._note(self._kind(pool, model, ""), news)
+        if route:
+            self._note(self._kind(pool, model, route), news)
 
     def is_ready(self, pool: str, model: str, route: str | None) -> bool:
         """Whether something was heard of this kind of call, or cannot be."""

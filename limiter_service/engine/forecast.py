@@ -28,21 +28,18 @@ import msgspec
 from limiter_service.engine.levels import Level, allowance, left
 from limiter_service.engine.paces import Bound, Known, Paces, Recent
 from limiter_service.engine.policy import Limit, Policy
+from limiter_service.engine.returns import Returns
 from limiter_service.engine.shape import History
 
 _MICRO = 1_000_000
 _DAY = 86_400 * _MICRO
 _MONTH = 31 * _DAY
-_DECAY = 0.99
-_SMOOTHING = 0.1
 _LEAST_RATIO, _MOST_RATIO = 0.02, 5.0
 _PACE_OF, _SPREAD_OF = 128, 512
 """Waits that are remembered: of a line, and of a horizon."""
 _FEW = 8
 _MOST_PACES = 1000
 """Resources, and lines, of which waits are remembered: 30 kB each, and callers make up names."""
-_MOST_LIMITS = 32
-"""Limits of one resource whose use is remembered: tenants have limits of their own."""
 _PRIOR_PACE = (1.0,) * 9  # so that a few short waits say little about long ones
 _PRIOR_SPREAD = (0.6, 0.8, 0.9, 1.0, 1.0, 1.0, 1.1, 1.2, 1.3, 1.6)
 _BLENDS = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -67,9 +64,7 @@ class Forecast:
     """What one replica has learned about waits."""
 
     def __init__(self, most: int = 10_000) -> None:
-        self._most = most
-        self._ratios: dict[str, dict[float, tuple[float, float]]] = {}
-        self._held: dict[str, float] = {}
+        self._returns = Returns(most)
         few = min(most, _MOST_PACES)
         self._paces = Known(few, lambda: Paces(len(_BLENDS), _PACE_OF, _PRIOR_PACE))
         self._line_paces = Known(few, lambda: Paces(len(_BLENDS), _PACE_OF))
@@ -83,21 +78,7 @@ class Forecast:
         history: History,
     ) -> None:
         """Take in how much of a reservation was used, and how long the lease was held."""
-        held_us = history.held
-        ratios = self._ratios.pop(policy.resource, None)
-        if ratios is None:
-            ratios = {}
-            _bound(self._ratios, self._most // 4)
-        self._ratios[policy.resource] = ratios
-        for limit_id, charge, change in zip(history.limit_ids, charges, history.moved, strict=True):
-            if charge > 0:
-                reserved, used = ratios.pop(limit_id, (0.0, 0.0))
-                _bound(ratios, _MOST_LIMITS)
-                reserved, used = reserved * _DECAY + charge, used * _DECAY + charge + change
-                ratios[limit_id] = reserved, used
-        before = self._held.pop(policy.resource, held_us)
-        _bound(self._held, self._most)
-        self._held[policy.resource] = before + _SMOOTHING * (held_us - before)
+        self._returns.learn(policy.resource, charges, history)
 
     def learn_wait(
         self,
@@ -179,14 +160,13 @@ class Forecast:
         return of_line if len(of_line) >= _FEW else self._paces.of(policy.resource)
 
     def _ratio(self, policy: Policy, limit: Limit) -> float:
-        ratios = self._ratios.get(policy.resource, {})
-        reserved, used = ratios.get(limit.id, (1.0, 1.0))
-        return min(_MOST_RATIO, max(_LEAST_RATIO, used / reserved))
+        ratio = self._returns.ratio(policy.resource, limit.id)
+        return min(_MOST_RATIO, max(_LEAST_RATIO, ratio))
 
     def _speed(self, policy: Policy, limit: Limit) -> float | None:
         """Units of reservation per microsecond."""
         if limit.window == "concurrency":
-            held = self._held.get(policy.resource)
+            held = self._returns.held(policy.resource)
             return limit.capacity / held if held else None
         per = (limit.per or 31 * 86_400) * _MICRO
         return limit.limit * limit.unit / per / self._ratio(policy, limit)
@@ -229,8 +209,3 @@ def _between(needs: tuple[Sequence[float], Sequence[float]], blend: float) -> li
 
 def _horizon(wait: float) -> int:
     return bisect.bisect(_HORIZONS, wait)
-
-
-def _bound(learned: dict, most: int) -> None:  # type: ignore[type-arg]  # of any key
-    if len(learned) >= most:
-        del learned[next(iter(learned))]

@@ -13,7 +13,7 @@ from hashlib import blake2b
 
 import msgspec
 
-from limiter_wire.naming import draw
+from limiter_wire.naming import draw, number
 
 _NONCE_BITS = 52  # a whole number in a double
 
@@ -50,7 +50,7 @@ _decoder = msgspec.msgpack.Decoder(LeaseRef)
 
 def new_nonce() -> int:
     """A random number that names one call."""
-    return int.from_bytes(draw()[:8], "big") >> (64 - _NONCE_BITS)
+    return number() >> (64 - _NONCE_BITS)
 
 
 def new_short_id() -> str:

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-from limiter_service.engine import breaking
 from limiter_service.engine.answers import charges_of, marks_of
 from limiter_service.engine.books import Books
 from limiter_service.engine.expectation import Expectations
@@ -12,7 +11,9 @@ from limiter_service.engine.policy import Policy
 from limiter_service.engine.shape import History
 from limiter_service.engine.tally import Tally
 from limiter_service.store.messages import Reply, Report
-from limiter_wire import Outcome, Provenance, Settle
+from limiter_wire import Outcome, Provenance, Settle, Settled
+
+_SUCCESS, _FINAL = Outcome.SUCCESS, Provenance.FINAL
 
 
 class Lessons:
@@ -37,18 +38,19 @@ class Lessons:
         route: str | None,
         reply: Reply,
         history: History | None,
+        answer: Settled,
     ) -> None:
-        """Take in a report, and its first answer."""
+        """Take in a report, and its first *answer*."""
         self._tally.reported(
             policy.resource,
             report.outcome,
-            breaking.Class(told.outcome_class),
+            told.outcome_class,
             marks_of(reply.numbers),
             slow=told.slow,
             early=told.first_token,
         )
         if history is not None and not told.first_token:
-            self._learn(policy, report, route, charges_of(reply.numbers), history)
+            self._learn(policy, report, route, charges_of(reply.numbers), history, answer)
 
     def _learn(
         self,
@@ -57,10 +59,11 @@ class Lessons:
         route: str | None,
         charges: Sequence[float],
         history: History,
+        answer: Settled,
     ) -> None:
         usage = report.usage
-        self._books.settled(policy, report)
-        if usage and report.outcome is Outcome.SUCCESS and usage.provenance is Provenance.FINAL:
+        self._books.settled(policy, report, answer)
+        if usage and report.outcome is _SUCCESS and usage.provenance is _FINAL:
             self._expectations.learn(
                 policy.pool,
                 policy.model,
@@ -69,7 +72,8 @@ class Lessons:
                 estimated=report.estimated_input_tokens,
                 actual=usage.input_tokens,
             )
-        self.debited(policy, history)
+        if answer.debited:
+            self.debited(policy, history)
         self._forecast.learn_settle(policy, charges, history)
 
     def debited(self, policy: Policy, history: History) -> None:

@@ -191,6 +191,10 @@ class Policies:
         known = self._known.get((resource, tenant))
         return self._compile(resource, tenant) if known is None else known
 
+    def has(self, policy: Policy) -> bool:
+        """Whether a policy is one of these, and not of what was configured before."""
+        return self._known.get((policy.resource, policy.tenant)) is policy
+
     def policy(self, resource: str, tenant: str) -> Policy:
         """The policy of *resource* for *tenant*. Raises UnknownResource."""
         known = self.known(resource, tenant)

@@ -8,7 +8,7 @@ ones this comes to the same.
 
 from collections.abc import Sequence
 from math import ceil, floor
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar
 
 import msgspec
 
@@ -38,7 +38,7 @@ Face = tuple[str, Meter, float, float | None, str]
 """Of a limit: name, meter, amount, period, scope."""
 
 
-class History(NamedTuple):
+class History(msgspec.Struct, frozen=True):
     """What has come of a lease: the limits that it holds, by id, what was moved of each when it
     was settled, and how long it was held, in microseconds.
     """
@@ -54,13 +54,15 @@ class Shape:
     __slots__ = (
         "_alone",
         "_counts",
-        "_limit_ids",
+        "_meter_of",
         "_meters",
+        "_named",
         "_of_tokens",
         "_places",
         "_starts",
         "faces",
         "length",
+        "limit_ids",
     )
 
     def __init__(self, scopes: Sequence[Sequence["Limit"]]) -> None:
@@ -74,6 +76,7 @@ class Shape:
         for i, limit in enumerate(every):
             found.setdefault(limit.meter, []).append(i)
         self._meters = tuple((meter, tuple(places)) for meter, places in found.items())
+        self._meter_of = tuple(limit.meter for limit in every)
         self._counts = tuple(map(_what_counts, every))
         alone = all(len(places) == 1 for places in found.values())
         self._alone = tuple(found) if alone else None
@@ -87,7 +90,8 @@ class Shape:
                 places.append((at + 1, limit.capacity, limit.rate))
                 at += 2
         self._starts, self._places, self.length = tuple(starts), tuple(places), at
-        self._limit_ids = tuple(float(limit.id) for limit in every)
+        self.limit_ids = tuple(float(limit.id) for limit in every)
+        self._named = tuple(zip([at - 1 for at, _, _ in places], self.limit_ids, strict=True))
 
     def named(self, faces: tuple[Face, ...]) -> "Shape":
         """The same, for limits that show other *faces*."""
@@ -146,12 +150,23 @@ class Shape:
         for at in self._starts:
             if lease[at] < 0:
                 return None
-        for (at, _, _), limit_id in zip(self._places, self._limit_ids, strict=True):
-            if lease[at - 1] != limit_id:
+        for at, limit_id in self._named:
+            if lease[at] != limit_id:
                 return None
         start = self._starts[0]
         granted = lease[start + _TIME] - lease[start + _SKEW]
-        return History(self._limit_ids, lease[end:], max(0.0, lease[_SETTLED] - granted))
+        return History(self.limit_ids, lease[end:], max(0.0, lease[_SETTLED] - granted))
+
+    def moved(self, history: History) -> tuple[dict[str, float], dict[str, float]]:
+        """What came back and what was added, by meter: of several limits the most."""
+        refunded: dict[str, float] = {}
+        debited: dict[str, float] = {}
+        for meter, units in zip(self._meter_of, history.moved, strict=True):
+            if units < 0:
+                refunded[meter] = max(refunded.get(meter, 0), _whole(-units))
+            elif units > 0:
+                debited[meter] = max(debited.get(meter, 0), _whole(units))
+        return refunded, debited
 
 
 class Taken(msgspec.Struct):

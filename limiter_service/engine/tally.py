@@ -6,7 +6,7 @@ apart up to a number.
 
 from collections import Counter
 
-from limiter_service.engine.breaking import COUNTED, Class, is_early, is_probe, taken_for
+from limiter_service.engine.breaking import Class, is_counted, is_early, is_probe, taken_for
 from limiter_service.engine.names import REST, Names
 from limiter_wire import BlockReport, ErrorCode, Outcome, Problem
 
@@ -50,15 +50,15 @@ class Tally:
         self.decisions[key] += 1
 
     def reported(
-        self, resource: str, outcome: Outcome, kind: Class, marks: float, *, slow: bool, early: bool
+        self, resource: str, outcome: Outcome, kind: int, marks: float, *, slow: bool, early: bool
     ) -> None:
-        """A call has ended, or with *early* has begun to answer; *marks* are what its lease
-        remembers of it (lua/lib/lease).
+        """A call has ended, or with *early* has begun to answer; *kind* is what that is to a
+        circuit (breaking.Class), and *marks* are what its lease remembers of it (lua/lib/lease).
         """
         name = self.name(resource)
         if not early:
             self.reports[name, outcome] += 1
-            if taken_for(marks) == COUNTED:
+            if is_counted(marks):
                 return  # as nearly all are
             if is_probe(marks) and is_early(marks):
                 return  # its vote was counted at the first token
@@ -73,7 +73,7 @@ class Tally:
                 pass
 
 
-def _vote(kind: Class, *, slow: bool) -> str:
-    if kind is Class.FAILURE or (kind is Class.SUCCESS and slow):
+def _vote(kind: int, *, slow: bool) -> str:
+    if kind == Class.FAILURE or (kind == Class.SUCCESS and slow):
         return "failed"
-    return "passed" if kind is Class.SUCCESS else "neutral"
+    return "passed" if kind == Class.SUCCESS else "neutral"

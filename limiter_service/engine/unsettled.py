@@ -30,8 +30,9 @@ class Unsettled:
 
     def __init__(self, left: Left, expired: Expired, prefix: str) -> None:
         self._left, self._expired, self._prefix = left, expired, prefix
-        self._ends: dict[str, float] = {}
+        self._ends: dict[str, int] = {}
         self._due: dict[int, dict[str, None]] = {}
+        """What is looked at, by the second of the loop's time at which that is."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._look: asyncio.Task[None] | None = None
@@ -43,13 +44,14 @@ class Unsettled:
 
     def settled(self, lease: str) -> None:
         """It was settled here, or its end is known."""
-        end = self._ends.pop(lease, None)
-        if end is None:
+        second = self._ends.pop(lease, None)
+        if second is None:
             return
-        due = self._due.get(_second(end), {})
-        due.pop(lease, None)
-        if not due:
-            self._due.pop(_second(end), None)
+        due = self._due.get(second)
+        if due is not None:  # else it is being looked at
+            due.pop(lease, None)
+            if not due:
+                del self._due[second]
 
     @property
     def count(self) -> int:
@@ -71,8 +73,12 @@ class Unsettled:
         self._watch_until(lease, self._loop.time() + expires_in + _GRACE)
 
     def _watch_until(self, lease: str, end: float) -> None:
-        self._ends[lease] = end
-        self._due.setdefault(_second(end), {})[lease] = None
+        second = int(end) + 1
+        self._ends[lease] = second
+        due = self._due.get(second)
+        if due is None:
+            due = self._due[second] = {}
+        due[lease] = None
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(1.0, self._tick)
 
@@ -83,7 +89,7 @@ class Unsettled:
             lease
             for second in [second for second in self._due if second <= now]
             for lease in self._due.pop(second)
-            if self._ends.get(lease, now + 1) <= now
+            if self._ends.get(lease) == second  # else it is over, or lives longer
         ]
         if over and self._look is None:
             self._look = loop.create_task(self._judge(over))
@@ -125,8 +131,3 @@ class Unsettled:
                     self._watch(name, left / _MICRO)
                 elif left > _UNKNOWN:
                     self._expired(f"{ref.pool}/{ref.model}", ref.tenant)
-
-
-def _second(end: float) -> int:
-    """The tick at which a lease that ends then is looked at."""
-    return int(end) + 1

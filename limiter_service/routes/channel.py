@@ -76,6 +76,7 @@ _RUN: dict[Verb, Callable[..., Awaitable[Wire]]] = {
     Verb.CHECK: check,
     Verb.OBSERVE: observe,
 }
+_CANCEL = Verb.CANCEL
 _HUNG_UP = {Verb.ACQUIRE, Verb.CHECK}  # a report is worth finishing when nobody listens
 
 
@@ -225,9 +226,11 @@ class _Channel:
             await self._room.wait()
 
     def _begin(self, frame: Frame | Answer) -> None:
-        if isinstance(frame, Answer):
+        if type(frame) is Answer:
             self._say(frame)
-        elif frame.verb is Verb.CANCEL:
+            return
+        assert isinstance(frame, Frame)
+        if frame.verb is _CANCEL:
             self._cancel(frame.id)
         elif frame.id in self._under_way or frame.id in self._begun:
             raise Closed(Closing.MISUSED, f"the id {frame.id!r} is under way already")
@@ -270,21 +273,26 @@ class _Channel:
         except Exception as error:  # noqa: BLE001  # whatever it is: the others get their answers
             said = Answer(frame.id, frame.style, failed(error))
         del self._begun[frame.id]
-        if said is None and isinstance(begun, BegunAcquire) and swift.called_off:
-            self._over(frame)
-            self._called_off.run(self._withdraw(frame, None, _named(begun)))
-        elif said is None and frame.verb in _HUNG_UP and self._gone:
-            self._over(frame)
-        elif said is None and frame.waits and self._parting:
-            self._over(frame)
-            self._say(_refused(frame, _PARTING))
-        elif said is None:
-            self._start(frame, begun)
+        if said is None:
+            self._go_on(frame, begun, called_off=swift.called_off)
         else:
             self._over(frame)
             self._say(said)
         if not self._begun:
             self._all_heard.set()
+
+    def _go_on(self, frame: Frame, begun: Begun, *, called_off: bool) -> None:
+        """Let a task take the time that it takes, if that is still wanted."""
+        if called_off and isinstance(begun, BegunAcquire):
+            self._over(frame)
+            self._called_off.run(self._withdraw(frame, None, _named(begun)))
+        elif frame.verb in _HUNG_UP and self._gone:
+            self._over(frame)
+        elif frame.waits and self._parting:
+            self._over(frame)
+            self._say(_refused(frame, _PARTING))
+        else:
+            self._start(frame, begun)
 
     def _start(self, frame: Frame, begun: Begun | None = None) -> None:
         if isinstance(begun, BegunAcquire):  # the store may have heard of it
@@ -469,10 +477,11 @@ def _restarting() -> Closed:
 
 
 def _said(frame: Frame, answer: Taken | Wire) -> Answer | Ready:
-    if isinstance(answer, Taken):
-        return ready(frame, answer)
-    result = BatchResult(status=status_of_answer(answer), body=answer)
-    return Answer(frame.id, frame.style, result)
+    said = ready(frame, answer)
+    if said is not None:
+        return said
+    body = answer.granted() if isinstance(answer, Taken) else answer
+    return Answer(frame.id, frame.style, BatchResult(status=status_of_answer(body), body=body))
 
 
 def _refused(frame: Frame, refusal: Refusal) -> Answer:

@@ -33,7 +33,7 @@ def begin(
 
 def conclude(engine: Engine, begun: Begun) -> Taken | Granted | Settled | None:
     """The answer; None where it takes longer. Raises Refusal."""
-    if isinstance(begun, BegunAcquire):
-        return engine.conclude(begun)
-    assert isinstance(begun, BegunSettle)
-    return engine.conclude_settle(begun)
+    if type(begun) is BegunSettle:  # several times as fast as isinstance, since calls are abstract
+        return engine.conclude_settle(begun)
+    assert isinstance(begun, BegunAcquire)
+    return engine.conclude(begun)

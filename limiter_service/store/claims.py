@@ -17,8 +17,15 @@ def kin_of(chain: Chain, claim: Claim) -> Kin | None:
     return None if claim.marks % (2 * _RETRY) >= _RETRY else chain.asking
 
 
-def report_of(chain: Chain, tag: float, nonce: float, report: Report) -> tuple[bytes, Kin | None]:
-    """A settle, and with whom it may be decided: what teaches nothing."""
+def kin_of_settle(chain: Chain, report: Report) -> Kin | None:
+    """With whom a settle may be decided: what teaches nothing."""
+    if report.first_token or report.readings or report.slow or report.outcome_class != _SUCCESS:
+        return None
+    return chain.settling
+
+
+def reporting(tag: float, nonce: float, report: Report) -> bytes:
+    """A settle."""
     used = report.used
     numbers = doubles(7 + len(used))(
         tag,
@@ -30,9 +37,12 @@ def report_of(chain: Chain, tag: float, nonce: float, report: Report) -> tuple[b
         report.retry_after,
         *used,
     )
-    plain = not (report.first_token or report.readings or report.slow)
-    kin = chain.settling if plain and report.outcome_class == _SUCCESS else None
-    return numbers + report.readings, kin
+    return numbers + report.readings
+
+
+def plainly_reporting(tag: float, nonce: float, used: Sequence[float]) -> bytes:
+    """A settle that tells of a success, and what was used."""
+    return doubles(7 + len(used))(tag, nonce, 0.0, _SUCCESS, 0.0, 0.0, 0.0, *used)
 
 
 def asking(

@@ -5,7 +5,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from limiter_service.store.chains import join
-from limiter_service.store.claims import kin_of, reply_of, report_of, request_of
+from limiter_service.store.claims import (
+    kin_of,
+    kin_of_settle,
+    reply_of,
+    reporting,
+    request_of,
+)
 from limiter_service.store.client import Client
 from limiter_service.store.errors import StoreNotReplicated, StoreProtocol
 from limiter_service.store.keys import Key, Keys
@@ -48,8 +54,8 @@ class Commands:
 
     def _know(self, scripts: Mapping[str, Script]) -> None:
         self._scripts = scripts
-        self._together = {
-            name: Together(scripts[f"{name}_group"], scripts[f"{name}_mixed"])
+        self._pairs = {
+            name: (scripts[name], Together(scripts[f"{name}_group"], scripts[f"{name}_mixed"]))
             for name in ("acquire", "settle")
         }
 
@@ -76,21 +82,15 @@ class Commands:
         """Replace what a lease reserved by what was used, and take in how its call ended; perhaps
         in one call with others, as `acquire`.
         """
-        request, kin = report_of(chain, tag, nonce, report)
+        request, kin = reporting(tag, nonce, report), kin_of_settle(chain, report)
         return await self._with_others("settle", chain, (lease, queue), request, kin)
 
     def post_settle(
-        self,
-        posted: Posted,
-        chain: Chain,
-        lease: Key,
-        queue: Key,
-        tag: float,
-        nonce: float,
-        report: Report,
+        self, posted: Posted, chain: Chain, lease: Key, queue: Key, asked: bytes, kin: Kin | None
     ) -> bool:
-        """The same as `post_acquire` does."""
-        asked, kin = report_of(chain, tag, nonce, report)
+        """The same as `post_acquire` does. *asked* is what `reporting` makes, and *kin* says with
+        whom it may be decided.
+        """
         return self._post(posted, "settle", chain, (lease, queue), asked, kin)
 
     async def renew(
@@ -348,7 +348,7 @@ class Commands:
         """As `_run`, for a call that may be made as one with others of its *kin*."""
         if kin is None or not self.gathers:
             return await self._run(name, chain, more, request)
-        script, together = self._scripts[name], self._together[name]
+        script, together = self._pairs[name]
         answer = await self._client.run(
             script,
             chain.keys,
@@ -371,7 +371,7 @@ class Commands:
     ) -> bool:
         if not self.gathers or chain.mark is not None:
             return False
-        script, together = self._scripts[name], self._together[name]
+        script, together = self._pairs[name]
         posted.aim(
             script, chain.keys, chain.arguments, own=own, asked=asked, together=together, kin=kin
         )

@@ -17,6 +17,7 @@ class Keys:
 
     def __init__(self, pool: str, prefix: str = DEFAULT_PREFIX) -> None:
         self._base = f"{prefix}{{{pool}}}:"
+        self._lease = f"{self._base}l:"
 
     def pool_scope(self) -> Key:
         """State of the limits on the whole pool: string."""
@@ -47,7 +48,7 @@ class Keys:
 
     def lease(self, tenant: str, request_id: str) -> Key:
         """One lease and its answers: string. A digest, so that long ids cost no memory."""
-        return Key(f"{self._base}l:{request_digest(tenant, request_id).hex()}")
+        return Key(self._lease + _digest(tenant, request_id).hexdigest())
 
     def queue(self) -> Key:
         """Who waits, and which limits of the pool they close: string."""
@@ -178,4 +179,8 @@ def _short(name: str) -> bytes:
 
 def request_digest(tenant: str, request_id: str) -> bytes:
     """What stands for a request of a tenant: 16 bytes."""
-    return blake2b(f"{len(tenant)}:{tenant}{request_id}".encode(), digest_size=16).digest()
+    return _digest(tenant, request_id).digest()
+
+
+def _digest(tenant: str, request_id: str) -> blake2b:
+    return blake2b(f"{len(tenant)}:{tenant}{request_id}".encode(), digest_size=16)

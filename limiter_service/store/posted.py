@@ -25,7 +25,7 @@ class Posted(PostedCall):
     __slots__ = ("_listener", "error", "reply")
 
     def __init__(self, listener: Listener) -> None:
-        super().__init__()
+        self._done = False  # here, to save a step of every call
         self._listener: Listener | None = listener
         self.reply: Reply | None = None
         self.error: Exception | None = None

@@ -96,7 +96,7 @@ def test_series_are_bounded_whatever_callers_make_up():
         tally.granted(name)
         for outcome in Outcome:
             report = Settle(lease="x", outcome=outcome, latency=1, ttft=1, estimated_input_tokens=1)
-            metrics.settled(policy, report, Usage(input_tokens=1), 0.1)
+            metrics.settled(policy, report, Usage(input_tokens=1), 0.1, None)
         moved = dict.fromkeys(map(str, Meter), 1.0)
         metrics.moved(name, Settled(refunded=moved, debited=moved))
         metrics.expired_unsettled(name)
