@@ -729,7 +729,7 @@ class Ledger:
         for n, (place, limit, amount) in enumerate(zip(places, limits, lease.charges, strict=True)):
             window = self._window(place, limit)
             if parts:
-                self._look(place, window, ran.at, looked)
+                self._look(place, window, ran.at, looked, since)
                 if int(unseen) >> n & 1 and limit.window != "concurrency":
                     self._unseen((replica, since, place), limit, parts, lease)
             window.move(ran.at, amount, lease)
@@ -746,11 +746,13 @@ class Ledger:
                 if over > _LITTLE * max(1.0, limit.capacity):
                     raise Broken(f"a share of {limit.name} is over by {over:g} at {ran.at:.3f}")
 
-    def _look(self, place: Place, window: Window, now: float, looked: float) -> None:
+    def _look(self, place: Place, window: Window, now: float, looked: float, since: float) -> None:
         """What was taken after the last look of some replica may be granted by others again, once;
         and what calls use beyond what they reserved is never known to who has not looked since.
         """
-        anew = self._looked.get(place, -1.0) < looked
+        # Where all are alone together, they may be so again before all have looked.
+        begun = looked if self._torn else max(looked, since)
+        anew = self._looked.get(place, -1.0) < begun
         if anew:
             self._looked[place] = now
         known: deque[Taken] = deque()
