@@ -12,6 +12,7 @@ import contextlib
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from enum import StrEnum
+from itertools import islice
 
 import structlog
 
@@ -275,13 +276,15 @@ class Outages:
                 await asyncio.sleep(BEAT)
 
     async def _live(self, pool: Outage) -> None:
-        """One beat, and a look when it is due."""
+        """One beat, a look when it is due, and some of the reports that were kept."""
         seen = await self._beat(pool, 1)
         now = asyncio.get_running_loop().time()
         pool.presence.hear(seen, now)
         if now - pool.looked_at >= _LOOK:
             await self._look(pool)
             pool.looked_at = now
+        if await self._take_in_reports(pool):
+            return
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(BEAT):
                 await pool.changed.wait()
@@ -340,7 +343,6 @@ class Outages:
         pool.looked_at = -_LOOK
         pool.turn(Phase.STORE)
         _log.warning("the store is back", pool=pool.name, lasted=lasts / _MICRO, charged=count)
-        await self._take_in_reports(pool)
 
     def _loss(self, pool: Outage) -> Event:
         """What is told here; the return is told by the store, to everybody."""
@@ -384,18 +386,28 @@ class Outages:
         # Until the next look: if the store is lost before that, its share is not granted again.
         pool.sights.taken(policy, entry.spent())
 
-    async def _take_in_reports(self, pool: Outage) -> None:
-        """Settle the leases that have ended meanwhile and were not granted here."""
-        settle = self._settle
-        reports, pool.journal.reports = pool.journal.reports, {}
-        for name, report in reports.items():
-            if settle is None:
-                return
-            try:
-                await settle(report)
-            except Refusal as refusal:
-                if isinstance(refusal.__cause__, StoreUnavailable):
-                    pool.journal.reports[name] = report
+    async def _take_in_reports(self, pool: Outage) -> bool:
+        """Settle leases that have ended while the store was lost and were not granted here, some at
+        a time: a replica that says nothing meanwhile is taken for dead. Whether there are more.
+        """
+        settle, reports = self._settle, pool.journal.reports
+        if settle is None or not reports:
+            return False
+        some = [reports.pop(name) for name in list(islice(reports, _AT_ONCE))]
+        taken = await asyncio.gather(*(self._take_in(pool, settle, each) for each in some))
+        return all(taken) and len(reports) > 0
+
+    async def _take_in(
+        self, pool: Outage, settle: Callable[[Settle], Awaitable[object]], report: Settle
+    ) -> bool:
+        """Settle one; False when the store has not heard it, which it will later."""
+        try:
+            await settle(report)
+        except Refusal as refusal:
+            if isinstance(refusal.__cause__, StoreUnavailable):
+                pool.journal.reports.setdefault(report.lease, report)
+                return False
+        return True
 
     async def _beat(
         self, pool: Outage, mode: int, since: float = 0.0, event: Sequence[str] = ()

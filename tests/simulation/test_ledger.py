@@ -52,18 +52,24 @@ class Book:
         *,
         by: int = 1,
         of: int = 1,
+        since: float = 0.0,
         looked: float | None = None,
         unseen: bool = False,
     ) -> None:
         """A replica grants without the store, by its share of what it has seen."""
         seen = at if looked is None else looked
-        said = ALONE.pack(by, 0.0, seen, of, unseen)
+        said = ALONE.pack(by, since, seen, of, unseen)
         self._ran(at, "alone", key, said, self._lease(key, amount))
 
-    def charge(self, at: float, key: str, amount: float) -> None:
+    def charge(self, at: float, key: str, amount: float, answer: bytes = b"G") -> None:
         """What was granted alone is charged."""
         request = struct.pack("<11d", ord(key), 1, _LIFE, _LIFE, 0, 0, 1, 0, 1, amount, amount)
-        self._ran(at, "charge", key, request, b"G")
+        self._ran(at, "charge", key, request, answer)
+
+    @property
+    def owing(self) -> list[str]:
+        """What is to be charged."""
+        return list(self._ledger.owing)
 
     def settle(self, at: float, key: str, held: float, used: float) -> None:
         """A report is taken in."""
@@ -151,6 +157,29 @@ def test_a_grant_whose_cancel_is_lost_may_be_fetched() -> None:
     book.settle(0.0, "a", 60, 20)
     book.grant(0.0, "c", 40 + 60)
     _nothing_more(book, 0.0)
+
+
+@pytest.mark.parametrize("heard", [False, True])
+def test_what_a_replica_has_granted_too_is_charged_when_a_failover_loses_that_the_store_had(
+    heard: bool,
+) -> None:
+    """Once, for a caller who had not heard the store."""
+    book = Book(torn=True)
+    book.grant(0.0, "a", 60)
+    book.alone(0.5, "a", 60)
+    if heard:
+        book.charge(0.5, "a", 60, b"R")
+    book.lose(1.0, 3 if heard else 2)
+    assert book.owing == ([] if heard else ["a"])
+    book.charge(1.5, "a", 60)
+    assert book.owing == []
+    with pytest.raises(Broken, match="a was charged twice"):
+        book.charge(1.6, "a", 60)
+    other = Book(torn=True)
+    other.grant(0.0, "a", 60)
+    other.lose(1.0, 1)
+    with pytest.raises(Broken, match="never granted"):
+        other.charge(1.5, "a", 60)
 
 
 def test_whoever_is_late_forgets_what_is_a_period_old_by_so_much_sooner() -> None:
@@ -296,6 +325,25 @@ def test_what_a_call_of_the_store_uses_beyond_is_unknown_to_whoever_has_looked_b
     _nothing_more(book, 2.0)
     with pytest.raises(Broken, match="t is over by 8 "):
         told(1.6)
+
+
+def test_who_is_alone_again_before_it_has_looked_may_grant_what_others_have_taken_since() -> None:
+    """Once, and not who has been alone all the time."""
+
+    def told() -> Book:
+        book = Book("sliding")
+        book.alone(1.0, "a", 10, by=1, of=2, since=1.0, looked=0.0)
+        book.charge(2.0, "a", 10)
+        book.grant(3.0, "b", 90)
+        return book
+
+    book = told()
+    book.alone(3.5, "c", 50, by=2, of=2, since=3.5, looked=0.0)
+    with pytest.raises(Broken, match=r"p\.t is over by 5 "):
+        book.alone(3.6, "d", 55, by=1, of=2, since=3.6, looked=0.0)
+    book = told()
+    with pytest.raises(Broken, match=r"p\.t is over by 5 "):
+        book.alone(3.5, "c", 5, by=1, of=2, since=1.0, looked=0.0)
 
 
 def test_a_replica_that_has_never_seen_a_debt_begins_with_nothing() -> None:

@@ -307,6 +307,8 @@ class Ledger:
         self.owing: dict[str, Held] = {}
         """What was granted alone and is not charged yet, by the key of its lease."""
         self._twins: dict[str, Held] = {}
+        self._also: dict[str, Held] = {}
+        """What replicas have granted that the store had granted too, as they have."""
         self._cancelled: dict[str, tuple[int, dict[str, Held], Held]] = {}
         """Of leases that were taken back which entry of the journal says so, and among which they
         were.
@@ -399,7 +401,8 @@ class Ledger:
                     lease.stored = False
                     continue
                 lease.until = lease.probes_until = -1.0
-                del self.leases[ran.key]
+                if not self._still(ran.key, lease):
+                    del self.leases[ran.key]
             elif ran.name in {"settle", "repay"} and letter in {b"G", b"g"}:
                 lease.settled = False
                 self._unsay(lease, kept)
@@ -413,6 +416,17 @@ class Ledger:
         self._uncancel(journal, kept)
         for place, amount in net.items():
             self._windows[place].lost(now, amount)
+
+    def _still(self, key: str, lease: Held) -> bool:
+        """Whether a replica has granted it as well, when a failover has lost that the store had."""
+        also = self._also.pop(key, None)
+        if also is None:
+            return False
+        lease.alone, lease.since, lease.stored = also.alone, also.since, False
+        lease.nonce, lease.until, lease.latest = also.nonce, also.until, also.latest
+        if not also.stored:
+            self.owing[key] = lease
+        return True
 
     def _uncancel(self, journal: Sequence[Ran], kept: int) -> None:
         """The store has forgotten which grants have come back after the first *kept*."""
@@ -697,24 +711,25 @@ class Ledger:
         """A replica has granted by its share of every limit."""
         replica, since, looked, parts, unseen = ALONE.unpack(ran.request)
         self._doubtful = True
-        known = self.leases.get(ran.key)
+        known, lease = self.leases.get(ran.key), self._lease(ran)
+        lease.alone, lease.since, lease.stored = replica, since, False
+        lease.until -= _BLUR
+        lease.latest += _BLUR
         if known is not None and not known.fetched and not known.alone:
             self._twins[ran.key] = known  # a pass has just granted it too
         elif known is not None:  # by the store, and nobody has heard; or by another replica
             if not known.stored:
                 self.owing[ran.key] = known
+            elif not known.alone:
+                self._also[ran.key] = lease
             return
-        lease = self._lease(ran)
-        lease.alone, lease.since, lease.stored = replica, since, False
-        lease.until -= _BLUR
-        lease.latest += _BLUR
         self.leases[ran.key] = self.owing[ran.key] = lease
         self.alone += 1
         places, limits = _places(lease.policy), lease.policy.limits
         for n, (place, limit, amount) in enumerate(zip(places, limits, lease.charges, strict=True)):
             window = self._window(place, limit)
             if parts:
-                self._look(place, window, ran.at, looked)
+                self._look(place, window, ran.at, looked, since)
                 if int(unseen) >> n & 1 and limit.window != "concurrency":
                     self._unseen((replica, since, place), limit, parts, lease)
             window.move(ran.at, amount, lease)
@@ -731,11 +746,13 @@ class Ledger:
                 if over > _LITTLE * max(1.0, limit.capacity):
                     raise Broken(f"a share of {limit.name} is over by {over:g} at {ran.at:.3f}")
 
-    def _look(self, place: Place, window: Window, now: float, looked: float) -> None:
+    def _look(self, place: Place, window: Window, now: float, looked: float, since: float) -> None:
         """What was taken after the last look of some replica may be granted by others again, once;
         and what calls use beyond what they reserved is never known to who has not looked since.
         """
-        anew = self._looked.get(place, -1.0) < looked
+        # Where all are alone together, they may be so again before all have looked.
+        begun = looked if self._torn else max(looked, since)
+        anew = self._looked.get(place, -1.0) < begun
         if anew:
             self._looked[place] = now
         known: deque[Taken] = deque()
@@ -793,6 +810,8 @@ class Ledger:
             raise Broken(f"{ran.key} is charged and was never granted")
         self.owing.pop(ran.key, None)
         if letter == b"R":
+            if ran.key in self._also:
+                self._also[ran.key].stored = True
             return
         if lease.stored:
             raise Broken(f"{ran.key} was charged twice")
