@@ -209,36 +209,48 @@ class Ramp(Sliding):
     """A share of what a ramp allows; without a level that was seen a whole period must pass.
 
     What replicas use alone is no base of what they may use next: none knows what the others do.
+    And what is used now must be allowed for as long as it counts, when others use theirs.
     """
 
     _ring = SLOTS_OF_A_RAMP + 1
 
     def __init__(self, limit: Limit, sight: Sight) -> None:
         self._width, self._part, self._own = slot_width(limit), sight.part, dict[int, float]()
-        self._factor, level, newest = limit.factor, sight.level, self._slot(sight.now)
-        self._base: dict[int, float] = {}
+        level, newest = sight.level, self._slot(sight.now)
         if level is None:
-            self._least, self._seen = limit.capacity, {newest: limit.capacity}
+            self._seen, self._least = {newest: limit.capacity}, limit.capacity
+            self._rooms = {newest + age: 0.0 for age in range(self._ring)}
             return
-        self._least = capacity_of(limit, level)
         first, looked = int(level.cell[0]), self._slot(level.wall)
-        self._seen = self._base = {
+        self._least = capacity_of(limit, level)
+        self._seen = {
             looked - age: level.cell[1 + (first - age) % (2 * self._ring)]
             for age in range(2 * self._ring)
+        }
+        self._rooms = {
+            slot: self._room_in(limit.factor, slot)
+            for slot in range(looked, looked + 2 * self._ring)
         }
         back = self._room(newest) - self._room(looked)
         self._own[newest] = max(sight.own, back * self._part)
 
-    def _room(self, newest: int) -> float:
-        """What everybody together could use when *newest* is the newest slot."""
+    def _room_in(self, factor: float, newest: int) -> float:
         ages = range(self._ring)
-        base = sum(self._base.get(newest - self._ring - age, 0.0) for age in ages)
+        before = sum(self._seen.get(newest - self._ring - age, 0.0) for age in ages)
         used = sum(self._seen.get(newest - age, 0.0) for age in ages)
-        return max(self._least, self._factor * base) - used
+        return max(self._least, factor * before) - used
+
+    def _room(self, newest: int) -> float:
+        """What everybody together could use alone when *newest* is the newest slot."""
+        return self._rooms.get(newest, self._least)
 
     def _room_here(self, newest: int) -> float:
-        own = sum(amount for slot, amount in self._own.items() if slot > newest - self._ring)
-        return self._room(newest) * self._part - own
+        """What this replica can use then, and has room for as long as it counts."""
+        slots = range(newest, newest + self._ring)
+        return min(self._room(slot) * self._part - self._used_here(slot) for slot in slots)
+
+    def _used_here(self, newest: int) -> float:
+        return sum(amount for slot, amount in self._own.items() if slot > newest - self._ring)
 
     def advance(self, now: float) -> None:
         """Let old slots go."""
