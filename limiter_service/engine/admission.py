@@ -435,8 +435,9 @@ class Engine:
         match reply.verdict:
             case Verdict.DONE | Verdict.REPEATED:
                 answer = granted(policy, request_id, reply.numbers, request.route)
+                # A repeat, too: it may be the first answer that comes here.
+                self.outages.taken(policy, amounts)
                 if reply.verdict is Verdict.DONE:
-                    self.outages.taken(policy, amounts)
                     self.books.taken(policy, reply.numbers, answer)
                 self.degraded.pauses.passed(policy.resource)
                 return answer

@@ -53,6 +53,8 @@ class Debts:
         reply = await self._calls.run(
             policy, lambda chain: self._commands.charge(chain, key, claim, debits, None)
         )
+        # Until the next look: if the store is lost before that, its share is not granted again.
+        self._outages.taken(policy, debits)
         return reply.numbers
 
     async def charged(self, ref: LeaseRef, policy: Policy) -> LeaseRef:

@@ -431,7 +431,7 @@ def _short(
         return None
     limit, wanted = policy.limits[decision.place], amounts[decision.place]
     seen, asked = _states(policy, windows, frozenset(), now), whole(wanted / limit.unit)
-    if wanted > limit.capacity:
+    if wanted > limit.capacity and limit.window != "ramp":
         detail = f"{limit.name} never holds {asked:g} {limit.meter}"
         return refuse(
             ErrorCode.NEVER_FITS,

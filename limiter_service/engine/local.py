@@ -9,7 +9,8 @@ Why shares never exceed the limit together. Let L be what was left when the repl
 own_i what replica i has taken since. A replica begins with L/n + min(0, back/n - own_i), where
 `back` is what has come back since. Where nobody has taken more than L/n + back/n, these sum up to
 at most L + back - sum(own_i), which is what is left now. Where L is 0, whoever took more has taken
-what others did not, and the min() withholds that from them.
+what others did not, and the min() withholds that from them. A bucket that is full loses what would
+come back: there only what comes back after a replica has taken something makes up for that.
 """
 
 import math
@@ -19,7 +20,12 @@ import msgspec
 
 from limiter_service.engine.calendar import Span, boundaries
 from limiter_service.engine.levels import Level, capacity_of, left
-from limiter_service.engine.policy import SLOTS_OF_A_WINDOW, Limit, slot_width
+from limiter_service.engine.policy import (
+    SLOTS_OF_A_RAMP,
+    SLOTS_OF_A_WINDOW,
+    Limit,
+    slot_width,
+)
 
 NEVER = -1.0
 """In place of a time to wait: not before the store is back."""
@@ -30,13 +36,19 @@ _NEAR = 1e-6  # sums of float products may miss by the last bits (lua/lib/limits
 
 class Sight(msgspec.Struct, frozen=True, kw_only=True):
     """What a replica knows of a limit when it is alone: the level that it last saw, None where it
-    has seen none, what it has taken since, its part of the limit, and the time.
+    has seen none, what it has taken since, its part of the limit, and the time. Of what was
+    `taken` there are the latest time, in their order, and the amount.
     """
 
     level: Level | None
-    own: float
+    taken: Sequence[tuple[float, float]]
     part: float
     now: float
+
+    @property
+    def own(self) -> float:
+        """What it has taken, all together."""
+        return sum(amount for _, amount in self.taken)
 
 
 class Bucket:
@@ -49,9 +61,16 @@ class Bucket:
         if level is not None:
             self._capacity = capacity_of(limit, level) * part
             self.rate = (limit.rate if level.rate is None else level.rate) * part
-            back = max(0.0, sight.now - level.wall) * self.rate
-            self.level = min(self._capacity, level.cell[0] * part) + min(0.0, back - sight.own)
+            self.level = min(self._capacity, level.cell[0] * part) - self._debt(level.wall, sight)
         self._untouched = self.level
+
+    def _debt(self, at: float, sight: Sight) -> float:
+        """What was taken since *at* and has not come back."""
+        debt = 0.0
+        for then, amount in (*sight.taken, (sight.now, 0.0)):
+            debt = max(0.0, debt - max(0.0, then - at) * self.rate) + amount
+            at = max(at, then)
+        return debt
 
     def advance(self, now: float) -> None:
         """Refill up to *now*."""
@@ -106,6 +125,8 @@ class Bucket:
 class Sliding:
     """A share of a sliding window; without a level that was seen a whole period must pass."""
 
+    _ring = _RING
+
     def __init__(self, limit: Limit, sight: Sight) -> None:
         self._width, self._part, self._own = slot_width(limit), sight.part, dict[int, float]()
         level = sight.level
@@ -127,7 +148,7 @@ class Sliding:
 
     def advance(self, now: float) -> None:
         """Let old slots go."""
-        oldest = self._slot(now) - _RING + 1
+        oldest = self._slot(now) - self._ring + 1
         for slots in (self._seen, self._own):
             for slot in [slot for slot in slots if slot < oldest]:
                 del slots[slot]
@@ -146,7 +167,7 @@ class Sliding:
         for slot in sorted({*self._seen, *self._own}):
             short -= self._seen.get(slot, 0.0) * self._part + self._own.get(slot, 0.0)
             if short <= _NEAR:
-                return (slot + _RING) * self._width - now
+                return (slot + self._ring) * self._width - now
         return NEVER
 
     def take(self, amount: float, now: float, _nonce: float, _ttl: float) -> None:
@@ -176,12 +197,78 @@ class Sliding:
 
     def counts(self, taken: float, now: float) -> bool:
         """Whether what was taken then still counts."""
-        return self._slot(taken) > self._slot(now) - _RING
+        return self._slot(taken) > self._slot(now) - self._ring
 
     def reset(self, now: float) -> float:
         """Microseconds until the share is whole."""
         used = [slot for slots in (self._seen, self._own) for slot, n in slots.items() if n > 0]
-        return max(0.0, (max(used) + _RING) * self._width - now) if used else 0.0
+        return max(0.0, (max(used) + self._ring) * self._width - now) if used else 0.0
+
+
+class Ramp(Sliding):
+    """A share of what a ramp allows; without a level that was seen a whole period must pass.
+
+    What replicas use alone is no base of what they may use next: none knows what the others do.
+    And what is used now must be allowed for as long as it counts, when others use theirs.
+    """
+
+    _ring = SLOTS_OF_A_RAMP + 1
+
+    def __init__(self, limit: Limit, sight: Sight) -> None:
+        self._width, self._part, self._own = slot_width(limit), sight.part, dict[int, float]()
+        level, newest = sight.level, self._slot(sight.now)
+        if level is None:
+            self._seen, self._least = {newest: limit.capacity}, limit.capacity
+            self._rooms = {newest + age: 0.0 for age in range(self._ring)}
+            return
+        first, looked = int(level.cell[0]), self._slot(level.wall)
+        self._least = capacity_of(limit, level)
+        self._seen = {
+            looked - age: level.cell[1 + (first - age) % (2 * self._ring)]
+            for age in range(2 * self._ring)
+        }
+        self._rooms = {
+            slot: self._room_in(limit.factor, slot)
+            for slot in range(looked, looked + 2 * self._ring)
+        }
+        back = self._room(newest) - self._room(looked)
+        self._own[newest] = max(sight.own, back * self._part)
+
+    def _room_in(self, factor: float, newest: int) -> float:
+        ages = range(self._ring)
+        before = sum(self._seen.get(newest - self._ring - age, 0.0) for age in ages)
+        used = sum(self._seen.get(newest - age, 0.0) for age in ages)
+        return max(self._least, factor * before) - used
+
+    def _room(self, newest: int) -> float:
+        """What everybody together could use alone when *newest* is the newest slot."""
+        return self._rooms.get(newest, self._least)
+
+    def _room_here(self, newest: int) -> float:
+        """What this replica can use then, and has room for as long as it counts."""
+        slots = range(newest, newest + self._ring)
+        return min(self._room(slot) * self._part - self._used_here(slot) for slot in slots)
+
+    def _used_here(self, newest: int) -> float:
+        return sum(amount for slot, amount in self._own.items() if slot > newest - self._ring)
+
+    def advance(self, now: float) -> None:
+        """Let old slots go."""
+        oldest = self._slot(now) - self._ring + 1
+        for slot in [slot for slot in self._own if slot < oldest]:
+            del self._own[slot]
+
+    def left(self, now: float) -> float:
+        """What can be taken."""
+        return self._room_here(self._slot(now))
+
+    def wait(self, amount: float, now: float) -> float:
+        """Microseconds until *amount* fits; NEVER when the share cannot hold it."""
+        newest = self._slot(now)
+        for slot in range(newest, newest + 2 * self._ring + 1):
+            if amount <= self._room_here(slot) + _NEAR:
+                return max(0.0, slot * self._width - now)
+        return NEVER
 
 
 class Calendar:
@@ -303,12 +390,13 @@ class Slots:
         return 0.0
 
 
-Window = Bucket | Sliding | Calendar | Slots
+Window = Bucket | Sliding | Ramp | Calendar | Slots
 _KINDS: dict[str, Callable[[Limit, Sight], Window]] = {
     "bucket": Bucket,
     "sliding": Sliding,
     "calendar": Calendar,
     "concurrency": Slots,
+    "ramp": Ramp,
 }
 
 

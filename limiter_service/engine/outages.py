@@ -102,9 +102,8 @@ class Outage:
 
     def is_strange(self, policy: Policy) -> bool:
         """Whether a chain has limits that are one too many to be told apart."""
-        return len(self.windows) >= MOST_SHARES and any(
-            place not in self.windows for place, _ in policy.placed
-        )
+        fresh = sum(place not in self.windows for place, _ in policy.placed)
+        return fresh > 0 and len(self.windows) + fresh > MOST_SHARES
 
     def taken(
         self, policy: Policy, amounts: Sequence[float], now: Callable[["Outage"], float]
@@ -280,6 +279,7 @@ class Outages:
         seen = await self._beat(pool, 1)
         now = asyncio.get_running_loop().time()
         pool.presence.hear(seen, now)
+        pool.sights.pause(pool.presence.now_us(now))
         if now - pool.looked_at >= _LOOK:
             await self._look(pool)
             pool.looked_at = now
@@ -292,7 +292,7 @@ class Outages:
     async def _look(self, pool: Outage) -> None:
         """See the levels of every resource that the file names, and of those in use."""
         policies = self._looked_at(pool)
-        pool.sights.begin()
+        pool.sights.begin(self.now_us(pool))
         try:
             levels = await asyncio.gather(*map(self._levels, policies))
         except (StoreError, Refusal):

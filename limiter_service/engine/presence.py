@@ -90,7 +90,7 @@ class Sights:
     def __init__(self) -> None:
         self._levels: dict[Place, Level] = {}
         self._taken: dict[Policy, list[float]] = {}
-        self._before: dict[Policy, list[float]] = {}  # what was taken before the look under way
+        self._earlier: list[_Earlier] = []
 
     def taken(self, policy: Policy, amounts: Iterable[float]) -> None:
         """This replica has taken *amounts* from the limits of *policy*."""
@@ -102,13 +102,21 @@ class Sights:
             if amount > 0:
                 known[i] += amount
 
-    def begin(self) -> None:
+    def pause(self, now: float) -> None:
+        """What was taken until now, in the store's time, was taken by now."""
+        if self._taken:
+            self._earlier.append(_Earlier(now, self._taken))
+            self._taken = {}
+
+    def begin(self, now: float) -> None:
         """A look begins: what is taken from now on it may not show."""
-        self._before, self._taken = self._taken, {}
+        self.pause(now)
+        for each in self._earlier:
+            each.looked_at = True
 
     def end(self, seen: Iterable[tuple[Policy, Sequence[Level]]]) -> None:
         """The look is over, and has shown these levels; others are forgotten."""
-        self._before = {}
+        self._earlier = [each for each in self._earlier if not each.looked_at]
         self._levels = {
             place: level
             for policy, levels in seen
@@ -117,20 +125,31 @@ class Sights:
 
     def failed(self) -> None:
         """The look has shown nothing: what was taken before it counts on."""
-        before, self._before = self._before, {}
-        for policy, amounts in before.items():
-            self.taken(policy, amounts)
+        for each in self._earlier:
+            each.looked_at = False
 
     def sight(self, place: Place, presence: Presence, now: float) -> Sight:
         """What is known of a limit at *now*, the store's time."""
         level = self._levels.get(place)
         if level is not None and level.wall < presence.wall - STALE * _MICRO:
             level = None
-        own = sum(
-            amount
-            for policies in (self._before, self._taken)
-            for policy, amounts in policies.items()
-            for (each, _), amount in zip(policy.placed, amounts, strict=True)
-            if each == place
-        )
-        return Sight(level=level, own=own, part=presence.part, now=now)
+        times = [(each.until, each.taken) for each in self._earlier] + [(now, self._taken)]
+        taken = [(until, _of(place, policies)) for until, policies in times]
+        return Sight(level=level, taken=taken, part=presence.part, now=now)
+
+
+class _Earlier:
+    """What was taken until some time; a look under way may show it."""
+
+    def __init__(self, until: float, taken: dict[Policy, list[float]]) -> None:
+        self.until, self.taken, self.looked_at = until, taken, False
+
+
+def _of(place: Place, taken: dict[Policy, list[float]]) -> float:
+    """What was taken of one limit."""
+    return sum(
+        amount
+        for policy, amounts in taken.items()
+        for (each, _), amount in zip(policy.placed, amounts, strict=True)
+        if each == place
+    )

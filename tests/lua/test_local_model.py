@@ -6,14 +6,14 @@ from fractions import Fraction
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reference import _KINDS, Bucket, Calendar, Sliding, Slots, Window
+from reference import _KINDS, Bucket, Calendar, Ramp, Sliding, Slots, Window
 from tests_support.scripts import START
 
 from limiter_service.config import parse
 from limiter_service.engine import local
 from limiter_service.engine.levels import Level
 from limiter_service.engine.local import Sight, window_of
-from limiter_service.engine.policy import SLOTS_OF_A_WINDOW, Limit, Policies
+from limiter_service.engine.policy import SLOTS_OF_A_RAMP, SLOTS_OF_A_WINDOW, Limit, Policies
 
 US = 1_000_000
 RING = SLOTS_OF_A_WINDOW + 1
@@ -23,13 +23,14 @@ LIMITS = {
     "sliding": "{meter: tokens, limit: 96, per: 3s, window: sliding}",
     "calendar": "{meter: tokens, limit: 128, per: minute, window: calendar}",
     "concurrency": "{meter: concurrency, limit: 8}",
+    "ramp": "{meter: tokens, limit: 9000, per: 3s, ramp: {start: 96, factor: 2, period: 3s}}",
 }
 
 
 def limit_of(kind: str) -> Limit:
     """A limit of each kind."""
     text = f"pools: {{p: {{models: {{m: {{limits: [{LIMITS[kind]}]}}}}}}}}"
-    return Policies(parse(text, ".yaml"), "sg:").policy("p/m", "t").limits[0]
+    return Policies(parse(text, ".yaml"), "sg:").policy("p/m", "t").limits[-1]
 
 
 def seen(truth: Window, now: int) -> Level:
@@ -44,6 +45,11 @@ def seen(truth: Window, now: int) -> Level:
             cell = [truth.newest, sum(ring), *ring]
         case Calendar():
             cell = [truth.start, truth.spent]
+        case Ramp():
+            slots = [0.0] * 2 * (SLOTS_OF_A_RAMP + 1)
+            for slot, amount in truth.slots.items():
+                slots[slot % len(slots)] = amount
+            cell = [truth.newest, *slots]
         case _:
             assert isinstance(truth, Slots)
             cell = [truth.limit.capacity - truth.left()]
@@ -81,9 +87,9 @@ class Alone:
             self.nonce += 1
             self.truth.live[self.nonce] = self.now + 2 * US
 
-    def share(self, own: float) -> local.Window:
-        """What a replica begins with that has taken *own* since the look."""
-        sight = Sight(level=self.look, own=own, part=1 / self.parts, now=self.now)
+    def share(self, *taken: tuple[float, float]) -> local.Window:
+        """What a replica begins with that has *taken* so much by then, since the look."""
+        sight = Sight(level=self.look, taken=taken, part=1 / self.parts, now=self.now)
         return window_of(self.limit, sight)
 
 
@@ -101,7 +107,7 @@ def test_one_replica_with_the_whole_limit_decides_as_the_scripts_do(
 ) -> None:
     """The same verdict, the same wait, the same level, from what was seen on."""
     world = Alone(kind, 1, begin)
-    share = world.share(0)
+    share = world.share()
     for time, amount in steps:
         world.pass_time(time)
         share.advance(world.now)
@@ -119,8 +125,8 @@ def test_one_replica_with_the_whole_limit_decides_as_the_scripts_do(
 @pytest.mark.parametrize("kind", list(LIMITS))
 @given(
     begin=st.lists(AMOUNTS, max_size=5),
-    before=st.lists(st.tuples(st.integers(0, 3), SMALL), max_size=6),
-    since=st.integers(0, 1_000_000),
+    before=st.lists(st.tuples(st.integers(0, 3), SOMETIMES, SMALL), max_size=12),
+    since=SOMETIMES,
     steps=st.lists(st.tuples(st.integers(0, 3), SOMETIMES, SMALL), min_size=20, max_size=60),
     parts=st.sampled_from([2, 3, 4]),
 )
@@ -128,23 +134,22 @@ def test_one_replica_with_the_whole_limit_decides_as_the_scripts_do(
 def test_shares_never_exceed_the_limit_together(
     kind: str,
     begin: list[int],
-    before: list[tuple[int, int]],
+    before: list[tuple[int, int, int]],
     since: int,
     steps: list[tuple[int, int, int]],
     parts: int,
 ) -> None:
     """Whatever each has taken through the store since the look, up to its share of it."""
     world = Alone(kind, parts, begin)
-    fair = max(0.0, float(world.truth.left())) / parts
-    if kind == "concurrency":
-        fair = math.floor(fair)
-    own = [0] * parts
-    for who, wanted in before:
-        amount = 1 if kind == "concurrency" else wanted
-        if own[who % parts] + amount <= fair and world.take(amount):
-            own[who % parts] += amount
+    fair = world.share().left(world.now)
+    own: list[list[tuple[float, float]]] = [[] for _ in range(parts)]
+    for who, time, wanted in before:
+        world.pass_time(time)
+        amount, mine = 1 if kind == "concurrency" else wanted, own[who % parts]
+        if sum(much for _, much in mine) + amount <= fair and world.take(amount):
+            mine.append((world.now, amount))
     world.pass_time(since)
-    shares = [world.share(each) for each in own]
+    shares = [world.share(*each) for each in own]
     for who, time, wanted in steps:
         world.pass_time(time)
         share = shares[who % parts]
@@ -153,20 +158,22 @@ def test_shares_never_exceed_the_limit_together(
         if share.wait(amount, world.now) == 0:
             world.charge(amount)
             share.take(amount, world.now, world.nonce, 2 * US)
+        elif kind == "ramp":
+            continue  # its room goes with time
         assert world.truth.left() >= -Fraction(1, 1000)
 
 
-@pytest.mark.parametrize("kind", ["bucket", "sliding"])
+@pytest.mark.parametrize("kind", ["bucket", "sliding", "ramp"])
 def test_what_has_come_back_since_the_look_belongs_to_whoever_took_it(kind: str) -> None:
     """Of a limit that was spent: one has taken all of it since, so the others get nothing."""
     world = Alone(kind, 2, [])
     world.charge(int(world.limit.capacity))
     world.look = seen(world.truth, world.now)
-    world.pass_time(3_200_000 if kind == "sliding" else 250_000)
+    world.pass_time(250_000 if kind == "bucket" else 3_200_000)
     back = math.floor(world.truth.left())
     assert back > 0
     assert world.take(back)
-    shares = [world.share(back), world.share(0)]
+    shares = [world.share((world.now, back)), world.share()]
     for share in shares:
         share.advance(world.now)
     assert sum(max(0.0, share.left(world.now)) for share in shares) <= world.truth.left()
@@ -180,7 +187,7 @@ def test_what_is_owed_is_what_the_truth_lacks(
 ) -> None:
     """Charging it at the end leaves the level that charging each grant in time would have."""
     world, bare = Alone(kind, 1, begin), Alone(kind, 1, begin)
-    share = world.share(0)
+    share = world.share()
     taken: list[tuple[int, float]] = []
     for (time, amount), less in zip(steps, back, strict=False):
         world.pass_time(time)
@@ -208,6 +215,6 @@ def test_what_is_owed_is_what_the_truth_lacks(
 def test_a_limit_that_was_never_seen_begins_with_nothing(kind: str) -> None:
     """Never with a full share; time fills it where it would."""
     limit = limit_of(kind)
-    window = window_of(limit, Sight(level=None, own=0.0, part=1.0, now=START))
+    window = window_of(limit, Sight(level=None, taken=[], part=1.0, now=START))
     assert window.left(START) <= 0
     assert window.wait(1, START) != 0

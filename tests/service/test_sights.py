@@ -32,7 +32,7 @@ def test_what_was_taken_counts_until_a_look_has_shown_it(policy: Policy):
     sights = Sights()
     sights.end(level(policy, 900.0))
     sights.taken(policy, [30.0])
-    sights.begin()
+    sights.begin(0.0)
     sights.taken(policy, [2.0])
     assert own(sights, policy) == 32.0
     sights.end(level(policy, 870.0))
@@ -43,11 +43,11 @@ def test_a_look_that_fails_has_shown_nothing(policy: Policy):
     """What was taken before it counts on."""
     sights = Sights()
     sights.taken(policy, [30.0])
-    sights.begin()
+    sights.begin(0.0)
     sights.taken(policy, [2.0])
     sights.failed()
     sights.taken(policy, [1.0])
     assert own(sights, policy) == 33.0
-    sights.begin()
+    sights.begin(0.0)
     sights.end(level(policy, 867.0))
     assert own(sights, policy) == 0.0

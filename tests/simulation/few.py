@@ -27,6 +27,7 @@ class Few:
 
     def __init__(self, client: redis.Redis, limit: str, on_store_loss: str) -> None:
         loaded, luck, weather = lasting(scripts()), Random(1), Weather()
+        self.weather = weather
         loop = asyncio.get_running_loop()
         config = f"pools: {{{POOL}: {{on_store_loss: {on_store_loss}, models: {{m: {limit}}}}}}}"
         policies = Policies(parse(config, ".yaml"), "sg:")

@@ -154,9 +154,48 @@ pools:
     holders=6,
     well=0.985,
 )
+PLOTS["mixed"] = Plot(
+    config=parse(
+        f"""
+pools:
+  {POOL}:
+    lease_ttl: {LEASE:g}s
+    on_store_loss: degrade
+    remember: 20s
+    blocks: {{share: 0.3, hold: 2s}}
+    limits: [{{name: all, meter: tokens, limit: 6000, per: 10s, burst: 1000}}, {{name: each, meter: requests, limit: 300, per: 10s, burst: 90}}]
+    models:
+      m1: {{limits: [{{name: tokens, meter: tokens, limit: 8000, per: 10s, burst: 800}}]}}
+      m2: {{limits: [{{name: calls, meter: requests, limit: 12, per: second, burst: 30}}]}}
+      m3: {{}}
+    tenants:
+      big: {{weight: 4}}
+      small: {{limits: [{{name: own, meter: tokens, limit: 1500, per: 10s, burst: 400}}]}}
+    breaker: {{window: 6s, min_calls: 5, consecutive: 4, workers: 1, open: 1s, max_open: 4s,
+      probes: {PROBES}, successes: 2, probe_ttl: {PROBE_TTL:g}s, ramp: 2s, decay: 5s}}
+""",
+        ".yaml",
+    ),
+    faults=(*_NETWORK, "replica crash", "failover", *_CALM, "lost messages", "hang-ups"),
+    always=frozenset({"store away"}),
+    waits=(0.0,) * 8 + (1.0, 4.0),
+    alone=True,
+    calm=0.4,
+    models=("m1",) * 3 + ("m2",) + ("m3",) * 3,
+    tenants=("big",) * 4 + ("small",),
+    slowest=0.1,
+    callers=48,
+    holders=4,
+    pace=1.0,
+    beat=0.25,
+    well=0.99,
+)
 _TURNS = ("calls", "queue", "groups", "alone", "blocks")
 
 
 def plot_of(seed: int) -> str:
-    """Which plot the story of a seed has."""
-    return _TURNS[seed % len(_TURNS)]
+    """Which plot the story of a seed has: one by one, and every second time that replicas are
+    alone they lend blocks, too, and have decided over groups before.
+    """
+    turn = _TURNS[seed % len(_TURNS)]
+    return "mixed" if turn == "alone" and seed // len(_TURNS) % 2 else turn

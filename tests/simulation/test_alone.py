@@ -6,6 +6,8 @@ import pytest
 import redis
 from few import YEAR, Few, M, tell
 
+from limiter_service.engine import outages
+from limiter_service.engine.outages import Phase
 from limiter_service.engine.presence import Presence
 from limiter_service.engine.refusals import Refusal
 from limiter_service.store.messages import Seen
@@ -130,3 +132,84 @@ def test_a_check_of_who_has_never_seen_the_store_says_what_an_acquire_does(
             await few.engines[0].check(Acquire(resource=M, tokens=1))
 
     tell(valkey_db, YEAR, mode, plot)
+
+
+def test_what_has_come_back_before_it_was_taken_makes_up_for_nothing(
+    valkey_db: redis.Redis,
+) -> None:
+    """A bucket that is full loses what would come back."""
+
+    async def plot(few: Few) -> None:
+        await few.looked()
+        await asyncio.sleep(0.75)
+        for at in (0, 1):
+            assert isinstance(await few.take(at, 50), Granted)
+        then = few.store.wall_us()
+        await few.lost()
+        left = sum([await few.drain(at, 1) for at in (0, 1)])
+        assert left <= 100 * (few.store.wall_us() - then) / 1e6
+
+    tell(valkey_db, "{limits: [{name: t, meter: tokens, limit: 100, per: 1s}]}", "degrade", plot)
+
+
+def test_a_grant_that_is_heard_of_the_second_time_counts(valkey_db: redis.Redis) -> None:
+    """The first answer has come to nobody."""
+
+    async def plot(few: Few) -> None:
+        await few.looked()
+        few.weather.slow = 0.2
+        before = len(few.store.journal)
+        first = asyncio.create_task(few.take(0, 300, request_id="r"))
+        await few.until(lambda: len(few.store.journal) > before)
+        first.cancel()
+        few.weather.slow = 0.002
+        assert isinstance(await few.take(0, 300, request_id="r"), Granted)
+        await few.lost()
+        assert await few.drain(0, 10) == 200
+
+    tell(valkey_db, YEAR, "degrade", plot)
+
+
+def test_what_a_process_has_granted_to_itself_is_not_granted_again(
+    valkey_db: redis.Redis,
+) -> None:
+    """It was charged here, and the store is lost before the next look."""
+
+    async def plot(few: Few) -> None:
+        await few.looked()
+        assert isinstance(await few.take(0, 300, request_id="late", since=1.0), Granted)
+        await few.lost()
+        assert await few.drain(0, 10) == 200
+
+    tell(valkey_db, YEAR, "degrade", plot)
+
+
+def test_a_ramp_is_shared_too(valkey_db: redis.Redis) -> None:
+    """Though nothing may grow meanwhile."""
+
+    async def plot(few: Few) -> None:
+        await few.looked()
+        await few.lost()
+        assert await few.drain(0, 10) == 50
+        await asyncio.sleep(25.0)
+        assert await few.drain(0, 10) == 50
+
+    ramp = "ramp: {start: 100, factor: 2, period: 20s}"
+    limit = f"{{limits: [{{name: t, meter: tokens, limit: 1000, per: 366d, {ramp}}}]}}"
+    tell(valkey_db, limit, "degrade", plot)
+
+
+def test_a_chain_of_which_one_limit_is_too_many_is_not_granted(
+    valkey_db: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or it could not be charged afterwards, and the replica would not come back."""
+    monkeypatch.setattr(outages, "MOST_SHARES", 1)
+
+    async def plot(few: Few) -> None:
+        await few.lost()
+        assert isinstance(await few.take(0), Refusal)
+        few.store.up = True
+        await few.until(lambda: few.phase(0) is Phase.STORE)
+
+    limit = "{limits: [{meter: tokens, limit: 9, per: day}, {meter: requests, limit: 9, per: day}]}"
+    tell(valkey_db, limit, "degrade", plot)
