@@ -64,6 +64,11 @@ class Berths:
         for exchange in tuple(self._idle):
             exchange.close(exceptions.ConnectionError("it is idle"))
 
+    def move(self) -> None:
+        """It is another server now: what is under way ends, and then its connection."""
+        self._where = None
+        self.close_idle()
+
     def retire(self) -> None:
         """There is no such place any more: what is under way ends, and then its connection."""
         self._retired = True

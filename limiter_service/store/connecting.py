@@ -1,5 +1,6 @@
 """The way to an address: which classes of the client library, and with which options."""
 
+import asyncio
 import ssl
 from collections.abc import Sequence
 from typing import Any
@@ -71,10 +72,32 @@ class _ManagedNamed(SentinelManagedConnection, Named):
 class _Asked(Sentinel):
     """Sentinels, which say why they name no primary: the library tells only the kinds of errors."""
 
+    service = ""
+    _named: tuple[str, int] | None = None
+
+    async def renamed(self) -> bool:
+        """Whether they name another primary than the last time: that of the latest failover, for a
+        sentinel that is cut off does not hear of it.
+        """
+        asked = (sentinel.sentinel_masters() for sentinel in self.sentinels)
+        told = await asyncio.gather(*asked, return_exceptions=True)
+        latest, named = -1, self._named
+        for sentinel, masters in zip(tuple(self.sentinels), told, strict=True):
+            state = {} if isinstance(masters, BaseException) else masters.get(self.service, {})
+            if state.get("config-epoch", -1) > latest:
+                latest, named = state["config-epoch"], (state["ip"], state["port"])
+                self._ask_first(sentinel)
+        before, self._named = self._named, named
+        return before not in {None, named}
+
+    def _ask_first(self, sentinel: Any) -> None:
+        self.sentinels.remove(sentinel)
+        self.sentinels.insert(0, sentinel)
+
     async def discover_master(self, service_name: str) -> tuple[str, int]:
         """Host and port of the primary. Raises MasterNotFoundError."""
         reasons: dict[str, None] = {}
-        for i, sentinel in enumerate(self.sentinels):
+        for sentinel in tuple(self.sentinels):
             try:
                 masters: Any = await sentinel.sentinel_masters()
             except FAILURES as error:
@@ -82,8 +105,9 @@ class _Asked(Sentinel):
                 continue
             state = masters.get(service_name)
             if state is not None and self.check_master_state(state, service_name):
-                self.sentinels.insert(0, self.sentinels.pop(i))  # it is asked first from now on
-                return state["ip"], state["port"]
+                self._ask_first(sentinel)  # from now on
+                self._named = state["ip"], state["port"]
+                return self._named
         why = f": {'; '.join(reasons)}" if reasons else ""
         raise MasterNotFoundError(f"No master found for {service_name!r}{why}")
 
@@ -114,6 +138,7 @@ def _secured(tls: Tls) -> Options:
 def _by_sentinel(address: Address, options: Options, asking: Options) -> OneServer:
     asked: Any = _Asked  # the library's is without annotations
     manager = asked([])
+    manager.service = address.service
     manager.sentinels = [
         _client(_kind(address), asking | {"host": host, "port": port})
         for host, port in address.hosts

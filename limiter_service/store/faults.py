@@ -4,8 +4,8 @@
 |---|---|---|
 | NOSCRIPT | no | EVAL at once (store/lanes) |
 | MOVED, ASK | no | to the node that it names (store/links) |
-| TRYAGAIN, LOADING, BUSY, CLUSTERDOWN, MASTERDOWN | no | again until the deadline |
-| READONLY | no | again, over new connections: the primary is another server now |
+| TRYAGAIN, LOADING, BUSY, MASTERDOWN | no | again until the deadline |
+| READONLY, CLUSTERDOWN | no | again, where the primary is now: that may be another server |
 | refused connection, lost connection, no answer | unknown | again a few times, by its request id |
 | OOM, NOREPLICAS, MISCONF, NOAUTH, WRONGPASS, NOPERM and any other | no | given up at once |
 """
@@ -24,7 +24,7 @@ class Advice(Enum):
     WAIT = auto()
     """It has not run, and will when something that is under way is over."""
     ELSEWHERE = auto()
-    """It has not run, and never will at that server."""
+    """It has not run, and perhaps never will at that server."""
     UNKNOWN = auto()
     """It may have run. Every script of ours may be sent twice."""
     GIVE_UP = auto()
@@ -35,7 +35,7 @@ _BY_CODE = {
     "BUSY": Advice.WAIT,
     "LOADING": Advice.WAIT,
     "TRYAGAIN": Advice.WAIT,
-    "CLUSTERDOWN": Advice.WAIT,
+    "CLUSTERDOWN": Advice.ELSEWHERE,  # a master that others have cut off does not know its heir
     "MASTERDOWN": Advice.WAIT,
     "READONLY": Advice.ELSEWHERE,
 }

@@ -16,7 +16,6 @@ import structlog
 from redis import exceptions
 from redis.asyncio.cluster import ClusterNode, RedisCluster
 from redis.asyncio.retry import Retry
-from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
 from redis.crc import key_slot
 
@@ -27,7 +26,9 @@ from limiter_service.store.faults import FAILURES
 _log = structlog.get_logger()
 _MOST_HOPS = 5
 _BETWEEN_LOOKS = 0.1
+_BETWEEN_QUESTIONS = 1.0  # to sentinels, who is the primary
 _KEY = 3  # EVALSHA digest count key
+_TURNED_AWAY = (exceptions.AskError, exceptions.ClusterDownError)
 
 
 class Link(Protocol):
@@ -73,14 +74,28 @@ class Direct(ABC):
         """
 
 
+class Watchers(Protocol):
+    """The sentinels of a primary."""
+
+    sentinels: list[Any]
+
+    async def renamed(self) -> bool:
+        """Whether they name another primary than the last time. Raises FAILURES."""
+
+    async def aclose(self) -> None:
+        """Close the connections to all of them."""
+
+
 class OneServer(Direct):
     """One server, or the one that sentinels name."""
 
     sharded = False
 
-    def __init__(self, client: Any, patience: float, sentinel: Sentinel | None = None) -> None:
+    def __init__(self, client: Any, patience: float, watchers: Watchers | None = None) -> None:
         """An exchange takes at most *patience* seconds."""
-        self._redis, self._sentinel = client, sentinel
+        self._redis, self._watchers = client, watchers
+        self._question: asyncio.Task[None] | None = None
+        self._asked_at = 0.0
         pool = client.connection_pool
         self._berths = Berths(
             lambda: _connection(pool.connection_class, pool.connection_kwargs), patience
@@ -92,10 +107,14 @@ class OneServer(Direct):
 
     def post(self, place: str, commands: Sequence[Command], then: Then) -> bool:  # noqa: ARG002
         """One exchange over one connection, which a failure closes."""
+        if self._watchers is not None:
+            self._be_sure(self._watchers)
         return self._berths.post(commands, then)
 
     async def send(self, place: str, commands: Sequence[Command]) -> list[Any]:  # noqa: ARG002
         """The same, over a new connection if need be."""
+        if self._watchers is not None:
+            self._be_sure(self._watchers)
         return await self._berths.send(commands)
 
     async def doubt(self) -> None:
@@ -118,7 +137,7 @@ class OneServer(Direct):
 
     async def sentinels(self) -> list[Any]:
         """Those of the address, by their own login."""
-        found = [] if self._sentinel is None else self._sentinel.sentinels
+        found = [] if self._watchers is None else self._watchers.sentinels
         asked = (each.sentinel_masters() for each in found)
         return list(await asyncio.gather(*asked, return_exceptions=True))
 
@@ -128,10 +147,32 @@ class OneServer(Direct):
 
     async def aclose(self) -> None:
         """The connections to sentinels too."""
+        if self._question is not None:
+            self._question.cancel()
+            await asyncio.wait({self._question})
         await self._berths.aclose()
         await self._redis.aclose()
-        if self._sentinel is not None:
-            await self._sentinel.aclose()
+        if self._watchers is not None:
+            await self._watchers.aclose()
+
+    def _be_sure(self, watchers: Watchers) -> None:
+        """Ask sentinels now and then: a primary that they have cut off answers as ever, and what it
+        grants is lost.
+        """
+        loop = asyncio.get_running_loop()
+        if self._question is None and loop.time() - self._asked_at >= _BETWEEN_QUESTIONS:
+            self._question = loop.create_task(self._ask(watchers))
+            self._question.add_done_callback(self._answered)
+
+    async def _ask(self, watchers: Watchers) -> None:
+        with contextlib.suppress(*FAILURES):
+            if await watchers.renamed():
+                _log.warning("sentinels name another primary")
+                self._berths.move()
+                await self.doubt()
+
+    def _answered(self, question: asyncio.Task[None]) -> None:
+        self._question, self._asked_at = None, question.get_loop().time()
 
 
 class Cluster(Direct):
@@ -163,7 +204,8 @@ class Cluster(Direct):
     def post(self, place: str, commands: Sequence[Command], then: Then) -> bool:
         """To the node, if it is known."""
         berths = self._berths.get(place)
-        return berths is not None and berths.post(commands, partial(self._heard, commands, then))
+        heard = partial(self._heard, place, commands, then)
+        return berths is not None and berths.post(commands, heard)
 
     async def send(self, place: str, commands: Sequence[Command]) -> list[Any]:
         """One pipeline to the node; each to its own where that is not known."""
@@ -171,7 +213,7 @@ class Cluster(Direct):
         if node is None:
             return list(await asyncio.gather(*(self._send_somewhere(c) for c in commands)))
         replies = await self._exchange(node, commands)
-        await self._follow_all(replies, commands)
+        await self._follow_all(place, replies, commands)
         return replies
 
     async def doubt(self) -> None:
@@ -237,20 +279,26 @@ class Cluster(Direct):
         (reply,) = await self._exchange(node, [command])
         return await self._follow(reply, command)
 
-    def _heard(self, commands: Sequence[Command], then: Then, replies: list[Any]) -> None:
+    def _heard(
+        self, place: str, commands: Sequence[Command], then: Then, replies: list[Any]
+    ) -> None:
         """Replies to what was posted: to follow a redirection takes a task."""
-        if not any(isinstance(reply, exceptions.AskError) for reply in replies):
+        if not any(isinstance(reply, _TURNED_AWAY) for reply in replies):
             then(replies)
             return
-        follow = self._follow_all(replies, commands)
+        follow = self._follow_all(place, replies, commands)
         task = asyncio.get_running_loop().create_task(follow)
         self._following.add(task)
         task.add_done_callback(self._following.discard)
         task.add_done_callback(lambda _: then(replies))
 
-    async def _follow_all(self, replies: list[Any], commands: Sequence[Command]) -> None:
+    async def _follow_all(
+        self, place: str, replies: list[Any], commands: Sequence[Command]
+    ) -> None:
         for i, reply in enumerate(replies):
-            if isinstance(reply, exceptions.AskError):
+            if isinstance(reply, exceptions.ClusterDownError):
+                self._failed = place  # who is cut off knows least of who owns what
+            elif isinstance(reply, exceptions.AskError):
                 try:
                     replies[i] = await self._follow(reply, commands[i])
                 except FAILURES as error:  # nobody owns the slot now

@@ -46,15 +46,19 @@ def test_one_redis_its_services_and_workers(tmp_path: Path) -> None:
 
 
 def test_a_failover_of_sentinels_loses_what_is_counted(tmp_path: Path) -> None:
-    """The primary dies with what its replicas have not heard of; the next one's clock is behind."""
-    outcome = attempt(tmp_path, "sentinel", "redis", "primary killed", "scripts forgotten")
+    """The primary dies with what its replicas have not heard of, or is cut off from them and from
+    the sentinels and goes on beside its heir; the next one's clock is behind.
+    """
+    faults = ("primary killed", "scripts forgotten", "primary cut off from its like")
+    outcome = attempt(tmp_path, "sentinel", "redis", *faults)
     sound(outcome)
     assert outcome.found.lost > 0
 
 
-def test_a_cluster_whose_slot_moves_and_whose_master_dies(tmp_path: Path) -> None:
+def test_a_cluster_whose_slot_moves_and_whose_master_dies_or_is_alone(tmp_path: Path) -> None:
     """Redirected, refused for a while, promoted: the books go along, less what nobody had heard."""
-    outcome = attempt(tmp_path, "cluster", "valkey", "slot moved", "master killed")
+    faults = ("slot moved", "master killed", "master cut off from its like")
+    outcome = attempt(tmp_path, "cluster", "valkey", *faults)
     sound(outcome)
     assert outcome.found.lost > 0
 

@@ -42,8 +42,8 @@ SAID = {
     "LOADING Redis is loading the dataset in memory": Advice.WAIT,
     "BUSY Redis is busy running a script.": Advice.WAIT,
     "TRYAGAIN Multiple keys request during rehashing of slot": Advice.WAIT,
-    "CLUSTERDOWN The cluster is down": Advice.WAIT,
-    "CLUSTERDOWN Hash slot not served": Advice.WAIT,
+    "CLUSTERDOWN The cluster is down": Advice.ELSEWHERE,
+    "CLUSTERDOWN Hash slot not served": Advice.ELSEWHERE,
     "MASTERDOWN Link with MASTER is down": Advice.WAIT,
     "READONLY You can't write against a read only replica.": Advice.ELSEWHERE,
     "READONLY You can't write against a read only replica. script: 1, on @user_script:1.": (

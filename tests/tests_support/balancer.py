@@ -102,8 +102,9 @@ class Balancer:
             return
         self._writers.add(inner)
         inner.write(opening)
-        asking = asyncio.create_task(self._pump(reader, inner, self._asking))
-        answering = asyncio.create_task(self._pump(inner_reader, writer, self._answering))
+        may_ask, may_answer = self._gates(writer)
+        asking = asyncio.create_task(self._pump(reader, inner, may_ask))
+        answering = asyncio.create_task(self._pump(inner_reader, writer, may_answer))
         try:
             await asyncio.wait({asking, answering}, return_when=asyncio.FIRST_COMPLETED)
             if not answering.done():  # what was answered before the end still arrives
@@ -116,6 +117,13 @@ class Balancer:
             for each in (writer, inner):
                 self._writers.discard(each)
                 each.close()
+
+    def _gates(
+        self,
+        writer: asyncio.StreamWriter,  # noqa: ARG002  # of who tells connections apart
+    ) -> tuple[asyncio.Event, asyncio.Event]:
+        """What a connection waits for before it passes on what is asked, and what is answered."""
+        return self._asking, self._answering
 
     async def _opening(
         self,

@@ -9,6 +9,7 @@ from typing import Any
 
 import redis
 
+from tests_support.gate import Gate, address
 from tests_support.servers import Server
 from tests_support.waiting import until, wait_until
 
@@ -27,15 +28,28 @@ def cluster(binary: str, home: Path) -> Iterator[list[int]]:
 class Nodes:
     """The nodes of a cluster; a context manager.
 
-    The last of `ports` are replicas of the first masters, as many as were asked for.
+    The last of `ports` are replicas of the first masters, as many as were asked for. Where they are
+    `gated`, nodes can be cut off from each other.
     """
 
     def __init__(
-        self, binary: str, home: Path, *options: str, replicas: int = 0, timeout: int = 2000
+        self,
+        binary: str,
+        home: Path,
+        *options: str,
+        replicas: int = 0,
+        timeout: int = 2000,
+        gated: bool = False,
     ) -> None:
-        self.ports = free_ports(_MASTERS + replicas)
+        count = _MASTERS + replicas
+        found = free_ports(2 * count if gated else count)
+        self.ports = found[:count]
+        self._gates = {
+            port: Gate(way, port + _BUS)
+            for port, way in zip(self.ports, found[count:], strict=False)
+        }
         self.servers: dict[int, Server] = {}
-        for port in self.ports:
+        for nth, port in enumerate(self.ports):
             (home / str(port)).mkdir()
             self.servers[port] = Server(
                 binary,
@@ -43,10 +57,16 @@ class Nodes:
                 *("--port", str(port), "--bind", "127.0.0.1", "--protected-mode", "no"),
                 *("--cluster-enabled", "yes", "--cluster-node-timeout", str(timeout)),
                 *("--cluster-require-full-coverage", "no", "--repl-diskless-sync-delay", "0"),
+                *(self._behind_its_gate(port, address(nth)) if gated else ()),
                 *options,
             )
         self._stack = contextlib.ExitStack()
         self._orders: dict[int, redis.Redis] = {}
+
+    def _behind_its_gate(self, port: int, host: str) -> tuple[str, ...]:
+        """The others find its bus there, and know it by where it comes from."""
+        bus = ("--cluster-announce-bus-port", str(self._gates[port].port))
+        return (*bus, "--cluster-announce-ip", "127.0.0.1", "--bind-source-addr", host)
 
     @property
     def url(self) -> str:
@@ -55,6 +75,8 @@ class Nodes:
         return f"redis+cluster://{hosts}"
 
     def __enter__(self) -> "Nodes":
+        for gate in self._gates.values():
+            self._stack.enter_context(gate)
         for port, server in self.servers.items():
             self._stack.enter_context(server)
             self._orders[port] = self._stack.enter_context(redis.Redis(port=port))
@@ -63,13 +85,9 @@ class Nodes:
             first, last = _SLOTS * i // _MASTERS, _SLOTS * (i + 1) // _MASTERS - 1
             self.order(port, "CLUSTER ADDSLOTSRANGE", first, last)
         for port in self.ports[1:]:
-            self.order(masters[0], "CLUSTER MEET", "127.0.0.1", port)
-        count = str(len(self.ports))
-        wait_until(
-            lambda: all(complete(self._orders[port], count) for port in self.ports),
-            "the cluster does not form",
-            30,
-        )
+            bus = self._gates[port].port if self._gates else port + _BUS
+            self.order(masters[0], "CLUSTER MEET", "127.0.0.1", port, bus)
+        wait_until(lambda: all(map(self.whole, self.ports)), "the cluster does not form", 30)
         for master, replica in zip(masters, replicas, strict=False):
             self.order(replica, "CLUSTER REPLICATE", self.name(master))
             wait_until(lambda r=replica: self._follows(r), "the replica does not follow", 30)
@@ -130,6 +148,24 @@ class Nodes:
             return self.errors().get(code, 0) > before
 
         await until(more, f"nobody is told {code}")
+
+    def whole(self, port: int) -> bool:
+        """Whether all of the cluster is served, as a node sees it."""
+        return complete(self._orders[port], str(len(self.ports)))
+
+    @contextlib.contextmanager
+    def cut_off(self, port: int) -> Iterator[None]:
+        """A block in which a node and the others hear nothing of each other over the bus."""
+        hosts = {other: address(nth) for nth, other in enumerate(self.ports)}
+        mine = hosts.pop(port)
+        self._gates[port].keep_out(*hosts.values())
+        for other in hosts:
+            self._gates[other].keep_out(mine)
+        try:
+            yield
+        finally:
+            for gate in self._gates.values():
+                gate.open()
 
     def revive(self, port: int) -> None:
         """Start a node again that was killed, as a replica of its heir."""

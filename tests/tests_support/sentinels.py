@@ -2,6 +2,7 @@
 
 import contextlib
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import redis
 from limiter_service.store.address import Tls
 from tests_support.balancer import Balancer
 from tests_support.cluster import free_ports
+from tests_support.gate import Gate, address
 from tests_support.servers import Server
 from tests_support.waiting import wait_until
 
@@ -22,7 +24,8 @@ _QUORUM = 2
 class Watched:
     """A context manager. `ports` are those of the servers, the first primary first; replicas
     follow it through a relay. With *tls* all of them speak nothing else, with these files, and
-    ask whoever connects for a certificate.
+    ask whoever connects for a certificate. Where they are `gated`, `ports` are those of gates by
+    which servers are reached, and one can be cut off from its like.
     """
 
     def __init__(
@@ -32,19 +35,25 @@ class Watched:
         *options: str,
         down_after: int = 500,
         tls: Tls | None = None,
+        gated: bool = False,
     ) -> None:
         self._tls = tls
         self._relay = Balancer([])
-        found = free_ports(1 + _REPLICAS + _SENTINELS)
-        self.ports, self.sentinel_ports = found[: 1 + _REPLICAS], found[1 + _REPLICAS :]
+        count = 1 + _REPLICAS
+        found = free_ports(_SENTINELS + (2 * count if gated else count))
+        self.sentinel_ports, self.ports = found[:_SENTINELS], found[_SENTINELS:][:count]
+        own = found[_SENTINELS + count :]
+        self._gates = {port: Gate(port, at) for port, at in zip(self.ports, own, strict=False)}
+        self._hosts = [address(nth) for nth in range(len(found))]
         self._binary, self._home, self._down_after = binary, home, down_after
         self.servers: dict[int, Server] = {}
-        for port in self.ports:
+        for port, at, host in zip(self.ports, own or self.ports, self._hosts, strict=False):
             (home / str(port)).mkdir()
+            lines = self._listens(at) + (_comes_from(host, port) if gated else [])
             self.servers[port] = Server(
                 binary,
                 home / str(port),
-                *(word for line in self._listens(port) for word in (f"--{line[0]}", line[1])),
+                *(word for line in lines for word in (f"--{line[0]}", line[1])),
                 *("--repl-diskless-sync-delay", "0", *options),
             )
         self._stack = contextlib.ExitStack()
@@ -64,6 +73,8 @@ class Watched:
         return int(port)
 
     def __enter__(self) -> "Watched":
+        for gate in self._gates.values():
+            self._stack.enter_context(gate)
         for port, server in self.servers.items():
             self._stack.enter_context(server)
             self._orders[port] = self._stack.enter_context(self._client(port))
@@ -90,6 +101,18 @@ class Watched:
         """Let no replica hear of anything any more: what the primary grants now is not copied."""
         self._relay.stall()
 
+    @contextlib.contextmanager
+    def cut_off(self, port: int) -> Iterator[None]:
+        """A block in which sentinels and replicas hear nothing of a server, and clients do."""
+        self._gates[port].keep_out(*self._hosts)
+        if port == self.ports[0]:
+            self._relay.stall()
+        try:
+            yield
+        finally:
+            self._relay.flow()
+            self._gates[port].open()
+
     def kill(self) -> None:
         """End the first primary without a warning; what is under way to replicas is lost if
         replication was cut.
@@ -101,8 +124,11 @@ class Watched:
     def _start_sentinel(self, port: int) -> "subprocess.Popen[bytes]":
         home = self._home / str(port)
         home.mkdir()
+        source = self._hosts[len(self.ports) :][:1] if self._gates else []
         (home / "sentinel.conf").write_text(
             "".join(f"{name} {value}\n" for name, value in self._listens(port))
+            + "".join(f"bind-source-addr {host}\n" for host in source)
+            + "sentinel announce-ip 127.0.0.1\n"
             + f"dir {home}\nlogfile {home}/log\n"
             f"sentinel monitor {SERVICE} 127.0.0.1 {self.ports[0]} {_QUORUM}\n"
             f"sentinel down-after-milliseconds {SERVICE} {self._down_after}\n"
@@ -151,6 +177,12 @@ class Watched:
         state = self._orders[port].sentinel_master(SERVICE)
         others = (state["num-slaves"], state["num-other-sentinels"])
         return others == (_REPLICAS, _SENTINELS - 1) and not state["is_sdown"]
+
+
+def _comes_from(host: str, port: int) -> list[tuple[str, str]]:
+    """Where a server behind a gate connects from, and where it is found."""
+    found = [("replica-announce-ip", "127.0.0.1"), ("replica-announce-port", str(port))]
+    return [*found, ("bind-source-addr", host)]
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:

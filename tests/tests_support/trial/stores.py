@@ -11,6 +11,7 @@ from typing import Any
 import redis
 
 from tests_support.cluster import Nodes, node_of
+from tests_support.gate import has_addresses
 from tests_support.sentinels import SERVICE, Watched
 from tests_support.servers import Server
 from tests_support.trial.clocks import Clocks
@@ -69,8 +70,8 @@ class Stores:
 
     @property
     def log(self) -> tuple[str, ...]:
-        """Options of a server that writes into the journal."""
-        return ("--logfile", str(self.journal), "--loglevel", "warning")
+        """Options of a server that writes into the journal, also when it is promoted."""
+        return ("--logfile", str(self.journal), "--loglevel", "notice")
 
     def count(self) -> int:
         """How many changes of the pool the store knows of."""
@@ -118,6 +119,16 @@ class Stores:
         yield
         for port in replicas:
             _order(port, "CONFIG", "SET", "masterauth", "")
+
+    def _until_found(self, heir: int) -> None:
+        """Return when something is changed there."""
+
+        def changes() -> int:
+            with redis.Redis(port=heir) as orders:
+                return int(orders.get(f"sg:{{{self.pool}}}:journal") or 0)
+
+        before = changes()
+        wait_until(lambda: changes() > before, "nobody finds the next primary", _NAMED)
 
     def _common(self) -> dict[str, Fault]:
         faults: dict[str, Fault] = {
@@ -277,7 +288,8 @@ class Sentinels(Stores):
 
     def __init__(self, binary: str, home: Path) -> None:
         super().__init__(binary, home)
-        self._watched = Watched(self.clocks.binary, home, *self.log, down_after=1500)
+        made: dict[str, Any] = {"down_after": 1500, "gated": has_addresses()}
+        self._watched = Watched(self.clocks.binary, home, *self.log, **made)
         for n, port in enumerate(self._watched.ports):
             # The next primary may be behind the last one.
             self._ahead[home / str(port)] = 3.0 * (1 - n) if self.clocks.movable else 0.0
@@ -308,6 +320,8 @@ class Sentinels(Stores):
         """The common ones, without long stops, and failovers."""
         faults = self._common()
         del faults["store stopped"]
+        if has_addresses():
+            faults["primary cut off from its like"] = self._cut_off
         return faults | {
             "primary killed": self._kill,
             "primary stopped until another is named": self._stop_for_long,
@@ -325,6 +339,14 @@ class Sentinels(Stores):
         old = self._until_followed()
         with stopped(self._watched.servers[old].pid):
             self._until_another(old)
+
+    def _cut_off(self, _: Random) -> None:
+        """It goes on, and callers reach it; what it grants beside its heir is lost."""
+        old = self._until_followed()
+        replicas = [port for port in self._watched.ports if port != old]
+        with self.unheard(old, replicas), self._watched.cut_off(old):
+            self._until_another(old)
+            self._until_found(self._watched.primary)
 
     def _until_another(self, old: int) -> None:
         # Votes may be split on a busy machine: then they try again after twice this time.
@@ -359,7 +381,8 @@ class Clustered(Stores):
 
     def __init__(self, binary: str, home: Path, replicas: int = 1) -> None:
         super().__init__(binary, home)
-        self._nodes = Nodes(self.clocks.binary, home, *self.log, replicas=replicas, timeout=1000)
+        made: dict[str, Any] = {"replicas": replicas, "timeout": 1000, "gated": has_addresses()}
+        self._nodes = Nodes(self.clocks.binary, home, *self.log, **made)
         masters = len(self._nodes.ports) - replicas
         for n, port in enumerate(self._nodes.ports):
             # An heir is behind its master.
@@ -422,6 +445,8 @@ class Clustered(Stores):
             b"MIGRATESLOTS" in line for line in self._nodes.order(self._owner(), "CLUSTER HELP")
         ):
             faults["slot moved at once"] = self._move_at_once
+        if has_addresses():
+            faults["master cut off from its like"] = self._cut_off
         return faults | {
             "slot moved": self._move,
             "master killed": self._kill,
@@ -460,6 +485,15 @@ class Clustered(Stores):
         old = self._with_replica(luck)
         with stopped(self._nodes.servers[old].pid):
             wait_until(lambda: self._owner_is_not(old), "no other master", _NAMED)
+        wait_until(lambda: self._nodes._follows(old), "the old master does not follow", _NAMED)
+
+    def _cut_off(self, luck: Random) -> None:
+        """It goes on until it sees that it is alone; callers reach it, and its heir."""
+        old = self._with_replica(luck)
+        (heir,) = self._heirs(old)
+        with self.unheard(old, [heir]), self._nodes.cut_off(old):
+            wait_until(lambda: self._owner_is_not(old), "no other master", _NAMED)
+            self._until_found(heir)
         wait_until(lambda: self._nodes._follows(old), "the old master does not follow", _NAMED)
 
     def _promote(self, luck: Random) -> None:
