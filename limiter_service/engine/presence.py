@@ -91,9 +91,11 @@ class Sights:
         self._levels: dict[Place, Level] = {}
         self._taken: dict[Policy, list[float]] = {}
         self._before: dict[Policy, list[float]] = {}  # what was taken before the look under way
+        self._sums: dict[Place, float] | None = None
 
     def taken(self, policy: Policy, amounts: Iterable[float]) -> None:
         """This replica has taken *amounts* from the limits of *policy*."""
+        self._sums = None
         known = self._taken.get(policy)
         if known is None:
             self._taken[policy] = [max(0.0, amount) for amount in amounts]
@@ -104,10 +106,12 @@ class Sights:
 
     def begin(self) -> None:
         """A look begins: what is taken from now on it may not show."""
+        self._sums = None
         self._before, self._taken = self._taken, {}
 
     def end(self, seen: Iterable[tuple[Policy, Sequence[Level]]]) -> None:
         """The look is over, and has shown these levels; others are forgotten."""
+        self._sums = None
         self._before = {}
         self._levels = {
             place: level
@@ -126,11 +130,16 @@ class Sights:
         level = self._levels.get(place)
         if level is not None and level.wall < presence.wall - STALE * _MICRO:
             level = None
-        own = sum(
-            amount
-            for policies in (self._before, self._taken)
-            for policy, amounts in policies.items()
-            for (each, _), amount in zip(policy.placed, amounts, strict=True)
-            if each == place
-        )
+        own = self._own().get(place, 0.0)
         return Sight(level=level, own=own, part=presence.part, now=now)
+
+    def _own(self) -> dict[Place, float]:
+        """What was taken from each limit, added up once for all that ask meanwhile."""
+        sums = self._sums
+        if sums is None:
+            sums = self._sums = {}
+            for policies in (self._before, self._taken):
+                for policy, amounts in policies.items():
+                    for (place, _), amount in zip(policy.placed, amounts, strict=True):
+                        sums[place] = sums.get(place, 0.0) + amount
+        return sums
