@@ -21,6 +21,7 @@ from limiter_service.prices import Catalogue
 from limiter_service.store.keys import Key, Keys
 from limiter_service.store.messages import Chain
 
+# Who has to do with policies finds their limits here.
 __all__ = [
     "RAMPS",
     "SLOTS_OF_A_RAMP",

@@ -89,24 +89,19 @@ class Sights:
 
     def __init__(self) -> None:
         self._levels: dict[Place, Level] = {}
-        self._taken: dict[Policy, list[float]] = {}
-        self._earlier: list[_Earlier] = []
+        self._earlier: list[_Span] = []
+        self._now = _Span()
 
     def taken(self, policy: Policy, amounts: Iterable[float]) -> None:
         """This replica has taken *amounts* from the limits of *policy*."""
-        known = self._taken.get(policy)
-        if known is None:
-            self._taken[policy] = [max(0.0, amount) for amount in amounts]
-            return
-        for i, amount in enumerate(amounts):
-            if amount > 0:
-                known[i] += amount
+        self._now.add(policy, amounts)
 
     def pause(self, now: float) -> None:
         """What was taken until now, in the store's time, was taken by now."""
-        if self._taken:
-            self._earlier.append(_Earlier(now, self._taken))
-            self._taken = {}
+        if self._now.taken:
+            self._now.until = now
+            self._earlier.append(self._now)
+            self._now = _Span()
 
     def begin(self, now: float) -> None:
         """A look begins: what is taken from now on it may not show."""
@@ -133,23 +128,35 @@ class Sights:
         level = self._levels.get(place)
         if level is not None and level.wall < presence.wall - STALE * _MICRO:
             level = None
-        times = [(each.until, each.taken) for each in self._earlier] + [(now, self._taken)]
-        taken = [(until, _of(place, policies)) for until, policies in times]
+        taken = [(each.until, each.of(place)) for each in self._earlier]
+        taken.append((now, self._now.of(place)))
         return Sight(level=level, taken=taken, part=presence.part, now=now)
 
 
-class _Earlier:
+class _Span:
     """What was taken until some time; a look under way may show it."""
 
-    def __init__(self, until: float, taken: dict[Policy, list[float]]) -> None:
-        self.until, self.taken, self.looked_at = until, taken, False
+    def __init__(self) -> None:
+        self.taken: dict[Policy, list[float]] = {}
+        self.until, self.looked_at = 0.0, False
+        self._sums: dict[Place, float] | None = None
 
+    def add(self, policy: Policy, amounts: Iterable[float]) -> None:
+        """So much more, of the limits of *policy*."""
+        self._sums = None
+        known = self.taken.get(policy)
+        if known is None:
+            self.taken[policy] = [max(0.0, amount) for amount in amounts]
+            return
+        for i, amount in enumerate(amounts):
+            if amount > 0:
+                known[i] += amount
 
-def _of(place: Place, taken: dict[Policy, list[float]]) -> float:
-    """What was taken of one limit."""
-    return sum(
-        amount
-        for policy, amounts in taken.items()
-        for (each, _), amount in zip(policy.placed, amounts, strict=True)
-        if each == place
-    )
+    def of(self, place: Place) -> float:
+        """What was taken of one limit; added up once for all that ask meanwhile."""
+        if self._sums is None:
+            self._sums = {}
+            for policy, amounts in self.taken.items():
+                for (each, _), amount in zip(policy.placed, amounts, strict=True):
+                    self._sums[each] = self._sums.get(each, 0.0) + amount
+        return self._sums.get(place, 0.0)

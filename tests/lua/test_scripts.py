@@ -92,10 +92,10 @@ def test_stale_boundaries_are_reported_and_nothing_is_written(valkey_db: redis.R
     """A service whose clock is in another window is told the server's time."""
     chain = policy("{limits: [{meter: tokens, limit: 100, per: minute, window: calendar}]}")
     bench = Bench(valkey_db, scripts())
-    fresh = chain.chain(START)
+    chain.chain(START)
     for moved in (-3600 * US, 3600 * US):
         bench.now = START + moved
-        chain._chain, chain._valid = fresh, (0, 2 * START)  # computed by a wrong clock
+        chain.template._valid = 0, 2 * START  # computed by a wrong clock
         answer = bench.acquire(chain, "r", nonce=1, print_=1, ttl=US, remember=US, amounts=[1])
         assert answer.verdict is Verdict.STALE
         assert answer.numbers[0] == START + moved

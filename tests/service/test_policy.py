@@ -1,9 +1,15 @@
 """From configuration to the chain of limits that one resource meets for one tenant."""
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from limiter_service.config import parse
+from limiter_service.engine.demands import usual
 from limiter_service.engine.policy import Policies, Policy, UnknownResource
+from limiter_service.store.keys import Keys
+from limiter_wire import Acquire
 
 CONFIG = """
 pools:
@@ -146,9 +152,97 @@ def test_a_chain_without_calendars_is_made_once():
 
 
 def test_policies_are_kept_within_bounds():
-    """Callers choose tenants and models, so what is remembered is bounded."""
+    """Callers choose tenants and models, so what is remembered is bounded: for one that comes
+    another goes, and it is the oldest.
+    """
     policies = Policies(parse(CONFIG, ".yaml"), "x:", most=10)
+    names = [f"t{i}" for i in range(12)]
+    first = {name: policies.policy("q/m", name) for name in names}
+    same = [name for name in names[2:] if policies.policy("q/m", name) is first[name]]
+    assert same == names[2:]
+    assert policies.policy("q/m", "t0") is not first["t0"]
     for i in range(95):
-        policies.policy("q/m", f"t{i}")
-    assert len(policies._known) <= 10
-    assert policies.policy("q/m", "t94") is policies.policy("q/m", "t94")
+        policies.policy(f"q/m{i}", "a")
+    assert len(policies._known) == len(policies._templates) == 10
+
+
+def test_what_tenants_of_a_section_share_is_there_once():
+    """Also where each has limits of its own: their names and keys are all that it has alone."""
+    policies = Policies(parse(CONFIG, ".yaml"), "x:")
+    one, two, team = (policies.policy("p/m-1", name) for name in ("a", "b", "team"))
+    assert one.template is two.template is not team.template
+    assert one.chain(0).policies is two.chain(0).policies
+    assert one.limits[0] is two.limits[0]
+    names = ["p.rpm", "m-1.tpm", "b.rpd"]
+    assert [limit.name for limit in two.limits] == names
+    assert two.shape is not None
+    assert [face[0] for face in two.shape.faces] == names
+    request = Acquire(resource="p/m-1", tokens=5)
+    assert usual(one, request) is usual(two, request) is not None
+
+
+def test_a_policy_is_known_at_once_where_its_resource_is_configured():
+    """A tenant that comes for the first time is no unusual one."""
+    policies = Policies(parse(CONFIG, ".yaml"), "x:")
+    assert policies.known("q/m", "new") is policies.policy("q/m", "new")
+    assert policies.known("r/m", "new") is policies.known("p/x", "new") is None
+
+
+LIMITS = st.lists(
+    st.sampled_from(
+        [
+            "{name: a, meter: tokens, limit: 5, per: day, window: calendar}",
+            "{name: b, meter: concurrency, limit: 5}",
+            "{name: c, meter: requests, limit: 5, per: minute, window: sliding, mode: shadow}",
+            "{name: d, meter: tokens, limit: 5, per: hour, ramp: {start: 2}}",
+            "{name: e, meter: input_tokens, limit: 5, per: minute}",
+        ]
+    ),
+    unique=True,
+    max_size=3,
+).map(lambda limits: f"limits: [{', '.join(limits)}]")
+NAMES = st.text("ab.:{é", min_size=1, max_size=6)
+
+
+@settings(deadline=None, max_examples=60)
+@given(LIMITS, LIMITS, LIMITS, LIMITS, st.lists(NAMES, min_size=2, max_size=4, unique=True))
+def test_tenants_of_a_section_differ_in_their_names_alone(
+    pool: str, model: str, tenant: str, both: str, names: list[str]
+):
+    """Whoever was met before, a tenant has the limits of its section, under names and keys in
+    which its own stands where that of another has the other's.
+    """
+    models, tenants = f'"*": {{{model}}}', f'"*": {{{tenant}, models: {{"*": {{{both}}}}}}}'
+    text = f"pools: {{p: {{{pool}, models: {{{models}}}, tenants: {{{tenants}}}}}}}"
+    policies = Policies(parse(text, ".yaml"), "x:", most=len(names) - 1)
+    keys = Keys("p", "x:")
+    for name in names:
+        policy = policies.policy("p/m", name)
+        alone = Policies(parse(text, ".yaml"), "x:").policy("p/m", "someone")
+        own = {"tenant": "someone", "tenant_model": "someone"}
+        assert policy.limits == tuple(
+            replace(limit, name=limit.name.replace(own.get(limit.scope, "\0"), name, 1))
+            for limit in alone.limits
+        )
+        labels = {"pool": "p", "model": "m", "tenant": name, "tenant_model": f"{name}.m"}
+        for limit in policy.limits:
+            assert limit.name.startswith(f"{labels[limit.scope]}.{limit.config.name}")
+        chain, other = policy.chain(10.0), alone.chain(10.0)
+        assert chain.arguments == other.arguments
+        assert (chain.levels, chain.shape) == (other.levels, other.shape)
+        of = {
+            "pool": keys.pool_scope(),
+            "model": keys.model_scope("m"),
+            "tenant": keys.tenant_scope(name),
+            "tenant_model": keys.tenant_model_scope(name, "m"),
+        }
+        places = [place for place, _ in policy.placed]
+        assert places == [(of[limit.scope], limit.id) for limit in policy.limits]
+        scopes = list(dict.fromkeys(key for key, _ in places)) or [of["model"]]
+        assert list(chain.scopes) == scopes
+        slots = [
+            keys.slots(of[limit.scope], limit.id)
+            for limit in policy.limits
+            if limit.window == "concurrency"
+        ]
+        assert [key for each in chain.slots for key in each] == slots

@@ -35,8 +35,10 @@ def test_what_was_taken_counts_until_a_look_has_shown_it(policy: Policy):
     sights.begin(0.0)
     sights.taken(policy, [2.0])
     assert own(sights, policy) == 32.0
-    sights.end(level(policy, 870.0))
-    assert own(sights, policy) == 2.0
+    sights.taken(policy, [4.0])
+    assert own(sights, policy) == 36.0
+    sights.end(level(policy, 866.0))
+    assert own(sights, policy) == 6.0
 
 
 def test_a_look_that_fails_has_shown_nothing(policy: Policy):
