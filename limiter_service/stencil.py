@@ -46,22 +46,24 @@ class Stencil:
     """The limits of a chain, with room for what changes."""
 
     def __init__(self, shape: Shape) -> None:
-        self._parts: list[bytes] = []
+        parts: list[bytes] = []
         text = _encode("limits") + _array(len(shape.faces))
         for name, meter, limit, per, scope in shape.faces:
             before = ("name", name, "meter", meter, "limit", limit, "remaining")
             after = ("per", per, "window", "bucket", "scope", scope, "shadow", False)
             text += bytes((_MAP + 10,)) + b"".join(map(_encode, before)) + _DOUBLE
-            self._parts += [text, _encode("reset_after") + _DOUBLE]
+            parts += [text, _encode("reset_after") + _DOUBLE]
             text = b"".join(map(_encode, (*after, "refused", False)))
         self._rest = text
-        form = "".join(f"{len(part)}sd" for part in self._parts)
+        form = "".join(f"{len(part)}sd" for part in parts)
+        self._values: list[bytes | float] = [b""] * (2 * len(parts))
+        self._values[::2] = parts
         self._pack = struct.Struct(">" + form).pack
 
     def limits(self, left: list[float]) -> bytes:
         """The field, with what is *left*, and when it is full again, of each."""
-        values: list[bytes | float] = [b""] * (2 * len(left))
-        values[::2], values[1::2] = self._parts, left
+        values = self._values.copy()
+        values[1::2] = left
         return self._pack(*values) + self._rest
 
 

@@ -102,6 +102,10 @@ class Sights:
             if amount > 0:
                 known[i] += amount
 
+    def lately(self) -> Iterable[Policy]:
+        """Whose limits were taken from since the last look began."""
+        return self._taken.keys()
+
     def begin(self) -> None:
         """A look begins: what is taken from now on it may not show."""
         self._before, self._taken = self._taken, {}
