@@ -47,19 +47,21 @@ class Stencil:
     """The limits of a chain, with room for what changes."""
 
     def __init__(self, shape: Shape) -> None:
-        self._parts: list[bytes] = []
+        parts: list[bytes] = []
         text = _encode("limits") + _array(len(shape.faces))
         for face in shape.faces:
             before, after = _around(*face[1:])
-            self._parts += [text + _NAME + _encode(face[0]) + before, _RESET]
+            parts += [text + _NAME + _encode(face[0]) + before, _RESET]
             text = after
         self._rest = text
-        self._pack = _packer(*map(len, self._parts))
+        self._values: list[bytes | float] = [b""] * (2 * len(parts))
+        self._values[::2] = parts
+        self._pack = _packer(*map(len, parts))
 
     def limits(self, left: list[float]) -> bytes:
         """The field, with what is *left*, and when it is full again, of each."""
-        values: list[bytes | float] = [b""] * (2 * len(left))
-        values[::2], values[1::2] = self._parts, left
+        values = self._values.copy()
+        values[1::2] = left
         return self._pack(*values) + self._rest
 
 

@@ -113,6 +113,15 @@ class Outage:
         if self.windows:
             self._spend(policy, amounts, now(self))
 
+    def note_use(self) -> None:
+        """Take in whose limits were taken from lately."""
+        for policy in self.sights.lately():
+            name = (policy.resource, policy.tenant)
+            self.used[name] = None
+            self.used.move_to_end(name)
+        while len(self.used) > _MOST_LOOKED_AT:
+            self.used.popitem(last=False)
+
     def _spend(self, policy: Policy, amounts: Sequence[float], now: float) -> None:
         for (place, _), amount in zip(policy.placed, amounts, strict=True):
             window = self.windows.get(place)
@@ -229,14 +238,8 @@ class Outages:
     def taken(self, policy: Policy, amounts: Sequence[float]) -> None:
         """This replica has taken *amounts* through the store."""
         pool = self._pools.get(policy.pool)
-        if pool is None or policy.pool not in self._watches:
-            return
-        pool.taken(policy, amounts, self.now_us)
-        name = (policy.resource, policy.tenant)
-        pool.used[name] = None
-        pool.used.move_to_end(name)
-        if len(pool.used) > _MOST_LOOKED_AT:
-            pool.used.popitem(last=False)
+        if pool is not None and policy.pool in self._watches:
+            pool.taken(policy, amounts, self.now_us)
 
     def start(self) -> None:
         """Watch every pool of the configuration; again after a reload."""
@@ -310,6 +313,7 @@ class Outages:
         config = policies.config.pools.get(pool.name)
         models = [] if config is None else [m for m in config.models if not m.endswith("*")]
         named = [(f"{pool.name}/{model}", _TENANT) for model in models[:_MOST_LOOKED_AT]]
+        pool.note_use()
         found: list[Policy] = []
         for resource, tenant in dict.fromkeys([*named, *pool.used]):
             with contextlib.suppress(UnknownResource):

@@ -96,6 +96,10 @@ class Sights:
         """This replica has taken *amounts* from the limits of *policy*."""
         self._now.add(policy, amounts)
 
+    def lately(self) -> Iterable[Policy]:
+        """Whose limits were taken from since the last look."""
+        return (policy for span in (*self._earlier, self._now) for policy in span.taken)
+
     def pause(self, now: float) -> None:
         """What was taken until now, in the store's time, was taken by now."""
         if self._now.taken:

@@ -12,7 +12,7 @@ from limiter_wire import BlockReport, ErrorCode, Outcome, Problem
 
 MOST_RESOURCES = 200
 MOST_DECISIONS = 5000
-"""Resource, code, reason and limit together."""
+"""Of refusals: resource, code, reason and limit together."""
 
 Decision = tuple[str, str, str, str]
 """Resource, code, reason of the breaker, binding limit."""
@@ -22,22 +22,29 @@ class Tally:
     """Counts by resource."""
 
     def __init__(self) -> None:
-        self.decisions: Counter[Decision] = Counter()
+        self._granted: dict[str, int] = {}
+        self._refused: Counter[Decision] = Counter()
         self.reports: Counter[tuple[str, Outcome]] = Counter()
         self.probes: Counter[tuple[str, str]] = Counter()
         self.stale: Counter[str] = Counter()
         self.name = Names(REST, MOST_RESOURCES).of
 
+    @property
+    def decisions(self) -> Counter[Decision]:
+        """What was answered so far."""
+        granted = {(name, "granted", "", ""): count for name, count in self._granted.items()}
+        return Counter(granted) + self._refused
+
     def granted(self, resource: str) -> None:
         """A lease was given."""
-        self.decisions[self.name(resource), "granted", "", ""] += 1
+        self._grant(self.name(resource), 1)
 
     def ended(self, resource: str, told: BlockReport) -> None:
         """Calls of a block have ended: what was granted to them was granted by its holder."""
         name = self.name(resource)
         for each in told.ended:
             if not each.told:
-                self.decisions[name, "granted", "", ""] += each.calls
+                self._grant(name, each.calls)
                 self.reports[name, each.outcome] += each.calls
 
     def refused(self, problem: Problem) -> None:
@@ -45,9 +52,12 @@ class Tally:
         known = problem.code is not ErrorCode.UNKNOWN_RESOURCE
         resource = self.name(problem.resource) if known and problem.resource else ""
         key = resource, str(problem.code), problem.reason or "", problem.limit or ""
-        if key not in self.decisions and len(self.decisions) >= MOST_DECISIONS:
+        if key not in self._refused and len(self._refused) >= MOST_DECISIONS:
             key = REST, str(problem.code), "", REST
-        self.decisions[key] += 1
+        self._refused[key] += 1
+
+    def _grant(self, name: str, calls: int) -> None:
+        self._granted[name] = self._granted.get(name, 0) + calls
 
     def reported(
         self, resource: str, outcome: Outcome, kind: int, marks: float, *, slow: bool, early: bool
