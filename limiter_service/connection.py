@@ -175,7 +175,8 @@ class Protocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Read, and judge what is not whole."""
         self._raw = b""
-        if self._part is _NOTHING and self._hatch is not None and not self._is_busy():
+        hatch = self._hatch
+        if hatch is not None and self._part is _NOTHING and not self._is_busy():
             end = data.find(_END_OF_HEAD)
             if end >= 0 and self._order_known(data, end + len(_END_OF_HEAD)):
                 return
@@ -273,7 +274,8 @@ class Protocol(HttpToolsProtocol):
         if head is None or len(data) != end + head.length or self.flow.write_paused:
             return False
         self._number += 1
-        self._expect(_NOTHING)
+        if self._deadline is not None:
+            self._expect(_NOTHING)
         self._order(head, data[end:])
         return True
 
@@ -375,7 +377,8 @@ class Protocol(HttpToolsProtocol):
         self.server_state.total_requests += 1
         if self.transport.is_closing():
             return
-        self.flow.resume_reading()
+        if self.flow.read_paused:
+            self.flow.resume_reading()
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
             return
@@ -396,7 +399,6 @@ class Protocol(HttpToolsProtocol):
             if self._deadline is not None:
                 self._deadline.cancel()
                 self._deadline = None
-            self._deadline_of = (self._number, part)
             return
         if self._deadline_of == (self._number, part) and self._deadline is not None:
             return

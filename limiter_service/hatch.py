@@ -18,13 +18,12 @@ from limiter_service import replies
 from limiter_service.door import Door
 from limiter_service.engine.admission import Engine
 from limiter_service.engine.begun import Begun, BegunSettle
-from limiter_service.engine.callers import Caller
 from limiter_service.engine.ids import new_short_id
 from limiter_service.engine.refusals import Refusal
 from limiter_service.engine.shape import Taken
 from limiter_service.front import Bounds
 from limiter_service.heads import Head, Heads
-from limiter_service.routes.swift import begin, conclude, reaches
+from limiter_service.routes.swift import conclude, reaches, start
 from limiter_service.telemetry import REQUEST_ID
 
 HATCH = "sluicegate.hatch"
@@ -83,19 +82,15 @@ class Hatch:
         order = Order(head=head, body=body, identity=identity, told=told)
         token = REQUEST_ID.set(identity)
         try:
-            return order if self._begin(order, caller) else None
+            request = head.decode(body)
+            if caller.bound and not reaches(caller, request):
+                return None
+            order.begun = start(self._engine, request, order)
+        except Exception:  # noqa: BLE001  # whatever it is: the application comes upon it too
+            return None
         finally:
             REQUEST_ID.reset(token)
-
-    def _begin(self, order: Order, caller: Caller) -> bool:
-        try:
-            request = order.head.decode(order.body)
-            if not reaches(caller, request):
-                return False
-            order.begun = begin(self._engine, caller, request, order)
-        except Exception:  # noqa: BLE001  # whatever it is: the application comes upon it too
-            return False
-        return order.begun is not None
+        return None if order.begun is None else order
 
     def answer(self, order: Order) -> bytes | None:
         """The whole answer; None where the application has to go on."""

@@ -38,7 +38,8 @@ class Unsettled:
 
     def granted(self, lease: str, expires_in: float) -> None:
         """Watch a lease."""
-        if lease not in self._ends and len(self._ends) < _MOST:
+        ends = self._ends
+        if lease not in ends and len(ends) < _MOST:
             self._watch(lease, expires_in)
 
     def settled(self, lease: str) -> None:
@@ -72,9 +73,13 @@ class Unsettled:
 
     def _watch_until(self, lease: str, end: float) -> None:
         self._ends[lease] = end
-        self._due.setdefault(_second(end), {})[lease] = None
-        if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(1.0, self._tick)
+        second = _second(end)
+        due = self._due.get(second)
+        if due is None:
+            due = self._due[second] = {}
+            if self._timer is None:
+                self._timer = asyncio.get_running_loop().call_later(1.0, self._tick)
+        due[lease] = None
 
     def _tick(self) -> None:
         loop = asyncio.get_running_loop()
