@@ -17,7 +17,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from limiter_service import replies
 from limiter_service.engine.begun import Begun
 from limiter_service.guests import GUESTS, Guests, Manners, Rude
-from limiter_service.hatch import HATCH, Hatch, Head, Lines, Order
+from limiter_service.hatch import HATCH, Hatch, Order
+from limiter_service.heads import Head, Lines
 from limiter_service.http import Scope
 from limiter_service.page_policy import NO_SNIFFING, NOT_KEPT
 from limiter_service.routes.swift import BEGUN
@@ -97,8 +98,8 @@ class Protocol(HttpToolsProtocol):
         self._hatch: Hatch | None = None if usual else self.app_state.get(HATCH)
         self._pieces: list[bytes] | None = None
         """Of a body that may go in at the hatch."""
-        self._raw = self._last_raw = b""
-        """Of requests that are whole in what came at once, the head; and that of the last one."""
+        self._raw = b""
+        """The head of what came at once, if there is a whole one."""
         self._idle_since = 0.0
         self._deadline: TimerHandle | None = None
         self._deadline_of = (0, _Part.NOTHING)
@@ -174,7 +175,8 @@ class Protocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Read, and judge what is not whole."""
         self._raw = b""
-        if self._part is _NOTHING and self._hatch is not None and not self._is_busy():
+        hatch = self._hatch
+        if hatch is not None and self._part is _NOTHING and not self._is_busy():
             end = data.find(_END_OF_HEAD)
             if end >= 0 and self._order_known(data, end + len(_END_OF_HEAD)):
                 return
@@ -230,7 +232,7 @@ class Protocol(HttpToolsProtocol):
         hatch, parser = self._hatch, self.parser
         return (
             hatch is not None
-            and self.url in hatch.paths
+            and self.url in hatch.heads.paths
             and not self._is_busy()
             and not self.flow.write_paused
             and parser.get_method() == b"POST"
@@ -268,11 +270,12 @@ class Protocol(HttpToolsProtocol):
         """
         assert self._hatch is not None
         self._raw = data[:end]
-        head = self._hatch.known.get(self._raw)
+        head = self._hatch.heads.known.get(self._raw)
         if head is None or len(data) != end + head.length or self.flow.write_paused:
             return False
         self._number += 1
-        self._expect(_NOTHING)
+        if self._deadline is not None:
+            self._expect(_NOTHING)
         self._order(head, data[end:])
         return True
 
@@ -280,25 +283,24 @@ class Protocol(HttpToolsProtocol):
         """Order what the parser has read."""
         assert self._hatch is not None
         self._pieces = None
-        head = self._hatch.read(self.url, self.headers)
+        head = self._hatch.heads.read(self.url, self.headers)
         if head is None:
             self._enter(self.url, self.headers, body)
             return
-        if self._raw and self._size_of_chunk == len(self._raw) + head.length:
-            if self._raw == self._last_raw:
-                self._hatch.remember(self._raw, head)
-            self._last_raw = self._raw
-        self._order(head, body)
+        whole = self._raw and self._size_of_chunk == len(self._raw) + head.length
+        if self._order(head, body) and whole:
+            self._hatch.heads.met(self._raw, head)
 
-    def _order(self, head: Head, body: bytes) -> None:
-        """Order what is asked for, or let the application answer it."""
+    def _order(self, head: Head, body: bytes) -> bool:
+        """Order what is asked for, or let the application answer it; whether it was ordered."""
         assert self._hatch is not None
         order = self._hatch.order(head, body, self._heard)
         if order is None:
             self._enter(head.path, head.headers, body)
-        else:
-            self._answering = order
-            self.cycle = order  # type: ignore[assignment]  # uvicorn asks of it what it asks of its own
+            return False
+        self._answering = order
+        self.cycle = order  # type: ignore[assignment]  # uvicorn asks of it what it asks of its own
+        return True
 
     def _heard(self, order: Order) -> None:
         """Hand out what was ordered, or let the application go on with it."""
@@ -375,7 +377,8 @@ class Protocol(HttpToolsProtocol):
         self.server_state.total_requests += 1
         if self.transport.is_closing():
             return
-        self.flow.resume_reading()
+        if self.flow.read_paused:
+            self.flow.resume_reading()
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
             return
@@ -396,7 +399,6 @@ class Protocol(HttpToolsProtocol):
             if self._deadline is not None:
                 self._deadline.cancel()
                 self._deadline = None
-            self._deadline_of = (self._number, part)
             return
         if self._deadline_of == (self._number, part) and self._deadline is not None:
             return

@@ -14,43 +14,22 @@ from typing import ClassVar
 import msgspec
 import structlog
 
-from limiter_service import http, replies
-from limiter_service.door import HOT_ROLES, Door, shown_in
+from limiter_service import replies
+from limiter_service.door import Door
 from limiter_service.engine.admission import Engine
 from limiter_service.engine.begun import Begun, BegunSettle
-from limiter_service.engine.callers import Caller
-from limiter_service.engine.credentials import Credential
 from limiter_service.engine.ids import new_short_id
 from limiter_service.engine.refusals import Refusal
 from limiter_service.engine.shape import Taken
 from limiter_service.front import Bounds
-from limiter_service.http import JSON, MSGPACK, Media, Reader
-from limiter_service.routes.swift import begin, conclude, reaches
+from limiter_service.heads import Head, Heads
+from limiter_service.routes.swift import conclude, reaches, start
 from limiter_service.telemetry import REQUEST_ID
-from limiter_wire import Acquire, Role, Settle
 
 HATCH = "sluicegate.hatch"
 """Where the state of the lifespan has the hatch of the process."""
 
-Lines = list[tuple[bytes, bytes]]
-"""Headers as they were sent, with names in lower case."""
-
-_READERS = {b"/v1/acquire": Reader(Acquire), b"/v1/settle": Reader(Settle)}
-_NOT_PLAIN = {b"expect", b"idempotency-key", b"origin", b"transfer-encoding"}
-_MOST_KNOWN = 512
 _log = structlog.get_logger()
-
-
-class Head(msgspec.Struct, frozen=True, kw_only=True):
-    """What a head says that is plain. *length* is that of the body."""
-
-    path: bytes
-    headers: Lines
-    length: int
-    kind: Media
-    shown: Credential | None
-    identity: str | None
-    roles: tuple[Role, ...]
 
 
 class Silence:
@@ -88,42 +67,9 @@ class Hatch:
     """Takes orders, and says what came of them."""
 
     def __init__(self, engine: Engine, door: Door, bounds: Bounds) -> None:
-        self._engine, self._door, self._bounds = engine, door, bounds
-        self.paths = frozenset(_READERS)
-        self.known: dict[bytes, Head] = {}
-        """Heads as they come from the network, that came more than once: what they say."""
+        self._engine, self._door = engine, door
+        self.heads = Heads(bounds)
         self._errands: set[asyncio.Task[None]] = set()
-
-    def read(self, path: bytes, headers: Lines) -> Head | None:
-        """What the head of a request says; None where it is not plain."""
-        said = dict(headers)
-        length, sent = said.get(b"content-length"), said.get(b"authorization")
-        size = len(path) + sum([len(name) + len(value) + 4 for name, value in headers])
-        if length is None or not length.isdigit() or said.keys() & _NOT_PLAIN:
-            return None
-        if size > self._bounds.head or int(length) > self._bounds.body:
-            return None
-        shown = None if sent is None else shown_in(sent.decode("latin-1"))
-        if sent is not None and shown is None:
-            return None
-        kind = http.media_of(_text(said.get(b"content-type")), _text(said.get(b"accept")))
-        if kind.body not in {JSON, MSGPACK}:
-            return None
-        return Head(
-            path=path,
-            headers=headers,
-            length=int(length),
-            kind=kind,
-            shown=shown,
-            identity=http.usable_id(_text(said.get(b"x-request-id"))),
-            roles=HOT_ROLES[path.decode()],
-        )
-
-    def remember(self, raw: bytes, head: Head) -> None:
-        """Know what *raw* says when it comes again."""
-        if len(self.known) >= _MOST_KNOWN:
-            del self.known[next(iter(self.known))]
-        self.known[raw] = head
 
     def order(self, head: Head, body: bytes, told: Callable[[Order], None]) -> Order | None:
         """Begin what is asked for, if it is plain who asks and for what: then *told* hears when
@@ -136,19 +82,15 @@ class Hatch:
         order = Order(head=head, body=body, identity=identity, told=told)
         token = REQUEST_ID.set(identity)
         try:
-            return order if self._begin(order, caller) else None
+            request = head.decode(body)
+            if caller.bound and not reaches(caller, request):
+                return None
+            order.begun = start(self._engine, request, order)
+        except Exception:  # noqa: BLE001  # whatever it is: the application comes upon it too
+            return None
         finally:
             REQUEST_ID.reset(token)
-
-    def _begin(self, order: Order, caller: Caller) -> bool:
-        try:
-            request = _READERS[order.head.path].read(order.body, order.head.kind.body)
-            if not reaches(caller, request):
-                return False
-            order.begun = begin(self._engine, caller, request, order)
-        except Exception:  # noqa: BLE001  # whatever it is: the application comes upon it too
-            return False
-        return order.begun is not None
+        return None if order.begun is None else order
 
     def answer(self, order: Order) -> bytes | None:
         """The whole answer; None where the application has to go on."""
@@ -183,7 +125,3 @@ class Hatch:
                 await self._engine.settle(begun.request, begun)
         except Exception:  # noqa: BLE001  # whatever it is: there is nobody to tell
             _log.exception("a report was not taken in")
-
-
-def _text(value: bytes | None) -> str | None:
-    return None if value is None else value.decode("latin-1")

@@ -222,7 +222,8 @@ class Metrics:
         return list(self._registry.collect())
 
     def _tenant(self, name: str) -> Tenant:
-        return self._accounts.tenant(name if name in self._tenants() else REST)
+        known = name if name in self._tenants() else REST
+        return self._accounts.tenants.get(known) or self._accounts.tenant(known)
 
 
 def _move(of: Account, answer: Settled) -> None:

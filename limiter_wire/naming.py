@@ -1,37 +1,41 @@
-"""Names of requests, which either side gives where nobody did, and the bytes for them."""
+"""Names of requests, which either side gives where nobody did, and the randomness for them."""
 
 import os
-from array import array
+from collections.abc import Callable, Iterable
+from typing import TypeVar
 
-_PIECES, _PIECE, _NUMBER = 256, 16, 8
-_drawn: list[bytes] = []
-_numbers: list[int] = []
-if hasattr(os, "register_at_fork"):  # else there are no forks
-    for stock in (_drawn, _numbers):
-        os.register_at_fork(after_in_child=stock.clear)  # no two processes have the same
+T = TypeVar("T")
+
+_AT_ONCE = 256
 
 
-def draw() -> bytes:
-    """16 random bytes of the system. It is asked for many at once: each time takes as long as a
-    tenth of an acquire.
+def drawing(size: int, made: Callable[[bytes], Iterable[T]]) -> Callable[[], T]:
+    """What draws one random value after another, each *made* of *size* bytes of the system. Many
+    are made at once: to ask for each by itself takes as long as a tenth of an acquire.
     """
-    while True:
-        try:
-            return _drawn.pop()
-        except IndexError:
-            fresh = os.urandom(_PIECES * _PIECE)
-            _drawn.extend(fresh[at : at + _PIECE] for at in range(0, len(fresh), _PIECE))
+    ready: list[T] = []
+    if hasattr(os, "register_at_fork"):  # else there are no forks
+        os.register_at_fork(after_in_child=ready.clear)  # no two processes have the same
+
+    def draw() -> T:
+        while True:  # another thread may have been quicker
+            try:
+                return ready.pop()
+            except IndexError:
+                ready.extend(made(os.urandom(_AT_ONCE * size)))
+
+    return draw
 
 
-def number() -> int:
-    """64 random bits of the system, drawn in the same way."""
-    while True:
-        try:
-            return _numbers.pop()
-        except IndexError:
-            _numbers.extend(array("Q", os.urandom(_PIECES * _NUMBER)))
+def hexadecimal(size: int) -> Callable[[bytes], Iterable[str]]:
+    """Text of *size* bytes for each value."""
+
+    def made(fresh: bytes) -> Iterable[str]:
+        text = fresh.hex()
+        return [text[at : at + 2 * size] for at in range(0, len(text), 2 * size)]
+
+    return made
 
 
-def new_request_id() -> str:
-    """A name for a request whose caller gives it none: 32 hexadecimal digits."""
-    return draw().hex()
+new_request_id = drawing(16, hexadecimal(16))
+"""A name for a request whose caller gives it none: 32 hexadecimal digits."""

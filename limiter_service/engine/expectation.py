@@ -98,7 +98,8 @@ class Expectations:
         if self._loop is None:
             self._loop = asyncio.get_running_loop()
         now = self._loop.time()
-        of_model = self._current(self._kind(pool, model, ""), now)
+        kind = self._kinds.get((pool, model, "")) or self._kind(pool, model, "")
+        of_model = kind.known if now - kind.asked <= _FRESH else self._current(kind, now)
         if not route:
             return of_model, of_model
         return self._current(self._kind(pool, model, route), now), of_model

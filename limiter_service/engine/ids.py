@@ -7,13 +7,15 @@ same request id. A lease that was granted while the store was lost says so, and 
 """
 
 import binascii
+import struct
 from binascii import a2b_base64, b2a_base64
+from collections.abc import Iterable
 from functools import lru_cache
 from hashlib import blake2b
 
 import msgspec
 
-from limiter_wire.naming import draw, number
+from limiter_wire.naming import drawing, hexadecimal
 
 _NONCE_BITS = 52  # a whole number in a double
 
@@ -48,14 +50,15 @@ _PADDING = b"==="
 _decoder = msgspec.msgpack.Decoder(LeaseRef)
 
 
-def new_nonce() -> int:
-    """A random number that names one call."""
-    return number() >> (64 - _NONCE_BITS)
+def _numbers(fresh: bytes) -> Iterable[int]:
+    return [number >> (64 - _NONCE_BITS) for (number,) in struct.iter_unpack("<Q", fresh)]
 
 
-def new_short_id() -> str:
-    """A name to find a request by in logs: 16 hexadecimal digits."""
-    return draw()[:8].hex()
+new_nonce = drawing(8, _numbers)
+"""A random number that names one call."""
+
+new_short_id = drawing(8, hexadecimal(8))
+"""A name to find a request by in logs: 16 hexadecimal digits."""
 
 
 def encode(ref: LeaseRef) -> str:

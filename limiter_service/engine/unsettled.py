@@ -39,7 +39,8 @@ class Unsettled:
 
     def granted(self, lease: str, expires_in: float) -> None:
         """Watch a lease."""
-        if lease not in self._ends and len(self._ends) < _MOST:
+        ends = self._ends
+        if lease not in ends and len(ends) < _MOST:
             self._watch(lease, expires_in)
 
     def settled(self, lease: str) -> None:

@@ -26,8 +26,15 @@ def begin(
     """
     if isinstance(request, Acquire):
         caller.reaches(request.resource, request.tenant)
+    else:
+        caller.reaches_lease(request.lease)
+    return start(engine, request, listener)
+
+
+def start(engine: Engine, request: Acquire | Settle, listener: Listener) -> Begun | None:
+    """The same for a caller that may."""
+    if isinstance(request, Acquire):
         return engine.begin(request, listener)
-    caller.reaches_lease(request.lease)
     return engine.begin_settle(request, listener)
 
 

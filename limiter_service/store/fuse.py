@@ -22,7 +22,7 @@ class Fuse:
 
     def admits(self, now: float) -> bool:
         """Whether a call may go; while it is blown one in PAUSE may, whatever becomes of it."""
-        if not self.blown:
+        if self._failures < FAILURES_IN_A_ROW:
             return True
         if now < self._next:
             return False

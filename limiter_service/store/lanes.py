@@ -83,7 +83,8 @@ class Lane:
     def take(self, call: Call, deadline: float) -> None:
         """Send *call* with the next trip; it fails with Overdue at *deadline*, in loop time."""
         self._waiting.append(call)
-        self._schedule()
+        if not self._scheduled:
+            self._schedule()
         self._deadlines.add(call, deadline)
 
     def _schedule(self) -> None:

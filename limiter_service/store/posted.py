@@ -37,7 +37,7 @@ class Posted(PostedCall):
     def came(self, reply: Any) -> None:
         """Take in the reply, and tell that it is there."""
         try:
-            self.reply = self._read(reply)
+            self.reply = reply_of(self.script.name, self.asked or b"", reply)
         except StoreProtocol as strange:
             self.error = strange
         self._tell()

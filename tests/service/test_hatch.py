@@ -66,7 +66,8 @@ def service(running: ServiceThread, own_store: Server) -> ServiceThread:
     """The same, with all budgets as new, a hatch that knows nothing, and nobody counted."""
     with redis.Redis(unix_socket_path=str(own_store.socket)) as connection:
         connection.flushall()
-    running.hatch.known.clear()
+    running.hatch.heads.known.clear()
+    running.hatch.heads._met.clear()
     running.entrance.entered.clear()
     return running
 
@@ -179,22 +180,34 @@ async def test_a_head_is_known_when_it_came_twice(service: ServiceThread, wire: 
     for n in range(3):
         wire.say(post("/v1/acquire", TAKE, f"traceparent: {n}"))
         assert (await wire.answer())[0] == 200
-    assert service.hatch.known == {}
+    assert service.hatch.heads.known == {}
     for _ in range(3):
         wire.say(post("/v1/acquire", TAKE))
         assert (await wire.answer())[0] == 200
-    assert len(service.hatch.known) == 1
+    assert len(service.hatch.heads.known) == 1
     assert service.entrance.entered == []
 
 
-async def test_known_heads_are_bounded(service: ServiceThread, wire: Wire):
-    """Whoever sends each of many twice pushes out the oldest."""
-    for n in range(520):
-        for _ in range(2):
-            wire.say(post("/v1/acquire", TAKE, f"x-n: {n}"))
-            assert (await wire.answer())[0] == 200
-    assert len(service.hatch.known) == 512
-    assert b"x-n: 519" in [*service.hatch.known][-1]
+async def test_heads_are_known_whichever_connection_they_come_over(
+    service: ServiceThread, wire: Wire
+):
+    """And though others come between: clients acquire and settle by turns."""
+    for n in range(3):
+        wire.say(post("/v1/acquire", TAKE))
+        _, granted = await wire.answer()
+        async with Wire(service.url) as other:
+            other.say(post("/v1/settle", {"lease": granted["lease"], **SETTLE}))
+            assert (await other.answer())[0] == 200
+        assert len(service.hatch.heads.known) == (2 if n else 0)
+    assert service.entrance.entered == []
+
+
+async def test_what_is_not_ordered_makes_no_head_known(service: ServiceThread, wire: Wire):
+    """Whoever may not, or asks for what nobody has heard of, takes no place."""
+    for _ in range(3):
+        wire.say(post("/v1/acquire", {"resource": "p/unknown", "tokens": "many"}))
+        assert (await wire.answer())[0] == 422
+    assert service.hatch.heads.known == {}
 
 
 async def test_what_comes_after_a_known_head_is_read_as_ever(service: ServiceThread, wire: Wire):
@@ -449,7 +462,7 @@ async def test_keys_open_the_hatch_and_others_do_not(start: Start):
             wire.say(post("/v1/acquire", TAKE, line))
             assert (await wire.answer())[0] == 200
         assert service.entrance.entered == []
-        assert len(service.hatch.known) == 1
+        assert len(service.hatch.heads.known) == 1
         wrong = line[:-1] + ("x" if line[-1] != "x" else "y")
         wire.say(post("/v1/acquire", TAKE, wrong))
         assert (await wire.answer())[0] == 401
