@@ -194,7 +194,7 @@ class Policies:
 
     def has(self, policy: Policy) -> bool:
         """Whether a policy is one of these, and not of what was configured before."""
-        return self._known.get((policy.resource, policy.tenant)) is policy
+        return self.config.pools.get(policy.pool) is policy.config
 
     def policy(self, resource: str, tenant: str) -> Policy:
         """The policy of *resource* for *tenant*. Raises UnknownResource."""
