@@ -105,7 +105,8 @@ def _is_found(
     late: tuple[int, int, float] | None = None,
 ) -> None:
     """Whether the stories of fifty seeds notice; those of other plots would not."""
-    mine = [seed for seed in range(50) if plot_of(seed) == plot]
+    fitting = {plot, "mixed"} if plot == "alone" else {plot}
+    mine = [seed for seed in range(50) if plot_of(seed) in fitting]
     stories = [(seed, 1000, None) for seed in mine] if late is None else [late]
     for seed, calls, pace in stories:
         try:
