@@ -80,7 +80,7 @@ class _Asked(Sentinel):
         sentinel that is cut off does not hear of it.
         """
         asked = (sentinel.sentinel_masters() for sentinel in self.sentinels)
-        told = await asyncio.gather(*asked, return_exceptions=True)
+        told: list[Any] = await asyncio.gather(*asked, return_exceptions=True)
         latest, named = -1, self._named
         for sentinel, masters in zip(tuple(self.sentinels), told, strict=True):
             state = {} if isinstance(masters, BaseException) else masters.get(self.service, {})

@@ -227,6 +227,25 @@ def test_so_may_who_has_fetched_one_that_was_lost_and_made_anew(ways_and_clock: 
     assert (found.violations, found.forgotten) == ([], 1)
 
 
+def test_who_asks_again_for_what_was_taken_back_has_it(ways_and_clock: Outcome) -> None:
+    """That a pass has granted it, and it was fetched, is no matter any more: it was granted anew
+    before its caller was told.
+    """
+    evidence = ways_and_clock.evidence
+    place, _ = fetched(evidence)
+    fetch = evidence.entries[place]
+    granted = next(
+        e for e in evidence.entries if (e.ran.name, e.ran.key) == ("pass", fetch.ran.key)
+    )
+    back = fetch.ran._replace(name="cancel", reply=bytes(8) + b"R")
+    anew = granted.ran._replace(name="acquire", at=fetch.ran.at)
+    more = [replace(fetch, ran=back), replace(fetch, ran=anew)]
+    entries = [*evidence.entries[: place + 1], *more, *evidence.entries[place + 1 :]]
+    kept = {at + 2 * (at > place) for at in evidence.kept - {place}} | {place + 1, place + 2}
+    found = judge(replace(evidence, entries=entries, kept=frozenset(kept)))
+    assert (found.violations, found.lost_acknowledged) == ([], 0)
+
+
 @pytest.mark.parametrize("stale", [True, False])
 def test_one_whose_term_is_over_may_know_less(ways_and_clock: Outcome, stale: bool) -> None:
     """It answers by what it knows; whoever is primary has to know the lease."""

@@ -341,13 +341,13 @@ async def test_a_client_of_the_wrong_password_is_told_so(own: Server, running: r
         (f"unix://:wrong@{own.socket}", "invalid username-password pair"),
         (own.url, "already authenticated"),
     ):
-        client = Client(url, connect_timeout=1.0, command_timeout=1.0)
+        client = Client(url, connect_timeout=20.0, command_timeout=20.0)
         with pytest.raises(StoreUnavailable, match=why):
             await client.run(ADD, KEY, ())
         await client.aclose()
     running.execute_command("AUTH", "right")
     running.execute_command("ACL", "SETUSER", "poor", "on", ">pw", "+ping", "+hello", "+auth")
-    client = Client(f"unix://poor:pw@{own.socket}", connect_timeout=1.0, command_timeout=1.0)
+    client = Client(f"unix://poor:pw@{own.socket}", connect_timeout=20.0, command_timeout=20.0)
     with pytest.raises(StoreUnavailable, match="NOPERM"):
         await client.run(ADD, KEY, ())
     await client.aclose()

@@ -1,8 +1,10 @@
 """Replicas over one store that can be killed, and what they say while it is away."""
 
+import asyncio
 import contextlib
+import itertools
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +49,25 @@ class Fleet:
         self.store.kill()
         for replica in self.replicas:
             await self.is_lost(replica)
+
+    async def lost_unseen(self, take: Callable[[], Awaitable[None]]) -> int:
+        """Kill the store when every replica has looked, somebody has taken, and nobody has looked
+        since; again, where one was faster. Returns how often they have taken.
+        """
+        for times in itertools.count(1):
+            await self.looked()
+            before = self._looks()
+            await take()
+            if self._looks() == before:
+                await self.lost()
+                if self._looks() == before:
+                    return times
+                await asyncio.to_thread(self.store.start)
+                await self.back()
+        raise AssertionError("unreachable")
+
+    def _looks(self) -> list[float]:
+        return [pool.looked_at for each in self.replicas for pool in engine_of(each).outages.all()]
 
     async def is_lost(self, replica: httpx.AsyncClient) -> None:
         """Return when a replica has noticed."""

@@ -65,11 +65,12 @@ class _Happened(msgspec.Struct):
 
     def lease(self, key: str, nonce: float, until: float) -> _Held | None:
         """The lease of that nonce that was granted until then; where there are several, one that
-        stands, and rather that of the store.
+        stands, and rather one of which the store knows that its caller has it.
         """
         found = [held for held in self.grants.get(key, []) if held.nonce == nonce]
         found = [held for held in found if held.at <= until + _NEAR] or found
-        return min(found, key=lambda held: (not held.stands, held.alone), default=None)
+        order = {id(h): (not h.stands, h.forgotten(until), h.alone) for h in found}
+        return min(found, key=lambda held: order[id(held)], default=None)
 
 
 def check(evidence: Evidence, requests: Mapping[str, Acquire], found: Found) -> None:

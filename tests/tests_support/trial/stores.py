@@ -9,6 +9,8 @@ from random import Random
 from typing import Any
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from tests_support.cluster import Nodes, node_of
 from tests_support.gate import has_addresses
@@ -427,7 +429,8 @@ class Clustered(Stores):
 
     def _owners(self) -> Iterator[int]:
         for port in self._nodes.ports:
-            asked = redis.Redis(port=port, socket_timeout=_SILENT)  # a node may be stopped
+            # A node may be stopped; by default it would be asked eleven times.
+            asked = redis.Redis(port=port, socket_timeout=_SILENT, retry=Retry(NoBackoff(), 0))
             with contextlib.suppress(redis.RedisError), asked as orders:
                 slot = orders.execute_command("CLUSTER KEYSLOT", f"{{{self.pool}}}")
                 for line in orders.execute_command("CLUSTER NODES").items():
