@@ -50,9 +50,6 @@ class Commands:
     def __init__(self, client: Client, replace: Mapping[str, str] | None = None) -> None:
         self._client = client
         self._scripts = {name: load(name, replace) for name in NAMES}
-        self._pairs = {
-            name: (self._scripts[name], self._scripts[other]) for name, other in _TOGETHER.items()
-        }
         # A store in virtual time takes one call after another.
         self.gathers = getattr(client, "gathers", False)
 
@@ -345,7 +342,7 @@ class Commands:
         """As `_run`, for a call that may be made as one with others of its *kin*."""
         if kin is None or not self.gathers:
             return await self._run(name, chain, more, request)
-        script, together = self._pairs[name]
+        script, together = self._scripts[name], self._scripts[_TOGETHER[name]]
         answer = await self._client.run(
             script,
             chain.keys,
@@ -368,7 +365,7 @@ class Commands:
     ) -> bool:
         if not self.gathers or chain.mark is not None:
             return False
-        script, together = self._pairs[name]
+        script, together = self._scripts[name], self._scripts[_TOGETHER[name]]
         posted.aim(
             script, chain.keys, chain.arguments, own=own, asked=asked, together=together, kin=kin
         )
