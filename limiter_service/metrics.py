@@ -47,7 +47,6 @@ from limiter_wire import (
     Usage,
 )
 
-
 _RATE_LIMITED = Outcome.RATE_LIMITED
 
 

@@ -36,9 +36,7 @@ _CIRCUITS = tuple(
 _UNSUGGESTED = tuple(circuit + _encode(None) + _TAIL for circuit in _CIRCUITS)
 
 _HEAD_OF_SETTLED = bytes((_MAP + 2 + 5,)) + _encode("id")
-_SETTLED = _STATUS + b"".join(
-    map(_encode, ("settled", True, "already_settled", False, "refunded"))
-)
+_SETTLED = _STATUS + b"".join(map(_encode, ("settled", True, "already_settled", False, "refunded")))
 _DEBITED, _NOTHING = _encode("debited"), _encode({})
 _ENDS = {str(state): _encode("breaker") + _encode(state) for state, _ in CIRCUITS}
 

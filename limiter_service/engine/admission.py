@@ -156,9 +156,7 @@ class Engine:
         begun = BegunAcquire(policy, request, request_id, key, asks, listener)
         chain = policy.steady or policy.chain(self._calls.now_us())
         asked = named(self._nonce(), asks.asked)
-        sent = self._commands.post_acquire(
-            begun, chain, key, policy.queue, asked, again=asks.again
-        )
+        sent = self._commands.post_acquire(begun, chain, key, policy.queue, asked, again=asks.again)
         return begun if sent else None
 
     def _unusual(self, policy: Policy, request: Acquire) -> Demand | None:

@@ -33,7 +33,6 @@ from limiter_wire import (
     Usage,
 )
 
-
 _UNKNOWN = Provenance.UNKNOWN
 _OUTCOMES = {outcome: OUTCOME + outcome for outcome in Outcome}
 

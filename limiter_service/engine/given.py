@@ -13,7 +13,7 @@ MOST = 20_000
 """Leases that are known; then all are forgotten."""
 
 
-class Lease(msgspec.Struct, frozen=True):
+class Lease(msgspec.Struct, frozen=True, gc=False):
     """What a settle needs of a lease."""
 
     policy: Policy

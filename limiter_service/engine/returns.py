@@ -44,7 +44,7 @@ class Returns:
         self._learn_time(resource, history.held)
 
     def ratio(self, resource: str, limit_id: float) -> float:
-        """The part that is used of what is reserved of a limit; all of it where nothing is known."""
+        """The part that is used of what is reserved of a limit; all while nothing is known."""
         of = self._used.get(resource, {}).get(limit_id)
         return 1.0 if of is None else of[1] / of[0]
 

@@ -12,7 +12,9 @@ from limiter_wire import BlockReport, ErrorCode, Outcome, Problem
 
 MOST_RESOURCES = 200
 MOST_DECISIONS = 5000
-"""Of refusals: resource, code, reason and limit together."""
+"""Resource, code, reason and limit together."""
+
+_MOST_REFUSALS = MOST_DECISIONS - (MOST_RESOURCES + 1)
 
 Decision = tuple[str, str, str, str]
 """Resource, code, reason of the breaker, binding limit."""
@@ -52,7 +54,7 @@ class Tally:
         known = problem.code is not ErrorCode.UNKNOWN_RESOURCE
         resource = self.name(problem.resource) if known and problem.resource else ""
         key = resource, str(problem.code), problem.reason or "", problem.limit or ""
-        if key not in self._refused and len(self._refused) >= MOST_DECISIONS:
+        if key not in self._refused and len(self._refused) >= _MOST_REFUSALS:
             key = REST, str(problem.code), "", REST
         self._refused[key] += 1
 

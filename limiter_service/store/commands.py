@@ -54,8 +54,8 @@ class Commands:
 
     def _know(self, scripts: Mapping[str, Script]) -> None:
         self._scripts = scripts
-        self._pairs = {
-            name: (scripts[name], Together(scripts[f"{name}_group"], scripts[f"{name}_mixed"]))
+        self._together = {
+            name: Together(scripts[f"{name}_group"], scripts[f"{name}_mixed"])
             for name in ("acquire", "settle")
         }
 
@@ -348,7 +348,7 @@ class Commands:
         """As `_run`, for a call that may be made as one with others of its *kin*."""
         if kin is None or not self.gathers:
             return await self._run(name, chain, more, request)
-        script, together = self._pairs[name]
+        script, together = self._scripts[name], self._together[name]
         answer = await self._client.run(
             script,
             chain.keys,
@@ -371,7 +371,7 @@ class Commands:
     ) -> bool:
         if not self.gathers or chain.mark is not None:
             return False
-        script, together = self._pairs[name]
+        script, together = self._scripts[name], self._together[name]
         posted.aim(
             script, chain.keys, chain.arguments, own=own, asked=asked, together=together, kin=kin
         )

@@ -25,12 +25,13 @@ def test_names_are_digits_and_no_two_are_the_same():
 
 FORKED = """
 import os
-from limiter_wire.naming import new_request_id
+from limiter_wire.naming import new_request_id, number
 new_request_id()
+number()
 child = os.fork()
 if child:  # what two write at once is torn
     assert os.waitpid(child, 0)[1] == 0
-print(*(new_request_id() for _ in range(300)), flush=True)
+print(*(make() for make in (new_request_id, number) for _ in range(300)), flush=True)
 """
 
 
@@ -38,7 +39,7 @@ def test_a_process_that_is_forked_draws_its_own():
     """What its parent has drawn is the parent's."""
     program = [sys.executable, "-c", FORKED]
     told = subprocess.run(program, capture_output=True, text=True, check=True).stdout.split()
-    assert len(told) == len(set(told)) == 600
+    assert len(told) == len(set(told)) == 1200
 
 
 def test_nonces_fit_into_a_double():

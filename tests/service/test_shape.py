@@ -8,12 +8,13 @@ from hypothesis import strategies as st
 from limiter_service import http, replies, stencil
 from limiter_service.config import parse
 from limiter_service.engine import breaking, charging, demands
-from limiter_service.engine.answers import MARKS, granted, history_of, lease_id
+from limiter_service.engine.answers import MARKS, granted, history_of, lease_id, settled
 from limiter_service.engine.policy import Policies, Policy
 from limiter_service.engine.shape import Taken
 from limiter_service.store.claims import claim_in, named
+from limiter_service.store.messages import Reply, Verdict
 from limiter_service.store.packing import unpack
-from limiter_wire import Acquire, Granted, Outcome, Provenance, Usage
+from limiter_wire import Acquire, Calibration, Granted, Outcome, Provenance, Settled, Usage
 
 CONFIG = """
 pools:
@@ -145,6 +146,56 @@ def test_the_history_of_a_lease_is_the_same_by_either_way(
     assert list(short.limit_ids) == list(long.limit_ids)
     assert list(short.moved) == list(long.moved)
     assert short.held == long.held
+
+
+@given(
+    leases(),
+    st.data(),
+    st.integers(0, 2**53) | st.text(min_size=1, max_size=40),
+    st.sampled_from([Verdict.DONE, Verdict.DONE_WHILE_OTHERS_WAIT, Verdict.ALREADY]),
+)
+def test_a_settle_is_answered_the_same_by_either_way(
+    found: tuple[Policy, list[float], list[float]],
+    data: st.DataObject,
+    name: int | str,
+    verdict: Verdict,
+):
+    """What has moved of each meter, also of parts; and a stencil says what the encoder says, but
+    nothing to a repeat.
+    """
+    policy, amounts, lease = found
+    lease[5] = data.draw(st.floats(1, 4e15))
+    lease[MARKS] = data.draw(st.sampled_from([0.0, 32.0, 128.0, 256.0]))
+    moves = st.integers(-100, 100).map(float) | st.floats(-100, 100)
+    lease += [data.draw(moves) for _ in amounts]
+    reply, shape = Reply(verdict, lease), policy.shape
+    history = history_of(policy, lease)
+    answer = settled(policy, reply, history)
+    policy.shape = None
+    try:
+        assert settled(policy, reply, history) == answer
+    finally:
+        policy.shape = shape
+    said = stencil.settled_frame(name, answer)
+    assert (said is None) is answer.already_settled
+    if said is not None:
+        whole = msgspec.to_builtins(answer)
+        told = msgspec.msgpack.decode(said)
+        assert list(told) == ["id", "status", *whole]
+        assert told == {"id": name, "status": 200, **whole}
+
+
+def test_a_stencil_says_nothing_of_settles_that_are_unlike_the_others():
+    """A first token, a repeat, an estimate that was compared, a store that is lost."""
+    known = Calibration(ratio=1.0, spread=0.1, samples=3, of_route=False)
+    unlike = [
+        Settled(settled=False),
+        Settled(already_settled=True),
+        Settled(calibration=known),
+        Settled(degraded=True),
+    ]
+    assert [stencil.settled_frame(1, each) for each in unlike] == [None] * 4
+    assert stencil.settled_frame(1, Settled()) is not None
 
 
 def test_a_chain_may_be_longer_than_a_short_array():
