@@ -63,10 +63,22 @@ class _Posts:
         if like is None:
             like = self._made[path] = self._client.build_request("POST", path)
             del like.headers["content-length"]
-        usual = like.headers if not headers else {**like.headers, **headers}
-        return httpx.Request(
-            "POST", like.url, headers=usual, content=body, extensions=like.extensions
+        usual = like.headers if not headers else httpx.Headers({**like.headers, **headers})
+        # Of *content* httpx would work out its headers anew, which takes 20 us.
+        request = httpx.Request(
+            "POST",
+            like.url,
+            headers=[*usual.raw, (b"Content-Length", b"%d" % len(body))],
+            stream=httpx.ByteStream(body),
+            extensions=like.extensions,
         )
+        request.read()  # transports of others look at it
+        return request
+
+
+def _is_plain(response: "httpx.Response") -> bool:
+    """Whether a body is what its stream gives: to let httpx decode nothing takes 15 us."""
+    return "content-encoding" not in response.headers
 
 
 def _unavailable(error: Exception, url: str) -> ServiceUnavailable:
@@ -106,7 +118,11 @@ class AsyncTransport:
             request = self._posts.request(path, body, headers)
             response = await self._transport.handle_async_request(request)
             try:
-                return response.status_code, await response.aread()
+                if not _is_plain(response):
+                    return response.status_code, await response.aread()
+                stream = response.stream
+                assert isinstance(stream, httpx.AsyncByteStream)
+                return response.status_code, b"".join([part async for part in stream])
             finally:
                 await response.aclose()
         except httpx.TransportError as error:
@@ -176,7 +192,11 @@ class SyncTransport:
             request = self._posts.request(path, body, headers)
             response = self._transport.handle_request(request)
             try:
-                return response.status_code, response.read()
+                if not _is_plain(response):
+                    return response.status_code, response.read()
+                stream = response.stream
+                assert isinstance(stream, httpx.SyncByteStream)
+                return response.status_code, b"".join(stream)
             finally:
                 response.close()
         except httpx.TransportError as error:

@@ -103,7 +103,8 @@ class Client:
         """Make *call* once, and tell it what came of it: nobody awaits that. False where the store
         is not asked at present. After a failure `insist` goes on.
         """
-        lane = self._lane(self._link.place(call.place))
+        place = self._link.place(call.place) if self.sharded else ""
+        lane = self._lanes.get(place) or self._lane(place)
         now = lane.loop.time()
         if not lane.fuse.admits(now):
             return False

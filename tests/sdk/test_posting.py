@@ -62,6 +62,32 @@ async def test_a_request_has_all_that_a_client_would_give_it(ask: Any):
     }
 
 
+class Looking(httpx.AsyncBaseTransport, httpx.BaseTransport):
+    """A transport that looks at what is posted, as one that keeps a record does."""
+
+    def __init__(self) -> None:
+        self.seen: list[bytes] = []
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """Answer."""
+        self.seen.append(request.content)
+        return httpx.Response(200, content=CHECKED)
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Answer."""
+        return self.handle_request(request)
+
+
+async def test_a_transport_may_look_at_what_is_posted():
+    """It has been read, as that of a client of httpx has."""
+    network = Looking()
+    async with Limiter("http://limiter", options=OPTIONS, http_transport=network) as limiter:
+        await limiter.check("p/m", tokens=1)
+    with SyncLimiter("http://limiter", options=OPTIONS, http_transport=network) as by_thread:
+        by_thread.check("p/m", tokens=1)
+    assert [msgspec.msgpack.decode(each)["tokens"] for each in network.seen] == [1, 1]
+
+
 @ways
 async def test_a_name_and_a_password_in_the_address_are_said(ask: Any):
     """As httpx says them."""
