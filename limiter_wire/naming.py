@@ -4,8 +4,10 @@ import os
 
 _PIECES, _PIECE = 256, 16
 _drawn: list[bytes] = []
+_names: list[str] = []
 if hasattr(os, "register_at_fork"):  # else there are no forks
-    os.register_at_fork(after_in_child=_drawn.clear)  # no two processes have the same
+    for each in (_drawn, _names):
+        os.register_at_fork(after_in_child=each.clear)  # no two processes have the same
 
 
 def draw() -> bytes:
@@ -22,4 +24,9 @@ def draw() -> bytes:
 
 def new_request_id() -> str:
     """A name for a request whose caller gives it none: 32 hexadecimal digits."""
-    return draw().hex()
+    while True:
+        try:
+            return _names.pop()
+        except IndexError:
+            fresh, digits = os.urandom(_PIECES * _PIECE).hex(), 2 * _PIECE
+            _names.extend(fresh[at : at + digits] for at in range(0, len(fresh), digits))
