@@ -31,6 +31,7 @@ from limiter_wire import (
 T = TypeVar("T")
 
 NEWS, RECALL, OK = 102, 205, 200
+_ACQUIRE, _SETTLE = Operation.ACQUIRE, Operation.SETTLE  # to find them in their class takes longer
 _ACCEPTED = 202
 _limits = msgspec.msgpack.Decoder(list[LimitState]).decode
 
@@ -87,20 +88,21 @@ class Heard(Given, kw_only=True, gc=False):
     expires_in: float = 0.0
     unread: msgspec.Raw = msgspec.field(name="limits", default=msgspec.Raw(b"\x90"))
     already_settled: bool = False
-    refunded: dict[str, float] = {}
-    debited: dict[str, float] = {}
+    refunded: dict[str, float] | None = None
+    debited: dict[str, float] | None = None
     calibration: Calibration | msgspec.UnsetType = msgspec.UNSET
 
     def usual(self, operation: Operation) -> "Given | Settled | None":
         """The answer to *operation*, None when its body has to be read for that."""
-        if operation is Operation.ACQUIRE and self.lease:
-            return self.own()
-        if operation is Operation.SETTLE and self.settled is not None:
+        if operation is _ACQUIRE and self.lease:
+            self.unread = self.unread.copy()  # as `own` does
+            return self
+        if operation is _SETTLE and self.settled is not None:
             return Settled(
                 settled=self.settled,
                 already_settled=self.already_settled,
-                refunded=self.refunded,
-                debited=self.debited,
+                refunded=self.refunded or {},
+                debited=self.debited or {},
                 breaker=self.breaker,
                 calibration=self.calibration,
                 degraded=self.degraded,

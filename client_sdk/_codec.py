@@ -1,6 +1,6 @@
 """Operations as bytes. What they are answered is in `_answers`. Pure."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -24,6 +24,7 @@ AT_ONCE: Final[float] = Acquire(resource="").max_wait
 """The `max_wait` that stays out of messages: msgspec leaves out the very object, not its equal."""
 
 _NOBODY = -1
+_FIXED_ARRAY = 16  # shorter arrays of msgpack say their length in their first byte
 _encode = msgspec.msgpack.Encoder().encode
 
 # Each kind of request as it travels: what the service takes for granted stays out, and so does
@@ -151,6 +152,8 @@ def cancellation(name: int) -> bytes:
     return _encode({"id": name, "op": "cancel"})
 
 
-def message(frames: Iterable[bytes]) -> bytes:
-    """One message of a channel."""
-    return _encode([*map(msgspec.Raw, frames)])
+def message(frames: Sequence[bytes]) -> bytes:
+    """One message of a channel: an array of msgpack."""
+    count = len(frames)
+    head = bytes((0x90 | count,)) if count < _FIXED_ARRAY else b"\xdc" + count.to_bytes(2, "big")
+    return b"".join((head, *frames))

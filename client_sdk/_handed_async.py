@@ -17,30 +17,24 @@ if TYPE_CHECKING:
     from client_sdk._async.prefetch import Prefetch
 
 
-class Handed(Acquisition):
+class Handed(Acquisition, kw_only=True, eq=False):
     """The same, out of a block that this process holds: taken when it is awaited or entered, and
     asked for where nothing can be taken.
     """
 
-    __slots__ = ("_ask", "_asked", "_prefetch", "_what")
-
-    def __init__(
-        self,
-        prefetch: "Prefetch",
-        what: tuple[str, str, int, bool],
-        ask: "Callable[..., Awaitable[Lease]]",
-        asked: tuple[Any, ...],
-    ) -> None:
-        self._prefetch, self._what, self._ask, self._asked = prefetch, what, ask, asked
+    prefetch: "Prefetch"
+    what: tuple[str, str, int, bool]
+    ask: "Callable[..., Awaitable[Lease]]"
+    asked: tuple[Any, ...]
 
     def __await__(self) -> "Generator[Any, None, Lease]":
         return self._taken().__await__()
 
     async def _taken(self) -> "Lease":
-        return self._prefetch.take(*self._what) or await self._ask(*self._asked)
+        return self.prefetch.take(*self.what) or await self.ask(*self.asked)
 
     async def __aenter__(self) -> "Lease":
-        lease = self._lease = self._prefetch.take(*self._what) or await self._ask(*self._asked)
+        lease = self.lease = self.prefetch.take(*self.what) or await self.ask(*self.asked)
         return lease
 
     async def __aexit__(
@@ -49,9 +43,9 @@ class Handed(Acquisition):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        lease = self._lease
+        lease = self.lease
         assert lease is not None
-        if isinstance(lease, self._prefetch.kind):
+        if isinstance(lease, self.prefetch.kind):
             lease.leave(error)  # nothing is sent for it, so there is nothing to wait for
         else:
             await lease.__aexit__(kind, error, trace)

@@ -122,16 +122,16 @@ class Roster:
         """Tell everybody whom *message* answers. Raises MsgspecError when it is no message."""
         soon, bodies = self._soon, None
         for place, frame in enumerate(_answers.frames(message)):
-            call = soon.get(frame.id) if frame.status == OK else None
-            result = frame.usual(call.op.operation) if call is not None else None
-            if call is not None and result is not None:
-                del soon[frame.id]
-                waiter = call.waiter
-                if waiter is not None and not waiter.done():
-                    waiter.set_result(result)
-                elif waiter is not None:
-                    self._give_back(result)
-                continue
+            if frame.status == OK and (call := soon.get(frame.id)) is not None:
+                result = frame.usual(call.op.operation)
+                if result is not None:
+                    del soon[frame.id]
+                    waiter = call.waiter
+                    if waiter is not None and not waiter.done():
+                        waiter.set_result(result)
+                    elif waiter is not None:
+                        self._give_back(result)
+                    continue
             if bodies is None:
                 bodies = _answers.bodies(message)
             self._hear(frame, bodies[place])

@@ -10,6 +10,8 @@ from collections.abc import Callable, Coroutine, Generator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from msgspec import Struct
+
 from client_sdk import _batches
 from client_sdk._batches import Batches, call_off
 from client_sdk._channel_async import Channel
@@ -91,20 +93,19 @@ class Exchange:
         await self._batches.aclose()
 
 
-class Acquisition:
+class Acquisition(Struct, eq=False):
     """What `acquire` returns: await it for a lease, or enter it for one that settles itself."""
 
-    __slots__ = ("_coming", "_lease")
-
-    def __init__(self, coming: "Coroutine[Any, Any, Lease]") -> None:
-        self._coming = coming
-        self._lease: Lease | None = None
+    coming: "Coroutine[Any, Any, Lease] | None" = None
+    lease: "Lease | None" = None
 
     def __await__(self) -> "Generator[Any, None, Lease]":
-        return self._coming.__await__()
+        assert self.coming is not None
+        return self.coming.__await__()
 
     async def __aenter__(self) -> "Lease":
-        lease = self._lease = await self._coming
+        assert self.coming is not None
+        lease = self.lease = await self.coming
         return lease
 
     def __aexit__(
@@ -113,8 +114,8 @@ class Acquisition:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> Coroutine[Any, Any, None]:
-        assert self._lease is not None
-        return self._lease.__aexit__(kind, error, trace)
+        assert self.lease is not None
+        return self.lease.__aexit__(kind, error, trace)
 
 
 acquisition = Acquisition

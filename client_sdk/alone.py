@@ -159,7 +159,7 @@ class Alone:
     def __init__(self, mode: OnServiceLoss, part: float) -> None:
         self._mode, self._part = mode, part
         self._lock = threading.Lock()
-        self._seen: OrderedDict[tuple[str, str], _Seen] = OrderedDict()
+        self._seen: dict[tuple[str, str], _Seen] = {}
         self._latest: dict[_Key, tuple[LimitState, float]] = {}
         self._shares: dict[_Key, _Share] = {}
         self._grants: OrderedDict[str, Grant] = OrderedDict()
@@ -186,13 +186,18 @@ class Alone:
 
     def heard(self, request: Acquire, granted: Given | Granted, now: float) -> None:
         """Take in what the service has granted."""
-        name = (request.resource, request.tenant)
         seen = _Seen(granted, request, now)
         with self._lock:
-            self._seen[name] = seen
-            self._seen.move_to_end(name)
+            self._seen[request.resource, request.tenant] = seen
             if len(self._seen) > _MOST_SEEN:
-                self._seen.popitem(last=False)
+                self._forget()
+
+    def _forget(self) -> None:
+        """Keep the half that was granted last: to know which is the oldest takes longer than all
+        else that a grant is worth here.
+        """
+        oldest = sorted(self._seen.items(), key=lambda item: item[1].at)
+        self._seen = dict(oldest[len(oldest) // 2 :])
 
     def knows(self, request: Acquire) -> bool:
         """Whether there is something to go by."""
@@ -369,7 +374,7 @@ class Alone:
 
 
 def _latest(
-    seen: OrderedDict[tuple[str, str], _Seen],
+    seen: dict[tuple[str, str], _Seen],
 ) -> dict[_Key, tuple[LimitState, float]]:
     """Every limit as it was seen last, whatever resource showed it."""
     found: dict[_Key, tuple[LimitState, float]] = {}

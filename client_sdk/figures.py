@@ -10,7 +10,7 @@ from client_sdk.blocks import Sum
 from client_sdk.errors import SluicegateError
 from client_sdk.streaming import Spread
 from client_sdk.streaming.statistics import Distribution
-from limiter_wire import Provenance, Settle, Stats
+from limiter_wire import Outcome, Provenance, Settle, Stats
 
 _MOST = 1000
 
@@ -42,20 +42,25 @@ class Statistics(Stats, frozen=True, kw_only=True):
 
 
 class _Seen:
+    """Nearly every call is granted at once and succeeds: those that were not are told apart."""
+
     __slots__ = (
         "granted",
         "input_tokens",
+        "late",
         "latency",
         "outcomes",
         "output_tokens",
         "refused",
+        "succeeded",
         "ttft",
         "unknown_usage",
         "waited",
     )
 
     def __init__(self) -> None:
-        self.granted = self.input_tokens = self.output_tokens = self.unknown_usage = 0
+        self.granted = self.late = self.succeeded = self.unknown_usage = 0
+        self.input_tokens = self.output_tokens = 0
         self.refused: Counter[str] = Counter()
         self.outcomes: Counter[str] = Counter()
         self.waited, self.latency, self.ttft = Distribution(), Distribution(), Distribution()
@@ -74,9 +79,8 @@ class LocalFigures:
             seen = self._seen.get(resource) or self._of(resource)
             seen.granted += 1
             if waited > 0:
+                seen.late += 1
                 seen.waited.add(waited)
-            else:
-                seen.waited.zeros += 1
 
     def refused(self, resource: str, refusal: SluicegateError) -> None:
         """An acquire was refused, or nobody could be asked."""
@@ -89,17 +93,22 @@ class LocalFigures:
             return
         with self._turn:
             seen = self._seen.get(resource) or self._of(resource)
-            seen.outcomes[report.outcome] += 1
+            if report.outcome is Outcome.SUCCESS:
+                seen.succeeded += 1
+            else:
+                seen.outcomes[report.outcome] += 1
             if report.latency is not None:
                 seen.latency.add(report.latency)
             if report.ttft is not None:
                 seen.ttft.add(report.ttft)
             usage = report.usage
-            known = usage is not None and usage.provenance is not Provenance.UNKNOWN
-            seen.unknown_usage += not known
-            if usage is not None:
-                seen.input_tokens += usage.input_tokens
-                seen.output_tokens += usage.output_tokens
+            if usage is None:
+                seen.unknown_usage += 1
+                return
+            if usage.provenance is Provenance.UNKNOWN:
+                seen.unknown_usage += 1
+            seen.input_tokens += usage.input_tokens
+            seen.output_tokens += usage.output_tokens
 
     def handed_out(self, resource: str, ended: Iterable[Sum]) -> None:
         """Calls are over whose leases were handed out here."""
@@ -108,7 +117,6 @@ class LocalFigures:
                 outcome, known, _, _ = each.kind
                 seen = self._of(resource)
                 seen.granted += each.calls
-                seen.waited.add_zeros(each.calls)
                 seen.outcomes[outcome] += each.calls
                 for latency in each.latencies:
                     seen.latency.add(latency)
@@ -137,11 +145,13 @@ class LocalFigures:
 
 
 def _local(resource: str, seen: _Seen) -> LocalStatistics:
+    outcomes = seen.outcomes + Counter({Outcome.SUCCESS: seen.succeeded})
+    seen.waited.zeros = seen.granted - seen.late
     return LocalStatistics(
         resource=resource,
         granted=seen.granted,
         refused=dict(sorted(seen.refused.items())),
-        outcomes={str(name): count for name, count in sorted(seen.outcomes.items())},
+        outcomes={str(name): count for name, count in sorted(outcomes.items())},
         waited=seen.waited.spread(),
         latency=seen.latency.spread(),
         time_to_first_token=seen.ttft.spread(),

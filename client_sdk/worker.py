@@ -3,7 +3,9 @@
 import os
 import secrets
 
-_names: dict[int, str] = {}
+_named: list[str] = []
+if hasattr(os, "register_at_fork"):  # else there are no forks
+    os.register_at_fork(after_in_child=_named.clear)
 
 
 def worker_name() -> str:
@@ -13,8 +15,6 @@ def worker_name() -> str:
     name is the process id and a random number: neither host nor user are in it. A process that
     was forked has a name of its own.
     """
-    pid = os.getpid()
-    name = _names.get(pid)
-    if name is None:
-        name = _names.setdefault(pid, f"{pid}-{secrets.token_hex(6)}")
-    return name
+    if not _named:
+        _named.append(f"{os.getpid()}-{secrets.token_hex(6)}")
+    return _named[0]  # the same for all, whichever of several threads was the first

@@ -45,7 +45,9 @@ LONGEST_LOSS = 10.0
 
 
 class Asking:
-    """What a limiter asks, and what it goes by when nobody answers. `prefetch` is what it holds."""
+    """What a limiter asks, and what it goes by when nobody answers. `prefetch` is what it holds,
+    and `settles` is how its leases are settled where that is not what is done here.
+    """
 
     def __init__(self, exchange: Exchange, options: LimiterOptions, figures: LocalFigures) -> None:
         self.exchange, self._options, self._figures = exchange, options, figures
@@ -53,6 +55,7 @@ class Asking:
         mode = options.on_service_loss
         self.alone = None if mode == "closed" else Alone(mode, options.part)
         self.prefetch: Prefetch | None = None
+        self.settles: Callable[[Settle], Awaitable[Settled]] | None = None
         self._random = random.Random()  # noqa: S311  # spreads waits, keeps no secret
 
     # Leases
@@ -61,15 +64,11 @@ class Asking:
         self,
         request: AcquireOp,
         renew: Callable[[str, float | None, Usage | None], Awaitable[Renewed]],
-        settle: Callable[[Settle], Awaitable[Settled]] | None = None,
         on_wait: Callable[[Progress], None] | None = None,
         estimate: Estimate | None = None,
     ) -> Lease:
-        """A lease, to be renewed by *renew*, and settled by *settle* where that is not what is
-        done here. Raises the exception for what the service refused.
-        """
+        """A lease, to be renewed by *renew*. Raises the exception for what the service refused."""
         trace = _tracing.provided()
-        settle = settle or self.settle
         try:
             if trace is None:
                 granted = await self._granted(request, on_wait, None)
@@ -79,21 +78,18 @@ class Asking:
                     span.granted(granted)
         except Cancelled as cancelled:
             if not is_called_off(cancelled):
-                Aside().do(partial(self._abandon, request, settle))
+                Aside().do(partial(self._abandon, request))
             raise
         except SluicegateError as refusal:
             self._figures.refused(request.resource, refusal)
             raise
         self._figures.granted(request.resource, granted.waited)
         assert request.request_id is not None
-        report = partial(self._settle, request.resource, settle)
-        return Lease(granted, request.resource, request.request_id, report, renew, estimate)
+        return Lease(granted, request.resource, request.request_id, self._settle, renew, estimate)
 
-    async def _settle(
-        self, resource: str, settle: Callable[[Settle], Awaitable[Settled]], report: Settle
-    ) -> Settled:
-        """Settle, and hear what it says of the circuit."""
-        settled = await settle(report)
+    async def _settle(self, resource: str, report: Settle) -> Settled:
+        """Settle a lease of *resource*, and hear what that says of the circuit."""
+        settled = await (self.settles or self.settle)(report)
         self._figures.settled(resource, report)
         if self._denials is not None and self._denials.known and settled.breaker == "closed":
             self._denials.closed(resource)
@@ -107,12 +103,18 @@ class Asking:
                 if not self.alone.lost and self.alone.find():
                     await self.flush()
                 return kept
-        op = _codec.op(Operation.SETTLE, report, 0.0, _tracing.traceparent(_tracing.provided()))
+        trace = _tracing.provided()
+        if trace is None and type(report) is SettleOp:
+            op = Op(Operation.SETTLE, report)
+        else:
+            op = _codec.op(Operation.SETTLE, report, 0.0, _tracing.traceparent(trace))
         settled: Settled
         try:
-            settled = self._found(await self.exchange.send(op))
+            settled = await self.exchange.send(op)
         except ServiceUnavailable as error:
             settled = await self._again(op, error, time.monotonic())
+        if self.alone is not None:
+            self._found(settled)
         return settled
 
     async def renew(
@@ -148,15 +150,13 @@ class Asking:
                 _log.warning("a lease that was granted here is not charged: %s", error)
                 self.alone.done(grant)
 
-    async def _abandon(
-        self, request: AcquireOp, settle: Callable[[Settle], Awaitable[Settled]]
-    ) -> None:
+    async def _abandon(self, request: AcquireOp) -> None:
         """Leave the queue at once; what was granted meanwhile goes back unused."""
         await self.exchange.landed()  # the question that is left may be on its way yet
         try:
             answer = await self.send(Operation.ACQUIRE, replace(request, max_wait=AT_ONCE))
             unused = SettleOp(lease=answer.lease, outcome=Outcome.CANCELLED, usage=Usage())
-            await settle(unused)
+            await (self.settles or self.settle)(unused)
         except SluicegateError:
             return  # it was not waiting any more, or its place and its lease end by themselves
 
@@ -185,11 +185,16 @@ class Asking:
                 if taken is not None:
                     return taken
             try:
-                parent = _tracing.traceparent(trace)
-                op = _codec.op(Operation.ACQUIRE, asked, asked.max_wait, parent)
-                op.news, op.asked = news, known
+                if trace is None:
+                    op = Op(Operation.ACQUIRE, asked, asked.max_wait, news, known)
+                else:
+                    parent = _tracing.traceparent(trace)
+                    op = _codec.op(Operation.ACQUIRE, asked, asked.max_wait, parent)
+                    op.news, op.asked = news, known
                 try:
-                    answer = self._found(await self.exchange.send(op))
+                    answer = await self.exchange.send(op)
+                    if self.alone is not None:
+                        self._found(answer)
                 except ServiceUnavailable as error:
                     answer = await self._again(op, error, began)
             except ServiceUnavailable as error:
@@ -209,7 +214,12 @@ class Asking:
                     self._denials.heard(request.resource, refusal, began)
                 raise
             if isinstance(answer, Given):
-                self._heard(request, answer)
+                if self._denials is not None and self._denials.known:
+                    self._denials.forget(request.resource)
+                if self.prefetch is not None:
+                    self.prefetch.saw(request, answer)
+                if self.alone is not None:
+                    self.alone.heard(request, answer, time.monotonic())
                 return answer
             lost_since, known = None, True
             if on_wait is not None:
@@ -219,14 +229,6 @@ class Asking:
             await sleep(max(0.0, min(pause, deadline - time.monotonic())))
             began = time.monotonic()
             asked = replace(request, max_wait=max(0.0, deadline - began) or AT_ONCE, hold=hold)
-
-    def _heard(self, request: AcquireOp, given: Given) -> None:
-        if self._denials is not None and self._denials.known:
-            self._denials.forget(request.resource)
-        if self.prefetch is not None:
-            self.prefetch.saw(request, given)
-        if self.alone is not None:
-            self.alone.heard(request, given, time.monotonic())
 
     def _refuse_known(self, denials: Denials, request: Acquire) -> None:
         """Raise what the service has said a moment ago and would say again."""

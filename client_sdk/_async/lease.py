@@ -52,7 +52,7 @@ class Lease:
         granted: Given | Granted,
         resource: str,
         request_id: str,
-        settle: Callable[[Settle], Awaitable[Settled]],
+        settle: Callable[[str, Settle], Awaitable[Settled]],
         renew: Callable[[str, float | None, Usage | None], Awaitable[Renewed]],
         estimate: Estimate | None = None,
     ) -> None:
@@ -156,7 +156,7 @@ class Lease:
     async def answering(self, ttft: float | None = None) -> Settled:
         """Say that the provider answers, before the call is over; the lease stays open."""
         report = Settle(lease=self.id, outcome=Outcome.SUCCESS, ttft=ttft, phase="first_token")
-        return await self._settle(report)
+        return await self._settle(self.resource, report)
 
     async def settle(self, outcome: Outcome = Outcome.SUCCESS) -> Settled:
         """Replace the reservation by what `used` was told; without it the reservation stands.
@@ -164,7 +164,7 @@ class Lease:
         A second call answers the same. Raises LeaseExpired, UnknownLease,
         ServiceUnavailable.
         """
-        self.settled = await self._settle(self._report(outcome))
+        self.settled = await self._settle(self.resource, self._report(outcome))
         return self.settled
 
     def _report(self, outcome: Outcome) -> SettleOp:
@@ -209,7 +209,7 @@ class Lease:
             self.observed(headers, retry_after=asked, cause=cause_of(error), spent=spent)
         report = self._report(outcome)
         try:
-            self.settled = await self._settle(report)
+            self.settled = await self._settle(self.resource, report)
         except Cancelled:  # it is reported all the same, and counts once however often that is
             Aside().do(partial(self._settle_aside, report))
             raise
@@ -218,7 +218,7 @@ class Lease:
 
     async def _settle_aside(self, report: SettleOp) -> None:
         try:
-            self.settled = await self._settle(report)
+            self.settled = await self._settle(self.resource, report)
         except SluicegateError as failure:
             self._is_unsettled(failure)
 

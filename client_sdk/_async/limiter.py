@@ -90,6 +90,8 @@ class Limiter:
             self._prefetch = Prefetch(prefetch, worker, self._asking.send, self._figures)
             self._asking.prefetch = self._prefetch
             exchange.tell(self._prefetch.recall)
+        if type(self).settle is not Limiter.settle:
+            self._asking.settles = self.settle
 
     async def __aenter__(self) -> Self:
         return self
@@ -170,7 +172,7 @@ class Limiter:
                 sizes = tokens, input_tokens, max_output_tokens
                 else_ask = resource, whose, sizes, priority, max_wait, on_wait
                 what = resource, whose, size, tokens is not None
-                return handed(self._prefetch, what, self._ask, else_ask)
+                return handed(prefetch=self._prefetch, what=what, ask=self._ask, asked=else_ask)
         if estimate is not None:
             if tokens is None and input_tokens is None:
                 input_tokens = max(1, estimate.tokens)
@@ -192,8 +194,7 @@ class Limiter:
             route=route,
             ttl=ttl,
         )
-        settle = None if type(self).settle is Limiter.settle else self.settle
-        return acquisition(self._asking.acquire(request, self.renew, settle, on_wait, estimate))
+        return acquisition(self._asking.acquire(request, self.renew, on_wait, estimate))
 
     async def _ask(
         self,
@@ -217,8 +218,7 @@ class Limiter:
             request_id=new_request_id(),
             worker=self._options.worker or worker_name(),
         )
-        settle = None if type(self).settle is Limiter.settle else self.settle
-        return await self._asking.acquire(request, self.renew, settle, on_wait)
+        return await self._asking.acquire(request, self.renew, on_wait)
 
     async def check(
         self,

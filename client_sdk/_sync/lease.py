@@ -53,7 +53,7 @@ class SyncLease:
         granted: Given | Granted,
         resource: str,
         request_id: str,
-        settle: Callable[[Settle], Settled],
+        settle: Callable[[str, Settle], Settled],
         renew: Callable[[str, float | None, Usage | None], Renewed],
         estimate: Estimate | None = None,
     ) -> None:
@@ -157,7 +157,7 @@ class SyncLease:
     def answering(self, ttft: float | None = None) -> Settled:
         """Say that the provider answers, before the call is over; the lease stays open."""
         report = Settle(lease=self.id, outcome=Outcome.SUCCESS, ttft=ttft, phase="first_token")
-        return self._settle(report)
+        return self._settle(self.resource, report)
 
     def settle(self, outcome: Outcome = Outcome.SUCCESS) -> Settled:
         """Replace the reservation by what `used` was told; without it the reservation stands.
@@ -165,7 +165,7 @@ class SyncLease:
         A second call answers the same. Raises LeaseExpired, UnknownLease,
         ServiceUnavailable.
         """
-        self.settled = self._settle(self._report(outcome))
+        self.settled = self._settle(self.resource, self._report(outcome))
         return self.settled
 
     def _report(self, outcome: Outcome) -> SettleOp:
@@ -210,7 +210,7 @@ class SyncLease:
             self.observed(headers, retry_after=asked, cause=cause_of(error), spent=spent)
         report = self._report(outcome)
         try:
-            self.settled = self._settle(report)
+            self.settled = self._settle(self.resource, report)
         except Cancelled:  # it is reported all the same, and counts once however often that is
             Aside().do(partial(self._settle_aside, report))
             raise
@@ -219,7 +219,7 @@ class SyncLease:
 
     def _settle_aside(self, report: SettleOp) -> None:
         try:
-            self.settled = self._settle(report)
+            self.settled = self._settle(self.resource, report)
         except SluicegateError as failure:
             self._is_unsettled(failure)
 

@@ -91,6 +91,8 @@ class SyncLimiter:
             self._prefetch = Prefetch(prefetch, worker, self._asking.send, self._figures)
             self._asking.prefetch = self._prefetch
             exchange.tell(self._prefetch.recall)
+        if type(self).settle is not SyncLimiter.settle:
+            self._asking.settles = self.settle
 
     def __enter__(self) -> Self:
         return self
@@ -171,7 +173,7 @@ class SyncLimiter:
                 sizes = tokens, input_tokens, max_output_tokens
                 else_ask = resource, whose, sizes, priority, max_wait, on_wait
                 what = resource, whose, size, tokens is not None
-                return handed(self._prefetch, what, self._ask, else_ask)
+                return handed(prefetch=self._prefetch, what=what, ask=self._ask, asked=else_ask)
         if estimate is not None:
             if tokens is None and input_tokens is None:
                 input_tokens = max(1, estimate.tokens)
@@ -193,8 +195,7 @@ class SyncLimiter:
             route=route,
             ttl=ttl,
         )
-        settle = None if type(self).settle is SyncLimiter.settle else self.settle
-        return acquisition(self._asking.acquire(request, self.renew, settle, on_wait, estimate))
+        return acquisition(self._asking.acquire(request, self.renew, on_wait, estimate))
 
     def _ask(
         self,
@@ -218,8 +219,7 @@ class SyncLimiter:
             request_id=new_request_id(),
             worker=self._options.worker or worker_name(),
         )
-        settle = None if type(self).settle is SyncLimiter.settle else self.settle
-        return self._asking.acquire(request, self.renew, settle, on_wait)
+        return self._asking.acquire(request, self.renew, on_wait)
 
     def check(
         self,

@@ -177,8 +177,8 @@ def test_a_grant_keeps_nothing_of_its_message_but_itself():
 async def test_limits_that_cannot_be_read_spoil_nothing_but_the_look_at_them():
     """The budget is reserved all the same, and the lease settles."""
 
-    async def settle(report: Settle) -> Settled:
-        return Settled(refunded={"tokens": float(report.lease == "L")})
+    async def settle(resource: str, report: Settle) -> Settled:
+        return Settled(refunded={"tokens": float((resource, report.lease) == ("p/m", "L"))})
 
     async def renew(*_: object) -> Renewed:
         raise AssertionError("nobody renews it")

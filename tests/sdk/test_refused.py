@@ -160,18 +160,31 @@ async def test_workers_are_told_apart(url: str):
         assert (await limiter.breaker("frail/o")).window.workers >= 3
 
 
-def test_the_name_of_a_process_tells_nothing(monkeypatch: pytest.MonkeyPatch):
+FORKED = """
+import os
+from client_sdk.worker import worker_name
+worker_name()
+child = os.fork()
+if child:  # what two write at once is torn
+    assert os.waitpid(child, 0)[1] == 0
+print(os.getpid(), worker_name(), worker_name(), flush=True)
+"""
+
+
+def test_the_name_of_a_process_tells_nothing():
     """It is its id and chance, and a fork has another."""
-    import os  # noqa: PLC0415
     import socket  # noqa: PLC0415
+    import subprocess  # noqa: PLC0415
+    import sys  # noqa: PLC0415
 
-    from client_sdk import worker  # noqa: PLC0415
-
-    name = worker.worker_name()
-    assert name == worker.worker_name()
-    assert socket.gethostname() not in name
-    monkeypatch.setattr(os, "getpid", lambda: 1)
-    assert worker.worker_name() != name
+    program = [sys.executable, "-c", FORKED]
+    told = subprocess.run(program, capture_output=True, text=True, check=True).stdout
+    child, parent = (line.split() for line in told.splitlines())
+    for process, name, again in (child, parent):
+        assert name == again
+        assert name.startswith(f"{process}-")
+        assert socket.gethostname() not in name
+    assert child[1] != parent[1]
 
 
 @pytest.mark.parametrize("name", ["", "a b", "x" * 201, "né"])
