@@ -146,6 +146,22 @@ def test_what_has_come_back_and_is_not_forgotten_does_not_come_back_again() -> N
     _nothing_more(book, 11.0)
 
 
+def test_a_grant_whose_cancel_is_lost_stands_though_it_was_granted_again_in_between() -> None:
+    """The first stands again, and comes back again; also when the second has come back too."""
+    for lost in (2, 3):
+        book = Book()
+        book.grant(0.0, "a", 60, "pass")
+        book.cancel(10.0, "a")
+        book.grant(10.1, "a", 60, "pass")
+        if lost > 2:
+            book.cancel(10.2, "a")
+        book.lose(10.5, lost)
+        book.grant(20.7, "b", 100)
+        book.cancel(20.7, "a")
+        book.grant(20.7, "c", 60)
+        _nothing_more(book, 20.7)
+
+
 def test_a_grant_whose_cancel_is_lost_may_be_fetched() -> None:
     """It counts again, and what it holds is forgiven: the store has not taken it twice."""
     book = Book()

@@ -309,9 +309,9 @@ class Ledger:
         self._twins: dict[str, Held] = {}
         self._also: dict[str, Held] = {}
         """What replicas have granted that the store had granted too, as they have."""
-        self._cancelled: dict[str, tuple[int, dict[str, Held], Held]] = {}
-        """Of leases that were taken back which entry of the journal says so, and among which they
-        were.
+        self._cancelled: dict[int, tuple[str, dict[str, Held], Held]] = {}
+        """Leases that were taken back, by the entry of the journal that says so: their keys, and
+        among which they were.
         """
         self.left: set[str] = set()
         """Leases whose callers have said that they do not want them."""
@@ -431,12 +431,14 @@ class Ledger:
     def _uncancel(self, journal: Sequence[Ran], kept: int) -> None:
         """The store has forgotten which grants have come back after the first *kept*."""
         granted = {
-            ran.key for ran in journal[kept:] if ran.name in _GRANTING and ran.reply[8:9] == b"G"
+            (ran.key, ran.at)
+            for ran in journal[kept:]
+            if ran.name in _GRANTING and ran.reply[8:9] == b"G"
         }
-        for key, (index, among, lease) in list(self._cancelled.items()):
+        for index, (key, among, lease) in list(self._cancelled.items()):
             if index >= kept:
-                del self._cancelled[key]
-                if key not in granted and key not in among:
+                del self._cancelled[index]
+                if (key, lease.at) not in granted and key not in among:
                     lease.returned, among[key] = True, lease
 
     def step(self, seconds: float, now: float) -> None:
@@ -687,7 +689,7 @@ class Ledger:
         if lease is None or lease.alone:
             return  # a failover has lost it
         del among[ran.key]
-        self._cancelled[ran.key] = self._read, among, lease
+        self._cancelled[self._read] = ran.key, among, lease
         if lease.fetched and ran.key not in self.left:
             raise Broken(f"{ran.key} was taken back from a caller who has it")
         self.returned += 1
