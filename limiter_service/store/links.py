@@ -35,6 +35,7 @@ class Link(Protocol):
     """A way to a store."""
 
     sharded: bool
+    """Whether there are several places: else the one has an empty name."""
 
     def place(self, key: str) -> str:
         """Who is asked for *key*, as far as it is known; empty: whoever that may be."""

@@ -36,8 +36,9 @@ class Posted(PostedCall):
 
     def came(self, reply: Any) -> None:
         """Take in the reply, and tell that it is there."""
+        assert self.asked is not None
         try:
-            self.reply = reply_of(self.script.name, self.asked or b"", reply)
+            self.reply = reply_of(self.script.name, self.asked, reply)
         except StoreProtocol as strange:
             self.error = strange
         self._tell()
