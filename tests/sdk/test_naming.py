@@ -25,13 +25,14 @@ def test_names_are_digits_and_no_two_are_the_same():
 
 FORKED = """
 import os
-from limiter_wire.naming import new_request_id, number
+from limiter_service.engine.ids import new_nonce
+from limiter_wire.naming import new_request_id
 new_request_id()
-number()
+new_nonce()
 child = os.fork()
 if child:  # what two write at once is torn
     assert os.waitpid(child, 0)[1] == 0
-print(*(make() for make in (new_request_id, number) for _ in range(300)), flush=True)
+print(*(make() for make in (new_request_id, new_nonce) for _ in range(300)), flush=True)
 """
 
 

@@ -161,7 +161,7 @@ async def test_a_lease_reports_the_time_to_wait():
     """What the provider asked for goes to the service with the outcome."""
     reports: list[Settle] = []
 
-    async def settle(report: Settle) -> Settled:
+    async def settle(_resource: str, report: Settle) -> Settled:
         reports.append(report)
         return Settled()
 

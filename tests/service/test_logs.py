@@ -137,10 +137,10 @@ async def test_a_failure_of_ours_is_logged_with_the_id_of_its_request(
     client = await serve(CONFIG)
     engine = client._transport.app._inner.state.engine
 
-    async def fails(*_: object, **__: object) -> Any:
+    def fails(*_: object) -> Any:
         raise RuntimeError("a mistake of ours")
 
-    monkeypatch.setattr(engine, "acquire", fails)
+    monkeypatch.setattr(engine, "begin", fails)
     body = {"resource": "p/m", "tokens": 1}
     headers = {"x-request-id": "asked-1"}
     answer = await client.post("/v1/acquire", json=body, headers=headers)
