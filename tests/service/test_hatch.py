@@ -27,6 +27,8 @@ from limiter_service.engine import ids
 from limiter_service.front import Front
 from limiter_service.guests import GUESTS, Guests
 from limiter_service.hatch import HATCH
+from limiter_service.store.keys import Keys
+from limiter_service.store.packing import unpack
 
 CONFIG = """
 pools:
@@ -389,6 +391,20 @@ async def held(service: ServiceThread, count: int) -> bool:
     return service.state.engine.passes.held == count
 
 
+async def until_settled(server: Server, name: str) -> None:
+    """Return when the store says that the lease of that id was settled (lua/lib/lease)."""
+    lease = ids.decode(name)
+    assert lease is not None
+    key = Keys(lease.pool).lease(lease.tenant, lease.request_id)
+    with redis.Redis(unix_socket_path=str(server.socket)) as store:
+
+        async def is_settled() -> bool:
+            text = store.get(key)
+            return isinstance(text, bytes) and unpack(text)[5] > 0
+
+        await until(is_settled, "the lease is not settled")
+
+
 async def test_a_report_counts_though_its_caller_is_gone(
     service: ServiceThread, wire: Wire, own_store: Server
 ):
@@ -400,6 +416,7 @@ async def test_a_report_counts_though_its_caller_is_gone(
         async with Wire(service.url) as other:
             other.say(report)
             await until_read(service)
+    await until_settled(own_store, granted["lease"])
     wire.say(report)
     assert (await wire.answer())[1]["already_settled"] is True
     assert service.entrance.entered == ["/livez"]
