@@ -246,6 +246,7 @@ def test_no_test_sleeps():
         "tests/simulation/story.py",
         "tests/simulation/test_again.py",
         "tests/simulation/test_alone.py",
+        "tests/simulation/test_kept_reports.py",
         "tests/simulation/trips.py",
         "tests/simulation/wakes.py",
         "tests/simulation/world.py",
