@@ -59,6 +59,7 @@ class Recorded(Direct):
     def __init__(self, real: Any) -> None:
         self._real, self.recording = real, True
         self._answers: dict[tuple[str, int], bytes] = {}
+        self._lists: dict[tuple[str, int, int], list[bytes]] = {}
         self._shortest: dict[str, int] = {}
         """By script, what a single call asks: many of them ask more."""
 
@@ -83,10 +84,14 @@ class Recorded(Direct):
                 script, size = each[1], len(each[-1])
                 self._answers[script, size] = reply
                 self._shortest[script] = min(size, self._shortest.get(script, size))
+            elif each[0] == "EVALSHA" and isinstance(reply, list):
+                self._lists[each[1], len(each), len(each[-1])] = reply
         return found
 
-    def _told(self, command: Any) -> bytes | None:
-        """The tag of a call stands in front of its request, and of its answer."""
+    def _told(self, command: Any) -> bytes | list[bytes] | None:
+        """The tag of a call stands in front of its request, and of its answer; of a call about
+        several chains in front of what each asks, which are the last words.
+        """
         if isinstance(command, bytes):  # a single call, as it travels
             at = command.index(b"$40\r\n") + 5
             script = command[at : at + 40].decode()
@@ -94,6 +99,10 @@ class Recorded(Direct):
             tag = command[-2 - size :][:8]
         else:
             script, size, tag = command[1], len(command[-1]), command[-1][:8]
+            parts = self._lists.get((script, len(command), size))
+            if parts is not None:
+                asked = command[-len(parts) :]
+                return [own[:8] + part[8:] for own, part in zip(asked, parts, strict=True)]
         answer = self._answers.get((script, size))
         return None if answer is None else tag + answer[8:]
 
