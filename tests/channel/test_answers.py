@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from client_sdk import Lease, RateLimited, ServiceFault, SluicegateError
@@ -101,6 +101,7 @@ def test_a_request_of_somebody_else_is_left_as_it_is():
     assert asked == Acquire(resource="p/m", tokens=1)
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.one_of(
