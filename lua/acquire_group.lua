@@ -24,4 +24,4 @@ local first, all, circuit, place, places = scopes + 2, #keys - scopes - 3, keys[
 local texts, wall = call("MGET", unpack(keys, 1, first)), now_us()
 local pin_key, pin, queued = keys[first - 1], texts[first - 1], texts[first]
 
--- @include lib/acquired
+-- @include lib/acquire_ordinary

@@ -18,7 +18,7 @@ local texts, wall = call("MGET", unpack(keys, 1, first)), now_us()
 local pin_key, pin, queued = keys[first - 1], texts[first - 1], texts[first]
 
 local function decide_chain()
--- @include lib/acquired
+-- @include lib/acquire_ordinary
 end
 
 -- @include lib/in_turn

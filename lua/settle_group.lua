@@ -22,4 +22,4 @@ local first, all, circuit, place, places = scopes + 2, #keys - scopes - 3, keys[
 local texts, wall = call("MGET", unpack(keys, 1, first + all)), now_us()
 local pin, queued, known = texts[first - 1], texts[first], all > 1 and {} or nil
 
--- @include lib/settled_together
+-- @include lib/settle_ordinary

@@ -17,7 +17,7 @@ local texts, wall = call("MGET", unpack(keys, 1, first + calls)), now_us()
 local pin, queued, known = texts[first - 1], texts[first], {}
 
 local function decide_chain()
--- @include lib/settled_together
+-- @include lib/settle_ordinary
 end
 
 -- @include lib/in_turn

@@ -584,8 +584,7 @@ class Engine:
         history = history_of(policy, reply.numbers)
         answer = settled(policy, reply, history)
         if history is not None and not answer.already_settled:
-            if answer.debited:
-                self._lessons.debited(policy, history)
+            self._lessons.debited(policy, history)
             self.books.moved(policy, answer)
         return answer
 

@@ -1,39 +1,43 @@
 """Acquire, check, settle and renew while the store of a pool is lost (engine/outages).
 
-Nothing here waits for the store. What the breaker last said goes on holding: a circuit that was
-open refuses until its time is over, then lets one call a second through until one succeeds.
-Callers who may wait are held in the order in which they come, one line per resource.
+Nothing here waits for the store. What the breaker last said goes on holding (engine/pauses), and
+what callers are told stands in engine/alone. Callers who may wait are held in the order in which they come, one line per resource.
 """
 
 import asyncio
-import math
-from collections import OrderedDict
 from collections.abc import Sequence
 
 import msgspec
 from msgspec.structs import replace
 
-from limiter_service.engine import breaking, charging, ids
-from limiter_service.engine.breaking import Class
-from limiter_service.engine.ids import LeaseRef, Owed
+from limiter_service.engine import charging
+from limiter_service.engine.alone import (
+    RETRY_AFTER,
+    by_meter,
+    circuit_of,
+    granted,
+    lost,
+    short,
+    states_of,
+    would_fit,
+)
+from limiter_service.engine.ids import LeaseRef
 from limiter_service.engine.journal import Entry, charges_of
-from limiter_service.engine.levels import amount, whole
-from limiter_service.engine.local import NEVER, Decision, Window, decide
+from limiter_service.engine.levels import whole
+from limiter_service.engine.local import Window, decide
 from limiter_service.engine.outages import Outage, Outages, Phase
+from limiter_service.engine.pauses import Pauses
 from limiter_service.engine.policy import Policy
 from limiter_service.engine.refusals import Refusal, refuse
 from limiter_service.store.messages import KEEP, Claim
 from limiter_wire import (
     Acquire,
-    BreakerState,
     Checked,
     ErrorCode,
     Granted,
-    LimitState,
     LimitView,
     Meter,
     Outcome,
-    Problem,
     QueueState,
     Renew,
     Renewed,
@@ -43,78 +47,7 @@ from limiter_wire import (
 )
 
 _MICRO = 1_000_000
-_RETRY_AFTER = 1.0
-_PROBE_EVERY = 1.0
 _LEAST_PAUSE = 0.001
-_MOST_PAUSED = 1000
-
-
-class Pause(msgspec.Struct):
-    """What the breaker last said of a resource: until when (loop time), and in which words."""
-
-    until: float
-    lasts: float
-    code: ErrorCode
-    reason: str | None
-    detail: str
-
-
-class Pauses:
-    """Resources that the breaker refuses, as this replica last heard; the oldest go first."""
-
-    def __init__(self) -> None:
-        self._known: OrderedDict[str, Pause] = OrderedDict()
-
-    def heard(self, refusal: Refusal, now: float) -> None:
-        """Take in what the breaker has refused."""
-        told = refusal.problem
-        if told.resource is None or told.code is ErrorCode.RETRY_BUDGET:
-            return
-        lasts = told.retry_after or 0.0
-        pause = Pause(now + lasts, lasts, told.code, told.reason, told.detail)
-        self._known[told.resource] = pause
-        self._known.move_to_end(told.resource)
-        if len(self._known) > _MOST_PAUSED:
-            self._known.popitem(last=False)
-
-    def passed(self, resource: str) -> None:
-        """The breaker has let a call pass."""
-        if self._known:
-            self._known.pop(resource, None)
-
-    def tries(self, resource: str, now: float) -> None:
-        """A call passes when the time is over: the next does a second later."""
-        pause = self._known.get(resource)
-        if pause is not None:
-            pause.until = now + _PROBE_EVERY
-
-    def refusal(self, resource: str, now: float) -> Refusal | None:
-        """What a call is told that may not pass now."""
-        pause = self._known.get(resource)
-        left = 0.0 if pause is None else pause.until - now
-        if pause is None or left <= 0:
-            return None
-        return refuse(
-            pause.code,
-            f"{pause.detail}; the store is lost, and this is what it last said",
-            resource=resource,
-            retry_after=left,
-            reason=pause.reason,
-            degraded=True,
-        )
-
-    def told(self, resource: str, report: Settle, now: float) -> None:
-        """Take in how a call has ended."""
-        pause = self._known.get(resource)
-        if pause is None:
-            return
-        match breaking.class_of(report):
-            case Class.SUCCESS:
-                del self._known[resource]
-            case Class.FAILURE | Class.THROTTLE:
-                pause.until = now + max(pause.lasts, _PROBE_EVERY)
-            case _:
-                pass
 
 
 class _Line:
@@ -238,7 +171,7 @@ class Degraded:
             request_id=request_id,
             claim=claim,
             taken=now,
-            granted=_granted(policy, request, request_id, claim, windows, refused, now),
+            granted=granted(policy, request, request_id, claim, windows, refused, now),
             net=[max(0.0, charge) for charge in charges],
         )
         pool.journal.add(entry)
@@ -251,17 +184,17 @@ class Degraded:
         """Why *amounts* are not granted here now; None where they are."""
         mode = self._outages.mode(policy.pool)
         if mode == "closed":
-            return _lost(policy, f"the store is lost: {pool.reason}")
+            return lost(policy, f"the store is lost: {pool.reason}")
         if pool.journal.full:
-            return _lost(policy, "the store is lost, and no more leases can be remembered")
+            return lost(policy, "the store is lost, and no more leases can be remembered")
         if pool.is_strange(policy):
-            return _lost(policy, "the store is lost, and no more tenants can be told apart")
+            return lost(policy, "the store is lost, and no more tenants can be told apart")
         paused = self.pauses.refusal(policy.resource, asyncio.get_running_loop().time())
         if paused is not None:
             return paused
         windows = pool.windows_of(policy, now)
         decision = decide(policy.limits, windows, amounts, now)
-        return _short(pool, policy, windows, amounts, decision, now) if mode == "degrade" else None
+        return short(pool, policy, windows, amounts, decision, now) if mode == "degrade" else None
 
     def _behind(self, pool: Outage, policy: Policy, amounts: Sequence[float]) -> Refusal:
         """The refusal of somebody who would have to stand behind others and may not."""
@@ -275,8 +208,8 @@ class Degraded:
             ErrorCode.RATE_LIMITED,
             f"{depth} wait for {policy.resource} at this replica while the store is lost",
             resource=policy.resource,
-            retry_after=max(wait, _RETRY_AFTER),
-            limits=_states(policy, windows, frozenset(), now),
+            retry_after=max(wait, RETRY_AFTER),
+            limits=states_of(policy, windows, frozenset(), now),
             queue=state,
             degraded=True,
         )
@@ -296,10 +229,10 @@ class Degraded:
             would_grant=told is None,
             retry_after=0.0 if told is None else told.retry_after or 0.0,
             limit=None if told is None else told.limit,
-            breaker=_circuit(told),
-            would_fit=_would_fit(policy, windows, amounts, now),
+            breaker=circuit_of(told),
+            would_fit=would_fit(policy, windows, amounts, now),
             never_fits=told is not None and told.code is ErrorCode.NEVER_FITS,
-            limits=_states(policy, windows, frozenset(), now),
+            limits=states_of(policy, windows, frozenset(), now),
             degraded=True,
         )
 
@@ -307,13 +240,13 @@ class Degraded:
         """What is left of this replica's shares."""
         pool = self._outages.pool(policy.pool)
         if self._outages.mode(policy.pool) == "closed" or not pool.presence.known:
-            raise _lost(policy, f"the store is lost: {pool.reason}")
+            raise lost(policy, f"the store is lost: {pool.reason}")
         now = self._outages.now_us(pool)
         part = 1.0 if self._outages.mode(policy.pool) == "open" else pool.presence.part
         windows = pool.windows_of(policy, now)
         for window in windows:
             window.advance(now)
-        seen = zip(policy.limits, _states(policy, windows, frozenset(), now), strict=True)
+        seen = zip(policy.limits, states_of(policy, windows, frozenset(), now), strict=True)
         return ResourceView(
             resource=policy.resource,
             tenant=policy.tenant,
@@ -335,7 +268,7 @@ class Degraded:
         """
         pool = self._outages.pool(policy.pool)
         if self._outages.mode(policy.pool) == "closed":
-            raise _lost(policy, f"the store is lost: {pool.reason}")
+            raise lost(policy, f"the store is lost: {pool.reason}")
         self.pauses.told(policy.resource, report, asyncio.get_running_loop().time())
         if report.phase == "first_token":
             return Settled(settled=False, degraded=True)
@@ -358,12 +291,12 @@ class Degraded:
         self, pool: Outage, policy: Policy, ref: LeaseRef, report: Settle, now: float
     ) -> Settled:
         if not pool.presence.known:
-            raise _lost(policy, "the store is lost, and this replica has never seen it")
+            raise lost(policy, "the store is lost, and this replica has never seen it")
         if report.block is not None and report.lease in pool.journal.reports:
             pool.journal.reports[report.lease] = report  # it says all of the block
         elif report.lease not in pool.journal.reports:
             if pool.journal.full:
-                raise _lost(policy, "the store is lost, and no more reports can be remembered")
+                raise lost(policy, "the store is lost, and no more reports can be remembered")
             pool.journal.reports[report.lease] = report
             if ref.owed is None:
                 pool.ended(policy, report.lease, now)
@@ -379,7 +312,7 @@ class Degraded:
         if entry is None or entry.claim.nonce != ref.nonce or entry.debits is not None:
             if pool.phase is not Phase.ALONE:
                 return None
-            raise _lost(policy, "the store is lost, and the lease is kept there")
+            raise lost(policy, "the store is lost, and the lease is kept there")
         now = self._outages.now_us(pool)
         if entry.settled is not None or now >= entry.until():
             detail = "the lease was settled, or has expired"
@@ -399,72 +332,9 @@ class Degraded:
         return Renewed(
             lease=report.lease,
             expires_in=ttl,
-            charged=_by_meter(entry.policy, charges),
+            charged=by_meter(entry.policy, charges),
             degraded=True,
         )
-
-
-def _circuit(told: Problem | None) -> BreakerState:
-    """The state of a circuit that has last said this, or nothing."""
-    if told is None or told.code is not ErrorCode.BREAKER_OPEN:
-        return BreakerState.CLOSED
-    return BreakerState.HALF_OPEN if told.reason == "probing" else BreakerState.OPEN
-
-
-def _short(
-    pool: Outage,
-    policy: Policy,
-    windows: Sequence[Window],
-    amounts: Sequence[float],
-    decision: Decision,
-    now: float,
-) -> Refusal | None:
-    """The refusal of what a share has no room for."""
-    if pool.presence.part == 0:
-        why = "not every replica has counted this one yet"
-        if not pool.presence.known:
-            why = "this replica has never seen it, so it knows of no share"
-        return _lost(policy, f"the store is lost, and {why}")
-    if pool.presence.part < pool.part:
-        return _lost(policy, "the store is lost, and somebody has joined meanwhile")
-    if decision.place is None:
-        return None
-    limit, wanted = policy.limits[decision.place], amounts[decision.place]
-    seen, asked = _states(policy, windows, frozenset(), now), whole(wanted / limit.unit)
-    if wanted > limit.capacity and limit.window != "ramp":
-        detail = f"{limit.name} never holds {asked:g} {limit.meter}"
-        return refuse(
-            ErrorCode.NEVER_FITS,
-            detail,
-            resource=policy.resource,
-            limit=limit.name,
-            limits=seen,
-            degraded=True,
-        )
-    share = f"one of {pool.presence.replicas} shares while the store is lost"
-    if decision.wait == NEVER:
-        return refuse(
-            ErrorCode.STORE_UNAVAILABLE,
-            f"{limit.name}: {asked:g} {limit.meter} do not fit into {share}",
-            resource=policy.resource,
-            retry_after=_RETRY_AFTER,
-            limit=limit.name,
-            would_fit=_would_fit(policy, windows, amounts, now),
-            limits=seen,
-            degraded=True,
-        )
-    room = amount(limit, windows[decision.place].left(now))
-    return refuse(
-        ErrorCode.RATE_LIMITED,
-        f"{limit.name} has {room:g} {limit.meter} left of {share}, and "
-        f"{asked:g} are asked for; it fits in {decision.wait / _MICRO:.3f} s",
-        resource=policy.resource,
-        retry_after=decision.wait / _MICRO,
-        limit=limit.name,
-        would_fit=_would_fit(policy, windows, amounts, now),
-        limits=seen,
-        degraded=True,
-    )
 
 
 def _settle(entry: Entry, windows: Sequence[Window], report: Settle, now: float) -> Settled:
@@ -503,82 +373,6 @@ def _again(known: Entry, claim: Claim) -> Granted:
     return replace(known.granted, settled=known.settled is not None)
 
 
-def _granted(
-    policy: Policy,
-    request: Acquire,
-    request_id: str,
-    claim: Claim,
-    windows: Sequence[Window],
-    refused: frozenset[int],
-    now: float,
-) -> Granted:
-    owed = Owed(
-        taken=int(now),
-        ttl=int(claim.ttl),
-        fingerprint=int(claim.fingerprint),
-        charges={limit.id: c for limit, c in zip(policy.limits, claim.amounts, strict=True)},
-    )
-    ref = LeaseRef(
-        policy.pool,
-        policy.model,
-        policy.tenant,
-        request_id,
-        int(claim.nonce),
-        request.route,
-        owed,
-    )
-    return Granted(
-        lease=ids.encode(ref),
-        expires_in=claim.ttl / _MICRO,
-        charged=_by_meter(policy, claim.amounts),
-        limits=_states(policy, windows, refused, now),
-        degraded=True,
-    )
-
-
-def _by_meter(policy: Policy, charges: Sequence[float]) -> dict[str, float]:
-    charged: dict[str, float] = {}
-    for limit, charge in zip(policy.limits, charges, strict=True):
-        if charge >= 0:
-            charged[limit.meter] = max(charged.get(limit.meter, 0), whole(charge / limit.unit))
-    return charged
-
-
-def _states(
-    policy: Policy, windows: Sequence[Window], refused: frozenset[int], now: float
-) -> list[LimitState]:
-    """What a caller sees: the whole limits, and what is left of this replica's shares."""
-    return [
-        LimitState(
-            name=limit.name,
-            meter=limit.meter,
-            limit=whole(limit.limit),
-            remaining=amount(limit, window.left(now)),
-            reset_after=math.ceil(max(0.0, window.reset(now))) / _MICRO,
-            per=limit.per,
-            window=limit.window,
-            scope=limit.scope,
-            shadow=limit.shadow,
-            refused=i in refused,
-        )
-        for i, (limit, window) in enumerate(zip(policy.limits, windows, strict=True))
-    ]
-
-
-def _would_fit(
-    policy: Policy, windows: Sequence[Window], amounts: Sequence[float], now: float
-) -> int | None:
-    rooms: list[int] = []
-    for limit, window, wanted in zip(policy.limits, windows, amounts, strict=True):
-        if limit.shadow:
-            continue
-        if charging.counts_tokens(limit):
-            rooms.append(max(0, int(amount(limit, window.left(now)))))
-        elif window.wait(wanted, now) != 0:
-            rooms.append(0)
-    return min(rooms) if rooms else None
-
-
 def _pause(refusal: Refusal, left: float) -> float:
     """How long to wait before asking again. Raises the refusal where waiting does not help."""
     told = refusal.problem
@@ -615,12 +409,3 @@ async def _either(changed: asyncio.Event, pause: float) -> None:
             await changed.wait()
     except TimeoutError:
         return
-
-
-def _lost(policy: Policy, detail: str) -> Refusal:
-    return refuse(
-        ErrorCode.STORE_UNAVAILABLE,
-        detail,
-        resource=policy.resource,
-        retry_after=_RETRY_AFTER,
-    )

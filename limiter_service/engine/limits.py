@@ -79,7 +79,7 @@ def limits(
 
 
 def is_plain(limit: Limit) -> bool:
-    """Whether *limit* is decided at once where nothing is unusual (lua/lib/fast)."""
+    """Whether *limit* is decided at once where nothing is unusual (lua/lib/ordinary)."""
     return limit.window == "bucket" and not limit.shadow
 
 

@@ -1,6 +1,6 @@
 """What is the same for every grant of a chain of ordinary limits, computed once. Pure.
 
-Ordinary are enforced buckets (lua/lib/fast). A grant then has its levels at known places, and
+Ordinary are enforced buckets (lua/lib/ordinary). A grant then has its levels at known places, and
 says of them only what is left and when they are full again: nothing is explained that nobody asks
 for. What any chain costs and looks like is in `charging`, `levels` and `answers`; for ordinary
 ones this comes to the same.

@@ -75,9 +75,9 @@ class _Asked(Sentinel):
     service = ""
     _named: tuple[str, int] | None = None
 
-    async def renamed(self) -> bool:
-        """Whether they name another primary than the last time: that of the latest failover, for a
-        sentinel that is cut off does not hear of it.
+    async def renamed(self) -> tuple[str, int] | None:
+        """Host and port of the primary, if they name another than the last time: that of the latest
+        failover, for a sentinel that is cut off does not hear of it.
         """
         asked = (sentinel.sentinel_masters() for sentinel in self.sentinels)
         told: list[Any] = await asyncio.gather(*asked, return_exceptions=True)
@@ -88,7 +88,7 @@ class _Asked(Sentinel):
                 latest, named = state["config-epoch"], (state["ip"], state["port"])
                 self._ask_first(sentinel)
         before, self._named = self._named, named
-        return before not in {None, named}
+        return None if before in {None, named} else named
 
     def _ask_first(self, sentinel: Any) -> None:
         self.sentinels.remove(sentinel)

@@ -2,7 +2,7 @@
 
 One pipeline per tick costs the service a third of a pool with a connection per call, and
 the server half: many sockets become one read (docs/decisions/0003). More calls than the trips
-can take wait here, before they take a connection. What can go as one does (store/parcels).
+can take wait here, before they take a connection. What can go as one does (store/groups).
 
 A trip over a connection that is idle is no task: it is written, and its replies are handed over
 where they are read (store/exchange). What takes more than that goes on as one.

@@ -80,8 +80,8 @@ class Watchers(Protocol):
 
     sentinels: list[Any]
 
-    async def renamed(self) -> bool:
-        """Whether they name another primary than the last time. Raises FAILURES."""
+    async def renamed(self) -> tuple[str, int] | None:
+        """Host and port of the primary, if it is another than the last time. Raises FAILURES."""
 
     async def aclose(self) -> None:
         """Close the connections to all of them."""
@@ -167,8 +167,10 @@ class OneServer(Direct):
 
     async def _ask(self, watchers: Watchers) -> None:
         with contextlib.suppress(*FAILURES):
-            if await watchers.renamed():
-                _log.warning("sentinels name another primary")
+            primary = await watchers.renamed()
+            if primary is not None:
+                host, port = primary
+                _log.warning("sentinels name another primary", host=host, port=port)
                 self._berths.move()
                 await self.doubt()
 

@@ -5,7 +5,7 @@
 -- another would have it done at the same moment: states are read and written once. Whoever
 -- meets anything else leaves it to those.
 --
--- Of the policies of a chain the service sends what is needed (store/parcels):
+-- Of the policies of a chain the service sends what is needed (store/ordinary):
 --
 --   number of scopes, number of limits, whether there is a breaker; of its policy the share of
 --   retries, what the retry budget holds without first attempts, its memory, the life of a state

@@ -95,7 +95,7 @@ def test_scripts_name_no_other_keys(name: str) -> None:
 def test_scripts_write_what_the_page_says(name: str) -> None:
     """Scopes, slots and lease: each is written exactly where its column says so."""
     text = part(name)
-    for each in ("lib/acquired", "lib/settled_together"):
+    for each in ("lib/acquire_ordinary", "lib/settle_ordinary"):
         text += part(each) if f"-- @include {each}\n" in text else ""
     (row,) = [row for row in rows("Script |") if row[0] == f"`{name}`"]
     assert row[1].startswith("writes") == (

@@ -1,6 +1,6 @@
 """The model test can fail: each fault below, planted in the Lua, is found by it.
 
-They are planted in what can decide over everything; what is decided at once (lib/fast) would hide
+They are planted in what can decide over everything; what is decided at once (lib/ordinary) would hide
 some of them for long, and has faults of its own in test_fast.
 """
 

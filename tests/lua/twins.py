@@ -1,5 +1,5 @@
 """Two stores that live through the same history: one decides ordinary acquires at once, alone
-or in groups (lua/lib/fast), the other by all that decides over everything (lua/lib/limits).
+or in groups (lua/lib/ordinary), the other by all that decides over everything (lua/lib/limits).
 """
 
 import struct

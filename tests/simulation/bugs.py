@@ -61,7 +61,7 @@ SCRIPTS = {
         "several chains have the leases of the first": ("lib/in_turn", "first, at = first + all,", "first, at = first,"),
         "a chain does not see what those before it have taken": ("lib/few_saved", "texts[place] = whole", ""),
         "a long chain does not see what those before it have taken": ("lib/many", "    texts[nth] = state\n", ""),
-        "a group barges past the queue": ("lib/acquired", "if queued then", "if false then"),
+        "a group barges past the queue": ("lib/acquire_ordinary", "if queued then", "if false then"),
         "a group goes past a circuit that is not calm": ("lib/gate", "if wall + shift < calm or wall + shift < seen then", "if false then"),
         "a long chain charges again what it has granted before": ("lib/granted", ', px, "NX")', ", px)"),
         "a long chain charges a repeat beside it": ("lib/granted", "known[n] = seen[key] or", "known[n] ="),

@@ -3,7 +3,7 @@
 import asyncio
 
 import redis
-from test_again import Few, tell
+from few import Few, tell
 from tests_support.scripts import POOL
 
 from limiter_service.engine.outages import Phase
