@@ -1,7 +1,8 @@
 """Acquire, check, settle and renew while the store of a pool is lost (engine/outages).
 
 Nothing here waits for the store. What the breaker last said goes on holding (engine/pauses), and
-what callers are told stands in engine/alone. Callers who may wait are held in the order in which they come, one line per resource.
+what callers are told stands in engine/alone. Callers who may wait are held in the order in which
+they come, one line per resource.
 """
 
 import asyncio
