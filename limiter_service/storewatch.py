@@ -26,18 +26,18 @@ class StoreWatch:
         """Hand calls on to one more."""
         self._others.append(other)
 
-    def called(self, script: str, took: float, good: bool) -> None:  # noqa: FBT001  # Watch
-        """A script call is over."""
+    def called(self, script: str, took: float, good: bool, calls: int = 1) -> None:  # noqa: FBT001  # Watch
+        """Script calls are over."""
         if not good:
-            self._failed += 1
-            if self._failed == 1:
+            self._failed += calls
+            if self._failed == calls:
                 self._lost(script, took)
         elif self._failed:
             if self._telling:
                 _log.info("the store answers again", failed_calls=self._failed)
             self._failed = 0
         for other in self._others:
-            other(script, took, good)
+            other(script, took, good, calls)
 
     def _lost(self, script: str, took: float) -> None:
         now = self._clock()

@@ -125,7 +125,7 @@ class Spans:
 
         return run
 
-    def called(self, script: str, took: float, good: bool) -> None:  # noqa: FBT001  # Watch
+    def called(self, script: str, took: float, good: bool, _calls: int = 1) -> None:  # noqa: FBT001  # Watch
         """Make a span of a script call that is over, if it was made for an operation."""
         if not self._trace.get_current_span().is_recording():
             return

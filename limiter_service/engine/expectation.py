@@ -23,14 +23,19 @@ _KEPT_MS = 7 * 86_400_000
 class _Kind:
     """One kind of calls: what is known of it, and what the store has not been told."""
 
-    __slots__ = ("asked", "asking", "heard", "key", "known", "name", "news", "timer")
+    __slots__ = ("asked", "asking", "heard", "key", "known", "name", "news", "suggested", "timer")
 
     def __init__(self, name: tuple[str, str, str], key: Key) -> None:
         self.name, self.key = name, key
-        self.known, self.asked, self.heard = Sizes(), -_FRESH * 2, False
+        self.know(Sizes())
+        self.asked, self.heard = -_FRESH * 2, False
         self.news: list[tuple[float, float, float]] = []
         self.asking: asyncio.Task[None] | None = None
         self.timer: asyncio.TimerHandle | None = None
+
+    def know(self, known: Sizes) -> None:
+        """Take in sizes, and what every acquire is told of them."""
+        self.known, self.suggested = known, known.suggested_max_tokens
 
 
 class Expectations:
@@ -80,7 +85,8 @@ class Expectations:
         self, pool: str, model: str, route: str | None, asked: int | None
     ) -> int | None:
         """A bound that one answer in a hundred exceeds; None while too little was seen."""
-        return sizes.suggested_max_tokens(*self._known(pool, model, route), asked)
+        of_route, of_model = self._kinds_of(pool, model, route)
+        return sizes.bound(of_route.suggested, of_model.suggested, asked)
 
     def calibration(self, pool: str, model: str, route: str | None) -> Calibration | None:
         """How estimated inputs compare with real ones; None while nothing is known."""
@@ -95,19 +101,23 @@ class Expectations:
             await asyncio.wait(set(self._under_way))
 
     def _known(self, pool: str, model: str, route: str | None) -> tuple[Sizes, Sizes]:
+        of_route, of_model = self._kinds_of(pool, model, route)
+        return of_route.known, of_model.known
+
+    def _kinds_of(self, pool: str, model: str, route: str | None) -> tuple[_Kind, _Kind]:
+        """Calls of the route, and of the model; what is old is asked for, for the next call."""
         if self._loop is None:
             self._loop = asyncio.get_running_loop()
-        now = self._loop.time()
-        kind = self._kinds.get((pool, model, "")) or self._kind(pool, model, "")
-        of_model = kind.known if now - kind.asked <= _FRESH else self._current(kind, now)
+        old = self._loop.time() - _FRESH
+        of_model = self._kinds.get((pool, model, "")) or self._kind(pool, model, "")
+        if of_model.asked < old:
+            self._ask(of_model)
         if not route:
             return of_model, of_model
-        return self._current(self._kind(pool, model, route), now), of_model
-
-    def _current(self, kind: _Kind, now: float) -> Sizes:
-        if now - kind.asked > _FRESH:
-            self._ask(kind)  # the next call has the answer
-        return kind.known
+        of_route = self._kind(pool, model, route)
+        if of_route.asked < old:
+            self._ask(of_route)
+        return of_route, of_model
 
     def _kind(self, pool: str, model: str, route: str) -> _Kind:
         name = pool, model, route
@@ -143,7 +153,7 @@ class Expectations:
         try:
             while True:
                 news, kind.news = kind.news, []
-                kind.known = await self._told(kind.key, news)
+                kind.know(await self._told(kind.key, news))
                 if len(kind.news) < _MOST_PENDING:
                     break
         except StoreError:

@@ -12,6 +12,7 @@ its own share, until it is charged.
 
 from collections import deque
 from collections.abc import Iterable, Sequence
+from operator import add
 
 from limiter_service.engine.levels import Level
 from limiter_service.engine.local import Sight
@@ -92,7 +93,7 @@ class Sights:
         self._earlier: list[_Span] = []
         self._now = _Span()
 
-    def taken(self, policy: Policy, amounts: Iterable[float]) -> None:
+    def taken(self, policy: Policy, amounts: Sequence[float]) -> None:
         """This replica has taken *amounts* from the limits of *policy*."""
         self._now.add(policy, amounts)
 
@@ -145,16 +146,13 @@ class _Span:
         self.until, self.looked_at = 0.0, False
         self._sums: dict[Place, float] | None = None
 
-    def add(self, policy: Policy, amounts: Iterable[float]) -> None:
+    def add(self, policy: Policy, amounts: Sequence[float]) -> None:
         """So much more, of the limits of *policy*."""
         self._sums = None
+        if min(amounts, default=0.0) < 0:
+            amounts = [max(0.0, amount) for amount in amounts]
         known = self.taken.get(policy)
-        if known is None:
-            self.taken[policy] = [max(0.0, amount) for amount in amounts]
-            return
-        for i, amount in enumerate(amounts):
-            if amount > 0:
-                known[i] += amount
+        self.taken[policy] = [*amounts] if known is None else [*map(add, known, amounts)]
 
     def of(self, place: Place) -> float:
         """What was taken of one limit; added up once for all that ask meanwhile."""

@@ -87,10 +87,9 @@ def expected_output(route: Sizes, model: Sizes) -> float | None:
     return model.expected_output if own is None else own
 
 
-def suggested_max_tokens(route: Sizes, model: Sizes, asked: int | None) -> int | None:
-    """A bound for the answer, never more than the caller's own."""
-    own = route.suggested_max_tokens
-    found = model.suggested_max_tokens if own is None else own
+def bound(of_route: int | None, of_model: int | None, asked: int | None) -> int | None:
+    """A bound for the answer, by those that are suggested: never more than the caller's own."""
+    found = of_model if of_route is None else of_route
     return found if found is None or asked is None else min(found, asked)
 
 

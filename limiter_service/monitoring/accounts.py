@@ -24,10 +24,10 @@ class Bins:
     def __init__(self, edges: tuple[float, ...]) -> None:
         self.edges, self.counts, self.sum = edges, [0] * (len(edges) + 1), 0.0
 
-    def observe(self, value: float) -> None:
-        """Take in one value."""
-        self.counts[bisect_left(self.edges, value)] += 1
-        self.sum += value
+    def observe(self, value: float, times: int = 1) -> None:
+        """Take in one value, as often as it was seen."""
+        self.counts[bisect_left(self.edges, value)] += times
+        self.sum += value * times
 
 
 def _bins(name: str) -> Bins:
@@ -163,15 +163,15 @@ class StoreCalls(Collector):
         self._failures: defaultdict[str, int] = defaultdict(int)
         self.good = True
 
-    def called(self, script: str, took: float, good: bool) -> None:  # noqa: FBT001  # Watch
-        """A call is over."""
+    def called(self, script: str, took: float, good: bool, calls: int = 1) -> None:  # noqa: FBT001  # Watch
+        """Calls are over."""
         bins = self._took.get(script)
         if bins is None:
             bins = self._took[script] = _bins("store_call_seconds")
-        bins.observe(took)
+        bins.observe(took, calls)
         self.good = good
         if not good:
-            self._failures[script] += 1
+            self._failures[script] += calls
 
     def collect(self) -> Iterator[Metric]:
         """Everything, as metrics."""

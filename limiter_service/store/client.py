@@ -10,7 +10,7 @@ import contextlib
 import itertools
 import random
 from abc import abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -34,8 +34,10 @@ _MOST_LANES = 64
 _ACKNOWLEDGED = 0.1  # seconds that a replica of the store may take
 _SILENCE = 5.0
 
-Watch = Callable[[str, float, bool], None]
-"""Hears of every call of a script: its name, seconds, and whether there was an answer."""
+Watch = Callable[[str, float, bool, int], None]
+"""Hears of every call of a script: its name, seconds, whether there was an answer, and how many
+calls of it took the same time.
+"""
 
 
 class Client:
@@ -133,7 +135,13 @@ class Client:
     def note(self, script: Script, began: float, *, good: bool) -> None:
         """A call that began then has come to an end."""
         if self.watch is not None:
-            self.watch(script.name, asyncio.get_running_loop().time() - began, good)
+            self.watch(script.name, asyncio.get_running_loop().time() - began, good, 1)
+
+    def _heard(self, answered: Mapping[tuple[str, float], int], now: float) -> None:
+        """Calls of a trip were answered: how many by script, and by when they began."""
+        if self.watch is not None:
+            for (name, began), calls in answered.items():
+                self.watch(name, now - began, True, calls)
 
     async def _insist(
         self,
@@ -257,6 +265,7 @@ class Client:
                 min(_ACKNOWLEDGED, self._timeout / 2),
                 partial(self._link.post, place) if isinstance(self._link, Direct) else None,
                 self._timeout,
+                self._heard,
             )
         return lane
 
@@ -293,26 +302,21 @@ class Posted(Call):
         """As of any call."""
         if self.done():
             return ()
-        self.heard = now
+        self._done, self.heard = True, now
         if isinstance(reply, Exception):
-            self.set_exception(reply)
+            self.failed(reply)
         else:
-            self.set_result(reply)
+            self.lane.note(self.script.name, self.began)
+            self.came(reply)
         return ()
 
     def set_result(self, reply: Any, /) -> None:
         """The store has answered."""
-        self._done = True
-        self.lane.fuse.succeeded()
-        watch = self.client.watch
-        if watch is not None:
-            watch(self.script.name, self.heard - self.began, True)
-        self.came(reply)
+        self.take(reply, self.lane.loop.time())
 
     def set_exception(self, error: Exception, /) -> None:
         """It has not. Nothing is judged yet: `insist` does."""
-        self._done = True
-        self.failed(error)
+        self.take(error, self.lane.loop.time())
 
 
 class Subscription:

@@ -9,8 +9,8 @@ where they are read (store/exchange). What takes more than that goes on as one.
 """
 
 import asyncio
-from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from collections import defaultdict, deque
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -29,6 +29,9 @@ _MARKED_FOR = 60_000
 Send = Callable[[Sequence[Command]], Awaitable[list[Any]]]
 Post = Callable[[Sequence[Command], Then], bool]
 """Sends at once and returns True, or has no connection for that and returns False."""
+
+Hear = Callable[[Mapping[tuple[str, float], int], float], None]
+"""Hears what was answered at a moment: how many calls, by script and by when they began."""
 
 
 class Trip:
@@ -62,9 +65,10 @@ class Lane:
         patience: float = 0.1,
         post: Post | None = None,
         silence: float = 0.5,
+        hear: Hear | None = None,
     ) -> None:
         """*patience* is how long a replica may take to acknowledge, in seconds, *silence* how long
-        a store that is there may say nothing.
+        a store that is there may say nothing; *hear* is told of calls that nobody awaits.
         """
         self._send, self._patience, self._post = send, patience, post
         self.loop = asyncio.get_running_loop()
@@ -74,6 +78,7 @@ class Lane:
         self._deadlines = Deadlines(silence)
         self._scheduled = False
         self._plain = False
+        self._hear, self._answered = hear, defaultdict[tuple[str, float], int](int)
 
     @property
     def idle(self) -> bool:
@@ -86,6 +91,10 @@ class Lane:
         if not self._scheduled:
             self._schedule()
         self._deadlines.add(call, deadline)
+
+    def note(self, script: str, began: float) -> None:
+        """A call that nobody awaits was answered."""
+        self._answered[script, began] += 1
 
     def _schedule(self) -> None:
         if not self._scheduled and len(self.trips) < _MOST_TRIPS:
@@ -179,11 +188,21 @@ class Lane:
         now = self.loop.time()
         if not isinstance(replies[0], Exception):
             self._deadlines.heard(now)
-        return [
+        left = [
             call
             for parcel, reply in zip(parcels, replies, strict=True)
             for call in parcel.take(reply, now)
         ]
+        if self._answered:
+            self._tell(now)
+        return left
+
+    def _tell(self, now: float) -> None:
+        """The store is there, and this is what it has answered."""
+        self.fuse.succeeded()
+        if self._hear is not None:
+            self._hear(self._answered, now)
+        self._answered.clear()
 
     async def _introduce(self, parcels: Sequence[Parcel]) -> list[Any]:
         replies = await self._say(parcels, _introduction(parcels, plain=self._plain))

@@ -16,10 +16,10 @@ from tests_support.waiting import until
 from client_sdk.estimate import Ratio
 from limiter_service.engine.sizes import (
     Sizes,
+    bound,
     calibration,
     expected_output,
     sizes_of,
-    suggested_max_tokens,
 )
 from limiter_service.store.keys import Key, Keys
 from limiter_service.store.scripts import Script, load, part
@@ -173,7 +173,10 @@ def test_too_little_seen_is_nothing_known():
     assert expected_output(new, new) is None
     assert expected_output(new, known) == known.expected_output != new.quantile(0.96)
     assert expected_output(known, new) == known.expected_output
-    assert suggested_max_tokens(of(99, outputs=99), of(99, outputs=99), None) is None
+    assert of(99, outputs=99).suggested_max_tokens is None
+    assert bound(None, 17, None) == 17
+    assert bound(9, 17, None) == 9
+    assert bound(None, None, 17) is None
 
 
 def test_a_suggestion_is_a_stable_bound():
@@ -181,21 +184,21 @@ def test_a_suggestion_is_a_stable_bound():
     bound stays.
     """
     found = of(50, 49, 1)
-    assert found.suggested_max_tokens == math.floor(2 ** (33 / 8))
-    assert suggested_max_tokens(found, found, 9) == 9
-    assert suggested_max_tokens(found, found, 4096) == 17
+    assert found.suggested_max_tokens == math.floor(2 ** (33 / 8)) == 17
+    assert bound(17, 17, 9) == 9
+    assert bound(17, 17, 4096) == 17
 
 
 def test_a_bound_that_cuts_off_stays_where_it_is(db: redis.Redis):
     """Answers that are cut off at the suggestion do not lower the next one."""
     answers = [*[100] * 97, 1000, *[100] * 97, 1000, 1000, 1000, 1000, 5000]
-    first = bound = learn(db, 0, outputs(*answers)).suggested_max_tokens
+    first = last = learn(db, 0, outputs(*answers)).suggested_max_tokens
     for tag in range(1, 30):
-        assert bound is not None
-        cut = [min(bound, each) for each in answers]
-        bound = learn(db, tag, outputs(*cut)).suggested_max_tokens
+        assert last is not None
+        cut = [min(last, each) for each in answers]
+        last = learn(db, tag, outputs(*cut)).suggested_max_tokens
     assert first == 1024
-    assert bound == first
+    assert last == first
 
 
 def test_estimates_of_a_new_route_go_by_their_model():

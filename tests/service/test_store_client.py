@@ -31,7 +31,7 @@ async def test_a_call_that_is_cancelled_says_nothing_of_the_store(server: Server
     """Neither that it answers nor that it does not; an answer and an error are told."""
     client = Client(server.url, connect_timeout=20.0, command_timeout=20.0)
     told: list[tuple[str, bool]] = []
-    client.watch = lambda script, _seconds, good: told.append((script, good))
+    client.watch = lambda script, _seconds, good, _calls: told.append((script, good))
     call = asyncio.create_task(client.run(ECHO, (), ("a",)))
     await asyncio.sleep(0)
     call.cancel()
