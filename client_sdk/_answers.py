@@ -4,6 +4,7 @@ Nearly every answer is a grant, or a settle that went well. All of those in a me
 one pass; what is anything else is read once more, for what it is.
 """
 
+import struct
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
@@ -26,6 +27,7 @@ from limiter_wire import (
     Settled,
     Stats,
     Waiting,
+    brief,
 )
 
 T = TypeVar("T")
@@ -34,16 +36,50 @@ NEWS, RECALL, OK = 102, 205, 200
 _ACQUIRE, _SETTLE = Operation.ACQUIRE, Operation.SETTLE  # to find them in their class takes longer
 _ACCEPTED = 202
 _limits = msgspec.msgpack.Decoder(list[LimitState]).decode
+_NO_LIMITS = msgspec.Raw(b"\x90")
+
+
+class Form(brief.Form):
+    """Limits that a channel was told in full, for those that are said briefly after that."""
+
+    unread: msgspec.Raw = _NO_LIMITS
+
+    def limits(self, levels: bytes) -> list[LimitState]:
+        """The same limits with these *levels*. Raises ValueError and struct.error."""
+        known = _limits(self.unread)
+        found = struct.unpack(f"<{len(known)}d", levels)
+        return [
+            msgspec.structs.replace(
+                limit,
+                remaining=brief.remaining(level),
+                reset_after=brief.reset_after(level, *fill),
+            )
+            for limit, level, fill in zip(known, found, self.fills, strict=True)
+        ]
+
+
+def _formed(form: Form | None, levels: tuple[int, bytes]) -> list[LimitState]:
+    if form is None:
+        raise ValueError(f"form {levels[0]} was never told")
+    return form.limits(levels[1])
+
+
+Forms = dict[int, Form]
+"""What a channel was told of limits, by the numbers that it finds them by."""
 
 
 class Given(msgspec.Struct, kw_only=True, gc=False):
-    """What was granted; its limits, which are most of it, are read when somebody looks."""
+    """What was granted; its limits, which are most of it, are read when somebody looks. Where they
+    are said briefly, `levels` names their form, and says what is in them.
+    """
 
     lease: str
     expires_in: float
     waited: float = 0.0
     charged: dict[str, float] = {}
-    unread: msgspec.Raw = msgspec.field(name="limits")
+    unread: msgspec.Raw = msgspec.field(name="limits", default=_NO_LIMITS)
+    levels: tuple[int, bytes] | None = None
+    form: Form | None = None
     breaker: str = "closed"
     probe: bool = False
     suggested_max_tokens: int | None = None
@@ -55,8 +91,8 @@ class Given(msgspec.Struct, kw_only=True, gc=False):
     def limits(self) -> list[LimitState]:
         """Every limit of the chain, just after the grant. Raises ServiceFault."""
         try:
-            return _limits(self.unread)
-        except msgspec.MsgspecError as error:
+            return _limits(self.unread) if self.levels is None else _formed(self.form, self.levels)
+        except (ValueError, struct.error) as error:  # ValueError: of msgspec, too
             raise ServiceFault(f"the limits of a grant cannot be read: {error}") from error
 
     def whole(self) -> Granted:
@@ -77,8 +113,17 @@ class Given(msgspec.Struct, kw_only=True, gc=False):
 
     def own(self) -> "Given":
         """Itself, no longer a part of its message, which is as large as all that came with it."""
-        self.unread = self.unread.copy()
+        if self.levels is None:
+            self.unread = self.unread.copy()
         return self
+
+    def formed(self, forms: "Forms") -> None:
+        """Take in its limits, or learn their form."""
+        if self.levels is not None:
+            self.form = forms.get(self.levels[0])
+        elif self.form is not None:
+            self.form.unread = self.unread.copy()
+            forms[self.form.id] = self.form
 
 
 class Heard(Given, kw_only=True, gc=False):
@@ -86,7 +131,6 @@ class Heard(Given, kw_only=True, gc=False):
 
     lease: str = ""
     expires_in: float = 0.0
-    unread: msgspec.Raw = msgspec.field(name="limits", default=msgspec.Raw(b"\x90"))
     already_settled: bool = False
     refunded: dict[str, float] | None = None
     debited: dict[str, float] | None = None
@@ -95,7 +139,8 @@ class Heard(Given, kw_only=True, gc=False):
     def usual(self, operation: Operation) -> "Given | Settled | None":
         """The answer to *operation*, None when its body has to be read for that."""
         if operation is _ACQUIRE and self.lease:
-            self.unread = self.unread.copy()  # as `own` does
+            if self.levels is None:
+                self.unread = self.unread.copy()  # as `own` does
             return self
         if operation is _SETTLE and self.settled is not None:
             return Settled(
@@ -141,7 +186,8 @@ class _RawResults(msgspec.Struct):
 
 
 _frames = msgspec.msgpack.Decoder(list[Frame]).decode
-_heads = msgspec.msgpack.Decoder(list[_Head]).decode
+_frame = msgspec.msgpack.Decoder(Frame).decode
+_head = msgspec.msgpack.Decoder(_Head).decode
 _bodies = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
 _results = msgspec.msgpack.Decoder(_Results).decode
 _raw_results = msgspec.msgpack.Decoder(_RawResults).decode
@@ -168,7 +214,15 @@ def frames(message: bytes) -> list[Frame]:
     try:
         return _frames(message)
     except msgspec.ValidationError:  # one is odd, which is a matter of who has asked for it
-        return [Frame(id=head.id, status=head.status) for head in _heads(message)]
+        return [*map(_alone, _bodies(message))]
+
+
+def _alone(body: msgspec.Raw) -> Frame:
+    try:
+        return _frame(body)
+    except msgspec.ValidationError:
+        head = _head(body)
+        return Frame(id=head.id, status=head.status)
 
 
 def bodies(message: bytes) -> list[msgspec.Raw]:

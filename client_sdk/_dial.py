@@ -34,7 +34,8 @@ def address(url: str, api_key: str | None, options: LimiterOptions) -> Address:
     """The channel of the service at *url*."""
     headers = {} if api_key is None else {"authorization": f"Bearer {api_key}"}
     tls = tls_of(options) if url.startswith("https:") else None
-    return Address(f"ws{url.removeprefix('http')}/v1/channel", headers, tls)
+    # Grants say briefly what is in limits (limiter_wire/brief), where the service knows how.
+    return Address(f"ws{url.removeprefix('http')}/v1/channel?limits=brief", headers, tls)
 
 
 def why(error: Exception, *, opened_before: bool) -> NoChannel:

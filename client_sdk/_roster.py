@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import msgspec
 
 from client_sdk import _answers, _codec
-from client_sdk._answers import OK, Frame, Given
+from client_sdk._answers import OK, Forms, Frame, Given
 from client_sdk._codec import Op
 from client_sdk.errors import ServiceUnavailable, SluicegateError, WaitTimeout
 from limiter_wire import ErrorCode, Operation
@@ -78,6 +78,7 @@ class Roster:
         self._unsent: dict[int, Call] = {}
         self._cancels: list[int] = []
         self._cancelled: dict[int, Op] = {}
+        self._forms: Forms = {}
         self.recalled: Callable[[str], None] = lambda _resource: None
 
     @property
@@ -120,8 +121,10 @@ class Roster:
 
     def hear(self, message: bytes) -> None:
         """Tell everybody whom *message* answers. Raises MsgspecError when it is no message."""
-        soon, bodies = self._soon, None
+        soon, forms, bodies = self._soon, self._forms, None
         for place, frame in enumerate(_answers.frames(message)):
+            if frame.form is not None or frame.levels is not None:
+                frame.formed(forms)
             if frame.status == OK and (call := soon.get(frame.id)) is not None:
                 result = frame.usual(call.op.operation)
                 if result is not None:
@@ -150,6 +153,8 @@ class Roster:
             self._unheard(name, status, body)
             return
         result = _answers.answer(call.op, status, body)
+        if isinstance(result, Given):
+            result.form = frame.form
         if call.op.waits and _is_farewell(result):
             return  # the next connection takes it along
         del self._home(call.op)[name]
@@ -190,6 +195,7 @@ class Roster:
 
     def lost(self) -> None:
         """The connection is gone: everything is to be sent again, in order."""
+        self._forms = {}  # the next one tells them anew
         self._cancels.clear()
         self._cancelled.clear()
         self._unsent = dict(sorted((self._soon | self._waiting).items()))

@@ -185,14 +185,18 @@ def _refuse_too_many(count: int) -> None:
         raise Closed(Closing.MISUSED, f"a message has at most {MOST_FRAMES} frames")
 
 
-def ready(frame: Frame, answer: Taken | Wire) -> Ready | None:
-    """The answer to *frame* as it will be sent, if there is a stencil for that."""
+def ready(frame: Frame, answer: Taken | Wire, told: stencil.Told | None = None) -> Ready | None:
+    """The answer to *frame* as it will be sent, if there is a stencil for that; brief about limits
+    that the channel was *told* of, where it wants that.
+    """
     if frame.style.kind is not _BINARY:
         return None
-    if type(answer) is Settled:
+    said: bytes | None = None
+    if isinstance(answer, Taken):
+        say = stencil.frame if told is None else told.frame
+        said = say(frame.id, answer)
+    elif type(answer) is Settled:
         said = stencil.settled_frame(frame.id, answer)
-    else:
-        said = stencil.frame(frame.id, answer) if isinstance(answer, Taken) else None
     return None if said is None else Ready(frame.style, msgspec.Raw(said))
 
 

@@ -15,7 +15,12 @@ from msgspec import UNSET
 from limiter_service import http
 from limiter_service.engine.breaking import CIRCUITS
 from limiter_service.engine.shape import Shape, Taken
+from limiter_service.store.packing import doubles
 from limiter_wire import Meter, Settled
+from limiter_wire.brief import Form
+
+MOST_FORMS = 1000
+"""Chains whose limits a channel knows; callers make up names of models."""
 
 _encode = msgspec.msgpack.Encoder().encode
 _pack = struct.Struct(">d").pack
@@ -24,6 +29,8 @@ _MAP, _ARRAY, _SMALL = 0x80, 0x90, 16
 
 _OF_A_GRANT = 12  # fields; a frame has id and status beside them
 _HEAD = bytes((_MAP + 2 + _OF_A_GRANT,)) + _encode("id")
+_HEAD_WITH_FORM, _FORM = bytes((_MAP + 3 + _OF_A_GRANT,)) + _encode("id"), _encode("form")
+_LEVELS = _encode("levels")
 _STATUS = _encode("status") + _encode(200)
 _BEFORE_LEASE = b"".join(map(_encode, ("granted", True, "lease")))
 _BEFORE_EXPIRY = b"".join(map(_encode, ("waited", 0.0, "expires_in"))) + _DOUBLE
@@ -85,12 +92,43 @@ def _packer(*sizes: int) -> Callable[..., bytes]:
 
 def grant(taken: Taken) -> bytes:
     """A grant, as `Granted` is encoded."""
-    return bytes((_MAP + _OF_A_GRANT,)) + _fields(taken)
+    return bytes((_MAP + _OF_A_GRANT,)) + b"".join(_fields(taken, _limits(taken)))
 
 
 def frame(name: int | str, taken: Taken) -> bytes:
     """The frame of a channel that tells a grant to the request *name*."""
-    return b"".join((_HEAD, _encode(name), _STATUS, _fields(taken)))
+    return b"".join((_HEAD, _encode(name), _STATUS, *_fields(taken, _limits(taken))))
+
+
+class Told:
+    """What a channel was told of limits: then a grant says only what is in them
+    (limiter_wire/brief).
+    """
+
+    __slots__ = ("_known",)
+
+    def __init__(self) -> None:
+        self._known: dict[Shape, tuple[bytes, Callable[..., bytes]]] = {}
+
+    def frame(self, name: int | str, taken: Taken) -> bytes:
+        """As `frame`; in full where the limits were not told yet."""
+        known = self._known.get(taken.shape)
+        if known is not None:
+            before, pack = known
+            levels = before + pack(*taken.levels)
+            return b"".join((_HEAD, _encode(name), _STATUS, *_fields(taken, levels)))
+        if len(self._known) >= MOST_FORMS:
+            return frame(name, taken)
+        said = _HEAD_WITH_FORM, _encode(name), _STATUS, *_fields(taken, _limits(taken))
+        return b"".join((*said, _FORM, _encode(self._learn(taken.shape))))
+
+    def _learn(self, shape: Shape) -> Form:
+        form = Form(len(self._known) + 1, [*shape.fills])
+        pack = doubles(len(form.fills))
+        blank = pack(*[0.0] * len(form.fills))
+        before = _LEVELS + _array(2) + _encode(form.id) + _encode(blank)[: -len(blank)]
+        self._known[shape] = before, pack
+        return form
 
 
 def settled_frame(name: int | str, answer: Settled) -> bytes | None:
@@ -181,18 +219,21 @@ def _plain(text: bytes) -> bytes:
     return text.replace(b"%", b"%%")
 
 
-def _fields(taken: Taken) -> bytes:
-    return b"".join(
-        (
-            _BEFORE_LEASE,
-            _encode(taken.lease),
-            _BEFORE_EXPIRY,
-            _pack(taken.expires_in),
-            _CHARGED,
-            taken.told,
-            _stencil(taken.shape).limits(taken.left),
-            _end(taken),
-        )
+def _limits(taken: Taken) -> bytes:
+    return _stencil(taken.shape).limits(taken.left)
+
+
+def _fields(taken: Taken, limits: bytes) -> tuple[bytes, ...]:
+    """The fields of a grant, among them what is said of its limits."""
+    return (
+        _BEFORE_LEASE,
+        _encode(taken.lease),
+        _BEFORE_EXPIRY,
+        _pack(taken.expires_in),
+        _CHARGED,
+        taken.told,
+        limits,
+        _end(taken),
     )
 
 

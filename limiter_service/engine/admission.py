@@ -198,8 +198,8 @@ class Engine:
         shape = policy.shape
         if shape is None or reply.verdict is not _DONE:
             return None
-        left = shape.left(lease)
-        if left is None:
+        levels = shape.levels(lease)
+        if levels is None:
             return None
         self.outages.taken(policy, asks.amounts)
         self.degraded.pauses.passed(policy.resource)
@@ -212,7 +212,7 @@ class Engine:
             lease[TTL] / _MICRO,
             asks.charged,
             asks.told,
-            left,
+            levels,
             breaking.circuit(lease[MARKS]),
         )
 

@@ -6,8 +6,8 @@ for. What any chain costs and looks like is in `charging`, `levels` and `answers
 ones this comes to the same.
 """
 
-from collections.abc import Sequence
-from math import ceil, floor
+from collections.abc import Callable, Sequence
+from operator import itemgetter
 from typing import TYPE_CHECKING, ClassVar
 
 import msgspec
@@ -15,6 +15,7 @@ import msgspec
 from limiter_service.engine import breaking
 from limiter_service.store.messages import KEEP
 from limiter_wire import Granted, LimitState, Meter, Usage
+from limiter_wire.brief import remaining, reset_after
 
 if TYPE_CHECKING:
     from limiter_service.engine.limits import Limit
@@ -31,11 +32,13 @@ _TOKENS = {
     Meter.INPUT_TOKENS: (1.0, 0.0),
     Meter.OUTPUT_TOKENS: (0.0, 1.0),
 }
-_FORGIVEN = 1e-6  # as in engine/levels
 
 
 Face = tuple[str, Meter, float, float | None, str]
 """Of a limit: name, meter, amount, period, scope."""
+
+Levels = tuple[float, ...]
+"""What is in each limit, in units of its meter."""
 
 
 class History(msgspec.Struct, frozen=True):
@@ -54,13 +57,14 @@ class Shape:
     __slots__ = (
         "_alone",
         "_counts",
+        "_levels",
         "_meter_of",
         "_meters",
         "_named",
         "_of_tokens",
-        "_places",
         "_starts",
         "faces",
+        "fills",
         "length",
         "limit_ids",
     )
@@ -81,17 +85,18 @@ class Shape:
         alone = all(len(places) == 1 for places in found.values())
         self._alone = tuple(found) if alone else None
         starts: list[int] = []
-        places: list[tuple[int, float, float]] = []
+        places: list[int] = []
         at = _CHARGES + len(every)
         for limits in scopes:
             starts.append(at)
             at += _CELLS
-            for limit in limits:
-                places.append((at + 1, limit.capacity, limit.rate))
+            for _ in limits:
+                places.append(at + 1)
                 at += 2
-        self._starts, self._places, self.length = tuple(starts), tuple(places), at
+        self._starts, self._levels, self.length = tuple(starts), _picker(places), at
+        self.fills = tuple((limit.capacity, limit.rate) for limit in every)
         self.limit_ids = tuple(float(limit.id) for limit in every)
-        self._named = tuple(zip([at - 1 for at, _, _ in places], self.limit_ids, strict=True))
+        self._named = tuple(zip([at - 1 for at in places], self.limit_ids, strict=True))
 
     def named(self, faces: tuple[Face, ...]) -> "Shape":
         """The same, for limits that show other *faces*."""
@@ -124,20 +129,22 @@ class Shape:
             return dict(zip(self._alone, map(int, amounts), strict=True))
         return {meter: int(max([amounts[i] for i in places])) for meter, places in self._meters}
 
-    def left(self, lease: Sequence[float]) -> list[float] | None:
-        """Of each limit what is left, and the seconds until it is full; None where the states in
-        a new lease are not as the policy has them: something is learned, or held by hand.
+    def levels(self, lease: Sequence[float]) -> Levels | None:
+        """What is in each limit; None where the states in a new lease are not as the policy has
+        them: something is learned, or held by hand.
         """
         if len(lease) != self.length:
             return None
         for at in self._starts:
             if lease[at] < 0:
                 return None
+        return self._levels(lease)
+
+    def left(self, levels: Levels) -> list[float]:
+        """Of each limit what is left, and the seconds until it is full."""
         found: list[float] = []
-        for at, capacity, rate in self._places:
-            level = lease[at]
-            found.append(floor(level + _FORGIVEN))
-            found.append(ceil((capacity - level) / rate) / _MICRO if level < capacity else 0.0)
+        for level, (capacity, rate) in zip(levels, self.fills, strict=True):
+            found += (remaining(level), reset_after(level, capacity, rate))
         return found
 
     def history(self, lease: Sequence[float]) -> History | None:
@@ -145,7 +152,7 @@ class Shape:
         states are not as the policy has them.
         """
         end = self.length
-        if len(lease) != end + len(self._places):
+        if len(lease) != end + len(self.fills):
             return None
         for at in self._starts:
             if lease[at] < 0:
@@ -170,8 +177,8 @@ class Shape:
 
 
 class Taken(msgspec.Struct):
-    """A grant of ordinary limits, just made; `told` is `charged` as msgpack, and `circuit` a place
-    in breaking.CIRCUITS.
+    """A grant of ordinary limits, just made; `told` is `charged` as msgpack, `levels` what is in
+    each limit, and `circuit` a place in breaking.CIRCUITS.
     """
 
     shape: Shape
@@ -179,17 +186,23 @@ class Taken(msgspec.Struct):
     expires_in: float
     charged: dict[str, float]
     told: bytes
-    left: list[float]
+    levels: Levels
     circuit: int
     suggested: int | None = None
 
     waited: ClassVar[float] = 0.0
     settled: ClassVar[bool] = False
 
+    @property
+    def left(self) -> list[float]:
+        """Of each limit what is left, and the seconds until it is full."""
+        return self.shape.left(self.levels)
+
     def granted(self) -> Granted:
         """The same as it crosses the wire."""
         breaker, probe = breaking.CIRCUITS[self.circuit]
-        parts = zip(self.shape.faces, self.left[::2], self.left[1::2], strict=True)
+        left = self.left
+        parts = zip(self.shape.faces, left[::2], left[1::2], strict=True)
         return Granted(
             lease=self.lease,
             expires_in=self.expires_in,
@@ -210,6 +223,14 @@ class Taken(msgspec.Struct):
             probe=probe,
             suggested_max_tokens=self.suggested,
         )
+
+
+def _picker(places: Sequence[int]) -> Callable[[Sequence[float]], Levels]:
+    """What takes the numbers at these places out of others."""
+    if len(places) == 1:
+        (only,) = places
+        return lambda numbers: (numbers[only],)
+    return itemgetter(*places)
 
 
 def _what_counts(limit: "Limit") -> tuple[float, float] | None:

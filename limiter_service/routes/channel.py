@@ -13,6 +13,7 @@ from typing import ClassVar, cast
 import msgspec
 import structlog
 
+from limiter_service import stencil
 from limiter_service.door import CALLER, caller_of
 from limiter_service.engine.admission import Engine
 from limiter_service.engine.begun import Begun, BegunAcquire, BegunSettle
@@ -66,6 +67,9 @@ MOST_RECALLED = 1000
 
 _PATIENCE = 5.0  # seconds that a shutdown gives to what is under way
 
+_BRIEF = b"limits=brief"
+"""What a client asks for that reads limits as limiter_wire/brief says them."""
+
 _acquire_reader = Reader(Acquire)
 _log = structlog.get_logger()
 
@@ -93,7 +97,8 @@ class Channels:
             raise refuse(ErrorCode.SHUTTING_DOWN, self._engine.draining, retry_after=1.0)
         await send({"type": "websocket.accept"})
         caller = caller_of(scope)
-        channel = _Channel(self._engine, self._most_bytes, receive, send, caller)
+        told = stencil.Told() if _BRIEF in scope.get("query_string", b"").split(b"&") else None
+        channel = _Channel(self._engine, self._most_bytes, receive, send, caller, told)
         task = asyncio.current_task()
         assert task is not None
         self._open[channel] = task
@@ -145,9 +150,15 @@ class _Channel:
     """
 
     def __init__(
-        self, engine: Engine, most_bytes: int, receive: Receive, send: Send, caller: Caller
+        self,
+        engine: Engine,
+        most_bytes: int,
+        receive: Receive,
+        send: Send,
+        caller: Caller,
+        told: stencil.Told | None,
     ) -> None:
-        self._engine, self._most_bytes = engine, most_bytes
+        self._engine, self._most_bytes, self._told = engine, most_bytes, told
         self._receive, self._send = receive, send
         self._caller = caller
         self._scope: Scope = {"headers": [], CALLER: caller}
@@ -267,7 +278,7 @@ class _Channel:
         assert begun is not None
         try:
             answer = conclude(self._engine, begun)
-            said = None if answer is None else _said(frame, answer)
+            said = None if answer is None else self._said(frame, answer)
         except Refusal as refusal:
             said = _refused(frame, refusal)
         except Exception as error:  # noqa: BLE001  # whatever it is: the others get their answers
@@ -280,6 +291,13 @@ class _Channel:
             self._say(said)
         if not self._begun:
             self._all_heard.set()
+
+    def _said(self, frame: Frame, answer: Taken | Wire) -> Answer | Ready:
+        said = ready(frame, answer, self._told)
+        if said is not None:
+            return said
+        body = answer.granted() if isinstance(answer, Taken) else answer
+        return Answer(frame.id, frame.style, BatchResult(status=status_of_answer(body), body=body))
 
     def _go_on(self, frame: Frame, begun: Begun, *, called_off: bool) -> None:
         """Let a task take the time that it takes, if that is still wanted."""
@@ -474,14 +492,6 @@ def _named(begun: BegunAcquire) -> Acquire:
 
 def _restarting() -> Closed:
     return Closed(Closing.RESTARTING, "this replica is shutting down")
-
-
-def _said(frame: Frame, answer: Taken | Wire) -> Answer | Ready:
-    said = ready(frame, answer)
-    if said is not None:
-        return said
-    body = answer.granted() if isinstance(answer, Taken) else answer
-    return Answer(frame.id, frame.style, BatchResult(status=status_of_answer(body), body=body))
 
 
 def _refused(frame: Frame, refusal: Refusal) -> Answer:

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from client_sdk._answers import Forms, frames
 from limiter_service import http, replies, stencil
 from limiter_service.config import parse
 from limiter_service.engine import breaking, charging, demands
@@ -70,12 +71,12 @@ def taken(policy: Policy, amounts: list[float], lease: list[float]) -> Taken:
     """The grant by the short way."""
     shape = policy.shape
     assert shape is not None
-    left = shape.left(lease)
-    assert left is not None
+    levels = shape.levels(lease)
+    assert levels is not None
     charged = shape.charged(amounts)
     told, circuit = msgspec.msgpack.encode(charged), breaking.circuit(lease[MARKS])
     return Taken(
-        shape, lease_id(policy, "r", lease, None), lease[2] / 1e6, charged, told, left, circuit
+        shape, lease_id(policy, "r", lease, None), lease[2] / 1e6, charged, told, levels, circuit
     )
 
 
@@ -123,6 +124,39 @@ def test_a_stencil_says_what_the_encoder_says(
     told = msgspec.msgpack.decode(stencil.frame(name, grant))
     assert list(told) == ["id", "status", *whole]
     assert told == {"id": name, "status": 200, **whole}
+
+
+@given(st.lists(st.tuples(leases(), st.integers(0, 2**53)), min_size=1, max_size=9))
+def test_a_channel_hears_of_limits_in_full_once_and_then_of_their_levels(
+    found: list[tuple[tuple[Policy, list[float], list[float]], int]],
+):
+    """The SDK makes the same of either, whatever the order."""
+    told, forms, met = stencil.Told(), Forms(), set[object]()
+    for lease, name in found:
+        grant = taken(*lease)
+        frame = told.frame(name, grant)
+        (heard,) = frames(b"\x91" + frame)
+        assert (heard.id, heard.status) == (name, 200)
+        assert (heard.levels is not None) == (grant.shape in met)
+        met.add(grant.shape)
+        heard.formed(forms)
+        assert heard.whole() == grant.granted()
+
+
+def test_a_channel_knows_so_many_chains_and_hears_of_others_in_full(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    """Callers make up names of models."""
+    monkeypatch.setattr(stencil, "MOST_FORMS", 1)
+    told = stencil.Told()
+    grants = [
+        Taken(shape, "l", 1.0, {"tokens": 1}, b"\x80", (1.0,) * len(shape.fills), 0)
+        for shape in (policy_of(ORDINARY[0]).shape, policy_of(ORDINARY[2]).shape)
+        if shape is not None
+    ]
+    brief = ["levels" in msgspec.msgpack.decode(told.frame(1, grants[i])) for i in (0, 1, 0, 1)]
+    assert brief == [False, False, True, False]
+    assert told.frame(1, grants[1]) == stencil.frame(1, grants[1])
 
 
 @given(leases(), st.data())
@@ -204,7 +238,7 @@ def test_a_chain_may_be_longer_than_a_short_array():
     config = parse(f"pools: {{p: {{models: {{m: {{limits: [{limits}]}}}}}}}}", ".yaml")
     shape = Policies(config, "x:").policy("p/m", "a").shape
     assert shape is not None
-    grant = Taken(shape, "l", 1.0, {"tokens": 1}, b"\x80", [1.0, 2.0] * 20, 0)
+    grant = Taken(shape, "l", 1.0, {"tokens": 1}, b"\x80", (1.0,) * 20, 0)
     found = msgspec.msgpack.decode(stencil.grant(grant), type=Granted)
     assert [limit.limit for limit in found.limits] == list(range(1, 21))
 
@@ -217,11 +251,11 @@ def test_a_lease_of_another_layout_is_left_to_the_long_way(
     policy, _, lease = found
     shape = policy.shape
     assert shape is not None
-    assert shape.left([*lease, 1.0]) is None
+    assert shape.levels([*lease, 1.0]) is None
     start = 9 + len(policy.limits)
     at = data.draw(st.sampled_from([start]))
     lease[at] = -1.0 - abs(lease[at])
-    assert shape.left(lease) is None
+    assert shape.levels(lease) is None
 
 
 @pytest.mark.parametrize("model", ["windowed", "dear", "shadowed"])
