@@ -58,7 +58,9 @@ class Channel:
             raise self._failure.again()
         answer: asyncio.Future[Any] = loop.create_future()
         name = self._roster.add(op, answer)
-        if not self._speaking:
+        if self._roster.crowded:
+            self._write()
+        elif not self._speaking:
             self._speak()
         if self._keeper is None:
             self._keeper = loop.create_task(self._keep())

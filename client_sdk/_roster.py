@@ -17,6 +17,9 @@ from client_sdk.errors import ServiceUnavailable, SluicegateError, WaitTimeout
 from limiter_wire import ErrorCode, Operation
 
 _MOST_FRAMES = 256
+_WORTH_SAYING = 16
+"""Operations that are worth a message while others follow: one costs as much as about two of them."""
+
 _MOST_BYTES = 48_000  # the service takes messages of 64 KiB
 
 
@@ -95,6 +98,14 @@ class Roster:
     def unsaid(self) -> bool:
         """Whether something is to be sent."""
         return bool(self._unsent or self._cancels)
+
+    @property
+    def crowded(self) -> bool:
+        """Whether so much is unsaid that it is worth a message of its own: half of what is under
+        way, so that caller, service and store work at the same time.
+        """
+        unsent = len(self._unsent)
+        return unsent >= _WORTH_SAYING and 2 * unsent >= len(self._soon) + len(self._waiting)
 
     def add(self, op: Op, waiter: Waiter | None) -> int:
         """Take *op* along with the next message; its id. Raises NoChannel when it is too large."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 from tests_support.patient import ServiceThread
 from tests_support.relay import Relay
@@ -28,6 +29,7 @@ from client_sdk import (
     SluicegateError,
     WaitTimeout,
 )
+from client_sdk._socket_async import Socket
 
 Start = Callable[..., ServiceThread]
 ONLY = LimiterOptions(channel="only", backoff=0.01, max_backoff=0.05, timeout=10)
@@ -66,6 +68,23 @@ async def test_every_operation_travels_over_the_channel(limiter: Limiter):
     with pytest.raises(RateLimited) as caught:
         await limiter.acquire("p/m", tokens=980)
     assert (caught.value.would_fit, caught.value.limit) == (970, "m.budget")
+
+
+async def test_callers_who_come_together_are_not_all_in_one_message(
+    limiter: Limiter, monkeypatch: pytest.MonkeyPatch
+):
+    """So that they, the service and the store are at work at the same time."""
+    sizes: list[int] = []
+    say = Socket.say
+
+    def counted(self: Socket, message: bytes) -> None:
+        sizes.append(len(msgspec.msgpack.decode(message)))
+        say(self, message)
+
+    await limiter.acquire("p/plain", tokens=1)
+    monkeypatch.setattr(Socket, "say", counted)
+    await asyncio.gather(*(limiter.acquire("p/plain", tokens=1) for _ in range(64)))
+    assert sizes == [16, 16, 32]
 
 
 async def test_waiting_callers_share_one_connection(service: ServiceThread):

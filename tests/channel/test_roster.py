@@ -49,6 +49,28 @@ def test_operations_of_one_tick_are_one_message():
     assert said(roster) == []
 
 
+@pytest.mark.parametrize(
+    ("sent", "unsent", "crowded"),
+    [
+        (0, 15, False),
+        (0, 16, True),
+        (16, 16, True),
+        (17, 16, False),
+        (100, 99, False),
+        (9, 20, True),
+    ],
+)
+def test_half_of_what_is_under_way_is_worth_a_message(sent: int, unsent: int, crowded: bool):
+    """Where many come together, the first are decided over while the others are being said."""
+    roster = Roster()
+    for nth in range(sent):
+        roster.add(acquire(nth % 2), Future())
+    said(roster)
+    for _ in range(unsent):
+        roster.add(acquire(), Future())
+    assert roster.crowded == crowded
+
+
 def test_messages_stay_below_what_the_service_reads():
     """Large operations travel in several; one that is too large travels elsewhere."""
     roster = Roster()
