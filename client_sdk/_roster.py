@@ -18,7 +18,7 @@ from limiter_wire import ErrorCode, Operation
 
 _MOST_FRAMES = 256
 _WORTH_SAYING = 16
-"""Operations that are worth a message while others follow: one costs as much as about two of them."""
+"""Operations that are worth a message of their own while others follow."""
 
 _MOST_BYTES = 48_000  # the service takes messages of 64 KiB
 
