@@ -100,6 +100,7 @@ class Control:
         a new policy leaves alone.
         """
         if found.accepted:
+            self._engine.books.catch_up()  # tenants are told apart as the file named them
             catalogue = self.pools.catalogue
             self._engine.policies = Policies(
                 self.pools.config, self._key_prefix, catalogue=catalogue

@@ -18,13 +18,12 @@ from prometheus_client.registry import Collector
 from limiter_service.engine.census import Census
 from limiter_service.engine.names import REST, Names
 from limiter_service.engine.outages import Outages
-from limiter_service.engine.policy import Policy
-from limiter_service.engine.shape import Taken
+from limiter_service.engine.pages import Ends, Grants
 from limiter_service.engine.statistics import Wait
 from limiter_service.engine.tally import Tally
 from limiter_service.engine.turnstile import Turnstile
 from limiter_service.engine.witness import Witness
-from limiter_service.monitoring.accounts import Account, Accounts, StoreCalls, Tenant
+from limiter_service.monitoring.accounts import Accounts, StoreCalls, Tenant
 from limiter_service.monitoring.families import (
     MOST_LIMITS,
     counted,
@@ -33,21 +32,7 @@ from limiter_service.monitoring.families import (
     measured,
 )
 from limiter_service.monitoring.standing import Access, Breakers, Degraded, Standing
-from limiter_wire import (
-    Acquire,
-    BreakerView,
-    BudgetView,
-    Ended,
-    ErrorCode,
-    Granted,
-    Outcome,
-    Problem,
-    Settle,
-    Settled,
-    Usage,
-)
-
-_RATE_LIMITED = Outcome.RATE_LIMITED
+from limiter_wire import Acquire, BreakerView, BudgetView, ErrorCode, Problem
 
 
 class State(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,7 +65,7 @@ class Metrics:
         disable_created_metrics()  # type: ignore[no-untyped-call]  # the library has no types here
         registry = self._registry = CollectorRegistry()
         self._limit = Names(REST, MOST_LIMITS).of
-        self._tenants = tenants
+        self._tally, self._tenants = tally, tenants
         self._accounts, self._store = Accounts(), StoreCalls()
         self._breakers, self._standing = Breakers(witness, tally), Standing(tally)
         process = Process(state, self._store)
@@ -106,81 +91,27 @@ class Metrics:
 
     # Told by the books
 
-    def answered(self, request: Acquire, answer: Granted | Taken | Problem, took: float) -> None:
-        """Count an answer to an acquire."""
-        if not isinstance(answer, Problem):
-            code = "granted"
-            if answer.waited <= 0:
-                self._accounts.granted.observe(took)
-            if not answer.settled:
-                reserved = self._accounts.of(request.resource).reserved
-                for meter, amount in answer.charged.items():
-                    reserved[meter] += amount
-        else:
-            code = answer.code
-            if code is not ErrorCode.WAIT_TIMEOUT:
-                self._accounts.refused.observe(took)
-            if code is ErrorCode.UNKNOWN_RESOURCE:
-                return
-        self._tenant(request.tenant).answers[code] += 1
+    def refused(self, request: Acquire, answer: Problem, took: float) -> None:
+        """Count a refusal."""
+        if answer.code is not ErrorCode.WAIT_TIMEOUT:
+            self._accounts.refused.observe(took)
+        if answer.code is not ErrorCode.UNKNOWN_RESOURCE:
+            self._tenant(request.tenant).answers[answer.code] += 1
 
-    def settled(
-        self,
-        policy: Policy,
-        report: Settle,
-        usage: Usage | None,
-        dollars: float | None,
-        answer: Settled | None,
-    ) -> None:
-        """Count how a call went, what it has used and cost, and what its settle has moved."""
-        of = self._accounts.of(policy.resource)
-        if answer is not None:
-            _move(of, answer)
-        if report.outcome is _RATE_LIMITED:
-            of.rate_limited += 1
-        if report.latency is not None:
-            of.latency.observe(report.latency)
-        if report.ttft is not None:
-            of.ttft.observe(report.ttft)
-        if dollars is not None:
-            of.cost += dollars
-            tenant = policy.tenant if policy.tenant in self._tenants() else REST
-            self._accounts.spend(tenant, policy.resource, dollars)
-        if usage is not None:
-            of.inputs += usage.input_tokens
-            of.outputs += usage.output_tokens
-            if report.estimated_input_tokens:
-                of.estimate.observe(usage.input_tokens / report.estimated_input_tokens)
-
-    def lent(self, resource: str, charged: dict[str, float]) -> None:
-        """Count what a block has reserved."""
-        reserved = self._accounts.of(resource).reserved
-        for meter, amount in charged.items():
-            reserved[meter] += amount
-
-    def ended(
-        self, policy: Policy, calls: Ended, usage: Usage | None, dollars: float | None
-    ) -> None:
-        """Count how calls of a block went, what they have used and cost."""
-        of = self._accounts.of(policy.resource)
-        tenant = policy.tenant if policy.tenant in self._tenants() else REST
-        self._accounts.tenant(tenant).answers["granted"] += calls.calls
-        if calls.outcome is Outcome.RATE_LIMITED:
-            of.rate_limited += calls.calls
-        for latency in calls.latencies:
-            of.latency.observe(latency)
-        for ttft in calls.ttfts:
-            of.ttft.observe(ttft)
-        if dollars is not None:
-            of.cost += dollars
-            self._accounts.spend(tenant, policy.resource, dollars)
-        if usage is not None:
-            of.inputs += usage.input_tokens
-            of.outputs += usage.output_tokens
-
-    def moved(self, resource: str, answer: Settled) -> None:
-        """Count what a report on a block has moved."""
-        _move(self._accounts.of(resource), answer)
+    def booked(self, grants: Iterable[Grants], took: Sequence[float], ends: Iterable[Ends]) -> None:
+        """Count what calls have reserved, used and cost, and how they went."""
+        accounts = self._accounts
+        accounts.granted.observe_all(took)
+        for given in grants:
+            if given.count:
+                self._tenant(given.tenant).answers["granted"] += given.count
+            if given.reserved:
+                accounts.of(given.resource).reserve(given.reserved)
+        for each in ends:
+            accounts.of(each.resource).take(each)
+            tenant = each.tenant if each.tenant in self._tenants() else REST
+            for dollars in each.dollars:
+                accounts.spend(tenant, each.resource, dollars)
 
     def expired_unsettled(self, resource: str) -> None:
         """Count a lease that nobody has settled."""
@@ -213,23 +144,18 @@ class Metrics:
 
     def render(self, breakers: Sequence[BreakerView], census: Census | None = None) -> bytes:
         """The text that Prometheus reads, with what stands in the fleet now."""
+        self._tally.catch_up()
         self._breakers.now, self._standing.now = breakers, census or Census()
         return generate_latest(self._registry)
 
     def families(self) -> list[Metric]:
         """Every metric with what it has counted, for the reference."""
+        self._tally.catch_up()
         return list(self._registry.collect())
 
     def _tenant(self, name: str) -> Tenant:
         known = name if name in self._tenants() else REST
         return self._accounts.tenants.get(known) or self._accounts.tenant(known)
-
-
-def _move(of: Account, answer: Settled) -> None:
-    for meter, amount in answer.refunded.items():
-        of.refunded[meter] += amount
-    for meter, amount in answer.debited.items():
-        of.debited[meter] += amount
 
 
 class Decisions(Collector):

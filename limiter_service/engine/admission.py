@@ -45,7 +45,6 @@ from limiter_service.engine.refusals import Refusal, refuse
 from limiter_service.engine.reports import PLAIN, refuse_dead_lease, told_by, used_plainly
 from limiter_service.engine.shape import Taken
 from limiter_service.engine.statistics import Observer
-from limiter_service.engine.tally import Tally
 from limiter_service.store.claims import (
     claim_in,
     kin_of_settle,
@@ -105,11 +104,12 @@ class Engine:
         nonces: Callable[[], int] = ids.new_nonce,
     ) -> None:
         self._commands, self._prefix, self._nonce = commands, prefix, nonces
-        self.policies, self.tally = policies, Tally()
+        self.policies = policies
         self.draining: str | None = None  # why nothing is granted here for the time being
         self._given = Given()
         self.expectations = Expectations(commands, prefix)
         self.books = books or Books()
+        self.tally = self.books.tally
         self._forecast = Forecast()
         self._calls = Calls(wall_us)
         self.passes = Passes(commands, self._calls, hints, self._compiled, prefix)
@@ -121,9 +121,7 @@ class Engine:
         self.passes.away = self.outages.is_away
         self.degraded = Degraded(self.outages)
         self._debts = Debts(commands, self._calls, self.outages)
-        self._lessons = Lessons(
-            self.tally, self.books, self.expectations, self._forecast, self.outages
-        )
+        self._lessons = Lessons(self.books, self.expectations, self._forecast, self.outages)
         self._hold_limit = hold_limit
         self.lending = Lending(commands, self._calls, prefix, nonces)
         self.lines = Lines(commands, self._calls, self._forecast, self._compiled, prefix)
@@ -260,11 +258,9 @@ class Engine:
         return answer
 
     def _granted(self, request: Acquire, answer: Granted | Taken, took: float) -> None:
-        self.tally.granted(request.resource)
         self.books.answered(request, answer, took)
 
     def _refused(self, request: Acquire, refusal: Refusal, took: float) -> None:
-        self.tally.refused(refusal.problem)
         self.books.refused(request, refusal.problem, took)
 
     async def _acquire(
@@ -576,7 +572,6 @@ class Engine:
     ) -> Settled:
         reply = await self.lending.repay(ref, policy, report, told)
         if reply.verdict not in {Verdict.ALREADY, Verdict.REPEATED, Verdict.UNKNOWN}:
-            self.tally.ended(policy.resource, told)
             self.books.ended(policy, report.lease, told)
         refuse_dead_lease(reply, policy)
         if reply.verdict is Verdict.DONE_WHILE_OTHERS_WAIT:

@@ -9,32 +9,33 @@ from typing import Protocol
 from limiter_service.engine import counting
 from limiter_service.engine.answers import scopes_of
 from limiter_service.engine.costs import Pace, dollars_of
-from limiter_service.engine.counting import OUTCOME, REFUSED, Counting, Sums, note_time
+from limiter_service.engine.counting import OUTCOME, REFUSED, Counting, Pair, Sums, note_time
 from limiter_service.engine.levels import Level, read
+from limiter_service.engine.pages import Ends, Grants, amounts, tokens_of
 from limiter_service.engine.policy import Policy
 from limiter_service.engine.shape import Taken
 from limiter_service.engine.statistics import Wait
+from limiter_service.engine.tally import Tally
 from limiter_service.engine.trials import Trials, judge
 from limiter_service.engine.unsettled import Unsettled
 from limiter_wire import (
     Acquire,
     BlockReport,
     BudgetView,
-    Ended,
     ErrorCode,
     Granted,
-    Outcome,
     Problem,
     Provenance,
     Settle,
     Settled,
     TrialStats,
     TrialVerdict,
-    Usage,
 )
 
+MOST, MOST_PAGES = 2000, 1000
+"""What is written down, and on how many pages, before all books are told of it in any case."""
+
 _UNKNOWN = Provenance.UNKNOWN
-_OUTCOMES = {outcome: OUTCOME + outcome for outcome in Outcome}
 
 
 class Reports(Protocol):
@@ -43,29 +44,13 @@ class Reports(Protocol):
     def differs(self, limits: Iterable[str], difference: str) -> None:
         """Shadow limits that would have answered otherwise."""
 
-    def answered(self, request: Acquire, answer: Granted | Taken | Problem, took: float) -> None:
-        """An acquire that was granted or refused, *took* seconds after it was asked for."""
+    def refused(self, request: Acquire, answer: Problem, took: float) -> None:
+        """An acquire that was refused, *took* seconds after it was asked for."""
 
-    def settled(
-        self,
-        policy: Policy,
-        report: Settle,
-        usage: Usage | None,
-        dollars: float | None,
-        answer: Settled | None,
-    ) -> None:
-        """A call that was settled, and what that has moved; None after its lease had expired."""
-
-    def lent(self, resource: str, charged: dict[str, float]) -> None:
-        """A block that was lent, and what it was charged."""
-
-    def ended(
-        self, policy: Policy, calls: Ended, usage: Usage | None, dollars: float | None
-    ) -> None:
-        """Calls of a block that have ended alike."""
-
-    def moved(self, resource: str, answer: Settled) -> None:
-        """What came back of a block, or had to be added."""
+    def booked(self, grants: Iterable[Grants], took: Sequence[float], ends: Iterable[Ends]) -> None:
+        """Calls that were granted, *took* the seconds until those were that did not wait; and
+        how calls have ended.
+        """
 
     def expired_unsettled(self, resource: str) -> None:
         """A lease that nobody has settled in time."""
@@ -75,18 +60,41 @@ class Reports(Protocol):
 
 
 class Books:
-    """The books of one replica."""
+    """The books of one replica. What nearly all calls say is on pages until somebody reads."""
 
     def __init__(
         self, counting: Counting | None = None, unsettled: Unsettled | None = None
     ) -> None:
         self._reports: Reports | None = None
         self._counting, self._unsettled = counting, unsettled
+        self._grants: dict[Pair, Grants] = {}
+        self._ends: dict[Pair, Ends] = {}
+        self._took: list[float] = []
+        """Seconds until acquires that did not wait were granted."""
+        self._written = 0
+        self.tally = Tally(self.catch_up)
+        if counting is not None:
+            counting.catch_up = self.catch_up
         self._pace, self._trials = Pace(), Trials()
 
     def tell(self, reports: Reports) -> None:
         """Let *reports* hear of everything from now on."""
         self._reports = reports
+
+    def catch_up(self) -> None:
+        """Tell every book what is on the pages."""
+        grants, ends, took = self._grants, self._ends, self._took
+        self._grants, self._ends, self._took, self._written = {}, {}, [], 0
+        for given in grants.values():
+            self.tally.granted(given)
+            if self._counting is not None:
+                _count_grants(self._counting.at(given.resource, given.tenant), given)
+        for ended in ends.values():
+            self.tally.ended(ended)
+            if self._counting is not None:
+                _count_ends(self._counting.at(ended.resource, ended.tenant), ended)
+        if self._reports is not None:
+            self._reports.booked(grants.values(), took, ends.values())
 
     def taken(self, policy: Policy, lease: Sequence[float], answer: Granted) -> None:
         """Take in a grant, and the levels just after it."""
@@ -108,22 +116,20 @@ class Books:
 
     def answered(self, request: Acquire, answer: Granted | Taken, took: float) -> None:
         """Take in a grant as it is answered, *took* seconds after it was asked for."""
-        if self._counting is not None:
-            sums = self._counting.at(request.resource, request.tenant)
-            sums[counting.GRANTED] += 1
-            sums[counting.RESERVED] += _tokens(answer.charged)
+        self._grants_of(request.resource, request.tenant).grant(answer)
+        if answer.waited <= 0:
+            self._took.append(took)
         if self._unsettled is not None and not answer.settled:
             self._unsettled.granted(answer.lease, answer.expires_in)
-        if self._reports is not None:
-            self._reports.answered(request, answer, took)
 
     def refused(self, request: Acquire, answer: Problem, took: float) -> None:
         """Take in a refusal as it is answered."""
+        self.tally.refused(answer)
         # What is not configured has no name: callers could make up any.
         if self._counting is not None and answer.code is not ErrorCode.UNKNOWN_RESOURCE:
             self._counting.at(request.resource, request.tenant)[REFUSED + answer.code] += 1
         if self._reports is not None:
-            self._reports.answered(request, answer, took)
+            self._reports.refused(request, answer, took)
 
     def waited(self, wait: Wait) -> None:
         """Take in a wait that ended with a grant."""
@@ -145,23 +151,13 @@ class Books:
             dollars = dollars_of(policy, known, None)
         if self._unsettled is not None:
             self._unsettled.settled(report.lease)
-        if self._counting is not None:
-            sums = self._counting.at(policy.resource, policy.tenant)
-            _count(sums, report, known, dollars)
-            if answer is not None:
-                _count_moves(sums, answer)
-        if self._reports is not None:
-            self._reports.settled(policy, report, known, dollars, answer)
+        self._ends_of(policy.resource, policy.tenant).settle(report, known, dollars, answer)
 
     def lent(self, request: Acquire, answer: Granted) -> None:
         """Take in a block: its calls count when they have ended."""
-        if self._counting is not None:
-            sums = self._counting.at(request.resource, request.tenant)
-            sums[counting.RESERVED] += _tokens(answer.charged)
+        self._grants_of(request.resource, request.tenant).lend(answer)
         if self._unsettled is not None and not answer.settled:
             self._unsettled.granted(answer.lease, answer.expires_in)
-        if self._reports is not None:
-            self._reports.lent(request.resource, answer.charged)
 
     def ended(self, policy: Policy, lease: str, told: BlockReport) -> None:
         """Take in what calls of a block have used, and how they went, as far as it is news."""
@@ -171,22 +167,16 @@ class Books:
             if each.told:
                 continue
             known = each.usage
-            if known is not None and known.provenance is Provenance.UNKNOWN:
+            if known is not None and known.provenance is _UNKNOWN:
                 known = None
             dollars = dollars_of(policy, known, each.cost_usd)
-            if self._counting is not None:
-                sums = self._counting.at(policy.resource, policy.tenant)
-                sums[counting.GRANTED] += each.calls
-                _count_all(sums, each, known, dollars)
-            if self._reports is not None:
-                self._reports.ended(policy, each, known, dollars)
+            self._written += each.calls
+            self._grants_of(policy.resource, policy.tenant).count += each.calls
+            self._ends_of(policy.resource, policy.tenant).end(each, known, dollars)
 
     def moved(self, policy: Policy, answer: Settled) -> None:
         """Take in what a report on a block has moved."""
-        if self._counting is not None:
-            _count_moves(self._counting.at(policy.resource, policy.tenant), answer)
-        if self._reports is not None:
-            self._reports.moved(policy.resource, answer)
+        self._ends_of(policy.resource, policy.tenant).move(answer)
 
     def expired(self, resource: str, tenant: str) -> None:
         """Take in a lease that nobody has settled in time."""
@@ -213,55 +203,64 @@ class Books:
         if limits and self._reports is not None:
             self._reports.differs(limits, difference)
 
+    def _grants_of(self, resource: str, tenant: str) -> Grants:
+        self._written += 1
+        page = self._grants.get((resource, tenant))
+        if page is None or self._written > MOST:
+            self._open(resource, tenant)
+            page = self._grants[resource, tenant] = Grants(resource, tenant)
+        return page
 
-def _count(sums: Sums, report: Settle, usage: Usage | None, dollars: float | None) -> None:
-    sums[counting.CALLS] += 1
-    sums[_OUTCOMES[report.outcome]] += 1
-    if report.latency is not None:
-        note_time(sums, counting.LATENCY, report.latency)
-    if report.ttft is not None:
-        note_time(sums, counting.TTFT, report.ttft)
-    _count_use(sums, 1, usage, dollars)
+    def _ends_of(self, resource: str, tenant: str) -> Ends:
+        self._written += 1
+        page = self._ends.get((resource, tenant))
+        if page is None or self._written > MOST:
+            self._open(resource, tenant)
+            page = self._ends[resource, tenant] = Ends(resource, tenant)
+        return page
+
+    def _open(self, resource: str, tenant: str) -> None:
+        """Make room for a page, and let the books know its name: who comes first has one."""
+        if self._written > MOST or len(self._grants) + len(self._ends) >= MOST_PAGES:
+            self.catch_up()
+            self._written = 1  # what the page is for
+        self.tally.name(resource)
+        if self._counting is not None:
+            self._counting.at(resource, tenant)
 
 
-def _count_all(sums: Sums, ended: Ended, usage: Usage | None, dollars: float | None) -> None:
-    sums[counting.CALLS] += ended.calls
-    sums[_OUTCOMES[ended.outcome]] += ended.calls
-    for latency in ended.latencies:
+def _count_grants(sums: Sums, grants: Grants) -> None:
+    sums[counting.GRANTED] += grants.count
+    for charges in (grants.reserved, grants.again):
+        for charged, times in charges.items():
+            sums[counting.RESERVED] += times * tokens_of(amounts(charged))
+
+
+def _count_ends(sums: Sums, ends: Ends) -> None:
+    for reports in (ends.reports, ends.late):
+        for outcome, calls in reports.items():
+            sums[counting.CALLS] += calls
+            sums[OUTCOME + outcome] += calls
+    for latency in ends.latencies:
         note_time(sums, counting.LATENCY, latency)
-    for ttft in ended.ttfts:
+    for ttft in ends.ttfts:
         note_time(sums, counting.TTFT, ttft)
-    _count_use(sums, ended.calls, usage, dollars)
-
-
-def _count_use(sums: Sums, calls: int, usage: Usage | None, dollars: float | None) -> None:
-    if usage is not None:
-        sums[counting.INPUT] += usage.input_tokens
-        sums[counting.OUTPUT] += usage.output_tokens
-        cached = usage.cache_read_tokens + usage.cache_write_tokens
-        if cached:
-            sums[counting.CACHED] += cached
-        if usage.reasoning_tokens:
-            sums[counting.REASONING] += usage.reasoning_tokens
-    if dollars is not None:
+    for dollars in ends.dollars:
         sums[counting.MICRO_DOLLARS] += dollars * 1e6
-    elif usage is not None:
-        sums[counting.UNPRICED] += calls
-
-
-def _count_moves(sums: Sums, answer: Settled) -> None:
-    if answer.refunded:
-        sums[counting.REFUNDED] += _tokens(answer.refunded)
-    if answer.debited:
-        sums[counting.DEBITED] += _tokens(answer.debited)
-
-
-def _tokens(amounts: dict[str, float]) -> float:
-    """Tokens among amounts by meter; limits on all of them count before those on a part."""
-    both = amounts.get("tokens")
-    if both is None:
-        return amounts.get("input_tokens", 0.0) + amounts.get("output_tokens", 0.0)
-    return both
+    if ends.inputs:
+        sums[counting.INPUT] += ends.inputs
+    if ends.outputs:
+        sums[counting.OUTPUT] += ends.outputs
+    if ends.cached:
+        sums[counting.CACHED] += ends.cached
+    if ends.reasoning:
+        sums[counting.REASONING] += ends.reasoning
+    if ends.unpriced:
+        sums[counting.UNPRICED] += ends.unpriced
+    if ends.refunded_tokens:
+        sums[counting.REFUNDED] += ends.refunded_tokens
+    if ends.debited_tokens:
+        sums[counting.DEBITED] += ends.debited_tokens
 
 
 def verdict(

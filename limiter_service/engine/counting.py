@@ -8,7 +8,7 @@ a limit. What the store keeps is bounded (lua/lib/counts), and so is what waits 
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from limiter_service.engine import ids
 from limiter_service.engine.histograms import bin_of
@@ -68,6 +68,8 @@ class Counting:
         self._weights: dict[tuple[str, int, str], tuple[float, float]] = {}
         self._turn = asyncio.Lock()
         self._errands: set[asyncio.Task[bool]] = set()
+        self.catch_up: Callable[[], None] = lambda: None
+        """Brings here what was not counted at once."""
 
     def at(self, resource: str, tenant: str) -> Sums:
         """The counts of a tenant on a resource, to add to at once."""
@@ -85,6 +87,7 @@ class Counting:
     async def flush(self, *, whole: bool = True) -> bool:
         """Tell the store everything, or without *whole* what is due; whether it has heard it."""
         async with self._turn:
+            self.catch_up()
             try:
                 await self._tell()  # what was not heard the last time, first
                 self._unsaid = list(self._take(whole=whole))
@@ -125,6 +128,7 @@ class Counting:
     def _take(self, *, whole: bool) -> Iterator[_Report]:
         """What was counted, as reports of bounded size; a repeat of one keeps its tag."""
         now = asyncio.get_running_loop().time()
+        self.catch_up()
         pairs, self._pairs = self._pairs, {}
         for (resource, tenant), sums in pairs.items():
             pair = resource, tenant

@@ -9,7 +9,6 @@ from limiter_service.engine.forecast import Forecast
 from limiter_service.engine.outages import Outages
 from limiter_service.engine.policy import Policy
 from limiter_service.engine.shape import History
-from limiter_service.engine.tally import Tally
 from limiter_service.store.messages import Reply, Report
 from limiter_wire import Outcome, Provenance, Settle, Settled
 
@@ -21,13 +20,12 @@ class Lessons:
 
     def __init__(
         self,
-        tally: Tally,
         books: Books,
         expectations: Expectations,
         forecast: Forecast,
         outages: Outages,
     ) -> None:
-        self._tally, self._books, self._expectations = tally, books, expectations
+        self._books, self._expectations = books, expectations
         self._forecast, self._outages = forecast, outages
 
     def note(
@@ -41,9 +39,8 @@ class Lessons:
         answer: Settled,
     ) -> None:
         """Take in a report, and its first *answer*."""
-        self._tally.reported(
+        self._books.tally.reported(
             policy.resource,
-            report.outcome,
             told.outcome_class,
             marks_of(reply.numbers),
             slow=told.slow,

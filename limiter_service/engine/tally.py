@@ -5,10 +5,12 @@ apart up to a number.
 """
 
 from collections import Counter
+from collections.abc import Callable
 
 from limiter_service.engine.breaking import Class, is_counted, is_early, is_probe, taken_for
 from limiter_service.engine.names import REST, Names
-from limiter_wire import BlockReport, ErrorCode, Outcome, Problem
+from limiter_service.engine.pages import Ends, Grants
+from limiter_wire import ErrorCode, Outcome, Problem
 
 MOST_RESOURCES = 200
 MOST_DECISIONS = 5000
@@ -21,12 +23,13 @@ Decision = tuple[str, str, str, str]
 
 
 class Tally:
-    """Counts by resource."""
+    """Counts by resource; *catch_up* brings here, and to all books, what was not told at once."""
 
-    def __init__(self) -> None:
-        self._granted: dict[str, int] = {}
+    def __init__(self, catch_up: Callable[[], None] = lambda: None) -> None:
+        self.catch_up = catch_up
+        self._granted: Counter[str] = Counter()
         self._refused: Counter[Decision] = Counter()
-        self.reports: Counter[tuple[str, Outcome]] = Counter()
+        self._reports: Counter[tuple[str, Outcome]] = Counter()
         self.probes: Counter[tuple[str, str]] = Counter()
         self.stale: Counter[str] = Counter()
         self.name = Names(REST, MOST_RESOURCES).of
@@ -34,20 +37,25 @@ class Tally:
     @property
     def decisions(self) -> Counter[Decision]:
         """What was answered so far."""
+        self.catch_up()
         granted = {(name, "granted", "", ""): count for name, count in self._granted.items()}
         return Counter(granted) + self._refused
 
-    def granted(self, resource: str) -> None:
-        """A lease was given."""
-        self._grant(self.name(resource), 1)
+    @property
+    def reports(self) -> Counter[tuple[str, Outcome]]:
+        """Calls that were settled so far."""
+        self.catch_up()
+        return self._reports
 
-    def ended(self, resource: str, told: BlockReport) -> None:
-        """Calls of a block have ended: what was granted to them was granted by its holder."""
-        name = self.name(resource)
-        for each in told.ended:
-            if not each.told:
-                self._grant(name, each.calls)
-                self.reports[name, each.outcome] += each.calls
+    def granted(self, grants: Grants) -> None:
+        """Leases were given."""
+        self._granted[self.name(grants.resource)] += grants.count
+
+    def ended(self, ends: Ends) -> None:
+        """Calls were settled in time."""
+        name = self.name(ends.resource)
+        for outcome, calls in ends.reports.items():
+            self._reports[name, outcome] += calls
 
     def refused(self, problem: Problem) -> None:
         """An acquire was refused; what is not configured has no name."""
@@ -58,22 +66,13 @@ class Tally:
             key = REST, str(problem.code), "", REST
         self._refused[key] += 1
 
-    def _grant(self, name: str, calls: int) -> None:
-        self._granted[name] = self._granted.get(name, 0) + calls
-
-    def reported(
-        self, resource: str, outcome: Outcome, kind: int, marks: float, *, slow: bool, early: bool
-    ) -> None:
+    def reported(self, resource: str, kind: int, marks: float, *, slow: bool, early: bool) -> None:
         """A call has ended, or with *early* has begun to answer; *kind* is what that is to a
         circuit (breaking.Class), and *marks* are what its lease remembers of it (lua/lib/lease).
         """
+        if not early and (is_counted(marks) or (is_probe(marks) and is_early(marks))):
+            return  # as nearly all are, or its vote was counted at the first token
         name = self.name(resource)
-        if not early:
-            self.reports[name, outcome] += 1
-            if is_counted(marks):
-                return  # as nearly all are
-            if is_probe(marks) and is_early(marks):
-                return  # its vote was counted at the first token
         match taken_for(marks):
             case "stale":
                 self.stale[name] += 1

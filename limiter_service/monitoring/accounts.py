@@ -4,16 +4,21 @@ The loop of the service is the only one that counts, so nothing here locks: a co
 client library costs ten times as much, and this is on the way of every call.
 """
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from limiter_service.engine.names import REST, Names
+from limiter_service.engine.pages import Ends, amounts
 from limiter_service.engine.tally import MOST_RESOURCES
 from limiter_service.monitoring.families import MOST_SPENDERS, MOST_TENANTS, family
+from limiter_wire import Outcome
+
+_RATE_LIMITED = Outcome.RATE_LIMITED
+_FEW = 16  # values of which each is looked up by itself
 
 
 class Bins:
@@ -28,6 +33,20 @@ class Bins:
         """Take in one value, as often as it was seen."""
         self.counts[bisect_left(self.edges, value)] += times
         self.sum += value * times
+
+    def observe_all(self, values: Sequence[float]) -> None:
+        """Take in some values: many are sorted, so that each edge is looked up once."""
+        if len(values) < _FEW:
+            for value in values:
+                self.observe(value)
+            return
+        ordered, below, counts = sorted(values), 0, self.counts
+        for i, edge in enumerate(self.edges):
+            up_to = bisect_right(ordered, edge, below)
+            counts[i] += up_to - below
+            below = up_to
+        counts[-1] += len(ordered) - below
+        self.sum = sum(values, self.sum)
 
 
 def _bins(name: str) -> Bins:
@@ -49,6 +68,30 @@ class Account:
         self.reserved: defaultdict[str, float] = defaultdict(float)
         self.refunded: defaultdict[str, float] = defaultdict(float)
         self.debited: defaultdict[str, float] = defaultdict(float)
+
+    def reserve(self, charges: Mapping[bytes, int]) -> None:
+        """Count what was charged, by how often."""
+        for charged, times in charges.items():
+            for meter, amount in amounts(charged).items():
+                self.reserved[meter] += times * amount
+
+    def take(self, ends: Ends) -> None:
+        """Count how calls have ended."""
+        for meter, amount in ends.refunded.items():
+            self.refunded[meter] += amount
+        for meter, amount in ends.debited.items():
+            self.debited[meter] += amount
+        for reports in (ends.reports, ends.late):
+            self.rate_limited += reports.get(_RATE_LIMITED, 0)
+        if ends.latencies:
+            self.latency.observe_all(ends.latencies)
+        if ends.ttfts:
+            self.ttft.observe_all(ends.ttfts)
+        if ends.estimates:
+            self.estimate.observe_all(ends.estimates)
+        self.cost = sum(ends.dollars, self.cost)
+        self.inputs += ends.inputs
+        self.outputs += ends.outputs
 
 
 class Tenant:
@@ -79,7 +122,9 @@ class Accounts(Collector):
         if found is None:
             if len(self.tenants) >= MOST_TENANTS:
                 name = REST
-            found = self.tenants.setdefault(name, Tenant())
+            found = self.tenants.get(name)
+        if found is None:
+            found = self.tenants[name] = Tenant()
         return found
 
     def spend(self, tenant: str, resource: str, dollars: float) -> None:
@@ -92,7 +137,10 @@ class Accounts(Collector):
     def _open(self, resource: str) -> Account:
         if len(self.resources) >= MOST_RESOURCES:
             resource = REST
-        return self.resources.setdefault(resource, Account())
+        found = self.resources.get(resource)
+        if found is None:
+            found = self.resources[resource] = Account()
+        return found
 
     def collect(self) -> Iterator[Metric]:
         """Everything, as metrics."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from prometheus_client.parser import text_string_to_metric_families
 
 from limiter_service.config import parse
+from limiter_service.engine.books import Books
 from limiter_service.engine.census import Census, QueueNow
 from limiter_service.engine.forecast import Prediction
 from limiter_service.engine.names import REST
@@ -77,8 +78,10 @@ def test_the_page_is_the_registry():
 
 def test_series_are_bounded_whatever_callers_make_up():
     """Names of models, tenants and limits without end: each metric stays within its bound."""
-    tally, tenants = Tally(), {f"t{i}" for i in range(300)}
-    metrics = Metrics(tally, Witness(None, list, "sg:", tally.name), lambda: tenants)  # type: ignore[arg-type]  # asks nobody
+    books, tenants = Books(), {f"t{i}" for i in range(300)}
+    witness = Witness(None, list, "sg:", books.tally.name)  # type: ignore[arg-type]  # asks nobody
+    metrics = Metrics(books.tally, witness, lambda: tenants)
+    books.tell(metrics)
     policies = Policies(parse('pools: {p: {models: {"*": {}}}}', ".yaml"), "sg:")
     limits = {}
     for i in range(600):
@@ -87,19 +90,20 @@ def test_series_are_bounded_whatever_callers_make_up():
         asked = Acquire(resource=name, tokens=1, tenant=tenant)
         for code in ErrorCode:
             refusal = problem(code, "no", resource=name, limit=f"{tenant}{i}.own")
-            metrics.answered(asked, refusal, 0.1)
-            tally.refused(refusal)
+            books.refused(asked, refusal, 0.1)
         granted = Granted(
             lease="x", expires_in=1, charged=dict.fromkeys(map(str, Meter), 1.0), limits=[]
         )
-        metrics.answered(asked, granted, 0.1)
-        tally.granted(name)
+        books.answered(asked, granted, 0.1)
         for outcome in Outcome:
-            report = Settle(lease="x", outcome=outcome, latency=1, ttft=1, estimated_input_tokens=1)
-            metrics.settled(policy, report, Usage(input_tokens=1), 0.1, None)
+            report = Settle(
+                lease="x", outcome=outcome, usage=Usage(input_tokens=1), cost_usd=0.1,
+                latency=1, ttft=1, estimated_input_tokens=1,
+            )  # fmt: skip
+            books.settled(policy, report)
         moved = dict.fromkeys(map(str, Meter), 1.0)
-        metrics.moved(name, Settled(refunded=moved, debited=moved))
-        metrics.expired_unsettled(name)
+        books.moved(policy, Settled(refunded=moved, debited=moved))
+        books.expired(name, tenant)
         metrics.differs([f"{name}.shadow"], "would_grant")
         metrics.note_wait(Wait(name, 3.0, Prediction((1.0,), 1.0, 2.0, 0), tenant))
         budget = BudgetView(

@@ -236,6 +236,19 @@ async def test_a_reload_is_told_to_all_and_says_what_changes(fleet: Fleet):
     await until(announced, "the events do not say what has changed")
 
 
+async def test_calls_are_counted_as_the_file_named_their_tenants(fleet: Fleet):
+    """Those before a reload, though they are read after it."""
+    one, _ = fleet
+    await one.call("POST", "/v1/acquire", json={**ASK, "tenant": "team"})
+    one.file.write_text(f"{POOLS.rstrip()[:-1]}, tenants: {{team: {{weight: 2}}}}}}\n")
+    await one.call("POST", "/v1/config/reload", json={})
+    for _ in range(2):
+        await one.call("POST", "/v1/acquire", json={**ASK, "tenant": "team"})
+    lines = (await one.client.get("/metrics")).text.splitlines()
+    assert 'sluicegate_tenant_decisions_total{code="granted",tenant="*"} 1.0' in lines
+    assert 'sluicegate_tenant_decisions_total{code="granted",tenant="team"} 2.0' in lines
+
+
 async def test_every_replica_reads_its_file_when_one_is_told_to(fleet: Fleet):
     """Also where no change of it was noticed, as on some network file systems."""
     one, two = fleet

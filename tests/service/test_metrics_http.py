@@ -14,6 +14,7 @@ from tests_support.waiting import until
 from limiter_service.engine.forecast import Prediction
 from limiter_service.engine.names import REST
 from limiter_service.engine.outages import Outages
+from limiter_service.engine.pages import Grants
 from limiter_service.engine.statistics import Wait
 from limiter_service.engine.tally import MOST_RESOURCES, Tally
 from limiter_service.engine.witness import Witness
@@ -185,7 +186,9 @@ def test_names_beyond_a_number_are_one():
     """Callers make up names for wildcards."""
     tally = Tally()
     for i in range(500):
-        tally.granted(f"p/{i}")
+        grants = Grants(f"p/{i}", "default")
+        grants.count = 1
+        tally.granted(grants)
     assert len(tally.decisions) == MOST_RESOURCES + 1
     assert tally.decisions[REST, "granted", "", ""] == 500 - MOST_RESOURCES
 
