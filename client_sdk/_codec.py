@@ -76,10 +76,13 @@ _KINDS: dict[Operation, Any] = {
 }
 
 
-class Op(msgspec.Struct):
+class Op(msgspec.Struct, eq=False):
     """One operation: *request* is of the kind that travels. `waits` is how many seconds longer
     than others it may take; *news* hears on a channel where it stands meanwhile. `asked` says that
     the service may know of it.
+
+    While it is under way, *waiter* is who is told next, if anybody is. On a channel it has the id
+    `name`, and was sent at `sent_at`.
     """
 
     operation: Operation
@@ -87,6 +90,9 @@ class Op(msgspec.Struct):
     waits: float = 0.0
     news: Callable[[Waiting], None] | None = None
     asked: bool = False
+    waiter: Any = None
+    name: int = 0
+    sent_at: float | None = None
     _body: bytes = b""
 
     @property
@@ -113,13 +119,17 @@ class Op(msgspec.Struct):
             self._body = _encode(self.request)
         return self._body
 
+    def travelling(self, name: int) -> Any:
+        """The request as it is to be encoded, at once, for a channel, under the id *name*."""
+        if self.news is not None:
+            return replace(self.request, id=name, news=True, hold=None)
+        # Only who encodes it looks at its id: no copy is worth making.
+        force_setattr(self.request, "id", name)
+        return self.request
+
     def frame(self, name: int) -> bytes:
         """The operation on a channel, under the id *name*."""
-        if self.news is not None:
-            return _encode(replace(self.request, id=name, news=True, hold=None))
-        # Only who encodes it looks at its id, and does so at once: no copy is worth making.
-        force_setattr(self.request, "id", name)
-        return _encode(self.request)
+        return _encode(self.travelling(name))
 
 
 def op(
@@ -147,13 +157,23 @@ def batch(ops: Sequence[Op]) -> bytes:
     return _encode({"ops": [msgspec.Raw(each.body) for each in ops]})
 
 
-def cancellation(name: int) -> bytes:
-    """The frame that calls off the operation *name*."""
-    return _encode({"id": name, "op": "cancel"})
+def cancellation(name: int) -> dict[str, Any]:
+    """What calls off the operation *name* on a channel."""
+    return {"id": name, "op": "cancel"}
+
+
+def encoded(travelling: Any) -> bytes:
+    """One frame of a channel. Raises what encoding raises."""
+    return _encode(travelling)
+
+
+def together(travelling: Sequence[Any]) -> bytes:
+    """One message of a channel. Raises what encoding raises."""
+    return _encode(travelling)
 
 
 def message(frames: Sequence[bytes]) -> bytes:
-    """One message of a channel: an array of msgpack."""
+    """One message of a channel, of frames: an array of msgpack."""
     count = len(frames)
     head = bytes((0x90 | count,)) if count < _FIXED_ARRAY else b"\xdc" + count.to_bytes(2, "big")
     return b"".join((head, *frames))
