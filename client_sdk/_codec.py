@@ -1,6 +1,6 @@
 """Operations as bytes. What they are answered is in `_answers`. Pure."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -119,17 +119,10 @@ class Op(msgspec.Struct, eq=False):
             self._body = _encode(self.request)
         return self._body
 
-    def travelling(self, name: int) -> Any:
-        """The request as it is to be encoded, at once, for a channel, under the id *name*."""
-        if self.news is not None:
-            return replace(self.request, id=name, news=True, hold=None)
-        # Only who encodes it looks at its id: no copy is worth making.
-        force_setattr(self.request, "id", name)
-        return self.request
-
     def frame(self, name: int) -> bytes:
-        """The operation on a channel, under the id *name*."""
-        return _encode(self.travelling(name))
+        """The operation on a channel, under the id *name*. Raises what encoding raises."""
+        self.name = name
+        return _encode(*_travelling([self]))
 
 
 def op(
@@ -157,19 +150,33 @@ def batch(ops: Sequence[Op]) -> bytes:
     return _encode({"ops": [msgspec.Raw(each.body) for each in ops]})
 
 
-def cancellation(name: int) -> dict[str, Any]:
-    """What calls off the operation *name* on a channel."""
+def cancellation(name: int) -> bytes:
+    """The frame that calls off the operation *name*."""
+    return _encode(_cancellation(name))
+
+
+def _cancellation(name: int) -> dict[str, Any]:
     return {"id": name, "op": "cancel"}
 
 
-def encoded(travelling: Any) -> bytes:
-    """One frame of a channel. Raises what encoding raises."""
-    return _encode(travelling)
+def together(cancelled: Sequence[int], ops: Sequence[Op]) -> bytes:
+    """One message of a channel, which calls off the operations *cancelled*. Raises what encoding
+    raises.
+    """
+    return _encode([*map(_cancellation, cancelled), *_travelling(ops)])
 
 
-def together(travelling: Sequence[Any]) -> bytes:
-    """One message of a channel. Raises what encoding raises."""
-    return _encode(travelling)
+def _travelling(ops: Iterable[Op]) -> list[Any]:
+    """Their requests as they are to be encoded, at once, under their names."""
+    found = []
+    for each in ops:
+        request = each.request
+        if each.news is not None:
+            request = replace(request, news=True, hold=None)
+        # Only who encodes it looks at its id: no copy is worth making.
+        force_setattr(request, "id", each.name)
+        found.append(request)
+    return found
 
 
 def message(frames: Sequence[bytes]) -> bytes:

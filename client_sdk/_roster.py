@@ -100,21 +100,19 @@ class Roster:
         """The messages that say what is unsaid. Who brought what cannot be encoded is told so, and
         of what is too large NoChannel.
         """
-        unsaid: list[Any] = [_codec.cancellation(name) for name in self._cancels]
-        cancels, ops = len(unsaid), [*self._unsent.values()]
+        cancels, ops = [*self._cancels], [*self._unsent.values()]
+        if not cancels and not ops:
+            return ()
         self._cancels.clear()
         self._unsent.clear()
         for op in ops:
             op.sent_at = now
-            unsaid.append(op.travelling(op.name))
-        if not unsaid:
-            return ()
-        if len(unsaid) <= _MOST_FRAMES:  # one pass over all of them, as nearly always
+        if len(cancels) + len(ops) <= _MOST_FRAMES:  # in one pass, as nearly always
             with contextlib.suppress(Exception):  # whose it is shows when each is encoded
-                message = _codec.together(unsaid)
+                message = _codec.together(cancels, ops)
                 if len(message) <= _MOST_BYTES:
                     return (message,)
-        frames = [_codec.encoded(each) for each in unsaid[:cancels]]
+        frames = [_codec.cancellation(name) for name in cancels]
         for op in ops:
             fault: Exception | None = None
             try:
@@ -138,10 +136,12 @@ class Roster:
                 if result is not None:
                     del soon[frame.id]
                     waiter = op.waiter
-                    if waiter is not None and not waiter.done():
-                        waiter.set_result(result)
-                    elif waiter is not None:
+                    if waiter is None:
+                        continue
+                    if waiter.done():
                         self._give_back(result)
+                    else:
+                        waiter.set_result(result)
                     continue
             if bodies is None:
                 bodies = _answers.bodies(message)
@@ -173,6 +173,7 @@ class Roster:
         if waiter.done():
             self._give_back(result)  # its caller is gone, and has not come to say so yet
         elif isinstance(result, Exception):
+            op.waiter = None  # who raises it knows the operation, and would be known by it
             waiter.set_exception(result)
         else:
             waiter.set_result(result)
@@ -271,7 +272,12 @@ def finish(waiter: Waiter | None, result: Any) -> None:
 
 def last_word(waiter: Any) -> Any:
     """What a waiter, or the last of those after it, was told by now; None if nothing yet."""
-    while waiter.done() and not waiter.cancelled() and waiter.exception() is None:
+    while (
+        waiter is not None
+        and waiter.done()
+        and not waiter.cancelled()
+        and waiter.exception() is None
+    ):
         result = waiter.result()
         if not isinstance(result, News):
             return result

@@ -42,20 +42,18 @@ class Exchange:
         if options.channel != "off" and http_transport is None:
             self._channel = Channel(address(url, api_key, options), options)
         self._only = options.channel == "only"
+        self.begin: Callable[[Op], Awaitable[Any]] = (self._channel or self._batches).begin
+        """Sends an operation that was never sent: what its answer will be, for who awaits it at
+        once, and hands to `instead` what is Stopped. So nothing but a future is between them.
+        """
 
     async def send(self, op: Op) -> Any:
         """The answer to *op*. Raises the exception for what the service refused."""
+        op.name = 0
         try:
             return await self.begin(op)
         except Stopped as stopped:
             return await self.instead(op, stopped)
-
-    def begin(self, op: Op) -> Awaitable[Any]:
-        """Send *op*: what its answer will be, for who awaits it at once, and hands to `instead`
-        what is Stopped. So nothing but a future is between a caller and the answer.
-        """
-        op.name = 0
-        return (self._channel or self._batches).begin(op)
 
     async def instead(self, op: Op, stopped: BaseException) -> Any:
         """The answer to *op*, which was stopped: where there is no channel it goes over HTTP. A
@@ -76,7 +74,10 @@ class Exchange:
             call_off(stopped)  # the channel has said so, and gives back what comes late
         elif not op.asked:
             call_off(stopped)
-        raise stopped
+        try:
+            raise stopped
+        finally:
+            del stopped  # it knows this frame, and would be known by it
 
     async def landed(self) -> None:
         """Return when all that is under way over HTTP by now has its answers: what is said next

@@ -82,17 +82,18 @@ class Asking:
                 try:
                     said = await self.exchange.begin(op)
                 except (*Stopped, SluicegateError) as failure:
-                    said = failure
-                if isinstance(said, Given):
-                    if (
-                        alone is not None
-                        or (denials is not None and denials.known)
-                        or self.prefetch is not None
-                    ):
-                        self._note(request, said)
-                    granted = said
+                    granted = await self._granted(request, None, None, (began, op, failure))
                 else:
-                    granted = await self._granted(request, None, None, (began, op, said))
+                    if isinstance(said, Given):
+                        if (
+                            alone is not None
+                            or (denials is not None and denials.known)
+                            or self.prefetch is not None
+                        ):
+                            self._note(request, said)
+                        granted = said
+                    else:
+                        granted = await self._granted(request, None, None, (began, op, said))
             elif trace is None:
                 granted = await self._granted(request, on_wait, None)
             else:
@@ -157,6 +158,8 @@ class Asking:
             settled: Settled = await self._asked(op, said)
         except ServiceUnavailable as error:
             settled = await self._again(op, error, time.monotonic())
+        finally:
+            del said  # an exception knows this frame, and would be known by it
         return settled
 
     async def renew(
@@ -248,6 +251,8 @@ class Asking:
                         self._found(answer)
                 except ServiceUnavailable as error:
                     answer = await self._again(op, error, began)
+                finally:
+                    said = None  # an exception knows this frame, and would be known by it
             except ServiceUnavailable as error:
                 if self._unreachable(error):
                     taken = self._take_alone(request, deadline)
@@ -340,11 +345,14 @@ class Asking:
 
     async def _asked(self, op: Op, said: Any = None) -> Any:
         """The answer to *op*; *said* is what has come of it already, if anything has."""
-        if isinstance(said, Stopped):
-            return await self.exchange.instead(op, said)
-        if isinstance(said, BaseException):
-            raise said
-        return await self.exchange.send(op) if said is None else said
+        try:
+            if isinstance(said, Stopped):
+                return await self.exchange.instead(op, said)
+            if isinstance(said, BaseException):
+                raise said
+            return await self.exchange.send(op) if said is None else said
+        finally:
+            del said  # an exception knows this frame, and would be known by it
 
     async def _again(self, op: Op, failure: ServiceUnavailable, began: float) -> Any:
         """The answer to *op*, which was sent once at *began*, and failed."""

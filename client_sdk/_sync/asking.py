@@ -83,17 +83,18 @@ class Asking:
                 try:
                     said = self.exchange.begin(op)
                 except (*Stopped, SluicegateError) as failure:
-                    said = failure
-                if isinstance(said, Given):
-                    if (
-                        alone is not None
-                        or (denials is not None and denials.known)
-                        or self.prefetch is not None
-                    ):
-                        self._note(request, said)
-                    granted = said
+                    granted = self._granted(request, None, None, (began, op, failure))
                 else:
-                    granted = self._granted(request, None, None, (began, op, said))
+                    if isinstance(said, Given):
+                        if (
+                            alone is not None
+                            or (denials is not None and denials.known)
+                            or self.prefetch is not None
+                        ):
+                            self._note(request, said)
+                        granted = said
+                    else:
+                        granted = self._granted(request, None, None, (began, op, said))
             elif trace is None:
                 granted = self._granted(request, on_wait, None)
             else:
@@ -158,6 +159,8 @@ class Asking:
             settled: Settled = self._asked(op, said)
         except ServiceUnavailable as error:
             settled = self._again(op, error, time.monotonic())
+        finally:
+            del said  # an exception knows this frame, and would be known by it
         return settled
 
     def renew(
@@ -249,6 +252,8 @@ class Asking:
                         self._found(answer)
                 except ServiceUnavailable as error:
                     answer = self._again(op, error, began)
+                finally:
+                    said = None  # an exception knows this frame, and would be known by it
             except ServiceUnavailable as error:
                 if self._unreachable(error):
                     taken = self._take_alone(request, deadline)
@@ -341,11 +346,14 @@ class Asking:
 
     def _asked(self, op: Op, said: Any = None) -> Any:
         """The answer to *op*; *said* is what has come of it already, if anything has."""
-        if isinstance(said, Stopped):
-            return self.exchange.instead(op, said)
-        if isinstance(said, BaseException):
-            raise said
-        return self.exchange.send(op) if said is None else said
+        try:
+            if isinstance(said, Stopped):
+                return self.exchange.instead(op, said)
+            if isinstance(said, BaseException):
+                raise said
+            return self.exchange.send(op) if said is None else said
+        finally:
+            del said  # an exception knows this frame, and would be known by it
 
     def _again(self, op: Op, failure: ServiceUnavailable, began: float) -> Any:
         """The answer to *op*, which was sent once at *began*, and failed."""
