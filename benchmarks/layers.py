@@ -144,6 +144,8 @@ class Way:
         (frame,) = _answers.frames(self._messages[op.operation])
         return frame.usual(op.operation)
 
+    begin = send
+
 
 def sdk(granted: Granted) -> Layer:
     """`Limiter.acquire`, awaited."""

@@ -4,8 +4,6 @@ import asyncio
 from collections import deque
 from typing import Any
 
-import msgspec
-
 from client_sdk import _answers, _codec
 from client_sdk._codec import Op
 from client_sdk._roster import finish
@@ -31,14 +29,6 @@ def is_called_off(cancelled: asyncio.CancelledError) -> bool:
     return _CALLED_OFF in getattr(cancelled, "__notes__", ())
 
 
-class _Passenger(msgspec.Struct):
-    """An operation, and who waits for its answer."""
-
-    op: Op
-    answer: "asyncio.Future[Any]"
-    size: int
-
-
 class Batches:
     """Posts operations; those of one loop tick, and those that arrive while answers are
     under way, travel together in one `/v1/batch`. When idle it sends at once.
@@ -46,30 +36,22 @@ class Batches:
 
     def __init__(self, transport: AsyncTransport) -> None:
         self._transport = transport
-        self._waiting: deque[_Passenger] = deque()
+        self._waiting: deque[Op] = deque()
         self._flights: set[asyncio.Task[None]] = set()
         self._scheduled = False
 
-    async def send(self, op: Op) -> Any:
-        """The answer to *op*. Raises the exception for what the service refused; a caller that is
-        cancelled is called off where the service cannot know of *op*.
-        """
-        size = len(op.body)  # encoded here: what cannot be is this caller's mistake alone
-        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        passenger = _Passenger(op, answer, size)
-        self._waiting.append(passenger)
+    def begin(self, op: Op) -> "asyncio.Future[Any]":
+        """Post *op* with whatever comes in the same tick: what its answer will be."""
+        _ = op.body  # encoded here: what cannot be is this caller's mistake alone
+        answer = op.waiter = asyncio.get_running_loop().create_future()
+        self._waiting.append(op)
         if not self._scheduled:
             self._schedule()
-        try:
-            return await answer
-        except asyncio.CancelledError as cancelled:
-            if not op.asked:
-                call_off(cancelled)
-            raise
+        return answer
 
     def under_way(self) -> set[asyncio.Future[Any]]:
         """What has no answer yet."""
-        return {*self._flights, *(each.answer for each in self._waiting)}
+        return {*self._flights, *(op.waiter for op in self._waiting)}
 
     async def landed(self) -> None:
         """Return when all that has taken off by now has its answers."""
@@ -87,17 +69,17 @@ class Batches:
 
     def _take_off(self) -> None:
         self._scheduled = False
-        load: list[_Passenger] = []
+        load: list[Op] = []
         size = 0
         while self._waiting and len(load) < _MAX_OPS:
-            passenger = self._waiting[0]
-            if load and size + passenger.size > _MAX_BYTES:
+            op = self._waiting[0]
+            more = size + len(op.body)
+            if load and more > _MAX_BYTES:
                 break
             self._waiting.popleft()
-            if not passenger.answer.done():  # its caller was cancelled before it was sent
-                load.append(passenger)
-                passenger.op.asked = True
-                size += passenger.size
+            if not op.waiter.done():  # its caller was cancelled before it was sent
+                load.append(op)
+                op.asked, size = True, more
         if load:
             flight = asyncio.get_running_loop().create_task(self._fly(load))
             self._flights.add(flight)
@@ -110,8 +92,8 @@ class Batches:
         if self._waiting:
             self._schedule()
 
-    async def _fly(self, load: list[_Passenger]) -> None:
-        ops = [each.op for each in load]
+    async def _fly(self, ops: list[Op]) -> None:
+        waiters = [op.waiter for op in ops]
         try:
             if len(ops) == 1 and not ops[0].waits:
                 op = ops[0]
@@ -122,5 +104,5 @@ class Batches:
                 results = _answers.answers(ops, status, body)
         except Exception as error:  # noqa: BLE001  # whatever it is: nobody may wait forever
             results = [error] * len(ops)
-        for passenger, result in zip(load, results, strict=True):
-            finish(passenger.answer, result)
+        for waiter, result in zip(waiters, results, strict=True):
+            finish(waiter, result)

@@ -7,7 +7,7 @@ read. `_channel_sync` is its counterpart; what is under way and what answers mea
 import asyncio
 import contextlib
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -37,6 +37,7 @@ class Channel:
         self._speaking = False
         self._unreadable: NoChannel | None = None
         self._useful = False
+        self._loop: asyncio.AbstractEventLoop | None = None  # that of the keeper
         self._keeper: asyncio.Task[None] | None = None
         self._sweeper: asyncio.TimerHandle | None = None
         self._connection: Socket | None = None
@@ -46,44 +47,45 @@ class Channel:
         self._opened = False
         self._closed = False
 
-    def begin(self, op: Op) -> tuple[int, "asyncio.Future[Any]"]:
-        """Send *op* with whatever comes in the same tick: its name, and what its answer will be.
+    def begin(self, op: Op) -> Awaitable[Any]:
+        """Send *op* with whatever comes in the same tick: what its answer will be.
 
         Who is cancelled while it waits for it says so by `call_off`. Raises NoChannel.
         """
-        loop = asyncio.get_running_loop()
+        # To ask which loop runs is a system call.
+        loop = self._loop if self._keeper is not None else None
+        if loop is None:
+            loop = self._loop = asyncio.get_running_loop()
         if self._closed:
             raise RuntimeError("the limiter is closed")
         if self._failure is not None and loop.time() < self._rest_until:
             raise self._failure.again()
         answer: asyncio.Future[Any] = loop.create_future()
-        name = self._roster.add(op, answer)
+        self._roster.add(op, answer)
         if self._roster.crowded:
             self._write()
         elif not self._speaking:
-            self._speak()
+            self._speaking = True
+            loop.call_soon(self._write)
         if self._keeper is None:
             self._keeper = loop.create_task(self._keep())
-        return name, answer
+        return self._patiently(op, answer) if op.waits else answer
 
-    def call_off(self, name: int, answer: "asyncio.Future[Any]") -> None:
-        """Forget *name*, whose caller is gone. It may have been answered in this very moment,
+    def call_off(self, op: Op) -> None:
+        """Forget *op*, whose caller is gone. It may have been answered in this very moment,
         before its task could go on: then what it was granted goes back.
         """
-        self._roster.cancel(name, last_word(answer))
+        self._roster.cancel(op.name, last_word(op.waiter))
         self._speak()
 
-    async def patiently(self, op: Op, name: int, answer: "asyncio.Future[Any]") -> Any:
+    async def _patiently(self, op: Op, answer: "asyncio.Future[Any]") -> Any:
         """The answer to one that waits, whose caller hears meanwhile where it stands."""
         patience = op.waits + self._options.timeout
-        timer = asyncio.get_running_loop().call_later(patience, self._expire, name, op)
+        timer = asyncio.get_running_loop().call_later(patience, self._expire, op.name, op)
         try:
             while isinstance(result := await answer, News):
                 answer = result.rest
-                self._inform(op, name, result)
-        except asyncio.CancelledError:
-            self.call_off(name, answer)
-            raise
+                self._inform(op, result)
         finally:
             timer.cancel()
         return result
@@ -113,12 +115,12 @@ class Channel:
         if self._sweeper is not None:
             self._sweeper.cancel()
 
-    def _inform(self, op: Op, name: int, news: News) -> None:
+    def _inform(self, op: Op, news: News) -> None:
         assert op.news is not None
         try:
             op.news(news.waiting)
         except Exception:  # of the caller's own: it has its own fault, and no lease
-            self.call_off(name, news.rest)
+            self.call_off(op)
             raise
 
     # What goes, and what comes

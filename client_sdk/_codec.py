@@ -1,6 +1,6 @@
 """Operations as bytes. What they are answered is in `_answers`. Pure."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -76,10 +76,13 @@ _KINDS: dict[Operation, Any] = {
 }
 
 
-class Op(msgspec.Struct):
+class Op(msgspec.Struct, eq=False):
     """One operation: *request* is of the kind that travels. `waits` is how many seconds longer
     than others it may take; *news* hears on a channel where it stands meanwhile. `asked` says that
     the service may know of it.
+
+    While it is under way, *waiter* is who is told next, if anybody is. On a channel it has the id
+    `name`, and was sent at `sent_at`.
     """
 
     operation: Operation
@@ -87,6 +90,9 @@ class Op(msgspec.Struct):
     waits: float = 0.0
     news: Callable[[Waiting], None] | None = None
     asked: bool = False
+    waiter: Any = None
+    name: int = 0
+    sent_at: float | None = None
     _body: bytes = b""
 
     @property
@@ -114,12 +120,9 @@ class Op(msgspec.Struct):
         return self._body
 
     def frame(self, name: int) -> bytes:
-        """The operation on a channel, under the id *name*."""
-        if self.news is not None:
-            return _encode(replace(self.request, id=name, news=True, hold=None))
-        # Only who encodes it looks at its id, and does so at once: no copy is worth making.
-        force_setattr(self.request, "id", name)
-        return _encode(self.request)
+        """The operation on a channel, under the id *name*. Raises what encoding raises."""
+        self.name = name
+        return _encode(*_travelling([self]))
 
 
 def op(
@@ -149,11 +152,35 @@ def batch(ops: Sequence[Op]) -> bytes:
 
 def cancellation(name: int) -> bytes:
     """The frame that calls off the operation *name*."""
-    return _encode({"id": name, "op": "cancel"})
+    return _encode(_cancellation(name))
+
+
+def _cancellation(name: int) -> dict[str, Any]:
+    return {"id": name, "op": "cancel"}
+
+
+def together(cancelled: Sequence[int], ops: Sequence[Op]) -> bytes:
+    """One message of a channel, which calls off the operations *cancelled*. Raises what encoding
+    raises.
+    """
+    return _encode([*map(_cancellation, cancelled), *_travelling(ops)])
+
+
+def _travelling(ops: Iterable[Op]) -> list[Any]:
+    """Their requests as they are to be encoded, at once, under their names."""
+    found = []
+    for each in ops:
+        request = each.request
+        if each.news is not None:
+            request = replace(request, news=True, hold=None)
+        # Only who encodes it looks at its id: no copy is worth making.
+        force_setattr(request, "id", each.name)
+        found.append(request)
+    return found
 
 
 def message(frames: Sequence[bytes]) -> bytes:
-    """One message of a channel: an array of msgpack."""
+    """One message of a channel, of frames: an array of msgpack."""
     count = len(frames)
     head = bytes((0x90 | count,)) if count < _FIXED_ARRAY else b"\xdc" + count.to_bytes(2, "big")
     return b"".join((head, *frames))

@@ -3,12 +3,11 @@
 Time comes in as `now`. Nothing here locks: threads take turns outside.
 """
 
-from collections.abc import Callable, Iterator
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from itertools import count
 from typing import Any, Protocol
-
-import msgspec
 
 from client_sdk import _answers, _codec
 from client_sdk._answers import OK, Forms, Frame, Given
@@ -61,24 +60,15 @@ class News:
         self.waiting, self.rest = waiting, rest
 
 
-class Call(msgspec.Struct):
-    """One operation under way. Nobody waits for what the SDK does on its own account."""
-
-    op: Op
-    frame: bytes
-    waiter: Any  # a Waiter, or None
-    sent_at: float | None = None
-
-
 class Roster:
     """What ends soon and what waits are kept apart: only the first may be overdue."""
 
     def __init__(self, new_waiter: Callable[[], Waiter] = Future) -> None:
         self._new_waiter = new_waiter
         self._ids = count(1)
-        self._soon: dict[int, Call] = {}
-        self._waiting: dict[int, Call] = {}
-        self._unsent: dict[int, Call] = {}
+        self._soon: dict[int, Op] = {}
+        self._waiting: dict[int, Op] = {}
+        self._unsent: dict[int, Op] = {}
         self._cancels: list[int] = []
         self._cancelled: dict[int, Op] = {}
         self._forms: Forms = {}
@@ -108,26 +98,45 @@ class Roster:
         return unsent >= _WORTH_SAYING and 2 * unsent >= len(self._soon) + len(self._waiting)
 
     def add(self, op: Op, waiter: Waiter | None) -> int:
-        """Take *op* along with the next message; its id. Raises NoChannel when it is too large."""
-        name = next(self._ids)
-        frame = op.frame(name)
-        if len(frame) > _MOST_BYTES:
-            raise NoChannel(f"{len(frame)} bytes are too many for a message")
-        call = self._unsent[name] = Call(op, frame, waiter)
+        """Take *op* along with the next message; its id."""
+        name = op.name = next(self._ids)
+        op.waiter, op.sent_at = waiter, None
+        self._unsent[name] = op
         if op.waits:
-            self._waiting[name] = call
+            self._waiting[name] = op
         else:
-            self._soon[name] = call
+            self._soon[name] = op
         return name
 
-    def take(self, now: float) -> Iterator[bytes]:
-        """The messages that say what is unsaid."""
-        frames = [_codec.cancellation(name) for name in self._cancels]
+    def take(self, now: float) -> Iterable[bytes]:
+        """The messages that say what is unsaid. Who brought what cannot be encoded is told so, and
+        of what is too large NoChannel.
+        """
+        cancels, ops = [*self._cancels], [*self._unsent.values()]
+        if not cancels and not ops:
+            return ()
         self._cancels.clear()
-        for call in self._unsent.values():
-            call.sent_at = now
-            frames.append(call.frame)
         self._unsent.clear()
+        for op in ops:
+            op.sent_at = now
+        if len(cancels) + len(ops) <= _MOST_FRAMES:  # in one pass, as nearly always
+            with contextlib.suppress(Exception):  # whose it is shows when each is encoded
+                message = _codec.together(cancels, ops)
+                if len(message) <= _MOST_BYTES:
+                    return (message,)
+        frames = [_codec.cancellation(name) for name in cancels]
+        for op in ops:
+            fault: Exception | None = None
+            try:
+                frames.append(op.frame(op.name))
+                if (size := len(frames[-1])) > _MOST_BYTES:
+                    frames.pop()
+                    fault = NoChannel(f"{size} bytes are too many for a message")
+            except Exception as error:  # noqa: BLE001  # it is this caller's alone
+                fault = error
+            if fault is not None:
+                del self._home(op)[op.name]
+                finish(op.waiter, fault)
         return _messages(frames)
 
     def hear(self, message: bytes) -> None:
@@ -136,15 +145,17 @@ class Roster:
         for place, frame in enumerate(_answers.frames(message)):
             if frame.form is not None or frame.levels is not None:
                 frame.formed(forms)
-            if frame.status == OK and (call := soon.get(frame.id)) is not None:
-                result = frame.usual(call.op.operation)
+            if frame.status == OK and (op := soon.get(frame.id)) is not None:
+                result = frame.usual(op.operation)
                 if result is not None:
                     del soon[frame.id]
-                    waiter = call.waiter
-                    if waiter is not None and not waiter.done():
-                        waiter.set_result(result)
-                    elif waiter is not None:
+                    waiter = op.waiter
+                    if waiter is None:
+                        continue
+                    if waiter.done():
                         self._give_back(result)
+                    else:
+                        waiter.set_result(result)
                     continue
             if bodies is None:
                 bodies = _answers.bodies(message)
@@ -156,28 +167,29 @@ class Roster:
         if status == _answers.RECALL:
             self.recalled(_answers.recalled(body))
             return
-        call = self._soon.get(name) or self._waiting.get(name)
+        op = self._soon.get(name) or self._waiting.get(name)
         if status == _answers.NEWS:
-            self._tell(call, body)
+            self._tell(op, body)
             return
-        if call is None:
+        if op is None:
             self._unheard(name, status, body)
             return
-        result = _answers.answer(call.op, status, body)
+        result = _answers.answer(op, status, body)
         if isinstance(result, Given):
             result.form = frame.form
-        if call.op.waits and _is_farewell(result):
+        if op.waits and _is_farewell(result):
             return  # the next connection takes it along
-        del self._home(call.op)[name]
-        self._answer(call, result)
+        del self._home(op)[name]
+        self._answer(op, result)
 
-    def _answer(self, call: Call, result: Any) -> None:
-        waiter = call.waiter
+    def _answer(self, op: Op, result: Any) -> None:
+        waiter = op.waiter
         if waiter is None:
             return
         if waiter.done():
             self._give_back(result)  # its caller is gone, and has not come to say so yet
         elif isinstance(result, Exception):
+            op.waiter = None  # who raises it knows the operation, and would be known by it
             waiter.set_exception(result)
         else:
             waiter.set_result(result)
@@ -187,11 +199,11 @@ class Roster:
         *told* too late. Who would have been told.
         """
         self._give_back(told)
-        call = self._remove(name)
-        if call is not None and call.sent_at is not None:
-            self._cancelled[name] = call.op
+        op = self._remove(name)
+        if op is not None and op.sent_at is not None:
+            self._cancelled[name] = op
             self._cancels.append(name)
-        return None if call is None else call.waiter
+        return None if op is None else op.waiter
 
     def forget(self, name: int) -> None:
         """The caller has stopped listening, and may ask again."""
@@ -199,10 +211,10 @@ class Roster:
 
     def give_up_waiting(self) -> None:
         """Call off every acquire that waits, and tell those who wait for it."""
-        for name, call in list(self._waiting.items()):
+        for name, op in list(self._waiting.items()):
             self.cancel(name)
             reason = "the limiter was closed while this acquire waited"
-            finish(call.waiter, SluicegateError(reason, request_id=call.op.request_id))
+            finish(op.waiter, SluicegateError(reason, request_id=op.request_id))
 
     def lost(self) -> None:
         """The connection is gone: everything is to be sent again, in order."""
@@ -210,15 +222,15 @@ class Roster:
         self._cancels.clear()
         self._cancelled.clear()
         self._unsent = dict(sorted((self._soon | self._waiting).items()))
-        for call in self._unsent.values():
-            call.sent_at = None
+        for op in self._unsent.values():
+            op.sent_at = None
 
     def withdraw(self, reason: NoChannel, *, waiting: bool) -> None:
         """Send back what ends soon, and what is *waiting* too, to go another way."""
         for home in (self._soon, self._waiting) if waiting else (self._soon,):
-            for name, call in home.items():
+            for name, op in home.items():
                 self._unsent.pop(name, None)
-                finish(call.waiter, reason.again())
+                finish(op.waiter, reason.again())
             home.clear()
 
     def due(self, timeout: float) -> float | None:
@@ -231,28 +243,28 @@ class Roster:
         last: float | None = None
         while (due := self.due(timeout)) is not None and due <= now:
             name = next(iter(self._soon))
-            call = self._soon.pop(name)
-            last = call.sent_at
-            finish(call.waiter, late(call.op, timeout))
+            op = self._soon.pop(name)
+            last = op.sent_at
+            finish(op.waiter, late(op, timeout))
         return last
 
     def waiters(self) -> list[Waiter]:
         """Everybody who is to be told."""
-        calls = (*self._soon.values(), *self._waiting.values())
-        return [call.waiter for call in calls if call.waiter is not None]
+        under_way = (*self._soon.values(), *self._waiting.values())
+        return [op.waiter for op in under_way if op.waiter is not None]
 
-    def _home(self, op: Op) -> dict[int, Call]:
+    def _home(self, op: Op) -> dict[int, Op]:
         return self._waiting if op.waits else self._soon
 
-    def _remove(self, name: int) -> Call | None:
+    def _remove(self, name: int) -> Op | None:
         self._unsent.pop(name, None)
         return self._soon.pop(name, None) or self._waiting.pop(name, None)
 
-    def _tell(self, call: Call | None, body: Any) -> None:
+    def _tell(self, op: Op | None, body: Any) -> None:
         """News, unless the caller has gone meanwhile."""
-        if call is not None and call.waiter is not None and not call.waiter.done():
-            told, call.waiter = call.waiter, self._new_waiter()
-            finish(told, News(_answers.answer(call.op, _answers.NEWS, body), call.waiter))
+        if op is not None and op.waiter is not None and not op.waiter.done():
+            told, op.waiter = op.waiter, self._new_waiter()
+            finish(told, News(_answers.answer(op, _answers.NEWS, body), op.waiter))
 
     def _unheard(self, name: int, status: int, body: Any) -> None:
         """A grant that came after its caller had gone is given back."""
@@ -277,7 +289,12 @@ def finish(waiter: Waiter | None, result: Any) -> None:
 
 def last_word(waiter: Any) -> Any:
     """What a waiter, or the last of those after it, was told by now; None if nothing yet."""
-    while waiter.done() and not waiter.cancelled() and waiter.exception() is None:
+    while (
+        waiter is not None
+        and waiter.done()
+        and not waiter.cancelled()
+        and waiter.exception() is None
+    ):
         result = waiter.result()
         if not isinstance(result, News):
             return result
@@ -304,10 +321,6 @@ def _is_farewell(result: Any) -> bool:
 
 
 def _messages(frames: list[bytes]) -> Iterator[bytes]:
-    if len(frames) <= _MOST_FRAMES and sum(map(len, frames)) <= _MOST_BYTES:
-        if frames:
-            yield _codec.message(frames)
-        return
     load: list[bytes] = []
     size = 0
     for frame in frames:
@@ -316,4 +329,5 @@ def _messages(frames: list[bytes]) -> Iterator[bytes]:
             load, size = [], 0
         load.append(frame)
         size += len(frame)
-    yield _codec.message(load)
+    if load:
+        yield _codec.message(load)

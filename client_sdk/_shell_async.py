@@ -6,7 +6,7 @@ an acquire that is awaited or entered.
 
 import asyncio
 import inspect
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from client_sdk._async.lease import Lease
 
 
+Stopped = NoChannel, asyncio.CancelledError
+"""Why an answer does not come the way that it was asked for."""
+
+
 class Exchange:
     """Sends operations over the channel, or over HTTP where there is none."""
 
@@ -38,29 +42,42 @@ class Exchange:
         if options.channel != "off" and http_transport is None:
             self._channel = Channel(address(url, api_key, options), options)
         self._only = options.channel == "only"
+        self.begin: Callable[[Op], Awaitable[Any]] = (self._channel or self._batches).begin
+        """Sends an operation that was never sent: what its answer will be, for who awaits it at
+        once, and hands to `instead` what is Stopped. So nothing but a future is between them.
+        """
 
     async def send(self, op: Op) -> Any:
         """The answer to *op*. Raises the exception for what the service refused."""
-        channel = self._channel
-        if channel is None:
-            return await self._batches.send(op)
+        op.name = 0
         try:
-            name, answer = channel.begin(op)
-            if op.waits:
-                return await channel.patiently(op, name, answer)
-            try:
-                return await answer
-            except asyncio.CancelledError:
-                channel.call_off(name, answer)
-                raise
-        except asyncio.CancelledError as cancelled:
-            call_off(cancelled)  # the channel has said so, and gives back what comes late
-            raise
-        except NoChannel as error:
+            return await self.begin(op)
+        except Stopped as stopped:
+            return await self.instead(op, stopped)
+
+    async def instead(self, op: Op, stopped: BaseException) -> Any:
+        """The answer to *op*, which was stopped: where there is no channel it goes over HTTP. A
+        caller that is cancelled is called off where the service cannot know of *op*.
+        """
+        if isinstance(stopped, NoChannel):
             if self._only:
-                unavailable = ServiceUnavailable(str(error), phase=op.operation)
-                raise error.refusal or unavailable from error
-        return await self._batches.send(op)
+                unavailable = ServiceUnavailable(str(stopped), phase=op.operation)
+                raise stopped.refusal or unavailable from stopped
+            op.name = 0
+            try:
+                return await self._batches.begin(op)
+            except asyncio.CancelledError as cancelled:
+                stopped = cancelled
+        assert isinstance(stopped, asyncio.CancelledError)
+        if op.name and self._channel is not None:
+            self._channel.call_off(op)
+            call_off(stopped)  # the channel has said so, and gives back what comes late
+        elif not op.asked:
+            call_off(stopped)
+        try:
+            raise stopped
+        finally:
+            del stopped  # it knows this frame, and would be known by it
 
     async def landed(self) -> None:
         """Return when all that is under way over HTTP by now has its answers: what is said next

@@ -42,6 +42,12 @@ class Exchange:
                     raise error.refusal or unavailable from error
         return self._post(op)
 
+    begin = send
+
+    def instead(self, op: Op, stopped: BaseException) -> Any:  # noqa: ARG002  # as of the other
+        """Nothing is ever stopped."""
+        raise stopped
+
     def landed(self) -> None:
         """Nothing is under way that a thread has not waited for."""
 
@@ -107,6 +113,10 @@ def opened(source: Any) -> Any:
 
 class Cancelled(BaseException):
     """Nothing can call off a thread in the middle: this is never raised."""
+
+
+Stopped = (Cancelled,)
+"""Why an answer does not come the way that it was asked for."""
 
 
 def is_called_off(cancelled: Cancelled) -> bool:  # noqa: ARG001  # as of the other shell

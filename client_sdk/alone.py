@@ -154,7 +154,9 @@ class _Seen(msgspec.Struct, frozen=True):
 
 
 class Alone:
-    """Decides while the service cannot be reached."""
+    """Decides while the service cannot be reached: it is `lost` when it could not be when it was
+    last asked.
+    """
 
     def __init__(self, mode: OnServiceLoss, part: float) -> None:
         self._mode, self._part = mode, part
@@ -164,19 +166,14 @@ class Alone:
         self._shares: dict[_Key, _Share] = {}
         self._grants: OrderedDict[str, Grant] = OrderedDict()
         self._flushing = False
-        self._lost, self._look_at = False, 0.0
+        self.lost, self._look_at = False, 0.0
         self._losses = self._granted = self._refused = self._charged = 0
-
-    @property
-    def lost(self) -> bool:
-        """Whether the service could not be reached when it was last asked."""
-        return self._lost
 
     def figures(self) -> AloneFigures:
         """What was done here."""
         with self._lock:
             return AloneFigures(
-                lost=self._lost,
+                lost=self.lost,
                 losses=self._losses,
                 granted=self._granted,
                 refused=self._refused,
@@ -186,17 +183,16 @@ class Alone:
 
     def heard(self, request: Acquire, granted: Given | Granted, now: float) -> None:
         """Take in what the service has granted."""
-        seen = _Seen(granted, request, now)
-        with self._lock:
-            self._seen[request.resource, request.tenant] = seen
-            if len(self._seen) > _MOST_SEEN:
+        self._seen[request.resource, request.tenant] = _Seen(granted, request, now)
+        if len(self._seen) > _MOST_SEEN:
+            with self._lock:
                 self._forget()
 
     def _forget(self) -> None:
         """Keep the half that was granted last: to know which is the oldest takes longer than all
         else that a grant is worth here.
         """
-        oldest = sorted(self._seen.items(), key=lambda item: item[1].at)
+        oldest = sorted(self._seen.copy().items(), key=lambda item: item[1].at)
         self._seen = dict(oldest[len(oldest) // 2 :])
 
     def knows(self, request: Acquire) -> bool:
@@ -205,7 +201,7 @@ class Alone:
 
     def may_ask(self, now: float) -> bool:
         """Whether the service is to be asked: always, or once in LOOK_EVERY while it is lost."""
-        if not self._lost:
+        if not self.lost:
             return True
         with self._lock:
             if now < self._look_at:
@@ -216,20 +212,20 @@ class Alone:
     def lose(self, now: float) -> bool:
         """The service cannot be reached; whether that is news, and anything can be granted here."""
         with self._lock:
-            news, self._lost = not self._lost, True
+            news, self.lost = not self.lost, True
             self._look_at = now + LOOK_EVERY
             if news:
                 self._losses += 1
                 self._shares.clear()
-                self._latest = _latest(self._seen)
+                self._latest = _latest(self._seen.copy())
             return news and (self._mode == "open" or bool(self._seen))
 
     def find(self) -> bool:
         """The service has answered; whether that is news, or there is something to charge."""
-        if not self._lost and not self._grants:
+        if not self.lost and not self._grants:
             return False
         with self._lock:
-            self._lost = False
+            self.lost = False
             due = any(each.lease is None or each.report for each in self._grants.values())
             begins = due and not self._flushing
             self._flushing = self._flushing or begins

@@ -13,6 +13,7 @@ from client_sdk.streaming.statistics import Distribution
 from limiter_wire import Outcome, Provenance, Settle, Stats
 
 _MOST = 1000
+_AT_ONCE = 256
 
 
 class LocalStatistics(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,52 +68,52 @@ class _Seen:
 
 
 class LocalFigures:
-    """Adds them up. Threads may share it; resources beyond a thousand are not told apart."""
+    """Adds them up. Threads may share it; resources beyond a thousand are not told apart.
+
+    What nearly all calls are is noted, which takes no lock, and added up when there is much of it
+    or somebody looks.
+    """
 
     def __init__(self) -> None:
         self._turn = threading.Lock()
         self._seen: dict[str, _Seen] = {}
+        self._granted: list[str] = []
+        self._settled: list[tuple[str, Settle]] = []
 
     def granted(self, resource: str, waited: float) -> None:
         """A lease was given."""
-        with self._turn:
-            seen = self._seen.get(resource) or self._of(resource)
-            seen.granted += 1
-            if waited > 0:
+        if waited > 0:
+            with self._turn:
+                self._book()
+                seen = self._of(resource)
+                seen.granted += 1
                 seen.late += 1
                 seen.waited.add(waited)
+            return
+        self._granted.append(resource)
+        if len(self._granted) >= _AT_ONCE:
+            with self._turn:
+                self._book()
 
     def refused(self, resource: str, refusal: SluicegateError) -> None:
         """An acquire was refused, or nobody could be asked."""
         with self._turn:
+            self._book()
             self._of(resource).refused[str(refusal.code or "unreachable")] += 1
 
     def settled(self, resource: str, report: Settle) -> None:
         """A call is over."""
         if report.phase is not None:
             return
-        with self._turn:
-            seen = self._seen.get(resource) or self._of(resource)
-            if report.outcome is Outcome.SUCCESS:
-                seen.succeeded += 1
-            else:
-                seen.outcomes[report.outcome] += 1
-            if report.latency is not None:
-                seen.latency.add(report.latency)
-            if report.ttft is not None:
-                seen.ttft.add(report.ttft)
-            usage = report.usage
-            if usage is None:
-                seen.unknown_usage += 1
-                return
-            if usage.provenance is Provenance.UNKNOWN:
-                seen.unknown_usage += 1
-            seen.input_tokens += usage.input_tokens
-            seen.output_tokens += usage.output_tokens
+        self._settled.append((resource, report))
+        if len(self._settled) >= _AT_ONCE:
+            with self._turn:
+                self._book()
 
     def handed_out(self, resource: str, ended: Iterable[Sum]) -> None:
         """Calls are over whose leases were handed out here."""
         with self._turn:
+            self._book()
             for each in ended:
                 outcome, known, _, _ = each.kind
                 seen = self._of(resource)
@@ -134,7 +135,19 @@ class LocalFigures:
     def snapshot(self) -> list[LocalStatistics]:
         """The figures up to now, by resource."""
         with self._turn:
+            self._book()
             return [_local(name, seen) for name, seen in sorted(self._seen.items())]
+
+    def _book(self) -> None:
+        """Add up what is noted. What other threads note meanwhile stands behind it."""
+        granted = self._granted[:]
+        del self._granted[: len(granted)]
+        for resource, count in Counter(granted).items():
+            self._of(resource).granted += count
+        settled = self._settled[:]
+        del self._settled[: len(settled)]
+        for resource, report in settled:
+            _add(self._seen.get(resource) or self._of(resource), report)
 
     def _of(self, resource: str) -> _Seen:
         seen = self._seen.get(resource)
@@ -142,6 +155,26 @@ class LocalFigures:
             name = resource if len(self._seen) < _MOST else "*"
             seen = self._seen.get(name) or self._seen.setdefault(name, _Seen())
         return seen
+
+
+def _add(seen: _Seen, report: Settle) -> None:
+    """A call is over."""
+    if report.outcome is Outcome.SUCCESS:
+        seen.succeeded += 1
+    else:
+        seen.outcomes[report.outcome] += 1
+    if report.latency is not None:
+        seen.latency.add(report.latency)
+    if report.ttft is not None:
+        seen.ttft.add(report.ttft)
+    usage = report.usage
+    if usage is None:
+        seen.unknown_usage += 1
+        return
+    if usage.provenance is Provenance.UNKNOWN:
+        seen.unknown_usage += 1
+    seen.input_tokens += usage.input_tokens
+    seen.output_tokens += usage.output_tokens
 
 
 def _local(resource: str, seen: _Seen) -> LocalStatistics:

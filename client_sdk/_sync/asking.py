@@ -16,8 +16,8 @@ from client_sdk._answers import Given
 from client_sdk._sync.lease import SyncLease
 from client_sdk._sync.prefetch import Prefetch
 from client_sdk._codec import AT_ONCE, AcquireOp, Op, RenewOp, SettleOp
-from client_sdk._shell_sync import Aside, Cancelled, Exchange, is_called_off, sleep
-from client_sdk.alone import Alone, Shortage
+from client_sdk._shell_sync import Aside, Cancelled, Exchange, Stopped, is_called_off, sleep
+from client_sdk.alone import PREFIX, Alone, Shortage
 from client_sdk.calibration import Estimate
 from client_sdk.denials import Denials
 from client_sdk.errors import RateLimited, Refused, ServiceUnavailable, SluicegateError
@@ -70,8 +70,32 @@ class Asking:
     ) -> SyncLease:
         """A lease, to be renewed by *renew*. Raises the exception for what the service refused."""
         trace = _tracing.provided()
+        granted: Given | Granted
         try:
-            if trace is None:
+            denials, alone = self._denials, self.alone
+            if (
+                trace is None
+                and on_wait is None
+                and (denials is None or not denials.known)
+                and (alone is None or not alone.lost)
+            ):  # as nearly always; nothing but this is between the caller and the answer
+                began, op = time.monotonic(), Op(Operation.ACQUIRE, request, request.max_wait)
+                try:
+                    said = self.exchange.begin(op)
+                except (*Stopped, SluicegateError) as failure:
+                    granted = self._granted(request, None, None, (began, op, failure))
+                else:
+                    if isinstance(said, Given):
+                        if (
+                            alone is not None
+                            or (denials is not None and denials.known)
+                            or self.prefetch is not None
+                        ):
+                            self._note(request, said)
+                        granted = said
+                    else:
+                        granted = self._granted(request, None, None, (began, op, said))
+            elif trace is None:
                 granted = self._granted(request, on_wait, None)
             else:
                 with _tracing.Acquiring(trace, request) as span:
@@ -90,7 +114,22 @@ class Asking:
 
     def _settle(self, resource: str, report: Settle) -> Settled:
         """Settle a lease of *resource*, and hear what that says of the circuit."""
-        settled = (self.settles or self.settle)(report)
+        if (
+            self.settles is None
+            and type(report) is SettleOp
+            and not report.lease.startswith(PREFIX)
+            and _tracing.provided() is None
+        ):
+            op = Op(Operation.SETTLE, report)
+            settled: Settled
+            try:
+                settled = self.exchange.begin(op)
+            except (*Stopped, ServiceUnavailable) as failure:
+                settled = self._settled(op, failure)
+            if self.alone is not None:
+                self._found(settled)
+        else:
+            settled = (self.settles or self.settle)(report)
         self._figures.settled(resource, report)
         if self._denials is not None and self._denials.known and settled.breaker == "closed":
             self._denials.closed(resource)
@@ -109,13 +148,19 @@ class Asking:
             op = Op(Operation.SETTLE, report)
         else:
             op = _codec.op(Operation.SETTLE, report, 0.0, _tracing.traceparent(trace))
-        settled: Settled
-        try:
-            settled = self.exchange.send(op)
-        except ServiceUnavailable as error:
-            settled = self._again(op, error, time.monotonic())
+        settled = self._settled(op)
         if self.alone is not None:
             self._found(settled)
+        return settled
+
+    def _settled(self, op: Op, said: BaseException | None = None) -> Settled:
+        """The answer to *op*; *said* is what has come of it already, if anything has."""
+        try:
+            settled: Settled = self._asked(op, said)
+        except ServiceUnavailable as error:
+            settled = self._again(op, error, time.monotonic())
+        finally:
+            del said  # an exception knows this frame, and would be known by it
         return settled
 
     def renew(
@@ -164,12 +209,18 @@ class Asking:
     # Until there is a grant
 
     def _granted(
-        self, request: AcquireOp, on_wait: Callable[[Progress], None] | None, trace: Any
+        self,
+        request: AcquireOp,
+        on_wait: Callable[[Progress], None] | None,
+        trace: Any,
+        begun: tuple[float, Op, Any] | None = None,
     ) -> Given | Granted:
-        """Ask until there is a grant: the queue keeps the place between two questions."""
-        if self._denials is not None and self._denials.known:
+        """Ask until there is a grant: the queue keeps the place between two questions. *begun* is
+        when the first one was asked, and what has come of it, where it was asked already.
+        """
+        if begun is None and self._denials is not None and self._denials.known:
             self._refuse_known(self._denials, request)
-        began = time.monotonic()
+        began = time.monotonic() if begun is None else begun[0]
         deadline = began + request.max_wait
         hold: float | None = None
         news: Callable[[Waiting], None] | None = None
@@ -181,23 +232,28 @@ class Asking:
         lost_since: float | None = None
         known = False  # whether the service may have heard of it
         while True:
-            if self.alone is not None and not self.alone.may_ask(began):
+            if begun is None and self.alone is not None and not self.alone.may_ask(began):
                 taken = self._take_alone(request, deadline)
                 if taken is not None:
                     return taken
             try:
-                if trace is None:
+                said = None
+                if begun is not None:
+                    (_, op, said), begun = begun, None
+                elif trace is None:
                     op = Op(Operation.ACQUIRE, asked, asked.max_wait, news, known)
                 else:
                     parent = _tracing.traceparent(trace)
                     op = _codec.op(Operation.ACQUIRE, asked, asked.max_wait, parent)
                     op.news, op.asked = news, known
                 try:
-                    answer = self.exchange.send(op)
+                    answer = self._asked(op, said)
                     if self.alone is not None:
                         self._found(answer)
                 except ServiceUnavailable as error:
                     answer = self._again(op, error, began)
+                finally:
+                    said = None  # an exception knows this frame, and would be known by it
             except ServiceUnavailable as error:
                 if self._unreachable(error):
                     taken = self._take_alone(request, deadline)
@@ -215,12 +271,7 @@ class Asking:
                     self._denials.heard(request.resource, refusal, began)
                 raise
             if isinstance(answer, Given):
-                if self._denials is not None and self._denials.known:
-                    self._denials.forget(request.resource)
-                if self.prefetch is not None:
-                    self.prefetch.saw(request, answer)
-                if self.alone is not None:
-                    self.alone.heard(request, answer, time.monotonic())
+                self._note(request, answer)
                 return answer
             lost_since, known = None, True
             if on_wait is not None:
@@ -230,6 +281,16 @@ class Asking:
             sleep(max(0.0, min(pause, deadline - time.monotonic())))
             began = time.monotonic()
             asked = replace(request, max_wait=max(0.0, deadline - began) or AT_ONCE, hold=hold)
+
+    def _note(self, request: AcquireOp, granted: Given) -> None:
+        """Take in what the service has granted."""
+        if self._denials is not None and self._denials.known:
+            self._denials.forget(request.resource)
+        if self.prefetch is not None:
+            self.prefetch.saw(request, granted)
+        if self.alone is not None:
+            self._found(granted)
+            self.alone.heard(request, granted, time.monotonic())
 
     def _refuse_known(self, denials: Denials, request: Acquire) -> None:
         """Raise what the service has said a moment ago and would say again."""
@@ -282,6 +343,17 @@ class Asking:
         except ServiceUnavailable as error:
             failure = error
         return self._again(op, failure, began)
+
+    def _asked(self, op: Op, said: Any = None) -> Any:
+        """The answer to *op*; *said* is what has come of it already, if anything has."""
+        try:
+            if isinstance(said, Stopped):
+                return self.exchange.instead(op, said)
+            if isinstance(said, BaseException):
+                raise said
+            return self.exchange.send(op) if said is None else said
+        finally:
+            del said  # an exception knows this frame, and would be known by it
 
     def _again(self, op: Op, failure: ServiceUnavailable, began: float) -> Any:
         """The answer to *op*, which was sent once at *began*, and failed."""

@@ -2,10 +2,12 @@
 
 import asyncio
 import functools
+import gc
 import signal
 import socket
 import subprocess
 import sys
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -55,6 +57,23 @@ def holds(condition: Callable[[], object]) -> Callable[[], Awaitable[object]]:
 async def wait_for_slot(limiter: Limiter, **more: Any) -> Lease:
     """Wait for the one slot of p/one."""
     return await limiter.acquire("p/one", tokens=1, max_wait=60, **more)
+
+
+async def test_a_refusal_is_gone_with_who_has_caught_it(limiter: Limiter):
+    """Nothing of it is left for the collector to find, however many there are."""
+    caught: list[weakref.ref[BaseException]] = []
+    async with limiter.acquire("p/m", tokens=1000):
+        gc.disable()
+        try:
+            for _ in range(3):
+                try:
+                    await limiter.acquire("p/m", tokens=1)
+                except RateLimited as refusal:
+                    caught.append(weakref.ref(refusal))
+            await asyncio.sleep(0)
+            assert [each() for each in caught] == [None] * 3
+        finally:
+            gc.enable()
 
 
 async def test_every_operation_travels_over_the_channel(limiter: Limiter):

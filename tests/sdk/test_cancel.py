@@ -110,7 +110,7 @@ async def test_who_is_cancelled_before_it_asks_again_leaves(url: str):
             return not batches._flights
 
         async def asks_again() -> bool:
-            return any(each.op.waits for each in batches._waiting)
+            return any(each.waits for each in batches._waiting)
 
         await until(answered, "it has no answer")
         open_way.clear()

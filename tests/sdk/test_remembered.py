@@ -1,9 +1,11 @@
 """What a process goes by while its service is lost, and what it counts of its own calls."""
 
+from threading import Thread
+
 from client_sdk.alone import Alone
 from client_sdk.errors import RateLimited
 from client_sdk.figures import LocalFigures
-from limiter_wire import Acquire, Granted, Outcome, Settle
+from limiter_wire import Acquire, Granted, Outcome, Settle, Usage
 
 GRANTED = Granted(lease="L", expires_in=600.0, charged={}, limits=[])
 
@@ -40,3 +42,43 @@ def test_calls_are_counted_whether_they_waited_and_however_they_ended():
         assert (seen.waited.count, seen.waited.min, seen.waited.max) == (4, 0.0, 2.0)
         assert seen.unknown_usage == 3
         assert (refused.granted, refused.outcomes, refused.waited) == (0, {}, None)
+
+
+def test_figures_are_exact_whenever_somebody_looks():
+    """However many calls are noted and not added up yet, and whichever thread has noted them."""
+    figures, usage = LocalFigures(), Usage(input_tokens=3, output_tokens=2)
+    report = Settle(lease="L", usage=usage, latency=1.0, ttft=0.5)
+
+    def calls(resource: str) -> None:
+        for number in range(700):
+            figures.granted(resource, 0.0)
+            figures.settled(resource, report)
+            if number % 50 == 0:
+                figures.snapshot()
+
+    threads = [Thread(target=calls, args=(f"p/m{number % 2}",)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for seen in figures.snapshot():
+        assert (seen.granted, seen.outcomes) == (1400, {"success": 1400})
+        assert (seen.input_tokens, seen.output_tokens, seen.unknown_usage) == (4200, 2800, 0)
+        assert seen.latency is not None
+        assert seen.time_to_first_token is not None
+        assert seen.latency.count == seen.time_to_first_token.count == 1400
+    assert len(figures.snapshot()) == 2
+
+
+def test_resources_have_figures_of_their_own_in_the_order_in_which_they_came():
+    """Those beyond a thousand are one, however what they did is noted."""
+    figures = LocalFigures()
+    for number in range(1000):
+        figures.granted(f"p/m{number}", 0.0)
+    figures.refused("p/late", RateLimited("no"))
+    figures.granted("p/later", 0.5)
+    figures.granted("p/m7", 0.0)
+    seen = {each.resource: each for each in figures.snapshot()}
+    assert len(seen) == 1001
+    assert seen["p/m7"].granted == 2
+    assert (seen["*"].granted, dict(seen["*"].refused)) == (1, {"unreachable": 1})
