@@ -12,6 +12,8 @@ from client_sdk._transport import AsyncTransport
 _MAX_OPS = 256
 _MAX_BYTES = 48_000  # the service takes bodies of 64 KiB
 _MAX_FLIGHTS = 3
+_WORTH_A_POST = 32
+"""Operations that are worth a post of their own while others follow."""
 
 
 _CALLED_OFF = "nothing of the operation is left to undo"
@@ -38,6 +40,7 @@ class Batches:
         self._transport = transport
         self._waiting: deque[Op] = deque()
         self._flights: set[asyncio.Task[None]] = set()
+        self._aboard = 0
         self._scheduled = False
 
     def begin(self, op: Op) -> "asyncio.Future[Any]":
@@ -45,9 +48,19 @@ class Batches:
         _ = op.body  # encoded here: what cannot be is this caller's mistake alone
         answer = op.waiter = asyncio.get_running_loop().create_future()
         self._waiting.append(op)
-        if not self._scheduled:
+        if self._crowded:
+            self._take_off()
+        elif not self._scheduled:
             self._schedule()
         return answer
+
+    @property
+    def _crowded(self) -> bool:
+        """Whether half of what is under way waits, and can go: then caller, service and store work
+        at the same time.
+        """
+        waiting = len(self._waiting)
+        return _WORTH_A_POST <= waiting >= self._aboard and len(self._flights) < _MAX_FLIGHTS
 
     def under_way(self) -> set[asyncio.Future[Any]]:
         """What has no answer yet."""
@@ -94,6 +107,7 @@ class Batches:
 
     async def _fly(self, ops: list[Op]) -> None:
         waiters = [op.waiter for op in ops]
+        self._aboard += len(ops)
         try:
             if len(ops) == 1 and not ops[0].waits:
                 op = ops[0]
@@ -104,5 +118,7 @@ class Batches:
                 results = _answers.answers(ops, status, body)
         except Exception as error:  # noqa: BLE001  # whatever it is: nobody may wait forever
             results = [error] * len(ops)
+        finally:
+            self._aboard -= len(ops)
         for waiter, result in zip(waiters, results, strict=True):
             finish(waiter, result)
