@@ -5,7 +5,7 @@ import itertools
 from typing import Any, cast
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from websockets.client import ClientProtocol
 from websockets.frames import CloseCode, Frame, Opcode
@@ -18,7 +18,6 @@ from client_sdk._plain_frames import extent, framed
 from client_sdk._socket_async import Socket
 
 PLAIN = st.sampled_from([b"", b"\x90", b"x" * 125, b"y" * 126, b"z" * 65_535, b"z" * 65_536])
-SHORT = st.integers(0, 12)
 KINDS = st.sampled_from(["message", "in three", "ping", "text"])
 
 
@@ -84,18 +83,25 @@ def frames_of(kind: str, payload: bytes) -> list[Frame]:
     return [Frame(Opcode.TEXT if kind == "text" else Opcode.BINARY, payload)]
 
 
-@given(said_so=st.lists(st.tuples(KINDS, PLAIN), max_size=6), cuts=st.data())
-def test_messages_are_heard_however_they_are_cut(said_so: Any, cuts: st.DataObject):
+@given(
+    said_so=st.lists(st.tuples(KINDS, PLAIN), max_size=6),
+    cuts=st.lists(st.tuples(st.integers(0, 20), st.integers(0, 12)), max_size=9),
+    behind=st.booleans(),
+)
+@settings(deadline=None)
+def test_messages_are_heard_however_they_are_cut(
+    said_so: list[tuple[str, bytes]], cuts: list[tuple[int, int]], behind: bool
+):
     """In their order, whole, and pings among them are replied to."""
 
     async def hearing() -> None:
         sent = [said(frame) for kind, load in said_so for frame in frames_of(kind, load)]
         stream = b"".join(sent)
-        starts = st.sampled_from([*itertools.accumulate(map(len, sent), initial=0)])
-        places = st.builds(lambda start, more: min(len(stream), start + more), starts, SHORT)
-        cut = sorted({0, *cuts.draw(st.lists(places, max_size=9)), len(stream)})
+        starts = [*itertools.accumulate(map(len, sent), initial=0)]
+        places = (starts[frame % len(starts)] + more for frame, more in cuts)
+        cut = sorted({0, *(min(len(stream), place) for place in places), len(stream)})
         first, *later = [stream[a:b] for a, b in itertools.pairwise(cut)] or [b""]
-        behind = cuts.draw(st.booleans())  # in one piece with the answer to the handshake
+        # Behind the answer to the handshake, in one piece with it, or on its own.
         socket, line, service, heard = connected(first if behind else b"")
         for piece in later if behind else [first, *later]:
             socket.data_received(piece)
@@ -114,6 +120,7 @@ def test_messages_are_heard_however_they_are_cut(said_so: Any, cuts: st.DataObje
 
 
 @given(payload=PLAIN)
+@settings(deadline=None)
 def test_what_is_said_can_be_read(payload: bytes):
     """By the protocol of a service, which wants it masked."""
     reader = Protocol(SERVER)
@@ -124,6 +131,7 @@ def test_what_is_said_can_be_read(payload: bytes):
 
 
 @given(payload=PLAIN, lacks=st.integers(1, 20), before=st.integers(0, 3))
+@settings(deadline=None)
 def test_the_end_of_a_frame_is_not_seen_too_soon(payload: bytes, lacks: int, before: int):
     """While a part of it is to come, it is said to end beyond what is there."""
     frame = b"-" * before + said(Frame(Opcode.BINARY, payload))
