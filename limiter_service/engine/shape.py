@@ -227,10 +227,9 @@ class Taken(msgspec.Struct):
 
 def _picker(places: Sequence[int]) -> Callable[[Sequence[float]], Levels]:
     """What takes the numbers at these places out of others."""
-    if len(places) == 1:
-        (only,) = places
-        return lambda numbers: (numbers[only],)
-    return itemgetter(*places)
+    if len(places) > 1:
+        return itemgetter(*places)
+    return lambda numbers: tuple([numbers[at] for at in places])
 
 
 def _what_counts(limit: "Limit") -> tuple[float, float] | None:

@@ -62,13 +62,21 @@ async def test_a_single_call_is_a_single_request(limiter: Limiter, network: Coun
 
 
 async def test_calls_of_one_moment_travel_together(limiter: Limiter, network: Counting, left: Left):
-    """Forty acquires are one request, and each caller gets its own lease."""
-    leases = await asyncio.gather(*(limiter.acquire("p/m", tokens=3) for _ in range(40)))
-    assert len({lease.id for lease in leases}) == 40
+    """Thirty acquires are one request, and each caller gets its own lease."""
+    leases = await asyncio.gather(*(limiter.acquire("p/m", tokens=3) for _ in range(30)))
+    assert len({lease.id for lease in leases}) == 30
     assert network.paths == ["/v1/batch"]
     await asyncio.gather(*(lease.settle() for lease in leases))
     assert network.paths == ["/v1/batch"] * 2
-    assert left() == 880
+    assert left() == 910
+
+
+async def test_of_very_many_some_are_sent_while_the_others_still_come(
+    limiter: Limiter, network: Counting
+):
+    """So that they, the service and the store are at work at the same time."""
+    await asyncio.gather(*(limiter.check("p/m", tokens=1) for _ in range(64)))
+    assert network.paths == ["/v1/batch"] * 2
 
 
 async def test_a_thousand_calls_are_a_few_requests(limiter: Limiter, network: Counting):
