@@ -68,12 +68,19 @@ _stencil = lru_cache(4096)(Stencil)
 
 
 @lru_cache(4096, typed=True)
-def _around(meter: Meter, limit: float, per: float | None, scope: str) -> tuple[bytes, bytes]:
+def _around(
+    meter: Meter,
+    limit: float,
+    per: float | None,
+    window: str,
+    scope: str,
+    shadow: bool,  # noqa: FBT001  # as a face has it
+) -> tuple[bytes, bytes]:
     """What stands of a limit behind its name, and behind its numbers. Limits that tenants have
     alone differ in their names.
     """
     before = ("meter", meter, "limit", limit, "remaining")
-    after = ("per", per, "window", "bucket", "scope", scope, "shadow", False, "refused", False)
+    after = ("per", per, "window", window, "scope", scope, "shadow", shadow, "refused", False)
     return b"".join(map(_encode, before)) + _DOUBLE, b"".join(map(_encode, after))
 
 
@@ -145,7 +152,7 @@ class _Sheet:
             policies = http.policies(
                 tuple(
                     (name, limit, per, meter)
-                    for name, meter, limit, per, _ in shape.faces
+                    for name, meter, limit, per, *_ in shape.faces
                     if per is not None
                 )
             )
@@ -160,10 +167,17 @@ _sheet = lru_cache(4096)(_Sheet)
 
 
 @lru_cache(4096, typed=True)
-def _around_text(meter: Meter, limit: float, per: float | None, scope: str) -> bytes:
+def _around_text(
+    meter: Meter,
+    limit: float,
+    per: float | None,
+    window: str,
+    scope: str,
+    shadow: bool,  # noqa: FBT001  # as a face has it
+) -> bytes:
     """What stands of a limit behind its name, with room for its numbers."""
     before = _encode_text({"meter": meter, "limit": limit})[1:-1]
-    after = {"per": per, "window": "bucket", "scope": scope, "shadow": False, "refused": False}
+    after = {"per": per, "window": window, "scope": scope, "shadow": shadow, "refused": False}
     rest = _plain(_encode_text(after)[1:-1])
     return b',%b,"remaining":%%b,"reset_after":%%b,%b}' % (_plain(before), rest)
 

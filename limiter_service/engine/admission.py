@@ -193,7 +193,7 @@ class Engine:
         return answer
 
     def _taken(self, begun: BegunAcquire, reply: Reply) -> Taken | None:
-        """A grant by ordinary limits alone."""
+        """A grant that has a shape."""
         policy, lease, asks = begun.policy, reply.numbers, begun.demand
         shape = policy.shape
         if shape is None or reply.verdict is not _DONE:
@@ -202,6 +202,7 @@ class Engine:
         if left is None:
             return None
         self.outages.taken(policy, asks.amounts)
+        self.books.passed(policy, lease)
         self.degraded.pauses.passed(policy.resource)
         route = begun.request.route
         name = lease_id(policy, begun.request_id, lease, route)

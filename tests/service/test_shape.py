@@ -1,4 +1,4 @@
-"""Grants of ordinary limits, seen without explaining them: the same as by the long way."""
+"""Grants that have a shape, seen without explaining them: the same as by the long way."""
 
 import msgspec
 import pytest
@@ -8,8 +8,16 @@ from hypothesis import strategies as st
 from limiter_service import http, replies, stencil
 from limiter_service.config import parse
 from limiter_service.engine import breaking, charging, demands
-from limiter_service.engine.answers import MARKS, granted, history_of, lease_id, settled
-from limiter_service.engine.policy import Policies, Policy
+from limiter_service.engine.answers import (
+    MARKS,
+    granted,
+    history_of,
+    lease_id,
+    scopes_of,
+    settled,
+)
+from limiter_service.engine.levels import read
+from limiter_service.engine.policy import SLOTS_OF_A_WINDOW, Limit, Policies, Policy, slot_width
 from limiter_service.engine.shape import Taken
 from limiter_service.store.claims import claim_in, named
 from limiter_service.store.messages import Reply, Verdict
@@ -20,6 +28,7 @@ CONFIG = """
 pools:
   p:
     rpm: 100
+    cost_in_requests: true
     prices: {dear: {input: 1, output: 2}}
     models:
       m: {rpm: 60, tpm: 1000, rpd: 5000}
@@ -29,14 +38,34 @@ pools:
           - {meter: input_tokens, limit: 600, per: 60, settle: none, name: n}
       "odd%s'": {rpm: 60}
       burst: {limits: [{meter: tokens, limit: 600, per: 60, burst: 7.5, name: b}]}
-      windowed: {limits: [{meter: requests, limit: 60, per: 60, window: sliding}]}
-      dear: {limits: [{meter: cost_usd, limit: 60, per: 60}]}
-      shadowed: {limits: [{meter: requests, limit: 60, per: 60, mode: shadow}]}
+      windowed:
+        concurrency: 64
+        limits:
+          - {meter: requests, limit: 60, per: 60, window: sliding, name: s}
+          - {meter: tokens, limit: 10, per: 60, mode: shadow, name: o}
+          - {meter: tokens, limit: 900, per: hour, window: sliding, mode: shadow, name: h}
+      dear:
+        tpm: 1000
+        limits:
+          - {meter: cost_usd, limit: 60.5, per: 60, name: c}
+          - {meter: cost_usd, limit: 20, per: day, window: calendar, name: d}
+          - {meter: cost_usd, limit: 30, per: 60, settle: none, name: n}
+          - {meter: requests, limit: 30, per: month, window: calendar, timezone: Europe/Berlin}
+      free: {limits: [{meter: cost_usd, limit: 60, per: 60}]}
+      growing:
+        limits: [{meter: requests, limit: 60, per: 60, ramp: {start: 5, factor: 2, period: 10}}]
     tenants:
       team: {tpd: 9000, models: {m: {input_tpm: 300, output_tpm: 400}}}
 """
 POLICIES = Policies(parse(CONFIG, ".yaml"), "x:")
-ORDINARY = [("p/m", "anybody"), ("p/odd%s'", "anybody"), ("p/m", "team"), ("p/burst", "team")]
+NAMES = [
+    ("p/m", "anybody"),
+    ("p/odd%s'", "anybody"),
+    ("p/m", "team"),
+    ("p/burst", "team"),
+    ("p/windowed", "team"),
+    ("p/dear", "team"),
+]
 TIMES = st.floats(0, 4e15)
 LEVELS = st.floats(-1e12, 1e12) | st.integers(-10, 1000).map(float)
 
@@ -51,7 +80,7 @@ def policy_of(name: tuple[str, str]) -> Policy:
 @st.composite
 def leases(draw: st.DrawFn) -> tuple[Policy, list[float], list[float]]:
     """A policy, the amounts of a request, and a new lease under it."""
-    policy = policy_of(draw(st.sampled_from(ORDINARY)))
+    policy = policy_of(draw(st.sampled_from(NAMES)))
     amounts = [float(draw(st.integers(1, 10**6))) for _ in policy.limits]
     lease = [5.0, 6.0, draw(st.sampled_from([6e7, 1.5e6])), 7.0, 0.0, 0.0, 1.0, 0.0]
     lease += [float(len(amounts)), *amounts]
@@ -59,11 +88,30 @@ def leases(draw: st.DrawFn) -> tuple[Policy, list[float], list[float]]:
     for part in policy.chain(0).policies:
         count = int(unpack(part)[1])
         lease += [draw(TIMES), float(count), draw(TIMES), draw(LEVELS), draw(TIMES)]
+        now = lease[-3]
         for _ in range(count):
             limit = next(limits)
-            level = draw(LEVELS | st.floats(-limit.capacity, limit.capacity))
-            lease += [float(limit.id), min(level, limit.capacity)]
+            lease += [float(limit.id), *draw(cells(policy, limit, now))]
     return policy, amounts, lease
+
+
+@st.composite
+def cells(draw: st.DrawFn, policy: Policy, limit: Limit, now: float) -> list[float]:
+    """The cell of a limit."""
+    level = draw(LEVELS | st.floats(-limit.capacity, limit.capacity))
+    match limit.window:
+        case "bucket":
+            return [min(level, limit.capacity)]
+        case "concurrency":
+            return [float(draw(st.integers(0, 100)))]
+        case "calendar":
+            edges = [policy.window_start(limit, 0), policy.next_edge(limit, 0)]
+            return [draw(st.sampled_from([*edges, 0.0, 4e15])), level]
+        case _:
+            slots = [0.0] * (SLOTS_OF_A_WINDOW + 1)
+            for slot in draw(st.lists(st.integers(0, SLOTS_OF_A_WINDOW), max_size=3)):
+                slots[slot] = 1.0
+            return [float(now // slot_width(limit)), level, *slots]
 
 
 def taken(policy: Policy, amounts: list[float], lease: list[float]) -> Taken:
@@ -224,17 +272,44 @@ def test_a_lease_of_another_layout_is_left_to_the_long_way(
     assert shape.left(lease) is None
 
 
-@pytest.mark.parametrize("model", ["windowed", "dear", "shadowed"])
-def test_what_is_not_ordinary_has_no_shape(model: str):
-    """Windows, money and shadows have to be explained."""
+@pytest.mark.parametrize("model", ["free", "growing"])
+def test_what_differs_from_call_to_call_has_no_shape(model: str):
+    """Money without a price, and ramps, have to be explained."""
     assert POLICIES.policy(f"p/{model}", "anybody").shape is None
+
+
+def test_a_shadow_without_room_is_left_to_the_long_way():
+    """It says so of its limit, and nothing was charged."""
+    policy = policy_of(("p/windowed", "team"))
+    shape = policy.shape
+    assert shape is not None
+    lease = [0.0] * shape.length
+    assert shape.left(lease) is not None
+    for place, limit in enumerate(policy.limits):
+        if limit.shadow:
+            assert shape.left([*lease[: 9 + place], -1.0, *lease[10 + place :]]) is None
+
+
+@given(leases())
+def test_budgets_are_where_the_long_way_finds_them(
+    found: tuple[Policy, list[float], list[float]],
+):
+    """How fast they are spent is seen alike."""
+    policy, _, lease = found
+    assert policy.shape is not None
+    levels, _ = read(lease, *scopes_of(lease))
+    assert list(policy.shape.budgets(lease)) == [
+        (limit.id, *level.cell, level.wall)
+        for limit, level in zip(policy.limits, levels, strict=True)
+        if limit.window == "calendar"
+    ]
 
 
 SIZES = st.none() | st.integers(1, 10**6)
 
 
 @given(
-    st.sampled_from(ORDINARY),
+    st.sampled_from(NAMES),
     st.integers(1, 10**6),
     st.none() | st.text(min_size=1, max_size=9),
     st.integers(1, 3),
@@ -257,7 +332,7 @@ def test_a_usual_demand_is_that_of_the_long_way(
 
 
 @given(
-    st.sampled_from(ORDINARY),
+    st.sampled_from(NAMES),
     SIZES,
     SIZES,
     SIZES,
@@ -300,16 +375,21 @@ USAGES = st.builds(
 )
 
 
-@given(st.sampled_from([*ORDINARY, ("p/weighed", "team")]), USAGES, st.sampled_from(Outcome))
+@given(
+    st.sampled_from([*NAMES, ("p/weighed", "team")]),
+    USAGES,
+    st.none() | st.floats(0, 100),
+    st.sampled_from(Outcome),
+)
 def test_what_a_call_has_used_is_the_same_by_either_way(
-    name: tuple[str, str], usage: Usage, outcome: Outcome
+    name: tuple[str, str], usage: Usage, cost_usd: float | None, outcome: Outcome
 ):
     """Also where kinds of tokens weigh differently, or nothing is settled."""
     policy = policy_of(name)
-    found = charging.used(policy, usage, None, outcome)
+    found = charging.used(policy, usage, cost_usd, outcome)
     shape = policy.shape
     policy.shape = None
     try:
-        assert list(found) == list(charging.used(policy, usage, None, outcome))
+        assert list(found) == list(charging.used(policy, usage, cost_usd, outcome))
     finally:
         policy.shape = shape
