@@ -1,4 +1,5 @@
-"""How the cost of an acquire grows: with processes, resources, tenants, limits; and what is kept.
+"""How the cost of an acquire grows: with processes, resources, tenants, limits and their kinds; and
+what is kept.
 
     python benchmarks/scaling.py [--rounds 5] [--leases 100000] [--json FILE]
 
@@ -38,14 +39,31 @@ from harness import (
 from versus.measuring import Case, Contestant, started
 
 from limiter_service.store.keys import Keys
-from limiter_wire import Acquire
+from limiter_wire import Acquire, Granted, Settle, Usage
 
 AT_ONCE = 64
 US, MIB = 1e6, 2**20
 MANY = 1_000_000_000
 PER = ("second", "minute", "hour", "day")
 LIMITS = (1, 3, 6, 12)
+_BUDGET = f"limits: [{{name: cost, meter: cost_usd, limit: {MANY}, per: day, window: calendar}}]"
+_SHADOW = f"{{name: watched, meter: tokens, limit: {MANY}, per: hour, mode: shadow}}"
+KINDS = {
+    "buckets": ("", ""),
+    "concurrency": (f", concurrency: {MANY}", ""),
+    "budget": ("", _BUDGET),
+    "both": (f", concurrency: {MANY}", _BUDGET),
+    "shadow": (f", limits: [{_SHADOW}]", ""),
+}
+NAMED = {
+    "buckets": "three buckets",
+    "concurrency": "with concurrency",
+    "budget": "with a budget of the pool a day",
+    "both": "with both, as in the README",
+    "shadow": "with a shadow limit",
+}
 RESOURCES, TENANTS = (1, 100, 10_000), (10, 1000, 100_000)
+BUDGETS, USED = 100, Usage(input_tokens=60, output_tokens=20)
 
 
 def config() -> str:
@@ -69,7 +87,22 @@ pools:
     models: {{m: {three}}}
   limits:
     models:
-{models}"""
+{models}
+{_kinds()}"""
+
+
+def _kinds() -> str:
+    """A pool for each kind of limits: what all have, and what stands beside that."""
+    text = ""
+    for name, (of_model, of_pool) in KINDS.items():
+        three = f"rpm: {MANY}, tpm: {MANY}, rpd: {MANY}"
+        text += f"""
+  {name}:
+    models: {{"*": {{{three}{of_model}}}}}
+    {of_pool}
+    prices: {{"*": {{input: 2.5, output: 10}}}}
+"""
+    return text
 
 
 Name = Callable[[int], dict[str, str]]
@@ -83,8 +116,12 @@ class Bench:
         self.over, self._engine = over, replica.engine
         self._made = 0
 
-    async def acquire(self, name: Name, numbers: Sequence[int]) -> tuple[float, float]:
-        """One acquire for each of *numbers*: microseconds of the engine and of the store."""
+    async def acquire(
+        self, name: Name, numbers: Sequence[int], *, settled: bool = False
+    ) -> tuple[float, float]:
+        """One acquire for each of *numbers*, with its settle where it is *settled*: microseconds of
+        the engine and of the store.
+        """
         left = iter(numbers)
         before = own_cpu(), self.over.cpu()
 
@@ -92,7 +129,10 @@ class Bench:
             for n in left:
                 self._made += 1
                 request = Acquire(**name(n), tokens=100, request_id=f"{self._made:032x}")
-                await self._engine.acquire(request)
+                granted = await self._engine.acquire(request)
+                if settled:
+                    assert isinstance(granted, Granted)
+                    await self._engine.settle(Settle(lease=granted.lease, usage=USED))
 
         await asyncio.gather(*(loop() for _ in range(AT_ONCE)))
         spent = own_cpu() - before[0], self.over.cpu() - before[1]
@@ -168,6 +208,28 @@ async def limits(bench: Bench, asked: argparse.Namespace) -> list[dict[str, Valu
             samples.append(await bench.acquire(name(k), range(asked.calls)))
     return [
         {"": f"{k} limits", **_costs(samples, found[LIMITS[0]])} for k, samples in found.items()
+    ]
+
+
+async def kinds(bench: Bench, asked: argparse.Namespace) -> list[dict[str, Value]]:
+    """Kinds of limits that one decision meets, over 100 budgets: an acquire, and one with its
+    settle.
+    """
+
+    def name(kind: str) -> Name:
+        return lambda n: {"resource": f"{kind}/m{n % BUDGETS}"}
+
+    found: dict[str, list[tuple[float, float]]] = {kind: [] for kind in KINDS}
+    whole: dict[str, list[tuple[float, float]]] = {kind: [] for kind in KINDS}
+    for _ in range(asked.rounds):
+        for kind in KINDS:
+            found[kind].append(await bench.acquire(name(kind), range(asked.calls)))
+            whole[kind].append(await bench.acquire(name(kind), range(asked.calls), settled=True))
+            bench.forget_leases(kind)
+    return [
+        {"": f"{named}{more}", **_costs(samples[kind], samples["buckets"])}
+        for more, samples in (("", found), (", settled", whole))
+        for kind, named in NAMED.items()
     ]
 
 
@@ -263,6 +325,8 @@ async def measure(over: Store, asked: argparse.Namespace, report: Report) -> Non
     try:
         say("limits")
         report.table(f"{over.name}: limits that a decision meets", await limits(bench, asked))
+        say("kinds")
+        report.table(f"{over.name}: kinds of limits", await kinds(bench, asked))
         say("resources")
         rows = await names(
             bench,

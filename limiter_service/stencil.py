@@ -5,7 +5,7 @@ around them changes.
 """
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from math import ceil
 
@@ -75,12 +75,19 @@ _stencil = lru_cache(4096)(Stencil)
 
 
 @lru_cache(4096, typed=True)
-def _around(meter: Meter, limit: float, per: float | None, scope: str) -> tuple[bytes, bytes]:
+def _around(
+    meter: Meter,
+    limit: float,
+    per: float | None,
+    window: str,
+    scope: str,
+    shadow: bool,  # noqa: FBT001  # as a face has it
+) -> tuple[bytes, bytes]:
     """What stands of a limit behind its name, and behind its numbers. Limits that tenants have
     alone differ in their names.
     """
     before = ("meter", meter, "limit", limit, "remaining")
-    after = ("per", per, "window", "bucket", "scope", scope, "shadow", False, "refused", False)
+    after = ("per", per, "window", window, "scope", scope, "shadow", shadow, "refused", False)
     return b"".join(map(_encode, before)) + _DOUBLE, b"".join(map(_encode, after))
 
 
@@ -117,13 +124,14 @@ class Told:
             before, pack = known
             levels = before + pack(*taken.levels)
             return b"".join((_HEAD, _encode(name), _STATUS, *_fields(taken, levels)))
-        if len(self._known) >= MOST_FORMS:
+        fills = taken.shape.fills
+        if fills is None or len(self._known) >= MOST_FORMS:
             return frame(name, taken)
         said = _HEAD_WITH_FORM, _encode(name), _STATUS, *_fields(taken, _limits(taken))
-        return b"".join((*said, _FORM, _encode(self._learn(taken.shape))))
+        return b"".join((*said, _FORM, _encode(self._learn(taken.shape, fills))))
 
-    def _learn(self, shape: Shape) -> Form:
-        form = Form(len(self._known) + 1, [*shape.fills])
+    def _learn(self, shape: Shape, fills: Sequence[tuple[float, float]]) -> Form:
+        form = Form(len(self._known) + 1, [*fills])
         pack = doubles(len(form.fills))
         blank = pack(*[0.0] * len(form.fills))
         before = _LEVELS + _array(2) + _encode(form.id) + _encode(blank)[: -len(blank)]
@@ -183,7 +191,7 @@ class _Sheet:
             policies = http.policies(
                 tuple(
                     (name, limit, per, meter)
-                    for name, meter, limit, per, _ in shape.faces
+                    for name, meter, limit, per, *_ in shape.faces
                     if per is not None
                 )
             )
@@ -198,10 +206,17 @@ _sheet = lru_cache(4096)(_Sheet)
 
 
 @lru_cache(4096, typed=True)
-def _around_text(meter: Meter, limit: float, per: float | None, scope: str) -> bytes:
+def _around_text(
+    meter: Meter,
+    limit: float,
+    per: float | None,
+    window: str,
+    scope: str,
+    shadow: bool,  # noqa: FBT001  # as a face has it
+) -> bytes:
     """What stands of a limit behind its name, with room for its numbers."""
     before = _encode_text({"meter": meter, "limit": limit})[1:-1]
-    after = {"per": per, "window": "bucket", "scope": scope, "shadow": False, "refused": False}
+    after = {"per": per, "window": window, "scope": scope, "shadow": shadow, "refused": False}
     rest = _plain(_encode_text(after)[1:-1])
     return b',%b,"remaining":%%b,"reset_after":%%b,%b}' % (_plain(before), rest)
 

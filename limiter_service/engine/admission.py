@@ -191,15 +191,13 @@ class Engine:
         return answer
 
     def _taken(self, begun: BegunAcquire, reply: Reply) -> Taken | None:
-        """A grant by ordinary limits alone."""
+        """A grant that has a shape."""
         policy, lease, asks = begun.policy, reply.numbers, begun.demand
         shape = policy.shape
-        if shape is None or reply.verdict is not _DONE:
-            return None
-        levels = shape.levels(lease)
-        if levels is None:
+        if shape is None or reply.verdict is not _DONE or not shape.fits(lease):
             return None
         self.outages.taken(policy, asks.amounts)
+        self.books.passed(policy, lease)
         self.degraded.pauses.passed(policy.resource)
         route = begun.request.route
         name = lease_id(policy, begun.request_id, lease, route)
@@ -210,7 +208,7 @@ class Engine:
             lease[TTL] / _MICRO,
             asks.charged,
             asks.told,
-            levels,
+            lease,
             breaking.circuit(lease[MARKS]),
         )
 

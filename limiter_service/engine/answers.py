@@ -6,9 +6,8 @@ import msgspec
 
 from limiter_service.config import seconds
 from limiter_service.engine import breaking, charging, costs
+from limiter_service.engine.cells import SKEW, TIME
 from limiter_service.engine.levels import (
-    SKEW,
-    TIME,
     Level,
     amount,
     fits,

@@ -102,6 +102,13 @@ class Books:
             self._pace.note(policy, read(lease, *scopes_of(lease))[0])
         self.granted(policy, answer)
 
+    def passed(self, policy: Policy, lease: Sequence[float]) -> None:
+        """The same of a grant that has a shape: all shadows had room."""
+        if policy.has_budgets and policy.shape is not None:
+            self._pace.note_spent(policy.shape.budgets(lease))
+        if policy.template.watches:
+            self._trials.granted(policy, ())
+
     def granted(self, policy: Policy, answer: Granted) -> None:
         """Take in a grant: shadows without room would have refused it."""
         if policy.shadows:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from limiter_service.config import LimitConfig
 from limiter_service.engine.policy import Limit, Policy
+from limiter_service.engine.template import Template
 from limiter_service.prices import PriceConfig
 from limiter_service.store.messages import KEEP
 from limiter_wire import Acquire, Meter, Outcome, Provenance, Usage
@@ -32,7 +33,9 @@ class PriceMissing(ValueError):  # what is wrong
     """A limit counts money, and neither request nor configuration says what the call costs."""
 
 
-def reserve(policy: Policy, request: Acquire, expected_output: float | None) -> list[float]:
+def reserve(
+    policy: Policy | Template, request: Acquire, expected_output: float | None
+) -> list[float]:
     """The amount that each limit of *policy* holds for *request*, in the scripts' units.
 
     *expected_output* is the learned size of an answer, None while nothing is known.
@@ -66,7 +69,7 @@ class Asked:
         return self.fresh * weigh("input", 1.0) + cached
 
 
-def _reserved(limit: Limit, policy: Policy, asked: Asked) -> int:
+def _reserved(limit: Limit, policy: Policy | Template, asked: Asked) -> int:
     match limit.meter:
         case Meter.REQUESTS | Meter.CONCURRENCY:
             return 1
@@ -108,7 +111,7 @@ _DEFAULT_RESERVE = {
 }
 
 
-def _reserved_cost(limit: Limit, policy: Policy, asked: Asked) -> int:
+def _reserved_cost(limit: Limit, policy: Policy | Template, asked: Asked) -> int:
     if asked.cost_usd is not None:
         return _up(asked.cost_usd * limit.unit)
     if policy.price is None:
@@ -187,15 +190,30 @@ def used(
     *refund* is what comes back when no usage is known (`Cause`); None: by the outcome.
     """
     known = usage is not None and usage.provenance is not Provenance.UNKNOWN
-    if known and policy.shape is not None:
+    if known:
         assert usage is not None
-        found = policy.shape.used(usage)
+        found = used_by_shape(policy, usage, cost_usd)
         if found is not None:
             return found
     if refund == "all" and not known and cost_usd is None:  # the provider has counted nothing
         return [KEEP if limit.meter is Meter.CONCURRENCY else 0.0 for limit in policy.limits]
     served = outcome not in NOT_SERVED if refund is None else refund == "none"
     return [_used(limit, policy, usage, cost_usd, served=served) for limit in policy.limits]
+
+
+def used_by_shape(policy: Policy, usage: Usage, cost_usd: float | None) -> list[float] | None:
+    """The same where the usage is known and the chain has a shape that knows how to charge it."""
+    shape = policy.shape
+    found = None if shape is None else shape.used(usage)
+    if shape is None or found is None or not shape.money:
+        return found
+    for place in shape.money:
+        unit = policy.limits[place].unit
+        if cost_usd is not None:
+            found[place] = float(_up(cost_usd * unit))
+        elif policy.price is not None:
+            found[place] = float(micro_dollars(policy.price, usage))
+    return found
 
 
 def _used(

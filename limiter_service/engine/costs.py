@@ -4,7 +4,7 @@ A budget is a limit in a calendar window: so much until the day or month ends.
 """
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
@@ -87,21 +87,26 @@ class Pace:
     def note(self, policy: Policy, levels: Sequence[Level]) -> None:
         """Take in the levels of a chain."""
         for limit, level in _budgets(policy, levels):
-            self._note(limit, level)
+            begun, spent = level.cell
+            self._note(limit.id, begun, spent, level.wall)
+
+    def note_spent(self, budgets: Iterable[tuple[int, float, float, float]]) -> None:
+        """Take in the same as `Shape.budgets` has it."""
+        for limit_id, begun, spent, wall in budgets:
+            self._note(limit_id, begun, spent, wall)
 
     def views(self, policy: Policy, levels: Sequence[Level]) -> list[BudgetView]:
         """Every budget of a chain, and when it is spent at the present pace."""
         return [self._view(policy, limit, level) for limit, level in _budgets(policy, levels)]
 
-    def _note(self, limit: Limit, level: Level) -> None:
-        begun, spent = level.cell
-        now = level.wall / _MICRO
-        window, samples = self._seen.get(limit.id, (begun, deque(maxlen=_SAMPLES)))
+    def _note(self, limit_id: int, begun: float, spent: float, wall: float) -> None:
+        now, known = wall / _MICRO, self._seen.get(limit_id)
+        window, samples = known or (begun, deque(maxlen=_SAMPLES))
         if window != begun:
             samples.clear()
-        if limit.id not in self._seen and len(self._seen) >= MOST:
+        if known is None and len(self._seen) >= MOST:
             del self._seen[next(iter(self._seen))]
-        self._seen[limit.id] = begun, samples
+        self._seen[limit_id] = begun, samples
         if not samples or now - samples[-1][0] >= _APART:
             samples.append((now, spent))
         while samples and now - samples[0][0] > _LOOK_BACK:

@@ -21,8 +21,8 @@ class Demand(msgspec.Struct, frozen=True):
     """What a request asks for.
 
     `amounts` for each limit in its units; `asked` what the scripts are told, but for the nonce;
-    `again` whether it is a retry. Of ordinary limits also the largest charge of each meter, and
-    that as msgpack.
+    `again` whether it is a retry. Where grants have a shape also the largest charge of each
+    meter, and that as msgpack.
     """
 
     amounts: list[float]
@@ -47,7 +47,9 @@ def demand(policy: Policy | Template, request: Acquire, amounts: list[float]) ->
 
 
 def usual(policy: Policy, request: Acquire) -> Demand | None:
-    """The demand of a request that gives nothing but `tokens`, to ordinary limits; else None."""
+    """The demand of a request that gives nothing but `tokens`, where grants have a shape; else
+    None.
+    """
     if (
         policy.shape is None
         or request.tokens is None
@@ -64,9 +66,8 @@ def usual(policy: Policy, request: Acquire) -> Demand | None:
 
 @lru_cache(4096)
 def _of_tokens(template: Template, tokens: int, worker: str | None, attempt: int) -> Demand:
-    assert template.shape is not None
     request = Acquire(resource=template.resource, tokens=tokens, worker=worker, attempt=attempt)
-    return demand(template, request, template.shape.of_tokens(tokens))
+    return demand(template, request, charging.reserve(template, request, None))
 
 
 def fingerprint(request: Acquire) -> int:

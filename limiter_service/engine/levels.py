@@ -6,23 +6,13 @@ from collections.abc import Iterator, Sequence
 import msgspec
 from msgspec.structs import replace
 
-from limiter_service.engine.policy import (
-    RAMPS,
-    SLOTS_OF_A_RAMP,
-    SLOTS_OF_A_WINDOW,
-    Limit,
-    Policy,
-    slot_width,
-)
+from limiter_service.engine.cells import SKEW, SPAN, TIME, ring_reset, size
+from limiter_service.engine.policy import Limit, Policy, slot_width
 from limiter_wire import LimitState
 
 _MICRO = 1_000_000
-_COUNT, TIME, SKEW, _CELLS = 1, 2, 3, 5
+_COUNT, _CELLS = 1, 5
 _LEARNED, _TERMS = 29, 2  # numbers of a record, and before the terms (lua/lib/learned)
-_SIZES = (1, SLOTS_OF_A_WINDOW + 3, 2, 1)  # of a cell, by kind
-_SPAN = SLOTS_OF_A_RAMP + 1  # of a ramp
-_SIZE_OF_A_RAMP = 2 * _SPAN + 1
-_RING = SLOTS_OF_A_WINDOW + 1
 _FORGIVEN = 1e-6  # as in lua/lib/limits
 
 
@@ -48,10 +38,10 @@ def read(numbers: Sequence[float], start: int, limits: int) -> tuple[list[Level]
         wall, at = now - numbers[start + SKEW], start + _CELLS
         for _ in range(count):
             limit_id = numbers[at]
-            size = _size(limit_id)
-            cell = numbers[at + 1 : at + 1 + size]
+            length = size(limit_id)
+            cell = numbers[at + 1 : at + 1 + length]
             levels.append(Level(limit_id=limit_id, cell=cell, now=now, wall=wall))
-            at += 1 + size
+            at += 1 + length
         if numbers[start] < 0:
             terms = numbers[at + _TERMS : at + _TERMS + 2 * count]
             levels[len(levels) - count :] = _under(terms, levels[len(levels) - count :])
@@ -59,10 +49,6 @@ def read(numbers: Sequence[float], start: int, limits: int) -> tuple[list[Level]
         start = at
         if len(levels) >= limits:
             return levels, start
-
-
-def _size(limit_id: float) -> int:
-    return _SIZE_OF_A_RAMP if limit_id >= RAMPS else _SIZES[int(limit_id) % len(_SIZES)]
 
 
 def _under(terms: Sequence[float], levels: Sequence[Level]) -> Iterator[Level]:
@@ -116,7 +102,7 @@ def records(
                 found[-limit_id] = _record(known, skews.get(-limit_id, 0.0))
                 at += 1 + _LEARNED
             else:
-                at += 2 + _size(limit_id)
+                at += 2 + size(limit_id)
         start = end
     return found
 
@@ -151,7 +137,7 @@ def left(limit: Limit, level: Level) -> float:
 def allowance(limit: Limit, level: Level) -> float:
     """What a ramp lets be used in the period that ends now, in the scripts' units."""
     newest = int(level.cell[0])
-    before = _used(level.cell, newest - _SPAN)
+    before = _used(level.cell, newest - SPAN)
     return max(capacity_of(limit, level), limit.factor * before)
 
 
@@ -161,7 +147,7 @@ def used_in_period(level: Level) -> float:
 
 
 def _used(cell: Sequence[float], last: int) -> float:
-    return sum(cell[1 + slot % (2 * _SPAN)] for slot in range(last - _SPAN + 1, last + 1))
+    return sum(cell[1 + slot % (2 * SPAN)] for slot in range(last - SPAN + 1, last + 1))
 
 
 def fits(limit: Limit, level: Level, asked: float) -> bool:
@@ -179,7 +165,7 @@ def reset(policy: Policy, limit: Limit, level: Level) -> float:
         case "bucket":
             after = (capacity_of(limit, level) - level.cell[0]) / (level.rate or limit.rate)
         case "sliding":
-            after = _ring_reset(level.cell, slot_width(limit), level.now)
+            after = ring_reset(level.cell, slot_width(limit), level.now)
         case "calendar":
             after = policy.window_end(limit, level.cell[0]) - level.wall
         case "ramp":
@@ -189,16 +175,8 @@ def reset(policy: Policy, limit: Limit, level: Level) -> float:
     return max(0.0, after)
 
 
-def _ring_reset(cell: Sequence[float], width: int, now: float) -> float:
-    newest = int(cell[0])
-    for slot in range(newest, newest - _RING, -1):
-        if cell[2 + slot % _RING] != 0:
-            return (slot + _RING) * width - now
-    return 0.0
-
-
 def _ramp_reset(cell: Sequence[float], width: int, now: float) -> float:
-    newest, ring = int(cell[0]), 2 * _SPAN
+    newest, ring = int(cell[0]), 2 * SPAN
     for slot in range(newest, newest - ring, -1):
         if cell[1 + slot % ring] != 0:
             return (slot + ring) * width - now

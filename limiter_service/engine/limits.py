@@ -83,6 +83,11 @@ def is_plain(limit: Limit) -> bool:
     return limit.window == "bucket" and not limit.shadow
 
 
+def has_shape(limit: Limit) -> bool:
+    """Whether what is left of *limit* stands in a place of its own (engine/shape)."""
+    return limit.rate > 0 if limit.window == "bucket" else limit.window != "ramp"
+
+
 def expects(limit: Limit) -> bool:
     """Whether what *limit* holds may depend on learned sizes."""
     return limit.meter is Meter.COST_USD or "expected" in (limit.config.reserve or "")

@@ -25,10 +25,9 @@ PLAIN = Report(
 
 def used_plainly(policy: Policy, report: Settle) -> Sequence[float] | None:
     """What a settle has used of each limit that says nothing else but PLAIN; else None."""
-    usage, shape, ttft = report.usage, policy.shape, report.ttft
+    usage, ttft = report.usage, report.ttft
     if (
-        shape is None
-        or usage is None
+        usage is None
         or usage.provenance is _UNKNOWN
         or report.outcome is not _SUCCESS
         or report.headers is not None
@@ -39,7 +38,7 @@ def used_plainly(policy: Policy, report: Settle) -> Sequence[float] | None:
         or (ttft is not None and ttft >= policy.slow_after)
     ):
         return None
-    return shape.used(usage)
+    return charging.used_by_shape(policy, usage, report.cost_usd)
 
 
 def told_by(policy: Policy, report: Settle, now: float) -> Report:

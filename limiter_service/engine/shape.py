@@ -1,18 +1,20 @@
-"""What is the same for every grant of a chain of ordinary limits, computed once. Pure.
+"""What is the same for every grant of a chain, computed once. Pure.
 
-Ordinary are enforced buckets (lua/lib/ordinary). A grant then has its levels at known places, and
-says of them only what is left and when they are full again: nothing is explained that nobody asks
-for. What any chain costs and looks like is in `charging`, `levels` and `answers`; for ordinary
-ones this comes to the same.
+While nothing is learned of its limits a grant has their cells at known places, and says of them
+only what is left and when they are full again: nothing is explained that nobody asks for. What any
+chain costs and looks like is in `charging`, `levels` and `answers`; this comes to the same. Chains
+with a ramp have no shape: how much one allows changes with its use.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from math import ceil
 from operator import itemgetter
 from typing import TYPE_CHECKING, ClassVar
 
 import msgspec
 
 from limiter_service.engine import breaking
+from limiter_service.engine.cells import SKEW, TIME, Edges, View, size, views
 from limiter_service.store.messages import KEEP
 from limiter_wire import Granted, LimitState, Meter, Usage
 from limiter_wire.brief import remaining, reset_after
@@ -25,20 +27,18 @@ _SETTLED, _CHARGES = (
     5,
     9,
 )  # where the time of it is in a lease, and where they begin (lua/lib/lease)
-_TIME, _SKEW, _CELLS = 2, 3, 5  # of a scope, and the numbers before its cells (lua/lib/layout)
+_CELLS = 5  # numbers of a scope before its cells (lua/lib/layout)
 _NOTHING = (0.0, 0.0)
 _TOKENS = {
     Meter.TOKENS: (1.0, 1.0),
     Meter.INPUT_TOKENS: (1.0, 0.0),
     Meter.OUTPUT_TOKENS: (0.0, 1.0),
 }
+_REFUSED = -1.0  # in place of a charge: a shadow had no room
 
 
-Face = tuple[str, Meter, float, float | None, str]
-"""Of a limit: name, meter, amount, period, scope."""
-
-Levels = tuple[float, ...]
-"""What is in each limit, in units of its meter."""
+Face = tuple[str, Meter, float, float | None, str, str, bool]
+"""Of a limit: name, meter, amount, period, window, scope, whether it is only watched."""
 
 
 class History(msgspec.Struct, frozen=True):
@@ -52,30 +52,39 @@ class History(msgspec.Struct, frozen=True):
 
 
 class Shape:
-    """The chain of one policy whose limits are all ordinary, and count no money."""
+    """The chain of one policy. `money` are the places of the limits that settles charge for what a
+    call has cost.
+    """
 
     __slots__ = (
         "_alone",
+        "_budgets",
         "_counts",
         "_levels",
         "_meter_of",
         "_meters",
         "_named",
-        "_of_tokens",
+        "_places",
         "_starts",
+        "_units",
+        "_views",
+        "_watches",
         "faces",
         "fills",
         "length",
         "limit_ids",
+        "money",
     )
 
-    def __init__(self, scopes: Sequence[Sequence["Limit"]]) -> None:
+    def __init__(self, scopes: Sequence[Sequence["Limit"]], edges: Mapping[int, Edges]) -> None:
+        """*edges* has the boundaries of each calendar window, by the id of its limit, which change
+        with time.
+        """
         every = [limit for limits in scopes for limit in limits]
-        self.faces: tuple[Face, ...] = tuple(
-            (limit.name, limit.meter, _whole(limit.limit), limit.per, limit.scope)
-            for limit in every
-        )
-        self._of_tokens = tuple(limit.meter is not Meter.REQUESTS for limit in every)
+        self.faces: tuple[Face, ...] = tuple(map(_face, every))
+        self._watches = any(limit.shadow for limit in every)
+        self._units = tuple(limit.unit for limit in every) if any_money(every) else None
+        self.money = tuple(n for n, limit in enumerate(every) if _is_settled_in_money(limit))
         found: dict[str, list[int]] = {}
         for i, limit in enumerate(every):
             found.setdefault(limit.meter, []).append(i)
@@ -85,18 +94,28 @@ class Shape:
         alone = all(len(places) == 1 for places in found.values())
         self._alone = tuple(found) if alone else None
         starts: list[int] = []
-        places: list[int] = []
+        places: list[tuple[int, float, float, int]] = []
+        budgets: list[tuple[int, int, int]] = []
+        self._views: dict[int, View] = {}
         at = _CHARGES + len(every)
         for limits in scopes:
-            starts.append(at)
+            start = at
+            starts.append(start)
             at += _CELLS
-            for _ in limits:
-                places.append(at + 1)
-                at += 2
-        self._starts, self._levels, self.length = tuple(starts), _picker(places), at
-        self.fills = tuple((limit.capacity, limit.rate) for limit in every)
+            for limit in limits:
+                places.append((at + 1, limit.capacity, limit.rate, limit.unit))
+                if limit.window != "bucket":
+                    self._views[at + 1] = views[limit.window](limit, start, at + 1, edges)
+                if limit.window == "calendar":
+                    budgets.append((limit.id, start, at + 1))
+                at += 1 + size(limit.id)
+        self._starts, self._places, self.length = tuple(starts), tuple(places), at
+        self._budgets = tuple(budgets)
+        plain = not self._views and all(limit.unit == 1 for limit in every)
+        self.fills = tuple((limit.capacity, limit.rate) for limit in every) if plain else None
+        self._levels = _picker([each[0] for each in places])
         self.limit_ids = tuple(float(limit.id) for limit in every)
-        self._named = tuple(zip([at - 1 for at in places], self.limit_ids, strict=True))
+        self._named = tuple(zip([each[0] - 1 for each in places], self.limit_ids, strict=True))
 
     def named(self, faces: tuple[Face, ...]) -> "Shape":
         """The same, for limits that show other *faces*."""
@@ -106,13 +125,9 @@ class Shape:
         found.faces = faces
         return found
 
-    def of_tokens(self, tokens: int) -> list[float]:
-        """What each limit holds for a request of so many tokens."""
-        return [float(tokens) if counts else 1.0 for counts in self._of_tokens]
-
     def used(self, usage: Usage) -> list[float] | None:
-        """What each limit should have been charged for *usage*, as `charging.used` says it; None
-        where a limit weighs tokens by their kind.
+        """What each limit should have been charged for *usage*, as `charging.used` says it, but
+        for `money`; None where a limit weighs tokens by their kind.
         """
         inputs = max(usage.input_tokens, usage.cache_read_tokens + usage.cache_write_tokens)
         outputs = max(usage.output_tokens, usage.reasoning_tokens)
@@ -125,34 +140,57 @@ class Shape:
 
     def charged(self, amounts: Sequence[float]) -> dict[str, float]:
         """The largest charge of each meter."""
+        if self._units is not None:
+            amounts = [_whole(much / unit) for much, unit in zip(amounts, self._units, strict=True)]
+            return {meter: max([amounts[i] for i in places]) for meter, places in self._meters}
         if self._alone is not None:
             return dict(zip(self._alone, map(int, amounts), strict=True))
         return {meter: int(max([amounts[i] for i in places])) for meter, places in self._meters}
 
-    def levels(self, lease: Sequence[float]) -> Levels | None:
-        """What is in each limit; None where the states in a new lease are not as the policy has
-        them: something is learned, or held by hand.
+    def fits(self, lease: Sequence[float]) -> bool:
+        """Whether the states in a new lease are as the policy has them: nothing is learned, or held
+        by hand, and no shadow was without room.
         """
         if len(lease) != self.length:
-            return None
+            return False
         for at in self._starts:
             if lease[at] < 0:
-                return None
+                return False
+        charges = _CHARGES + len(self._places)
+        return not (self._watches and _REFUSED in lease[_CHARGES:charges])
+
+    def levels(self, lease: Sequence[float]) -> tuple[float, ...]:
+        """What is in each limit, of a lease that fits."""
         return self._levels(lease)
 
-    def left(self, levels: Levels) -> list[float]:
-        """Of each limit what is left, and the seconds until it is full."""
+    def left(self, lease: Sequence[float]) -> list[float]:
+        """Of each limit what is left, and the seconds until it is full, of a lease that fits."""
         found: list[float] = []
-        for level, (capacity, rate) in zip(levels, self.fills, strict=True):
-            found += (remaining(level), reset_after(level, capacity, rate))
+        for at, capacity, rate, unit in self._places:
+            if rate:
+                level = lease[at]
+                full = reset_after(level, capacity, rate)
+            else:
+                level, wait = self._views[at](lease)
+                full = ceil(wait) / _MICRO
+            left = remaining(level)
+            found.append(left if unit == 1 else left / unit)
+            found.append(full)
         return found
+
+    def budgets(self, lease: Sequence[float]) -> Iterator[tuple[int, float, float, float]]:
+        """Of each budget its limit's id, when its window began, what is spent in it, and when that
+        was so, in Unix µs.
+        """
+        for limit_id, start, at in self._budgets:
+            yield limit_id, lease[at], lease[at + 1], lease[start + TIME] - lease[start + SKEW]
 
     def history(self, lease: Sequence[float]) -> History | None:
         """What has come of a settled *lease*; None where it was granted under other limits, or its
         states are not as the policy has them.
         """
         end = self.length
-        if len(lease) != end + len(self.fills):
+        if len(lease) != end + len(self._places):
             return None
         for at in self._starts:
             if lease[at] < 0:
@@ -161,14 +199,17 @@ class Shape:
             if lease[at] != limit_id:
                 return None
         start = self._starts[0]
-        granted = lease[start + _TIME] - lease[start + _SKEW]
+        granted = lease[start + TIME] - lease[start + SKEW]
         return History(self.limit_ids, lease[end:], max(0.0, lease[_SETTLED] - granted))
 
     def moved(self, history: History) -> tuple[dict[str, float], dict[str, float]]:
         """What came back and what was added, by meter: of several limits the most."""
         refunded: dict[str, float] = {}
         debited: dict[str, float] = {}
-        for meter, units in zip(self._meter_of, history.moved, strict=True):
+        moved = history.moved
+        if self._units is not None:
+            moved = [much / unit for much, unit in zip(moved, self._units, strict=True)]
+        for meter, units in zip(self._meter_of, moved, strict=True):
             if units < 0:
                 refunded[meter] = max(refunded.get(meter, 0), _whole(-units))
             elif units > 0:
@@ -177,8 +218,8 @@ class Shape:
 
 
 class Taken(msgspec.Struct):
-    """A grant of ordinary limits, just made; `told` is `charged` as msgpack, `levels` what is in
-    each limit, and `circuit` a place in breaking.CIRCUITS.
+    """A grant that has a shape, just made: `lease` is its id, and `numbers` what the store has;
+    `told` is `charged` as msgpack, and `circuit` a place in breaking.CIRCUITS.
     """
 
     shape: Shape
@@ -186,7 +227,7 @@ class Taken(msgspec.Struct):
     expires_in: float
     charged: dict[str, float]
     told: bytes
-    levels: Levels
+    numbers: Sequence[float]
     circuit: int
     suggested: int | None = None
 
@@ -196,7 +237,12 @@ class Taken(msgspec.Struct):
     @property
     def left(self) -> list[float]:
         """Of each limit what is left, and the seconds until it is full."""
-        return self.shape.left(self.levels)
+        return self.shape.left(self.numbers)
+
+    @property
+    def levels(self) -> tuple[float, ...]:
+        """What is in each limit."""
+        return self.shape.levels(self.numbers)
 
     def granted(self) -> Granted:
         """The same as it crosses the wire."""
@@ -215,9 +261,11 @@ class Taken(msgspec.Struct):
                     remaining=left,
                     reset_after=reset,
                     per=per,
+                    window=window,
                     scope=scope,
+                    shadow=shadow,
                 )
-                for (name, meter, limit, per, scope), left, reset in parts
+                for (name, meter, limit, per, window, scope, shadow), left, reset in parts
             ],
             breaker=breaker,
             probe=probe,
@@ -225,18 +273,32 @@ class Taken(msgspec.Struct):
         )
 
 
-def _picker(places: Sequence[int]) -> Callable[[Sequence[float]], Levels]:
+def _picker(places: Sequence[int]) -> Callable[[Sequence[float]], tuple[float, ...]]:
     """What takes the numbers at these places out of others."""
     if len(places) > 1:
         return itemgetter(*places)
     return lambda numbers: tuple([numbers[at] for at in places])
 
 
+def _face(limit: "Limit") -> Face:
+    amount = _whole(limit.limit)
+    return limit.name, limit.meter, amount, limit.per, limit.window, limit.scope, limit.shadow
+
+
+def any_money(limits: Iterable["Limit"]) -> bool:
+    """Whether one of them counts money."""
+    return any(limit.meter is Meter.COST_USD for limit in limits)
+
+
+def _is_settled_in_money(limit: "Limit") -> bool:
+    return limit.meter is Meter.COST_USD and limit.config.settle != "none"
+
+
 def _what_counts(limit: "Limit") -> tuple[float, float] | None:
     """How much of input and output a limit counts when a call is settled; None where that is not
     so simple.
     """
-    if limit.meter is Meter.REQUESTS or limit.config.settle == "none":
+    if limit.meter not in _TOKENS or limit.config.settle == "none":
         return _NOTHING
     if limit.config.weights:
         return None

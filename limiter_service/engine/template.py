@@ -16,15 +16,23 @@ from msgspec.structs import replace
 from limiter_service.config import Limited, PoolConfig, TenantConfig, match, seconds
 from limiter_service.engine import breaking
 from limiter_service.engine.calendar import Span, boundaries
-from limiter_service.engine.limits import KINDS, Limit, expects, is_plain, limits, slot_width
-from limiter_service.engine.shape import Shape
+from limiter_service.engine.cells import Edges, end_of
+from limiter_service.engine.limits import (
+    KINDS,
+    Limit,
+    expects,
+    has_shape,
+    is_plain,
+    limits,
+    slot_width,
+)
+from limiter_service.engine.shape import Shape, any_money
 from limiter_service.presets import limits_in_force
 from limiter_service.prices import Catalogue, PriceConfig
 from limiter_service.store.keys import Key, Keys
 from limiter_service.store.messages import Chain
 from limiter_service.store.packing import pack
 from limiter_service.store.parcels import Kin
-from limiter_wire import Meter
 
 _SHADOW = 8
 _LEARN = {"down": 0, "both": 1, "never": 2}
@@ -89,13 +97,14 @@ class Template:
         self.breaker = breaking.policy(config.breaker, model, place)
         self._breaker_keys = (keys.circuit(model), keys.pin(), keys.events())
         self._mark = keys.mark() if config.durability == "replicated" else None
+        self._edges: dict[int, Edges] = {}
         self._plain = self._mark is None and all(map(is_plain, self.limits))
         self.shape: Shape | None = None
-        if self._plain and not any(limit.meter is Meter.COST_USD for limit in self.limits):
-            self.shape = Shape([part.limits for part in self.parts])
+        priced = self.price is not None or not any_money(self.limits)
+        if priced and self._mark is None and all(map(has_shape, self.limits)):
+            self.shape = Shape([part.limits for part in self.parts], self._edges)
         self._same = _version([limit.id for limit in self.limits])
         self._levels = tuple(part.level for part in self.parts)
-        self._edges: dict[int, tuple[int, int, int]] = {}
         self._policies: tuple[bytes, ...] | None = None
         self._valid = (0, 0)
 
@@ -154,7 +163,7 @@ class Template:
 
     def window_end(self, limit: Limit, start: float) -> float:
         """When the calendar window that began at *start* ends, in Unix µs."""
-        return next((edge for edge in self._edges[limit.id] if edge > start), start)
+        return end_of(self._edges[limit.id], start)
 
     def window_start(self, limit: Limit, wall: float) -> float:
         """The begin of the calendar window of *limit* at *wall*, in Unix µs."""
@@ -202,7 +211,7 @@ class Template:
             self._valid = max(e[0] for e in spans), min(e[1] for e in spans)
         return tuple(policies)
 
-    def _edges_of(self, limit: Limit, now_us: float) -> tuple[int, int, int]:
+    def _edges_of(self, limit: Limit, now_us: float) -> Edges:
         span = cast("Span", limit.config.per)
         self._edges[limit.id] = boundaries(span, limit.config.timezone, now_us)
         return self._edges[limit.id]

@@ -55,7 +55,7 @@ class Commands:
     def _know(self, scripts: Mapping[str, Script]) -> None:
         self._scripts = scripts
         self._together = {
-            name: Together(scripts[f"{name}_group"], scripts[f"{name}_mixed"])
+            name: Together(*(scripts[f"{name}_{kind}"] for kind in ("group", "mixed", "row")))
             for name in ("acquire", "settle")
         }
 
@@ -345,8 +345,8 @@ class Commands:
     async def _with_others(
         self, name: str, chain: Chain, more: tuple[Key, ...], request: bytes, kin: Kin | None
     ) -> Reply:
-        """As `_run`, for a call that may be made as one with others of its *kin*."""
-        if kin is None or not self.gathers:
+        """As `_run`, for a call that may be made as one with others, of its *kin* above all."""
+        if not self.gathers or chain.mark is not None:
             return await self._run(name, chain, more, request)
         script, together = self._scripts[name], self._together[name]
         answer = await self._client.run(

@@ -4,7 +4,8 @@ Calls of one script that meet the same limits differ in their leases and in what
 script that decides over ordinary ones, one or many in a row, takes the keys and arguments that
 they share once; it decides in the order in which they came, and leaves over what is not
 ordinary, which then travels as it was (docs/decisions/0020). Groups of one pool go as one call
-too, which decides over one after the other (docs/decisions/0025).
+too, which decides over one after the other (docs/decisions/0025). So do calls of a pool that are
+not ordinary, in a row (docs/decisions/0028).
 """
 
 from collections.abc import Sequence
@@ -13,11 +14,14 @@ from typing import Any
 from limiter_service.store.errors import StoreProtocol
 from limiter_service.store.ordinary import READERS, TAG, terms
 from limiter_service.store.packing import doubles
-from limiter_service.store.parcels import Call, Common, Form, Kin, Words, variant
+from limiter_service.store.parcels import Argument, Call, Common, Form, Kin, Words, variant
 from limiter_service.store.scripts import Script
 
 MOST_IN_A_GROUP = 64
 """Calls that one script decides over: it holds everybody up."""
+
+MOST_IN_A_ROW = 16
+"""The same of calls that are not ordinary, each of which takes several times as long."""
 
 
 Said = tuple[Common, list[str], bytes]
@@ -139,18 +143,67 @@ class Mixed:
         return mixed_words([group.said() for group in self.groups])
 
 
-Parcel = Call | Group | Mixed
+class Row:
+    """Calls of one pool that are not ordinary, as one, in the order in which they came."""
+
+    __slots__ = ("calls", "mark")
+
+    def __init__(self) -> None:
+        self.calls: list[Call] = []
+        self.mark = None
+
+    def simplest(self) -> "Row | Call":
+        """The same; a single call is itself."""
+        return self if len(self.calls) > 1 else self.calls[0]
+
+    def by_digest(self, *, plain: bool) -> Words:
+        """As of a call."""
+        return ("EVALSHA", variant(self._script, plain=plain).sha, *row_words(self.calls))
+
+    packed = by_digest
+
+    def by_text(self, *, plain: bool) -> Words:
+        """As of a call."""
+        return ("EVAL", variant(self._script, plain=plain).text, *row_words(self.calls))
+
+    def take(self, reply: Any, now: float) -> Sequence[Call]:
+        """Hand each call its part of the reply. An error is everybody's."""
+        if not isinstance(reply, Exception) and len(reply) != len(self.calls):
+            reply = StoreProtocol(f"{len(reply)} answers to {len(self.calls)} calls")
+        if isinstance(reply, Exception):
+            reply = [reply] * len(self.calls)
+        for call, part in zip(self.calls, reply, strict=True):
+            call.take(part, now)
+        return ()
+
+    @property
+    def _script(self) -> Script:
+        together = self.calls[0].together
+        assert together is not None
+        return together.row
+
+
+Parcel = Call | Group | Mixed | Row
 
 
 def parcels(calls: Sequence[Call], now: float) -> list[Parcel]:
     """The same calls, those that go as one in the place of the first of them."""
-    found: list[Call | Mixed] = []
+    found: list[Call | Mixed | Row] = []
     groups: dict[Kin, tuple[Group, Mixed]] = {}
     pools: dict[tuple[str, int], Mixed] = {}
+    rows: dict[tuple[str, int], Row] = {}
     for call in calls:
         kin = call.kin
-        if kin is None or kin.apart_until > now:
+        if call.together is None:
             found.append(call)
+            continue
+        if kin is None or kin.apart_until > now:
+            pool = call.own[1], id(call.together)
+            row = rows.get(pool)
+            if row is None or len(row.calls) == MOST_IN_A_ROW:
+                row = rows[pool] = Row()
+                found.append(row)
+            row.calls.append(call)
             continue
         group, mixed = groups.get(kin, _NONE)
         if group is not None and mixed.room > 0:
@@ -165,7 +218,7 @@ def parcels(calls: Sequence[Call], now: float) -> list[Parcel]:
             mixed.groups.append(group)
             groups[kin] = group, mixed
         mixed.room -= 1
-    return [each.simplest() if isinstance(each, Mixed) else each for each in found]
+    return [each if isinstance(each, Call) else each.simplest() for each in found]
 
 
 _FULL = Mixed()
@@ -193,6 +246,28 @@ def mixed_words(groups: Sequence[Said]) -> Words:
     common, _, _ = groups[0]
     keys = (*scopes, common.pin, common.queue, *leases, *circuits)
     return (len(keys), *keys, head, *kinds, *asked)
+
+
+def row_words(calls: Sequence[Call]) -> Words:
+    """Keys and arguments of a call about several that are not ordinary (lua/lib/row)."""
+    keys: dict[str, int] = {calls[0].own[1]: 1}
+    arguments: dict[Argument, int] = {}
+    chains: dict[tuple[int, int], int] = {}
+    plan: list[int] = []
+    whose: list[int] = []
+    for call in calls:
+        chain = id(call.keys), id(call.arguments)  # those of a policy are the same objects
+        nth = chains.get(chain)
+        if nth is None:
+            nth = chains[chain] = len(chains) + 1
+            plan += (len(call.keys), len(call.arguments))
+            plan += [keys.setdefault(key, len(keys) + 1) for key in call.keys]
+            plan += [arguments.setdefault(each, len(arguments) + 2) for each in call.arguments]
+        whose.append(nth)
+    head = doubles(2 + len(plan) + len(whose))(len(chains), len(calls), *plan, *whose)
+    leases = [call.own[0] for call in calls]
+    asked = [call.asked for call in calls]
+    return (len(keys) + len(leases), *keys, *leases, head, *arguments, *asked)
 
 
 def _common(call: Call) -> Common:

@@ -58,12 +58,13 @@ class Common(msgspec.Struct, frozen=True):
 
 
 class Together(msgspec.Struct, frozen=True):
-    """What decides over several ordinary calls of a script: those of one chain, and those of
-    several chains of a pool.
+    """What decides over several calls of a script: ordinary ones of one chain, those of several
+    chains of a pool, and whatever else is asked of a pool.
     """
 
     group: Script
     mixed: Script
+    row: Script
 
 
 class Form:

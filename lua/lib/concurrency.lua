@@ -6,13 +6,19 @@
 -- record  kind 4, id, capacity, number of its slots in the scope
 -- cell    live leases
 local function concurrency_window()
+  local MINUTE = 60000
+
   local function start(_, _, s, at)
     s[at] = 0
   end
 
-  -- Until enough of the live leases must have ended at the latest.
+  -- Until enough of the live leases must have ended at the latest. Who asks for nothing, as a
+  -- settle, does not have them counted: nobody reads the cell but after a look.
   local function look(q, p, s, at, amount, now)
-    local capacity, slots, after = q[p + 2], KEYS[q[SLOTS] + q[p + 3]], string.format("(%.0f", now)
+    if amount < 0 then
+      return 0
+    end
+    local capacity, slots, after = q[p + 2], KEYS[q[SLOTS] + q[p + 3]], "(" .. digits(now)
     local live = redis.call("ZCOUNT", slots, after, "+inf")
     s[at] = live
     local over = live + amount - capacity
@@ -39,19 +45,22 @@ local function concurrency_window()
     return 0
   end
 
-  -- Take a slot, or move the deadline of one that is held already.
+  -- Take a slot, or move the deadline of one that is held already. Once a minute slots of the past
+  -- are swept out, and all are kept for longer.
   local function hold(q, p, now, member, life)
-    local slots = KEYS[q[SLOTS] + q[p + 3]]
-    redis.call("ZREMRANGEBYSCORE", slots, "-inf", now)
-    redis.call("ZADD", slots, now + life, member)
-    local expiry = math.ceil(life / 1000) + 60000
-    if redis.call("PTTL", slots) < expiry then
-      redis.call("PEXPIRE", slots, expiry)
+    local slots, expiry = KEYS[q[SLOTS] + q[p + 3]], math.ceil(life / 1000) + MINUTE
+    local due = redis.call("PTTL", slots) < expiry
+    if due then
+      redis.call("ZREMRANGEBYSCORE", slots, "-inf", digits(now))
+    end
+    redis.call("ZADD", slots, digits(now + life), digits(member))
+    if due then
+      redis.call("PEXPIRE", slots, digits(expiry + MINUTE))
     end
   end
 
   local function release(q, p, s, at, member)
-    s[at] = s[at] - redis.call("ZREM", KEYS[q[SLOTS] + q[p + 3]], member)
+    s[at] = s[at] - redis.call("ZREM", KEYS[q[SLOTS] + q[p + 3]], digits(member))
   end
 
   return {

@@ -29,6 +29,6 @@ end
 
 -- Write a lease under `key` and return it.
 local function save_lease(key, lease, ask)
-  redis.call("SET", key, lease, "PX", math.ceil((ask[TTL] + ask[REMEMBER]) / 1000))
+  redis.call("SET", key, lease, "PX", digits(math.ceil((ask[TTL] + ask[REMEMBER]) / 1000)))
   return lease
 end

@@ -98,6 +98,7 @@ async def test_what_is_called_off_at_once_counts_no_more(
     monkeypatch.setattr(channel, "MOST_WAITING", 3)
     for n in range(5):
         asked = take(n, 1, f"p/e-{n}", max_wait=30.0)
+        asked |= {"tokens": None, "input_tokens": 1}
         await talk.say([asked, {"id": n, "op": "cancel"}])
         assert (await answers(talk, 1))[n]["code"] == "cancelled"
 

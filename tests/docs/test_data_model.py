@@ -12,6 +12,7 @@ from limiter_service.store.scripts import NAMES, part
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "data-model.md").read_text()
 QUEUE = ("queue", "order", "front", "asleep", "grants", "book", "tickets")
+_BOTH = ("acquire", "settle")
 WINDOWS = ("bucket", "sliding", "calendar", "concurrency", "ramp")
 
 
@@ -95,7 +96,7 @@ def test_scripts_name_no_other_keys(name: str) -> None:
 def test_scripts_write_what_the_page_says(name: str) -> None:
     """Scopes, slots and lease: each is written exactly where its column says so."""
     text = part(name)
-    for each in ("lib/acquire_ordinary", "lib/settle_ordinary"):
+    for each in (f"lib/{what}_{kind}" for what in _BOTH for kind in ("ordinary", "any")):
         text += part(each) if f"-- @include {each}\n" in text else ""
     (row,) = [row for row in rows("Script |") if row[0] == f"`{name}`"]
     assert row[1].startswith("writes") == (

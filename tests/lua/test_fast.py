@@ -22,16 +22,18 @@ def two(db: redis.Redis) -> Iterator[Two]:
 
 @pytest.mark.timeout(300)
 def test_two_stores_are_the_same_after_every_step(two: Two) -> None:
-    """Groups and single calls, repeats, conflicts, retries, other limits, learned and held
+    """Groups, rows and single calls, repeats, conflicts, retries, other limits, learned and held
     ones, reloads, circuits that open, queues, clocks that step back: every answer and every
     byte that is stored. And much of it is really decided at once.
     """
-    one, grouped, mixed = run(two), 0, 0
+    one, grouped, mixed, rowed = run(two), 0, 0, 0
     for seed in range(_HISTORIES):
         twins = one(seed)
         grouped, mixed = grouped + twins.grouped, mixed + twins.mixed
+        rowed += twins.rowed
     assert grouped > 10 * _HISTORIES
     assert mixed > 5 * _HISTORIES
+    assert rowed > 5 * _HISTORIES
 
 
 @pytest.mark.parametrize("each", [1, 13, 14, 15])

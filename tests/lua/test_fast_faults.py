@@ -87,6 +87,11 @@ FAULTS = {
     "several chains: what a long one has written the next does not see": ("lib/many", "    texts[nth] = state\n", ""),
     "several chains: the next does not know what one has earned": ("lib/earned", "  pin = head .. ", "  local pin = head .. "),
     "several chains: all leases are remembered as the first": ("lib/few_leases", "span ~= known_for", "known_for == 0"),
+    "a row: what one has opened the next still has": ("lib/afresh", "policies, states,", "local _,"),
+    "a row: a stepped clock of one is the next one's": ("lib/afresh", "ends, anew, slow = {}, {}, {}, {}, {}, {}", "ends, slow = {}, {}, {}, {}, {}"),
+    "a row: all have the lease of the first": ("lib/row", "all_keys[leases + n]", "all_keys[leases + 1]"),
+    "a row: all ask for the same": ("lib/row", "all_arguments[requests + n]", "all_arguments[requests + 1]"),
+    "a row: all have the chain of the first": ("lib/row", "plan, at + 8 * (n - 1))", "plan, at)"),
     "several chains: a lease settles for each": ("settle_mixed", "texts[first], {}", "texts[first], nil"),
 }  # fmt: skip
 

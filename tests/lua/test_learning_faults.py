@@ -35,7 +35,7 @@ FAULTS = {
     "a refused call is counted against what remains": ("lib/learning", "excess = cell[cell_at] + back - o.remaining", "excess = cell[cell_at] - o.remaining"),
     "a bucket that was whole since is corrected": ("lib/learning", "if s[at] >= capacity and excess <= q[p + 3] * (now - granted) then", "if false then"),
     "what was said of a window that has ended counts": ("lib/learning", "if later > 30 or kind == 3 and later ~= 0 then", "if false then"),
-    "a settle learns nothing": ("settle", "  elseif told_limits then\n", "  elseif false then\n"),
+    "a settle learns nothing": ("lib/settle_any", "  elseif told_limits then\n", "  elseif false then\n"),
     "an observation is not written": ("observe", 'save_all("", wall)', "wall = wall"),
     "a change is told twice": ("observe", "learning.publish(events, KEYS[#KEYS], model, wall)\nif g.c", "learning.publish(events, KEYS[#KEYS], model, wall)\nlearning.publish(events, KEYS[#KEYS], model, wall)\nif g.c"),
     "calls granted before a cut cut again": ("lib/learning", "if granted > k[L_CUT] and", "if granted > 0 and"),

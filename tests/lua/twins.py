@@ -3,7 +3,7 @@ or in groups (lua/lib/ordinary), the other by all that decides over everything (
 """
 
 import struct
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from random import Random
 from typing import Any, NamedTuple
 
@@ -137,6 +137,14 @@ class Side:
             marks=request.marks,
         )
 
+    def acquire_in_a_row(self, asked: Sequence[tuple[Policy, Request, int]]) -> list[Answer]:
+        """Some requests in one call, each with its chain and its nonce."""
+        return self.bench.row("acquire", [(p, r.id, r.numbers(nonce)) for p, r, nonce in asked])
+
+    def settle_in_a_row(self, asked: Sequence[tuple[Policy, Report]]) -> list[Answer]:
+        """Some reports in one call, each with its chain."""
+        return self.bench.row("settle", [(p, r.id, r.numbers()) for p, r in asked])
+
     def settle(self, policy: Policy, report: Report) -> Answer:
         """One report alone."""
         return self.bench.settle(
@@ -193,7 +201,7 @@ class Twins:
         self.config, self.nonce = random.randrange(len(CONFIGS)), 1000
         self.clean = random.random() < 0.6
         self.leases: list[tuple[str, str, str, int]] = []
-        self.grouped = self.mixed = self.denied = self.settled = 0
+        self.grouped = self.mixed = self.rowed = self.denied = self.settled = 0
 
     def step(self) -> None:
         """Something happens to both, and they are the same afterwards."""
@@ -234,10 +242,13 @@ class Twins:
         crowd = sum(answer is not None for answer in told)
         self.grouped += crowd
         self.denied += sum(a is not None and a.verdict is Verdict.DENIED for a in told)
-        answers = [
-            answer or self.quick.acquire(policy, request, nonce)
+        left = [
+            (policy, request, nonce)
             for request, nonce, answer in zip(requests, nonces, told, strict=True)
+            if answer is None
         ]
+        one_by_one = iter(self._asked(left))
+        answers = [answer or next(one_by_one) for answer in told]
         for request, nonce, answer in zip(requests, nonces, answers, strict=True):
             expected = self.whole.acquire(policy, request, nonce)
             assert _alike(answer, expected), f"{answer} instead of {expected}"
@@ -267,8 +278,22 @@ class Twins:
                     left.append((policy, request, nonce))
                 else:
                     self._compare(policy, request, nonce, answer)
-        for policy, request, nonce in left:
-            self._compare(policy, request, nonce, self.quick.acquire(policy, request, nonce))
+        for call, answer in zip(left, self._asked(left), strict=True):
+            self._compare(*call, answer)
+
+    def _asked(self, calls: Sequence[tuple[Policy, Request, int]]) -> list[Answer]:
+        """What those are told that groups leave over: alone, or in a row."""
+        if calls and self.random.random() < 0.7:
+            self.rowed += len(calls)
+            return self.quick.acquire_in_a_row(calls)
+        return [self.quick.acquire(*call) for call in calls]
+
+    def _reported(self, calls: Sequence[tuple[Policy, Report]]) -> list[Answer]:
+        """The same of reports."""
+        if calls and self.random.random() < 0.7:
+            self.rowed += len(calls)
+            return self.quick.settle_in_a_row(calls)
+        return [self.quick.settle(*call) for call in calls]
 
     def _several(self) -> list[Policy]:
         """Different chains of the pool."""
@@ -312,8 +337,8 @@ class Twins:
                 else:
                     expected = self.whole.settle(policy, report)
                     assert _alike(answer, expected), f"{answer} instead of {expected}"
-        for policy, report in left:
-            answer, expected = (side.settle(policy, report) for side in (self.quick, self.whole))
+        for (policy, report), answer in zip(left, self._reported(left), strict=True):
+            expected = self.whole.settle(policy, report)
             assert _alike(answer, expected), f"{answer} instead of {expected}"
 
     def settle(self) -> None:
@@ -329,10 +354,9 @@ class Twins:
         if self.random.random() < 0.8:
             told = self.quick.bench.settle_group(policy, [(r.id, r.numbers()) for r in reports])
         self.settled += sum(answer is not None for answer in told)
-        answers = [
-            answer or self.quick.settle(policy, report)
-            for report, answer in zip(reports, told, strict=True)
-        ]
+        left = [(policy, r) for r, answer in zip(reports, told, strict=True) if answer is None]
+        one_by_one = iter(self._reported(left))
+        answers = [answer or next(one_by_one) for answer in told]
         for report, answer in zip(reports, answers, strict=True):
             expected = self.whole.settle(policy, report)
             assert _alike(answer, expected), f"{answer} instead of {expected}"

@@ -104,7 +104,7 @@ def taken(policy: Policy, tokens: int = 100) -> Taken:
     assert policy.shape is not None
     charged: dict[str, float] = {"requests": 1, "tokens": tokens}
     told = b"\x82\xa8requests\x01\xa6tokens" + bytes([tokens])
-    return Taken(policy.shape, "x", 60.0, charged, told, (1.0,) * len(policy.shape.fills), 0)
+    return Taken(policy.shape, "x", 60.0, charged, told, (1.0,) * policy.shape.length, 0)
 
 
 def events(luck: random.Random, count: int, policies: Policies) -> list[Event]:

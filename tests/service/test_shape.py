@@ -1,4 +1,4 @@
-"""Grants of ordinary limits, seen without explaining them: the same as by the long way."""
+"""Grants that have a shape, seen without explaining them: the same as by the long way."""
 
 import msgspec
 import pytest
@@ -9,8 +9,16 @@ from client_sdk._answers import Forms, frames
 from limiter_service import http, replies, stencil
 from limiter_service.config import parse
 from limiter_service.engine import breaking, charging, demands
-from limiter_service.engine.answers import MARKS, granted, history_of, lease_id, settled
-from limiter_service.engine.policy import Policies, Policy
+from limiter_service.engine.answers import (
+    MARKS,
+    granted,
+    history_of,
+    lease_id,
+    scopes_of,
+    settled,
+)
+from limiter_service.engine.levels import read
+from limiter_service.engine.policy import SLOTS_OF_A_WINDOW, Limit, Policies, Policy, slot_width
 from limiter_service.engine.shape import Taken
 from limiter_service.store.claims import claim_in, named
 from limiter_service.store.messages import Reply, Verdict
@@ -21,6 +29,7 @@ CONFIG = """
 pools:
   p:
     rpm: 100
+    cost_in_requests: true
     prices: {dear: {input: 1, output: 2}}
     models:
       m: {rpm: 60, tpm: 1000, rpd: 5000}
@@ -30,14 +39,34 @@ pools:
           - {meter: input_tokens, limit: 600, per: 60, settle: none, name: n}
       "odd%s'": {rpm: 60}
       burst: {limits: [{meter: tokens, limit: 600, per: 60, burst: 7.5, name: b}]}
-      windowed: {limits: [{meter: requests, limit: 60, per: 60, window: sliding}]}
-      dear: {limits: [{meter: cost_usd, limit: 60, per: 60}]}
-      shadowed: {limits: [{meter: requests, limit: 60, per: 60, mode: shadow}]}
+      windowed:
+        concurrency: 64
+        limits:
+          - {meter: requests, limit: 60, per: 60, window: sliding, name: s}
+          - {meter: tokens, limit: 10, per: 60, mode: shadow, name: o}
+          - {meter: tokens, limit: 900, per: hour, window: sliding, mode: shadow, name: h}
+      dear:
+        tpm: 1000
+        limits:
+          - {meter: cost_usd, limit: 60.5, per: 60, name: c}
+          - {meter: cost_usd, limit: 20, per: day, window: calendar, name: d}
+          - {meter: cost_usd, limit: 30, per: 60, settle: none, name: n}
+          - {meter: requests, limit: 30, per: month, window: calendar, timezone: Europe/Berlin}
+      free: {limits: [{meter: cost_usd, limit: 60, per: 60}]}
+      growing:
+        limits: [{meter: requests, limit: 60, per: 60, ramp: {start: 5, factor: 2, period: 10}}]
     tenants:
       team: {tpd: 9000, models: {m: {input_tpm: 300, output_tpm: 400}}}
 """
 POLICIES = Policies(parse(CONFIG, ".yaml"), "x:")
-ORDINARY = [("p/m", "anybody"), ("p/odd%s'", "anybody"), ("p/m", "team"), ("p/burst", "team")]
+NAMES = [
+    ("p/m", "anybody"),
+    ("p/odd%s'", "anybody"),
+    ("p/m", "team"),
+    ("p/burst", "team"),
+    ("p/windowed", "team"),
+    ("p/dear", "team"),
+]
 TIMES = st.floats(0, 4e15)
 LEVELS = st.floats(-1e12, 1e12) | st.integers(-10, 1000).map(float)
 
@@ -52,7 +81,7 @@ def policy_of(name: tuple[str, str]) -> Policy:
 @st.composite
 def leases(draw: st.DrawFn) -> tuple[Policy, list[float], list[float]]:
     """A policy, the amounts of a request, and a new lease under it."""
-    policy = policy_of(draw(st.sampled_from(ORDINARY)))
+    policy = policy_of(draw(st.sampled_from(NAMES)))
     amounts = [float(draw(st.integers(1, 10**6))) for _ in policy.limits]
     lease = [5.0, 6.0, draw(st.sampled_from([6e7, 1.5e6])), 7.0, 0.0, 0.0, 1.0, 0.0]
     lease += [float(len(amounts)), *amounts]
@@ -60,23 +89,41 @@ def leases(draw: st.DrawFn) -> tuple[Policy, list[float], list[float]]:
     for part in policy.chain(0).policies:
         count = int(unpack(part)[1])
         lease += [draw(TIMES), float(count), draw(TIMES), draw(LEVELS), draw(TIMES)]
+        now = lease[-3]
         for _ in range(count):
             limit = next(limits)
-            level = draw(LEVELS | st.floats(-limit.capacity, limit.capacity))
-            lease += [float(limit.id), min(level, limit.capacity)]
+            lease += [float(limit.id), *draw(cells(policy, limit, now))]
     return policy, amounts, lease
+
+
+@st.composite
+def cells(draw: st.DrawFn, policy: Policy, limit: Limit, now: float) -> list[float]:
+    """The cell of a limit."""
+    level = draw(LEVELS | st.floats(-limit.capacity, limit.capacity))
+    match limit.window:
+        case "bucket":
+            return [min(level, limit.capacity)]
+        case "concurrency":
+            return [float(draw(st.integers(0, 100)))]
+        case "calendar":
+            edges = [policy.window_start(limit, 0), policy.next_edge(limit, 0)]
+            return [draw(st.sampled_from([*edges, 0.0, 4e15])), level]
+        case _:
+            slots = [0.0] * (SLOTS_OF_A_WINDOW + 1)
+            for slot in draw(st.lists(st.integers(0, SLOTS_OF_A_WINDOW), max_size=3)):
+                slots[slot] = 1.0
+            return [float(now // slot_width(limit)), level, *slots]
 
 
 def taken(policy: Policy, amounts: list[float], lease: list[float]) -> Taken:
     """The grant by the short way."""
     shape = policy.shape
     assert shape is not None
-    levels = shape.levels(lease)
-    assert levels is not None
+    assert shape.fits(lease)
     charged = shape.charged(amounts)
     told, circuit = msgspec.msgpack.encode(charged), breaking.circuit(lease[MARKS])
     return Taken(
-        shape, lease_id(policy, "r", lease, None), lease[2] / 1e6, charged, told, levels, circuit
+        shape, lease_id(policy, "r", lease, None), lease[2] / 1e6, charged, told, lease, circuit
     )
 
 
@@ -137,7 +184,7 @@ def test_a_channel_hears_of_limits_in_full_once_and_then_of_their_levels(
         frame = told.frame(name, grant)
         (heard,) = frames(b"\x91" + frame)
         assert (heard.id, heard.status) == (name, 200)
-        assert (heard.levels is not None) == (grant.shape in met)
+        assert (heard.levels is not None) == (grant.shape in met and grant.shape.fills is not None)
         met.add(grant.shape)
         heard.formed(forms)
         assert heard.whole() == grant.granted()
@@ -150,8 +197,8 @@ def test_a_channel_knows_so_many_chains_and_hears_of_others_in_full(
     monkeypatch.setattr(stencil, "MOST_FORMS", 1)
     told = stencil.Told()
     grants = [
-        Taken(shape, "l", 1.0, {"tokens": 1}, b"\x80", (1.0,) * len(shape.fills), 0)
-        for shape in (policy_of(ORDINARY[0]).shape, policy_of(ORDINARY[2]).shape)
+        Taken(shape, "l", 1.0, {"tokens": 1}, b"\x80", (1.0,) * shape.length, 0)
+        for shape in (policy_of(NAMES[0]).shape, policy_of(NAMES[2]).shape)
         if shape is not None
     ]
     brief = ["levels" in msgspec.msgpack.decode(told.frame(1, grants[i])) for i in (0, 1, 0, 1)]
@@ -238,7 +285,7 @@ def test_a_chain_may_be_longer_than_a_short_array():
     config = parse(f"pools: {{p: {{models: {{m: {{limits: [{limits}]}}}}}}}}", ".yaml")
     shape = Policies(config, "x:").policy("p/m", "a").shape
     assert shape is not None
-    grant = Taken(shape, "l", 1.0, {"tokens": 1}, b"\x80", (1.0,) * 20, 0)
+    grant = Taken(shape, "l", 1.0, {"tokens": 1}, b"\x80", (1.0,) * shape.length, 0)
     found = msgspec.msgpack.decode(stencil.grant(grant), type=Granted)
     assert [limit.limit for limit in found.limits] == list(range(1, 21))
 
@@ -251,24 +298,51 @@ def test_a_lease_of_another_layout_is_left_to_the_long_way(
     policy, _, lease = found
     shape = policy.shape
     assert shape is not None
-    assert shape.levels([*lease, 1.0]) is None
+    assert not shape.fits([*lease, 1.0])
     start = 9 + len(policy.limits)
     at = data.draw(st.sampled_from([start]))
     lease[at] = -1.0 - abs(lease[at])
-    assert shape.levels(lease) is None
+    assert not shape.fits(lease)
 
 
-@pytest.mark.parametrize("model", ["windowed", "dear", "shadowed"])
-def test_what_is_not_ordinary_has_no_shape(model: str):
-    """Windows, money and shadows have to be explained."""
+@pytest.mark.parametrize("model", ["free", "growing"])
+def test_what_differs_from_call_to_call_has_no_shape(model: str):
+    """Money without a price, and ramps, have to be explained."""
     assert POLICIES.policy(f"p/{model}", "anybody").shape is None
+
+
+def test_a_shadow_without_room_is_left_to_the_long_way():
+    """It says so of its limit, and nothing was charged."""
+    policy = policy_of(("p/windowed", "team"))
+    shape = policy.shape
+    assert shape is not None
+    lease = [0.0] * shape.length
+    assert shape.fits(lease)
+    for place, limit in enumerate(policy.limits):
+        if limit.shadow:
+            assert not shape.fits([*lease[: 9 + place], -1.0, *lease[10 + place :]])
+
+
+@given(leases())
+def test_budgets_are_where_the_long_way_finds_them(
+    found: tuple[Policy, list[float], list[float]],
+):
+    """How fast they are spent is seen alike."""
+    policy, _, lease = found
+    assert policy.shape is not None
+    levels, _ = read(lease, *scopes_of(lease))
+    assert list(policy.shape.budgets(lease)) == [
+        (limit.id, *level.cell, level.wall)
+        for limit, level in zip(policy.limits, levels, strict=True)
+        if limit.window == "calendar"
+    ]
 
 
 SIZES = st.none() | st.integers(1, 10**6)
 
 
 @given(
-    st.sampled_from(ORDINARY),
+    st.sampled_from(NAMES),
     st.integers(1, 10**6),
     st.none() | st.text(min_size=1, max_size=9),
     st.integers(1, 3),
@@ -291,7 +365,7 @@ def test_a_usual_demand_is_that_of_the_long_way(
 
 
 @given(
-    st.sampled_from(ORDINARY),
+    st.sampled_from(NAMES),
     SIZES,
     SIZES,
     SIZES,
@@ -334,16 +408,21 @@ USAGES = st.builds(
 )
 
 
-@given(st.sampled_from([*ORDINARY, ("p/weighed", "team")]), USAGES, st.sampled_from(Outcome))
+@given(
+    st.sampled_from([*NAMES, ("p/weighed", "team")]),
+    USAGES,
+    st.none() | st.floats(0, 100),
+    st.sampled_from(Outcome),
+)
 def test_what_a_call_has_used_is_the_same_by_either_way(
-    name: tuple[str, str], usage: Usage, outcome: Outcome
+    name: tuple[str, str], usage: Usage, cost_usd: float | None, outcome: Outcome
 ):
     """Also where kinds of tokens weigh differently, or nothing is settled."""
     policy = policy_of(name)
-    found = charging.used(policy, usage, None, outcome)
+    found = charging.used(policy, usage, cost_usd, outcome)
     shape = policy.shape
     policy.shape = None
     try:
-        assert list(found) == list(charging.used(policy, usage, None, outcome))
+        assert list(found) == list(charging.used(policy, usage, cost_usd, outcome))
     finally:
         policy.shape = shape

@@ -307,6 +307,7 @@ class Story:
             charged=ledger.charged, swept=self.lines.swept,
             lent=self.loans.lent, reports=self.loans.reports,
             groups=self.store.groups, grouped=self.store.grouped, mixed=self.store.mixed,
+            rowed=self.store.rowed,
         )  # fmt: skip
         told.counts["most waiters"] = self.lines.most
 

@@ -45,6 +45,7 @@ _LEASE_AT = {
 """Where the key of a lease stands among those of a script that is written down."""
 _GROUPS = {"acquire_group": "acquire", "settle_group": "settle"}
 _MIXED = {"acquire_mixed": "acquire_group", "settle_mixed": "settle_group"}
+_ROWS = {"acquire_row": "acquire", "settle_row": "settle"}
 _QUEUE = _KEYS.queue()
 _PLACES = frozenset({"dispatch", "sweep"})
 _RECEIVED = 65536
@@ -99,7 +100,7 @@ class Store:
         self._listeners: dict[str, list[Callable[[bytes], None]]] = {}
         self.ahead = 0.0
         self.up = True
-        self.groups = self.grouped = self.mixed = 0
+        self.groups = self.grouped = self.mixed = self.rowed = 0
         self._nonsense: Broken | None = None
         self._ask(("HELLO", 3))
 
@@ -272,6 +273,9 @@ class Store:
         if sent.name in _MIXED and isinstance(reply, list):
             self._write_mixed(sent, reply)
             return
+        if sent.name in _ROWS and isinstance(reply, list):
+            self._write_row(sent, reply)
+            return
         at = _LEASE_AT.get(sent.name)
         if at is not None and isinstance(reply, bytes):
             key, request = sent.keys[at], sent.arguments[-1]
@@ -282,6 +286,13 @@ class Store:
             elif sent.name == "cancel":
                 key, request = f"{LEASES}{request.hex()}", sent.arguments[-2]
             self.written.append(Ran(sent.at, sent.name, key, request, reply))
+
+    def _write_row(self, sent: Sent, replies: Sequence[bytes]) -> None:
+        """Of calls in a row (lua/lib/row) what each alone would have written."""
+        keys, asked = sent.keys[-len(replies) :], sent.arguments[-len(replies) :]
+        self.rowed += len(replies)
+        for key, request, reply in zip(keys, asked, replies, strict=True):
+            self.written.append(Ran(sent.at, _ROWS[sent.name], key, request, reply))
 
     def _write_mixed(self, sent: Sent, replies: Sequence[bytes]) -> None:
         """The same of each group (lua/lib/mixed)."""

@@ -20,7 +20,14 @@ from limiter_service.engine.admission import Engine
 from limiter_service.engine.refusals import Refusal
 from limiter_service.store import exchange
 from limiter_service.store.client import Client
-from limiter_service.store.groups import MOST_IN_A_GROUP, Group, Mixed, parcels
+from limiter_service.store.groups import (
+    MOST_IN_A_GROUP,
+    MOST_IN_A_ROW,
+    Group,
+    Mixed,
+    Row,
+    parcels,
+)
 from limiter_service.store.links import Command, Link
 from limiter_service.store.ordinary import terms
 from limiter_service.store.packing import pack
@@ -29,7 +36,7 @@ from limiter_service.store.scripts import Script, load
 from limiter_wire import Acquire, ErrorCode, Granted, Outcome, Settle, Settled, Usage
 
 PATIENT = 20.0
-_MANY = ("_group", "_mixed")
+_MANY = ("_group", "_mixed", "_row")
 CONFIG = """
 pools:
   p:
@@ -118,6 +125,8 @@ class Replica:
 @pytest.fixture
 async def replica(server: Server, db: redis.Redis) -> AsyncIterator[Replica]:
     """Over an empty store of each kind."""
+    for name in ("acquire_row", "settle_row"):
+        db.script_load(load(name).text)
     replica = Replica(server)
     yield replica
     await replica.client.aclose()
@@ -185,7 +194,7 @@ async def test_a_group_of_settles_whose_answer_is_lost_moves_once(replica: Repli
     assert round(await left(replica.engine, "m")) == 997 - 60
 
 
-async def test_calls_that_ended_badly_are_settled_alone(replica: Replica):
+async def test_calls_that_ended_badly_are_settled_in_a_row(replica: Replica):
     """What they say of the provider takes more; the others are together still."""
     leases = await replica.leases(6)
     outcomes = [Outcome.SUCCESS, Outcome.SERVER_ERROR] * 3
@@ -195,7 +204,7 @@ async def test_calls_that_ended_badly_are_settled_alone(replica: Replica):
     ]
     answers = await replica.settle(*reports)
     assert all(answer.settled for answer in answers)
-    assert replica.network.scripts == {"settle_group": 1, "settle": 3}
+    assert replica.network.scripts == {"settle_group": 1, "settle_row": 1}
 
 
 async def test_as_many_are_granted_as_fit_and_the_first_ones(replica: Replica):
@@ -283,14 +292,52 @@ async def test_whoever_has_gone_is_not_asked_for(replica: Replica):
 
 
 async def test_those_who_meet_other_limits_are_one_call_too(replica: Replica):
-    """Each is charged to its own; and what is not of buckets alone goes alone."""
+    """Each is charged to its own; and what is not of buckets alone goes in a row."""
     await replica.warm("slots")
     await replica.warm("m", "other")
     models = ("m", "other", "m", "slots", "other", "slots")
     answers = await replica.ask(*(Acquire(resource=f"p/{m}", tokens=1) for m in models))
     assert all(isinstance(answer, Granted) for answer in answers)
-    assert replica.network.scripts == {"acquire_mixed": 1, "acquire": 2}
+    assert replica.network.scripts == {"acquire_mixed": 1, "acquire_row": 1}
     assert [round(await left(replica.engine, model)) for model in ("m", "other")] == [995, 995]
+
+
+async def test_calls_that_are_not_ordinary_are_decided_in_a_row(replica: Replica):
+    """Five slots: the first five are granted, the others told what they would be told alone; a
+    request that comes twice has one lease, and each settle gives back what is its own.
+    """
+    asked = [Acquire(resource="p/slots", tokens=n, request_id=f"r{n}") for n in range(1, 8)]
+    answers = await replica.ask(*asked, asked[0])
+    assert replica.network.scripts == {"acquire_row": 1}
+    granted = [answer for answer in answers if isinstance(answer, Granted)]
+    assert [answer.charged["tokens"] for answer in granted] == [1, 2, 3, 4, 5, 1]
+    assert granted[0].lease == granted[-1].lease
+    codes = [answer.problem.code for answer in answers if isinstance(answer, Refusal)]
+    assert codes == [ErrorCode.RATE_LIMITED] * 2
+    replica.network.scripts.clear()
+    told = await replica.settle(*(used(answer, 3) for answer in granted[:-1]))
+    assert replica.network.scripts["settle_row"] == 1
+    assert [answer.refunded.get("tokens", 0) for answer in told] == [0, 0, 0, 1, 2]
+    assert [answer.debited.get("tokens", 0) for answer in told] == [2, 1, 0, 0, 0]
+    view = await replica.engine.view("p/slots", "default")
+    assert {limit.meter: round(limit.remaining) for limit in view.limits} == {
+        "tokens": 985,
+        "concurrency": 5,
+    }
+
+
+@pytest.mark.parametrize("lost", [1, 2])
+async def test_a_row_whose_answer_is_lost_is_asked_again_and_charged_once(
+    replica: Replica, lost: int
+):
+    """As calls that are alone."""
+    await replica.ask(*[Acquire(resource="p/slots", tokens=0)] * 2)
+    replica.network.lose = lost
+    answers = await replica.ask(*[Acquire(resource="p/slots", tokens=10)] * 3)
+    assert all(isinstance(answer, Granted) for answer in answers)
+    view = await replica.engine.view("p/slots", "default")
+    assert [round(limit.remaining) for limit in view.limits] == [0, 970]
+    assert replica.network.lose == 0
 
 
 async def test_chains_that_share_a_limit_are_charged_one_after_the_other(replica: Replica):
@@ -348,18 +395,18 @@ async def test_other_pools_are_other_calls(replica: Replica):
     assert replica.network.scripts == {"acquire_group": 2}
 
 
-async def test_retries_go_alone(replica: Replica):
+async def test_retries_go_in_a_row(replica: Replica):
     """They spend of a budget that first attempts earn."""
     await replica.warm("m")
     asked = [Acquire(resource="p/m", tokens=1, attempt=n) for n in (1, 2, 2, 1)]
     assert all(isinstance(answer, Granted) for answer in await replica.ask(*asked))
-    assert replica.network.scripts == {"acquire_group": 1, "acquire": 2}
+    assert replica.network.scripts == {"acquire_group": 1, "acquire_row": 1}
 
 
 POLICY = pack([7, 1, 60e6, 1, 0, 0, 1, 4, 1000, 0.5])
 
 
-_TOGETHER = Together(Script("acquire_group", "", ""), Script("acquire_mixed", "", ""))
+_TOGETHER = Together(*(Script(f"acquire_{kind}", "", "") for kind in ("group", "mixed", "row")))
 
 
 def _calls(*kins: Kin | None) -> list[Awaited]:
@@ -414,6 +461,50 @@ async def test_each_group_hears_its_part():
     assert all(isinstance(call.answer.exception(), Exception) for call in calls[1:])
 
 
+async def test_a_row_has_the_calls_of_a_pool_that_have_no_kin():
+    """As many as are bearable, in the place of the first; keys and policies once."""
+    calls = [*_calls(*[None] * 2 * MOST_IN_A_ROW), *_calls(Kin())]
+    for call in calls[:-1]:
+        call.together = _TOGETHER
+    calls[1].together = None
+    calls[3].own = ("lease of another", "another queue")
+    first, second, third, fourth, fifth = parcels(calls, 0.0)
+    assert isinstance(first, Row)
+    assert isinstance(fourth, Row)
+    assert first.calls == [calls[0], calls[2], *calls[4 : MOST_IN_A_ROW + 2]]
+    assert (second, third) == (calls[1], calls[3])
+    assert fourth.calls == calls[MOST_IN_A_ROW + 2 : -1]
+    assert isinstance(fifth, Group)
+    row = Row()
+    row.calls = calls[:2]
+    row.calls[1].aim(
+        row.calls[0].script,
+        ("scope", "other", "pin", "events"),
+        (POLICY, b"breaker"),
+        own=("lease", "queue"),
+        asked=b"more",
+        together=_TOGETHER,
+    )
+    assert row.by_digest(plain=False)[2:] == (
+        8, "queue", "scope", "circuit", "pin", "events", "other", "lease0", "lease",
+        pack([2, 2, 4, 2, 2, 3, 4, 5, 2, 3, 4, 2, 2, 6, 4, 5, 2, 4, 1, 2]),
+        POLICY, b"", b"breaker", b"0000000 ", b"more",
+    )  # fmt: skip
+
+
+async def test_each_of_a_row_hears_its_part():
+    """Too few answers are nobody's, and an error is everybody's."""
+    row = Row()
+    row.calls = _calls(None, None, None)
+    row.calls[1].answer.cancel()
+    assert row.take([b"a", b"b", b"c"], 0.0) == ()
+    assert [row.calls[n].answer.result() for n in (0, 2)] == [b"a", b"c"]
+    for reply in ([b"a"], redis.ConnectionError("gone")):
+        row.calls = _calls(None, None)
+        assert row.take(reply, 0.0) == ()
+        assert all(isinstance(call.answer.exception(), Exception) for call in row.calls)
+
+
 async def test_a_call_says_the_same_alone_and_once_more():
     """What it has in common with others first, then what is its own."""
     (call,) = _calls(None)
@@ -454,8 +545,11 @@ async def test_a_group_of_no_use_keeps_its_kin_apart():
     calls = _calls(kin, kin)
     (group,) = parcels(calls, 1.0)
     assert group.take(b"0000000 ", 1.0) == calls
-    assert parcels(calls, 1.0 + APART / 2) == calls
-    assert len(parcels(calls, 1.0 + 2 * APART)) == 1
+    (row,) = parcels(calls, 1.0 + APART / 2)
+    assert isinstance(row, Row)
+    assert row.calls == calls
+    (group,) = parcels(calls, 1.0 + 2 * APART)
+    assert isinstance(group, Group)
 
 
 async def test_what_is_of_no_use_again_and_again_is_tried_more_and_more_seldom():

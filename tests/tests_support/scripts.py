@@ -9,7 +9,7 @@ import redis
 
 from limiter_service.engine.levels import Level, read
 from limiter_service.engine.policy import Policy
-from limiter_service.store.groups import Group, Mixed
+from limiter_service.store.groups import Group, Mixed, Row
 from limiter_service.store.keys import Keys
 from limiter_service.store.messages import Verdict
 from limiter_service.store.ordinary import READERS
@@ -113,14 +113,13 @@ class Bench:
         """Run acquire_mixed.lua or settle_mixed.lua over several chains, each with its requests or
         reports: for each the answers, as above.
         """
-        together = Together(self._scripts[f"{what}_group"], self._scripts[f"{what}_mixed"])
         mixed, told = Mixed(), []
         for policy, calls in asked:
             chain = policy.chain(self.now)
             kin = chain.asking if what == "acquire" else chain.settling
             told.append(kin is not None)
             if kin is not None:
-                group = self._as_group(self._scripts[what], together, policy, kin, calls)
+                group = self._as_group(what, policy, kin, calls)
                 mixed.groups.append(group)
         if not mixed.groups:
             return [[None] * len(calls) for _, calls in asked]
@@ -129,6 +128,19 @@ class Bench:
             self._read(f"{what}_group", next(parts), calls) if one else [None] * len(calls)
             for one, (_, calls) in zip(told, asked, strict=True)
         ]
+
+    def row(self, what: str, asked: Sequence[tuple[Policy, str, Sequence[float]]]) -> list[Answer]:
+        """Run acquire_row.lua or settle_row.lua: the answers to requests or reports, each with its
+        chain.
+        """
+        row = Row()
+        for policy, request_id, values in asked:
+            row.calls.append(self._as_call(what, policy, None, request_id, values))
+        told = self._say(f"{what}_row", row.by_digest(plain=False))
+        for answer, call in zip(told, row.calls, strict=True):
+            assert call.asked is not None
+            assert answer[:8] == call.asked[:8], "the tag of the answer"
+        return [Answer(Verdict(chr(each[8])), _numbers(each[9:])) for each in told]
 
     def settle(
         self,
@@ -244,36 +256,45 @@ class Bench:
         kin = chain.asking if what == "acquire" else chain.settling
         if kin is None:  # the service asks each alone
             return [None] * len(asked)
-        together = Together(self._scripts[name], self._scripts[f"{what}_mixed"])
-        group = self._as_group(self._scripts[what], together, policy, kin, asked)
+        group = self._as_group(what, policy, kin, asked)
         told = self._say(name, group.by_digest(plain=False))
         return self._read(name, told, asked)
 
+    def _together(self, what: str) -> Together:
+        return Together(*(self._scripts[f"{what}_{kind}"] for kind in ("group", "mixed", "row")))
+
     def _as_group(
         self,
-        script: Script,
-        together: Together,
+        what: str,
         policy: Policy,
         kin: Kin,
         asked: Sequence[tuple[str, Sequence[float]]],
     ) -> Group:
         """The same as the service makes it."""
-        chain, calls = policy.chain(self.now), []
-        for request_id, values in asked:
-            call = Unsent()
-            call.aim(
-                script,
-                chain.keys,
-                chain.arguments,
-                own=(self.keys.lease(policy.tenant, request_id), self.keys.queue()),
-                asked=struct.pack(f"<{len(values)}d", *values),
-                together=together,
-                kin=kin,
-            )
-            calls.append(call)
+        calls = [self._as_call(what, policy, kin, *each) for each in asked]
         group = Group(calls[0])
         group.calls += calls[1:]
         return group
+
+    def _as_call(
+        self,
+        what: str,
+        policy: Policy,
+        kin: Kin | None,
+        request_id: str,
+        values: Sequence[float],
+    ) -> Unsent:
+        chain, call = policy.chain(self.now), Unsent()
+        call.aim(
+            self._scripts[what],
+            chain.keys,
+            chain.arguments,
+            own=(self.keys.lease(policy.tenant, request_id), self.keys.queue()),
+            asked=struct.pack(f"<{len(values)}d", *values),
+            together=self._together(what),
+            kin=kin,
+        )
+        return call
 
     def _read(
         self, name: str, told: bytes, asked: Sequence[tuple[str, Sequence[float]]]

@@ -56,9 +56,8 @@ local function note_refusal(letter, key)
   end
 end
 
-local function note_report(name, answer)
-  local letter, request = string.sub(answer, 9, 9), ARGV[#ARGV]
-  local key = KEYS[#KEYS - 1]
+local function note_report(name, answer, key, request)
+  local letter = string.sub(answer, 9, 9)
   note_refusal(letter, key)
   if letter == "G" or letter == "g" or letter == "A" then
     local moved = 8 * struct.unpack("<d", answer, 74)
@@ -140,8 +139,19 @@ local note = {
       journal(what, digest_of(KEYS[#KEYS]), ARGV[#ARGV], reply, letter == "G")
     end
   end,
+  acquire_row = function(answers)
+    for n = 1, #answers do
+      note_grant("acquire", KEYS[#KEYS - #answers + n], answers[n])
+    end
+  end,
   settle = function(answer)
-    note_report("settle", answer)
+    note_report("settle", answer, KEYS[#KEYS - 1], ARGV[#ARGV])
+  end,
+  settle_row = function(answers)
+    for n = 1, #answers do
+      local back = n - #answers
+      note_report("settle", answers[n], KEYS[#KEYS + back], ARGV[#ARGV + back])
+    end
   end,
   acquire_group = function(answer)
     note_acquires(answer, group())
@@ -170,7 +180,7 @@ local note = {
     end
   end,
   renew = function(answer)
-    note_report("renew", answer)
+    note_report("renew", answer, KEYS[#KEYS - 1], ARGV[#ARGV])
   end,
   -- What nobody has fetched is taken back; or a caller leaves who has fetched it in this moment.
   cancel = function(answer, before)

@@ -1,0 +1,2 @@
+-- Forget the call before (lib/row): what lib/limits has opened is of its chain.
+policies, states, asides, ends, anew, slow = {}, {}, {}, {}, {}, {}
