@@ -71,7 +71,7 @@ end
 
 local function tell(generation)
   if counted then
-    count_success(counted, marks % 32)
+    count_successes(counted, 1, with_worker(counted.workers, marks % 32))
     save_successes(KEYS[place], counted)
   elseif g then
     local taken = breaker.tell(g, {
