@@ -59,7 +59,7 @@ local marks = lease and lease[MARKS] or 0
 if policy ~= "" then
   if lease and class == SUCCESS and marks % 512 < 32 and report[6] == 0 then
     local width = struct.unpack("<d", policy, 33)
-    counted = watch_calmly(KEYS[place], texts[place] or "", width, texts[place + 1], wall)
+    counted = watch_calmly(texts[place] or "", width, texts[place + 1], wall)
     counted = counted and counted.generation == lease[EPOCH] and counted
   end
   if not counted then

@@ -3,8 +3,7 @@ local watched, busy
 if gated > 0 then
   watched = watches and watches[circuit]
   if not watched or watched.span ~= span_of_bucket then
-    local head = call("GETRANGE", circuit, "0", "55")
-    watched = watch_calmly(circuit, head, span_of_bucket, pin, wall)
+    watched = watch_calmly(call("GETRANGE", circuit, "0", "103"), span_of_bucket, pin, wall)
     if not watched then
       return sub(asked, 1, 8) .. (watched == false and "?" or "")
     end

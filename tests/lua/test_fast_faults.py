@@ -77,7 +77,7 @@ FAULTS = {
     "long chains: a settle charges on top of the reservation": ("lib/settled", "used - lease[CHARGES + i]", "used"),
     "long chains: the same lease settles twice in a group": ("lib/settled", " or known and known[key]", ""),
     "a success is not written": ("lib/settle_ordinary", "elseif watched then", "elseif false then"),
-    "the time of a success is not written": ("lib/success", 'struct.pack("<d", c.now)', 'struct.pack("<d", 0)'),
+    "the time of a success is not written": ("lib/success", "c.now, c.span, 1,", "0, c.span, 1,"),
     "those who wait are not told of": ("lib/settle_ordinary", '"g" or "G"', '"G" or "G"'),
     "several scopes: all are asked for what the first is": ("lib/few_granted", "local at, size = 8 * ahead + 1,", "local at, size = 1,"),
     "several scopes: all have the policy of the first": ("lib/few", "3 * (scope - 1) + 2 * ahead) + 1)", "0) + 1)"),
