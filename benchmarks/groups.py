@@ -4,7 +4,8 @@
 
 Three limits, the gate of a breaker that is calm, and a lease for each request, over 100 budgets;
 64 requests to a pipeline: alone, in groups of 8 and 64 of one budget, and in calls about 8 and 64
-budgets. `at length` is a call that nobody takes for ordinary (lua/lib/ordinary). What the lease
+budgets, and about 64 tenants of one model, who have a limit of their own beside its three.
+`at length` is a call that nobody takes for ordinary (lua/lib/ordinary). What the lease
 records cost is told by the same script without them, what the gate costs by pools whose breaker
 is off. Bounds: what a script pays that gets the same keys and arguments and does nothing, and one
 that also writes a record of that size for each lease.
@@ -18,6 +19,7 @@ import shutil
 import statistics
 import struct
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import redis
@@ -50,6 +52,7 @@ class Variant(NamedTuple):
     settles: bool = False
     decides: bool = True
     mixed: bool = False
+    tenants: bool = False
 
     @property
     def many(self) -> int:
@@ -80,6 +83,7 @@ def variants() -> dict[str, Variant]:
     for size in SIZES[1:]:
         text = load("acquire_mixed").text
         found[f"acquire, {size} budgets together"] = Variant(text, size, mixed=True)
+    found["acquire, 64 tenants together"] = Variant(text, 64, mixed=True, tenants=True)
     found["settle at length"] = Variant(load("settle").text, settles=True)
     for size in SIZES:
         text = load("settle_group").text
@@ -87,6 +91,7 @@ def variants() -> dict[str, Variant]:
     for size in SIZES[1:]:
         text = load("settle_mixed").text
         found[f"settle, {size} budgets together"] = Variant(text, size, settles=True, mixed=True)
+    found["settle, 64 tenants together"] = Variant(text, 64, settles=True, mixed=True, tenants=True)
     return found
 
 
@@ -100,15 +105,16 @@ class Bench:
     def __init__(self, client: redis.Redis) -> None:
         self.client, self._numbers = client, itertools.count(1)
         self._gated, self._bare = _chains("true", "m"), _chains("false", "bare")
+        self._tenants = _tenants()
         self._acquire = Variant(load("acquire").text)
         self._settle = Variant(load("settle").text, settles=True)
 
     def warm(self) -> None:
         """Every budget has a state, and its circuit knows of a success of now."""
-        for bare in (False, True):
+        for kind in ({}, {"bare": True}, {"tenants": True}):
             names = self._names(BUDGETS)
             for variant in (self._acquire, self._settle):
-                self.run(self._commands(variant._replace(bare=bare), names, spread=1))
+                self.run(self._commands(variant._replace(**kind), names, spread=1))
 
     def measure(self, variant: Variant) -> float:
         """Microseconds of the server's CPU per request. Each variant begins with the same store:
@@ -119,6 +125,7 @@ class Bench:
         names = self._names(REQUESTS)
         if variant.settles:
             before = Variant(load("acquire_mixed").text, variant.size, mixed=True)
+            before = before._replace(tenants=variant.tenants)
             group = Variant(load("acquire_group").text, 64)
             self.run(self._commands(before if variant.mixed else group, names), 1)
         commands = self._commands(variant, names)
@@ -136,9 +143,9 @@ class Bench:
 
     def _commands(self, variant: Variant, names: list[int], spread: int = DEPTH) -> list[Command]:
         sha, chains = self.client.script_load(variant.text), self._gated
-        if variant.bare:
-            chains = self._bare
-        told = _report if variant.settles else _request
+        if variant.bare or variant.tenants:
+            chains = self._bare if variant.bare else self._tenants
+        told = partial(_report if variant.settles else _request, tenant=variant.tenants)
         commands: list[Command] = []
         for n in range(0, len(names), variant.many):
             some = names[n : n + variant.many]
@@ -175,18 +182,27 @@ def _chains(breaker: str, name: str) -> list[Chain]:
     return [policies.policy(f"bench/{name}{i}", "t").chain(0) for i in range(BUDGETS)]
 
 
+def _tenants() -> list[Chain]:
+    text = CONFIG.replace("BREAKER", "true") + '    tenants: {"*": {weight: 1, tpm: 1000000000}}\n'
+    policies = Policies(parse(text, ".yaml"), "sg:")
+    return [policies.policy("bench/m", f"t{i}").chain(0) for i in range(BUDGETS)]
+
+
 def _group(chain: Chain, told: Callable[[int], bytes], n: int) -> Said:
     circuit, pin, _ = chain.breaker_keys
     common = Common(chain.scopes, circuit, pin, QUEUE, terms(chain.policies, chain.breaker))
     return common, [LEASE.format(n)], told(n)
 
 
-def _request(n: int) -> bytes:
-    return struct.pack("<12d", n, n, 600e6, 60e6, 0, 0, 1, n % 32, 3, 1, 1, 100)
+def _request(n: int, *, tenant: bool) -> bytes:
+    amounts = (1, 1, 100, 100) if tenant else (1, 1, 100)
+    head = (n, n, 600e6, 60e6, 0, 0, 1, n % 32, len(amounts))
+    return struct.pack(f"<{9 + len(amounts)}d", *head, *amounts)
 
 
-def _report(n: int) -> bytes:
-    return struct.pack("<10d", n, n, 0, Class.SUCCESS, 0, 0, 0, -1, -1, 50)
+def _report(n: int, *, tenant: bool) -> bytes:
+    used = (-1, -1, 50, 50) if tenant else (-1, -1, 50)
+    return struct.pack(f"<{7 + len(used)}d", n, n, 0, Class.SUCCESS, 0, 0, 0, *used)
 
 
 def compare(binary: str, rounds: int, report: Report) -> None:

@@ -20,7 +20,7 @@
 
 local terms, asked = ARGV[1], ARGV[2]
 -- @include lib/terms
-local first, all, circuit, place, places = scopes + 2, #keys - scopes - 3, keys[#keys], 1, nil
+local first, all, circuit, place = scopes + 2, #keys - scopes - 3, keys[#keys], 1
 local texts, wall = call("MGET", unpack(keys, 1, first)), now_us()
 local pin_key, pin, queued = keys[first - 1], texts[first - 1], texts[first]
 

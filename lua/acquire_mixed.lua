@@ -21,4 +21,6 @@ local function decide_chain()
 -- @include lib/acquire_ordinary
 end
 
+passed = {}
 -- @include lib/in_turn
+return replies

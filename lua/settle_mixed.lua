@@ -20,4 +20,9 @@ local function decide_chain()
 -- @include lib/settle_ordinary
 end
 
+watches = {}
 -- @include lib/in_turn
+for key, watched in pairs(watches) do
+  save_successes(key, watched)
+end
+return replies

@@ -26,7 +26,7 @@ from limiter_wire import (
 )
 
 _MICRO = 1_000_000
-_BUCKETS, _FIELDS, _WINDOW, _PROBES = 12, 6, 31, 103
+_BUCKETS, _FIELDS, _WINDOW, _WINDOW_END, _PROBES = 12, 6, 7, 79, 103
 _WORKERS = 32
 _DAY = 86_400.0
 _BURST = 0.25  # failures within this time are one event, unless it hits several workers
@@ -302,21 +302,21 @@ def decode(numbers: Sequence[float] | None) -> Circuit:
         seen=n[3],
         span=n[4],
         newest=n[6],
-        state=int(n[7]),
-        since=n[8],
-        open_until=n[9],
-        opened=int(n[10]),
-        closed_at=n[11],
-        cool=n[12],
-        override=int(n[13]),
-        override_until=n[14],
-        passed=int(n[16]),
-        lost=int(n[17]),
-        run=int(n[18]),
-        latch=int(n[28]),
-        refusals=int(n[29]),
-        errors=tuple((int(n[i]), n[i + 1]) for i in (21, 23, 25) if n[i + 1] > 0),
-        window=tuple(n[_WINDOW:_PROBES]),
+        window=tuple(n[_WINDOW:_WINDOW_END]),
+        state=int(n[79]),
+        since=n[80],
+        open_until=n[81],
+        opened=int(n[82]),
+        closed_at=n[83],
+        cool=n[84],
+        override=int(n[85]),
+        override_until=n[86],
+        passed=int(n[88]),
+        lost=int(n[89]),
+        run=int(n[90]),
+        latch=int(n[100]),
+        refusals=int(n[101]),
+        errors=tuple((int(n[i]), n[i + 1]) for i in (93, 95, 97) if n[i + 1] > 0),
         probes=tuple((n[i], n[i + 1]) for i in range(_PROBES, len(n), 2)),
     )
 
@@ -472,14 +472,9 @@ def _live(circuit: Circuit, now: float) -> list[tuple[float, ...]]:
     """The buckets of the window that count at *now*."""
     if circuit.span <= 0:
         return []
-    newest = math.floor(now / circuit.span)
-    slots = range(max(newest - _BUCKETS + 1, int(circuit.newest) - _BUCKETS + 1), newest + 1)
-    return [
-        circuit.window[at : at + _FIELDS]
-        for slot in slots
-        if slot <= circuit.newest
-        for at in [slot % _BUCKETS * _FIELDS]
-    ]
+    begun = max(0, math.floor(now / circuit.span) - int(circuit.newest))
+    last = max(0, _BUCKETS - begun) * _FIELDS
+    return [circuit.window[at : at + _FIELDS] for at in range(0, last, _FIELDS)]
 
 
 def _window(config: BreakerConfig, circuit: Circuit, now: float) -> BreakerWindow:

@@ -23,7 +23,8 @@ _EPOCH = 6 * 8
 """Where a lease names the generation of the circuit (lua/lib/lease)."""
 _FIRST = struct.pack("<d", 1)
 _VERDICT = 16
-_LEAST = 19  # numbers of terms
+_SCOPE = 11
+"""Numbers of a scope of four limits in the terms: scripts read so many of each."""
 _LEFT = (b"", b"?")
 
 
@@ -35,18 +36,19 @@ def terms(policies: Sequence[bytes], breaker: bytes) -> bytes:
 @lru_cache(4096)
 def _terms(policies: tuple[bytes, ...], breaker: bytes) -> bytes:
     found: list[float] = []
-    limits = 0
+    limits = last = 0
     for policy in policies:
         version, count, keep, *_ = _POLICY.unpack_from(policy)
         records = list(_RECORD.iter_unpack(policy[_POLICY.size :]))
         assert len(records) == count
+        last = len(found)
         found += (version, keep, count)
         for _, _, capacity, rate in records:
             found += (capacity, rate)
         limits += len(records)
     life, ratio, floor, memory, span = _BREAKER.unpack_from(breaker) if breaker else (0.0,) * 5
     head = (len(policies), limits, bool(breaker), ratio, floor * memory, memory, life, span)
-    found += [0.0] * (_LEAST - len(head) - len(found))
+    found += [0.0] * (last + _SCOPE - len(found))
     return struct.pack(f"<{len(head) + len(found)}d", *head, *found)
 
 

@@ -5,12 +5,21 @@ if queued then
 end
 
 -- @include lib/gate
+
+local few, samples, reply = scopes > 0, 0, nil
+do
+  local ahead, span, state, longer = 0, nil, nil, nil
+  for scope = 1, scopes do
 -- @include lib/few
 -- @include lib/few_granted
-
-if few then
+    if not few then
+      break
+    end
 -- @include lib/few_packed
+  end
+  if few then
 -- @include lib/few_leases
+  end
   if few then
 -- @include lib/few_saved
   end

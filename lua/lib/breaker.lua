@@ -13,15 +13,15 @@
 --           none); then the model's name as text
 --   state   time from which it is calm, generation, skew, time of the last write, width of
 --           a bucket, whether the window knows of successes only, number of the newest
---           bucket; state (0 closed, 1 open, 2 half-open), time it was entered, open until,
---           times opened, closed at, cooling until, override (0 none, 1 open, 2 closed,
---           3 observe), override until (-1: until cleared), silent about would_open until,
---           probes passed, probes lost, failures in a row, their workers, time of the
---           first, the last three errors (kind, time), the last order of an operator, what
---           the model is latched by (0 nothing, 1 quota, 2 credentials), refused credentials
---           in a row, the last probe that passed; 12 buckets (ok, failed, slow, throttled,
---           workers that failed, all workers); then per probe under way its token and its
---           deadline
+--           bucket; 12 buckets, the newest first (ok, failed, slow, throttled, workers that
+--           failed, all workers); state (0 closed, 1 open, 2 half-open), time it was
+--           entered, open until, times opened, closed at, cooling until, override (0 none,
+--           1 open, 2 closed, 3 observe), override until (-1: until cleared), silent about
+--           would_open until, probes passed, probes lost, failures in a row, their workers,
+--           time of the first, the last three errors (kind, time), the last order of an
+--           operator, what the model is latched by (0 nothing, 1 quota, 2 credentials),
+--           refused credentials in a row, the last probe that passed; then per probe under
+--           way its token and its deadline
 --
 -- Workers are sets of 32 bits. A circuit that nobody has written is closed, generation 1.
 -- Every transition makes a new generation, and reports of an older one do not count.
@@ -34,11 +34,11 @@ local Q_THROTTLED, Q_RAMP, Q_BURST, Q_QUOTA, Q_CREDENTIAL = 19, 20, 21, 22, 23
 local Q_REFUSED, Q_WIDE, Q_PLACE, Q_NUMBERS = 24, 25, 26, 26
 
 local C_CALM, C_GENERATION, C_SHIFT, C_SEEN, C_SPAN, C_SPOTLESS, C_NEWEST = 1, 2, 3, 4, 5, 6, 7
-local C_STATE, C_SINCE, C_OPEN_UNTIL, C_OPENED, C_CLOSED_AT, C_COOL = 8, 9, 10, 11, 12, 13
-local C_OVERRIDE, C_OVERRIDE_UNTIL, C_SILENT, C_PASSED, C_LOST = 14, 15, 16, 17, 18
-local C_RUN, C_RUN_WORKERS, C_RUN_SINCE, C_ERRORS, C_ORDER = 19, 20, 21, 22, 28
-local C_LATCH, C_REFUSALS, C_VOTED, C_WINDOW, C_PROBES = 29, 30, 31, 32, 104
-local BUCKETS, FIELDS = 12, 6
+local C_WINDOW, BUCKETS, FIELDS = 8, 12, 6
+local C_STATE, C_SINCE, C_OPEN_UNTIL, C_OPENED, C_CLOSED_AT, C_COOL = 80, 81, 82, 83, 84, 85
+local C_OVERRIDE, C_OVERRIDE_UNTIL, C_SILENT, C_PASSED, C_LOST = 86, 87, 88, 89, 90
+local C_RUN, C_RUN_WORKERS, C_RUN_SINCE, C_ERRORS, C_ORDER = 91, 92, 93, 94, 100
+local C_LATCH, C_REFUSALS, C_VOTED, C_PROBES = 101, 102, 103, 104
 
 local CLOSED, OPEN, HALF = 0, 1, 2
 local FORCED, OBSERVED = 1, 3
@@ -61,7 +61,7 @@ end
 
 local function clear_window(c)
   c[C_SPOTLESS] = 1
-  for i = C_WINDOW, C_PROBES - 1 do
+  for i = C_WINDOW, C_STATE - 1 do
     c[i] = 0
   end
 end
@@ -81,7 +81,7 @@ local function open_circuit(text, q, wall)
     c[#c] = nil
   else
     c = { 0, 1, 0, wall, q[Q_SPAN], 1, math.floor(wall / q[Q_SPAN]) }
-    for i = C_STATE, C_PROBES - 1 do
+    for i = C_WINDOW, C_PROBES - 1 do
       c[i] = 0
     end
   end

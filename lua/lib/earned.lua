@@ -20,6 +20,6 @@ if #earns > 0 then
   local head = pin and sub(pin, 1, 16) or packed("<dd", 0, 0)
   local tail = pin and sub(pin, 33) or string.rep("\0", 56)
   local px = string.format("%d", math.ceil(life / 1000))
-  pin = head .. packed("<dd", now, balance) .. tail
+  pin = head .. packed("<dd", pin_time, balance) .. tail
   call("SET", pin_key, pin, "PX", px)
 end

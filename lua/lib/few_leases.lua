@@ -1,5 +1,9 @@
--- Write the leases of those who are granted, if none has one yet (lib/granted).
-local epoch, size = nil, 8 * (CHARGES + limits)
+-- Write the leases of those who are granted, if none has one yet (lib/granted): what is asked,
+-- and the states.
+local after, epoch, size = state, nil, 8 * (CHARGES + limits)
+if scopes > 1 then
+  after = table.concat(to_write, "", 1, scopes)
+end
 if span ~= known_for then
   known_for, expiry = span, string.format("%d", math.ceil(span / 1000))
 end
@@ -11,7 +15,7 @@ for n = 1, all do
   if epoch then
     lease = sub(lease, 1, 8 * EPOCH - 8) .. epoch .. sub(lease, 8 * EPOCH + 1)
   end
-  lease = lease .. state
+  lease = lease .. after
   if not call("SET", keys[first + n], lease, "PX", expiry, "NX") then
     for before = 1, n - 1 do
       call("UNLINK", keys[first + before])
@@ -24,5 +28,5 @@ end
 if not few then
   reply = nil
 elseif all > 1 then
-  reply = sub(asked, 1, 8) .. string.rep("G", all) .. packed("<d", generation) .. state
+  reply = sub(asked, 1, 8) .. string.rep("G", all) .. packed("<d", generation) .. after
 end

@@ -8,9 +8,11 @@ for n = 1, #ARGV - 1 - kinds do
     told, terms = kind, ARGV[1 + kind]
 -- @include lib/terms
   end
-  places = scopes > 1 and { unpacked(sub(DOUBLES, 1, scopes + 1), plan, at + 24) }
+  if scopes > 1 then
+    places[1], places[2], places[3], places[4] =
+      unpacked(sub(DOUBLES, 1, scopes + 1), plan, at + 24)
+  end
   asked, circuit = ARGV[1 + kinds + n], keys[total + 2 + calls + nth]
   replies[n] = decide_chain()
   first, at = first + all, at + 8 * (3 + scopes)
 end
-return replies

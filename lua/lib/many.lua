@@ -4,7 +4,7 @@ local function form_of(length)
 end
 
 local q = { unpacked(form_of(#terms / 8), terms) }
-local where = places or { place, 2, 3, 4 } -- the scopes are in KEYS
+local where = scopes > 1 and places or { place } -- the scopes are in KEYS
 
 -- The states of all scopes, with their levels as they are now; nil where they are not ordinary.
 -- Terms are in force for some time.

@@ -2,4 +2,4 @@
 -- all, how many calls, and how many texts say what policies say; then for each chain which of those
 -- texts is its own, how many calls it has, which circuit, and which scopes.
 local plan, total, calls, kinds = ARGV[1], unpacked("<ddd", ARGV[1])
-local first, terms, asked, all, circuit, place, places = total + 2, nil, nil, nil, nil, nil, nil
+local first, terms, asked, all, circuit, place = total + 2, nil, nil, nil, nil, nil

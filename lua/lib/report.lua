@@ -14,24 +14,20 @@ local function with_bit(set, nth)
   return math.floor(set / value) % 2 == 0 and set + value or set
 end
 
--- Let old buckets leave the window. Returns where the newest stands.
+-- Let old buckets leave the window.
 local function roll_window(c, now)
   local newest = math.floor(now / c[C_SPAN])
-  for slot = math.max(c[C_NEWEST], newest - BUCKETS) + 1, newest do
-    local at = C_WINDOW + slot % BUCKETS * FIELDS
-    for i = at, at + FIELDS - 1 do
-      c[i] = 0
-    end
+  local moved = math.min(newest - c[C_NEWEST], BUCKETS) * FIELDS
+  for i = C_STATE - 1, moved > 0 and C_WINDOW or C_STATE, -1 do
+    c[i] = i - moved >= C_WINDOW and c[i - moved] or 0
   end
   c[C_NEWEST] = newest
-  return C_WINDOW + newest % BUCKETS * FIELDS
 end
 
 -- A call that was counted as a success when its first token came has failed after all:
 -- it stays one call, so the newest success there is makes room.
 local function take_back(c)
-  for slot = c[C_NEWEST], c[C_NEWEST] - BUCKETS + 1, -1 do
-    local at = C_WINDOW + slot % BUCKETS * FIELDS
+  for at = C_WINDOW, C_STATE - 1, FIELDS do
     if c[at] > 0 then
       c[at] = c[at] - 1
       return
@@ -46,7 +42,7 @@ end
 -- many calls at once, unless it hit several workers.
 local function verdict_of(c, q, now)
   local ok, failed, late, throttled, failing, active = 0, 0, 0, 0, 0, 0
-  for at = C_WINDOW, C_PROBES - 1, FIELDS do
+  for at = C_WINDOW, C_STATE - 1, FIELDS do
     ok, failed, late = ok + c[at], failed + c[at + 1], late + c[at + 2]
     throttled = throttled + c[at + 3]
     failing, active = bit.bor(failing, c[at + 4]), bit.bor(active, c[at + 5])
@@ -99,7 +95,8 @@ local function count_outcome(c, q, now, r, luck, events)
     end
     return
   end
-  local at = roll_window(c, now)
+  local at = C_WINDOW
+  roll_window(c, now)
   if class == NEUTRAL then
     return
   elseif class == SUCCESS and r.early then

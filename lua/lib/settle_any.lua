@@ -18,8 +18,8 @@ local marks = lease and lease[MARKS] or 0
 if policy ~= "" then
   if lease and class == SUCCESS and marks % 512 < 32 and report[6] == 0 then
     local width = struct.unpack("<d", policy, 33)
-    local head = redis.call("GETRANGE", KEYS[place], "0", "55")
-    counted = watch_calmly(KEYS[place], head, width, stored[1], wall)
+    local head = redis.call("GETRANGE", KEYS[place], "0", "103")
+    counted = watch_calmly(head, width, stored[1], wall)
     counted = counted and counted.generation == lease[EPOCH] and counted
   end
   if not counted then
@@ -32,7 +32,7 @@ end
 
 local function tell(generation)
   if counted then
-    count_success(counted, marks % 32)
+    count_successes(counted, 1, with_worker(counted.workers, marks % 32))
     save_successes(KEYS[place], counted)
   elseif g then
     local taken = breaker.tell(g, {

@@ -59,15 +59,15 @@ local function settle_in_turn(states)
       ordinary = ordinary and report[4] == SUCCESS and report[6] == 0 -- not slow
         and lease[MARKS] % 512 < 32 and lease[EPOCH] == watched.generation
       if ordinary then
-        count_success(watched, lease[MARKS] % 32)
+        busy = with_worker(busy, lease[MARKS] % 32)
       end
     end
     if not ordinary then
       break
     end
     local moved = move(states, lease, report)
-    text = sub(text, 1, 8 * SETTLED - 8) .. packed("<d", wall) .. sub(text, 8 * SETTLED + 1)
-      .. packed(form_of(limits), unpack(moved, 1, limits))
+    text = packed(SETTLE, text, wall, sub(text, 8 * SETTLED + 1),
+      packed(form_of(limits), unpack(moved, 1, limits)))
     if lease[REMEMBER] ~= span then
       span = lease[REMEMBER]
       px = string.format("%d", math.ceil(span / 1000))
@@ -81,6 +81,7 @@ local function settle_in_turn(states)
   return settled
 end
 
+busy = watched and watched.workers -- as if lib/few had never looked
 local states = open_states()
 if states then
   reply = settle_in_turn(states)

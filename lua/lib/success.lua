@@ -1,14 +1,18 @@
 -- Successes as the breaker takes them in when all is well (lib/calm): what lib/report would do,
 -- without decoding the circuit. In a bucket of the window that has been begun the count changes
 -- and the set of workers, and of the circuit when it was written; for how long it is kept was
--- said when the bucket was begun.
-local C_WINDOW, BUCKETS, FIELDS, SUCCESS = 32, 12, 6, 1
-local HEAD, BUCKET_SIZE = 56, 48
+-- said when the bucket was begun. All of that stands in the first bytes of a circuit.
+local WATCHED, SUCCESS = 104, 1
 
--- Where the bucket of this moment stands in a circuit of which the first numbers are given, and
--- its generation and time; nil where to count a success takes more, false where the next does not.
-local function calm_bucket(head, width, pin, wall)
-  local calm, number, shift, seen, span, spotless, newest = struct.unpack("<ddddddd", head)
+-- Open the newest bucket of a circuit of which the beginning is given, to count successes of this
+-- moment; nil where to count one takes more, false where the next does not. A window that knows of
+-- successes only has nothing in a bucket but their number and who had them.
+local function watch_calmly(circuit, width, pin, wall)
+  if #circuit < WATCHED then
+    return false
+  end
+  local calm, generation, shift, seen, span, spotless, newest, ok, _, _, _, _, workers =
+    struct.unpack("<ddddddddddddd", circuit)
   local now = wall + shift
   if now < calm or now < seen or spotless == 0 then
     return nil
@@ -22,37 +26,23 @@ local function calm_bucket(head, width, pin, wall)
   if math.floor(now / span) ~= newest or span ~= width then
     return false
   end
-  return 8 * (C_WINDOW - 1 + newest % BUCKETS * FIELDS), number, now
-end
-
--- Open the bucket in which successes of this moment are counted; nil or false as there.
-local function watch_calmly(key, head, width, pin, wall)
-  if #head < HEAD then
-    return false
-  end
-  local at, generation, now = calm_bucket(head, width, pin, wall)
-  if not at then
-    return at
-  end
-  local bucket = redis.call("GETRANGE", key, at, at + BUCKET_SIZE - 1)
-  local ok, failed, slow, throttled, failing, workers = struct.unpack("<dddddd", bucket)
   return {
-    generation = generation, now = now, at = at, ok = ok, workers = workers,
-    rest = { failed, slow, throttled, failing },
+    generation = generation, now = now, span = span, newest = newest, ok = ok, workers = workers,
   }
 end
 
-local function count_success(c, worker)
-  local bit_of_worker = 2 ^ worker
-  if math.floor(c.workers / bit_of_worker) % 2 == 0 then
-    c.workers = c.workers + bit_of_worker
-  end
-  c.ok = c.ok + 1
+local function with_worker(set, nth)
+  local bit_of_worker = 2 ^ nth
+  return math.floor(set / bit_of_worker) % 2 == 0 and set + bit_of_worker or set
 end
 
+-- Count so many successes; `workers` is the set of those who ever had one.
+local function count_successes(c, number, workers)
+  c.ok, c.workers = c.ok + number, workers
+end
+
+-- Write what has changed, and what stands between.
 local function save_successes(key, c)
-  local rest = c.rest
-  redis.call("SETRANGE", key, "24", struct.pack("<d", c.now))
-  redis.call("SETRANGE", key, c.at,
-    struct.pack("<dddddd", c.ok, rest[1], rest[2], rest[3], rest[4], c.workers))
+  local bucket = struct.pack("<dddddddddd", c.now, c.span, 1, c.newest, c.ok, 0, 0, 0, 0, c.workers)
+  redis.call("SETRANGE", key, "24", bucket)
 end

@@ -33,7 +33,7 @@ FAULTS = {
     "a Retry-After is not bounded": ("lib/report", "local till = now + math.min(r.retry_after, q[Q_LONGEST])", "local till = now + r.retry_after"),
     "a stale report loses its Retry-After": ("lib/report", "if r.class == THROTTLE and r.retry_after > 0 and q[Q_WIDE] == 0 then", "if r.class == THROTTLE and r.retry_after > 0 and q[Q_WIDE] == 0 and r.generation == c[C_GENERATION] then"),
     "a Retry-After does not prolong the opening": ("lib/breaker", "math.max(open, math.min(asked, q[Q_LONGEST]))", "open"),
-    "the window keeps a bucket too long": ("lib/report", "math.max(c[C_NEWEST], newest - BUCKETS) + 1, newest do", "math.max(c[C_NEWEST], newest - BUCKETS) + 2, newest do"),
+    "the window keeps a bucket too long": ("lib/report", "math.min(newest - c[C_NEWEST], BUCKETS)", "math.min(newest - c[C_NEWEST], 1)"),
     "one bad worker opens for the fleet": ("lib/report", "local wanted = math.min(q[Q_WORKERS], count_bits(active % 4294967296))", "local wanted = 1"),
     "a lone worker never opens": ("lib/report", "local wanted = math.min(q[Q_WORKERS], count_bits(active % 4294967296))", "local wanted = q[Q_WORKERS]"),
     "a neutral outcome is counted as a success": ("lib/report", "if class == NEUTRAL then\n    return\n  elseif", "if class == NEUTRAL then\n    class = SUCCESS\n  end\n  if"),

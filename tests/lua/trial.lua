@@ -59,9 +59,9 @@ local r = {
 }
 if r.class == SUCCESS and not r.slow and not r.early and not r.begun then
   local width = struct.unpack("<d", policy, 33)
-  local counted = watch_calmly(KEYS[1], texts[1] or "", width, texts[2], wall)
+  local counted = watch_calmly(texts[1] or "", width, texts[2], wall)
   if counted and counted.generation == r.generation then
-    count_success(counted, r.worker)
+    count_successes(counted, 1, with_worker(counted.workers, r.worker))
     save_successes(KEYS[1], counted)
     return answer({ "counted" }, {}, r.generation, 1)
   end

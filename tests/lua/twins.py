@@ -60,6 +60,22 @@ CONFIGS = [
     breaker: {retry_ratio: null}
     models: {"*": {}}
     """,
+    # Two scopes and three of some limits each, and one of more than are decided over at once; then
+    # the same where one of the scopes has another policy.
+    *(
+        f"""
+    lease_ttl: 70s
+    {_BREAKER[:-1]}, retry_ratio: 1}}
+    learn: both
+    limits: [{{meter: requests, limit: 40, per: 3s, burst: 21}}]
+    models:
+      m1: {{limits: [{{meter: tokens, limit: 420, per: 7s}}, {{meter: requests, limit: 50, per: 700s}}, {{meter: requests, limit: {of_model}, per: 3s}}]}}
+      m2: {{limits: [{{meter: requests, limit: 19, per: 3s}}, {{meter: tokens, limit: 310, per: 7s}}, {{meter: tokens, limit: 900, per: 70s}}, {{meter: requests, limit: 60, per: 700s}}, {{meter: tokens, limit: 150, per: 1s}}]}}
+    tenants:
+      t1: {{limits: [{{meter: tokens, limit: {of_tenant}, per: 11s}}, {{meter: requests, limit: 13, per: 2s}}]}}
+    """
+        for of_model, of_tenant in ((17, 500), (17, 400), (15, 500))
+    ),
 ]
 _KINDS = (
     ["acquire"] * 32
@@ -438,17 +454,20 @@ class Twins:
     def hold(self) -> None:
         """An operator holds a limit, or lets go."""
         policy = self.policy()
-        if not policy.limits or policy.limits[0].window != "bucket":
+        if not policy.limits:
             return
-        limit = policy.limits[0]
+        nth = self.random.randrange(len(policy.limits))
+        limit = policy.limits[nth]
+        if limit.window != "bucket":
+            return
         told = Told(limit.limit / 2, limit.capacity / 2, limit.rate / 2, 5 * US)
         told = self.random.choice((told, None, None))
         for side in (self.quick, self.whole):
-            side.bench.hold(policy, 0, told)
+            side.bench.hold(policy, nth, told)
 
     def reload(self) -> None:
         """Another configuration comes into force."""
-        self.config = self.random.choice((0, 1, 1, 2, *range(len(CONFIGS))))
+        self.config = self.random.choice((0, 1, 1, 2, 5, *range(len(CONFIGS))))
 
     def wait(self) -> None:
         """Some ask, and some calls end, while somebody stands in the queue."""
@@ -521,8 +540,8 @@ def _without_levels(lease: list[float]) -> list[float]:
     """A lease without what the states were after the grant: those of a group are told what they
     are after all of it.
     """
-    at = 9 + int(lease[8])
     try:
+        at = 9 + int(lease[8])
         levels, end = read(lease, at, int(lease[8])) if lease[8] else ([], at)
     except (IndexError, ValueError) as error:
         raise AssertionError("a lease without its states") from error

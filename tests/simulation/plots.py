@@ -103,7 +103,7 @@ pools:
     remember: 20s
     limits: [{{name: all, meter: tokens, limit: 12000, per: 10s, burst: 1000}}, {{name: each, meter: requests, limit: 300, per: 10s, burst: 24}}]
     models:
-      m1: {{limits: [{{name: tokens, meter: tokens, limit: 16000, per: 10s, burst: 1200}}]}}
+      m1: {{limits: [{{name: tokens, meter: tokens, limit: 16000, per: 10s, burst: 1200}}, {{name: second, meter: requests, limit: 1000, per: second}}, {{name: minute, meter: requests, limit: 60000, per: minute}}, {{name: hour, meter: tokens, limit: 40000000, per: hour}}, {{name: day, meter: tokens, limit: 900000000, per: day}}]}}
       m2: {{limits: [{{name: calls, meter: requests, limit: 12, per: second, burst: 8}}]}}
       m3: {{}}
     tenants:

@@ -17,7 +17,8 @@ STATE = pack([77, 1, 1e15, 0, 1e15, 4, 90])
 
 
 def test_policies_are_told_once_without_what_ordinary_calls_do_not_need():
-    """Scopes, limits, breaker; then version, time to keep, and each capacity with its rate."""
+    """Scopes, limits, breaker; then version, time to keep, and each capacity with its rate,
+    up to as many numbers as a scope of four limits has."""
     policies = [
         pack([11, 2, 60e6, 1, 3, 0, 1, 4, 500, 0.5, 1, 8, 900, 0.25]),
         pack([12, 1, 70e6, 1, 3, 0, 1, 12, 100, 0.125]),
@@ -27,7 +28,7 @@ def test_policies_are_told_once_without_what_ordinary_calls_do_not_need():
     assert struct.unpack(f"<{len(found) // 8}d", found) == (
         2, 3, 1, 0.2, 10, 1e7, 9e9, 5e6,
         11, 60e6, 2, 500, 0.5, 900, 0.25,
-        12, 70e6, 1, 100, 0.125,
+        12, 70e6, 1, 100, 0.125, 0, 0, 0, 0, 0, 0,
     )  # fmt: skip
     alone = terms(policies[1:], b"")
     assert len(alone) == 19 * 8
