@@ -134,5 +134,6 @@ LATE: dict[str, tuple[int, int, float]] = {
     "a refund comes into a new window": (105, 3000, 2.0),
     "nobody looks again when time has made room": (26, 1000, 1.0),
     "a clock that steps back holds blocks": (249, 1000, 1.0),
+    "a long chain settles what is over": (12, 4000, 1.0),
 }
 """What takes long to show: a seed, how many calls, and at which pace."""
