@@ -146,6 +146,46 @@ def test_what_has_come_back_and_is_not_forgotten_does_not_come_back_again() -> N
     _nothing_more(book, 11.0)
 
 
+@pytest.mark.parametrize("window", ["bucket", "sliding"])
+@pytest.mark.parametrize("by", ["settle", "renew"])
+def test_a_debt_that_a_failover_loses_is_lost_however_deep_it_was(window: str, by: str) -> None:
+    """The limit may be whole again, and what of the debt is older than the loss still counts."""
+
+    def told(lost: int) -> Book:
+        book = Book(window)
+        book.grant(0.0, "a", 100)
+        if by == "settle":
+            book.settle(0.0, "a", 100, 180)
+        else:
+            book.renew(0.0, "a", 180)
+        book.lose(0.0, lost)
+        return book
+
+    book = told(2)
+    book.grant(0.0, "b", 100)
+    _nothing_more(book, 0.0)
+    _nothing_more(told(1), 0.0)
+    with pytest.raises(Broken, match="t is over by 85 "):
+        told(0).grant(0.0, "b", 5)
+    twice = told(2)
+    twice.grant(0.0, "b", 100)
+    twice.lose(0.0, 1)
+    twice.grant(0.0, "c", 100)
+    _nothing_more(twice, 0.0)
+
+
+def test_a_debt_that_is_paid_before_a_failover_is_not_lost_with_it() -> None:
+    """Then no more than the limit may be granted again."""
+    book = Book("sliding")
+    book.grant(0.0, "a", 100)
+    book.renew(0.0, "a", 180)
+    book.settle(0.0, "a", 180, 0)
+    book.lose(0.0, 3)
+    book.grant(0.0, "b", 100)
+    book.grant(0.0, "c", 100)
+    _nothing_more(book, 0.0)
+
+
 def test_a_grant_whose_cancel_is_lost_stands_though_it_was_granted_again_in_between() -> None:
     """The first stands again, and comes back again; also when the second has come back too."""
     for lost in (2, 3):
@@ -360,6 +400,16 @@ def test_who_is_alone_again_before_it_has_looked_may_grant_what_others_have_take
     book = told()
     with pytest.raises(Broken, match=r"p\.t is over by 5 "):
         book.alone(3.5, "c", 5, by=1, of=2, since=1.0, looked=0.0)
+
+
+@pytest.mark.parametrize("window", ["bucket", "sliding"])
+def test_whoever_has_looked_before_a_debt_was_made_grants_what_it_saw(window: str) -> None:
+    """All of its limit, though calls have used far more since; and no more than that."""
+    book = Book(window)
+    book.grant(1.0, "a", 100)
+    book.renew(1.0, "a", 180)
+    book.alone(1.0, "b", 100, since=1.0, looked=0.0)
+    _nothing_more(book, 1.0)
 
 
 def test_a_replica_that_has_never_seen_a_debt_begins_with_nothing() -> None:

@@ -1,13 +1,14 @@
 """Whether a journal keeps the promises, told from what ran and when, by no window's arithmetic.
 
 What a fault may cost is itemised: writes that a failover loses may be granted again, up to the
-limit, and what came back with a report or a cancel that it loses comes back with the next, less
-what the call has used beyond by then, which counts from its grant; a clock that steps forward lets
-in what would have come in that time. Replicas that decide alone may grant on top what they took
-after their last look, what calls of others use beyond what they reserved, and one that is cut off
-what it has not been able to charge; one that has never seen a limit begins with nothing, also where
-there is less: in a debt. All are over when the limit has been whole, or a period has gone by.
-Nothing else is forgiven.
+limit, and the debt that calls have left who used more than they reserved is lost as far as those
+writes have made it; what came back with a report or a cancel that it loses comes back with the
+next, less what the call has used beyond by then, which counts from its grant; a clock that steps
+forward lets in what would have come in that time. Replicas that decide alone may grant on top what
+they took after their last look, what calls of others use beyond what they reserved, and one that is
+cut off what it has not been able to charge; one that has never seen a limit begins with nothing,
+also where there is less: in a debt. All are over when the limit has been whole, or a period has
+gone by. Nothing else is forgiven.
 """
 
 import struct
@@ -144,9 +145,9 @@ class Bucket:
         """The store's clock steps back."""
         self.behind = True
 
-    def lost(self, _now: float, amount: float) -> None:
-        """The store has forgotten so much."""
-        self._forgiven += min(self.capacity, amount)
+    def lost(self, now: float, amount: float) -> None:
+        """The store has forgotten so much: it may be whole again, however deep the debt was."""
+        self._forgiven += min(self.capacity + self.beyond(now), amount)
 
     def leap(self, now: float, seconds: float) -> None:
         """The store believes that so much time has gone by: all debt of that time is paid."""
@@ -211,8 +212,9 @@ class Sliding:
         self.behind = True
 
     def lost(self, now: float, amount: float) -> None:
-        """The store has forgotten so much."""
-        self._forgiven.append((now + self._period, min(self.capacity, amount)))
+        """The store has forgotten so much, and with it what calls have used beyond the limit."""
+        most = self.capacity + max(0.0, self.over(now))
+        self._forgiven.append((now + self._period, min(most, amount)))
 
     def leap(self, now: float, _seconds: float) -> None:
         """The store's window has moved on, however little; what calls have used beyond the limit
