@@ -125,7 +125,7 @@ class Told:
             levels = before + pack(*taken.levels)
             return b"".join((_HEAD, _encode(name), _STATUS, *_fields(taken, levels)))
         fills = taken.shape.fills
-        if fills is None or len(self._known) >= MOST_FORMS:
+        if not fills or len(self._known) >= MOST_FORMS:
             return frame(name, taken)
         said = _HEAD_WITH_FORM, _encode(name), _STATUS, *_fields(taken, _limits(taken))
         return b"".join((*said, _FORM, _encode(self._learn(taken.shape, fills))))

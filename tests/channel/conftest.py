@@ -18,6 +18,7 @@ pools:
           - {name: budget, meter: tokens, limit: 1000, per: 366d}
           - {name: slots, meter: concurrency, limit: 50}
       one: {limits: [{name: slot, meter: concurrency, limit: 1}]}
+      free: {}
       plain: {limits: [{name: budget, meter: tokens, limit: 1000000, per: 366d}]}
       "w-*": {limits: [{name: slot, meter: concurrency, limit: 1}]}
       "e-*":

@@ -101,6 +101,16 @@ async def test_a_client_that_does_not_ask_for_it_hears_everything(service: Servi
         assert sum("limits" in each for each in told) == 2 - brief
 
 
+async def test_a_chain_without_limits_has_nothing_to_be_brief_about(service: ServiceThread):
+    """It is told in full, which is short, however often."""
+    async with connect(f"{service.channel}?limits=brief", compression=None) as connection:
+        for name in (1, 2):
+            asked = {"id": name, "op": "acquire", "resource": "p/free", "tokens": 1}
+            await connection.send(msgspec.msgpack.encode([asked]))
+            (told,) = msgspec.msgpack.decode(await connection.recv())
+            assert (told["id"], told["status"], told["limits"]) == (name, 200, [])
+
+
 async def test_both_limiters_see_the_limits_of_every_grant(service: ServiceThread):
     """The second in full as the first, which was told in full."""
     async with Limiter(service.url, options=ONLY) as limiter:
