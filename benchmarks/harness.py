@@ -13,6 +13,7 @@ import tempfile
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -246,14 +247,20 @@ class Process:
 
 @contextlib.contextmanager
 def sluicegate(
-    *arguments: str, env: dict[str, str] | None = None, stderr: IO[str] | None = None
+    *arguments: str,
+    env: dict[str, str] | None = None,
+    stderr: IO[str] | None = None,
+    checkout: Path | None = None,
 ) -> Iterator[Process]:
-    """Run one verb of the command until the block is left, with *env* in its environment."""
-    command = [sys.executable, "-m", "limiter_service", *arguments, "--port", "0"]
+    """Run one verb of the command until the block is left, with *env* in its environment; of
+    another *checkout*, with the environment that is in it.
+    """
+    python = python_of(checkout) if checkout else sys.executable
+    command = [str(python), "-m", "limiter_service", *arguments, "--port", "0"]
     patient = {f"SLUICEGATE_{name}_TIMEOUT": str(PATIENT) for name in ("CONNECT", "COMMAND")}
     whole = os.environ | patient | (env or {})  # noqa: TID251  # to be handed on, not read
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=stderr, text=True, env=whole
+        command, stdout=subprocess.PIPE, stderr=stderr, text=True, env=whole, cwd=checkout
     ) as process:
         assert process.stdout is not None
         found = (re.search(r"listening on (\S+)", line) for line in process.stdout)
@@ -269,12 +276,20 @@ def sluicegate(
             drain.join()
 
 
+def python_of(checkout: Path) -> Path:
+    """The interpreter of the environment that `make ready` has made in a checkout."""
+    return checkout / ".venv/bin/python"
+
+
 @contextlib.contextmanager
-def services(url: str, config: str, count: int) -> Iterator[list[Process]]:
-    """Service processes that share one store."""
+def services(
+    url: str, config: str, count: int, checkout: Path | None = None
+) -> Iterator[list[Process]]:
+    """Service processes that share one store, perhaps of another *checkout*."""
     with contextlib.ExitStack() as stack:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         pools = home / "pools.yaml"
         pools.write_text(config)
         words = ["--config", str(pools), "--redis-url", url, "--log-level", "error"]
-        yield [stack.enter_context(sluicegate("serve", *words)) for _ in range(count)]
+        start = partial(sluicegate, "serve", *words, checkout=checkout)
+        yield [stack.enter_context(start()) for _ in range(count)]

@@ -86,12 +86,7 @@ class Asking:
                     granted = self._granted(request, None, None, (began, op, failure))
                 else:
                     if isinstance(said, Given):
-                        if (
-                            alone is not None
-                            or (denials is not None and denials.known)
-                            or self.prefetch is not None
-                        ):
-                            self._note(request, said)
+                        self._note(request, said)
                         granted = said
                     else:
                         granted = self._granted(request, None, None, (began, op, said))
