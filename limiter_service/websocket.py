@@ -1,14 +1,20 @@
 """uvicorn's WebSocket, with what the channel needs of it and it lacks."""
 
 from asyncio import TimerHandle
+from collections.abc import Iterable
 from typing import Any
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import Frame
+from websockets.http11 import Request
+from websockets.protocol import State
 
 from limiter_service.connection import LOGGER
 from limiter_service.guests import GUESTS, Guests, Rude
+from limiter_service.http import Message
+from limiter_service.line import LINE, Hear
 
+_SWITCHING = 101  # protocols: the handshake is accepted
 _RESTARTING = 1012
 _UNREADABLE = 1007
 _MISUSED = 1008
@@ -23,8 +29,8 @@ _CLOSE_TIMEOUT = 1.0  # seconds that a client has to say goodbye in turn
 
 
 class Protocol(WebSocketsSansIOProtocol):
-    """Leaves the last word at a shutdown to the application, ends every failed handshake, and
-    bounds what a client can make it keep.
+    """Leaves the last word at a shutdown to the application, ends every failed handshake, bounds
+    what a client can make it keep, and is the application's line (limiter_service/line).
     """
 
     def __init__(self, *arguments: Any, **keywords: Any) -> None:
@@ -33,10 +39,38 @@ class Protocol(WebSocketsSansIOProtocol):
         self._guests: Guests = self.app_state[GUESTS]
         self._unread: TimerHandle | None = None
         self._slow: TimerHandle | None = None
+        self._hear: Hear | None = None
+
+    def handle_connect(self, event: Request) -> None:
+        """Begin a handshake, whose application is to know its line."""
+        super().handle_connect(event)
+        if self.response.status_code == _SWITCHING:
+            self.scope["extensions"][LINE] = self  # type: ignore[assignment]  # uvicorn has none
+
+    def listen(self, hear: Hear) -> None:
+        """Offer it each message, unless one before it is still to be received."""
+        self._hear = hear
+
+    def say(self, messages: Iterable[Message]) -> bool:
+        """Send at once, if the client is there and reads."""
+        connection = self.conn
+        if connection.state is not State.OPEN or self.disconnected or not self.writable.is_set():
+            return False
+        for message in messages:
+            data = message.get("bytes")
+            if data is None:
+                connection.send_text(message["text"].encode())
+            else:
+                connection.send_binary(data)
+        self.transport.write(b"".join(connection.data_to_send()))
+        return True
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection, which was counted when it came over HTTP."""
         self._guests.leave(self.transport)
+        self._hear = None
+        if self.handshake_initiated:
+            self.scope.get("extensions", {}).pop(LINE, None)  # which is this
         self.resume_writing()
         self._expect(rest=False)
         super().connection_lost(exc)
@@ -117,7 +151,18 @@ class Protocol(WebSocketsSansIOProtocol):
             except UnicodeDecodeError:
                 self._fail(_UNREADABLE, "text is UTF-8")
                 return
-        super().send_receive_event_to_app()
+        if not self._is_heard():
+            super().send_receive_event_to_app()
+
+    def _is_heard(self) -> bool:
+        """Whether the application takes the message from the line."""
+        if self._hear is None or self.close_sent or not self.queue.empty():
+            return False
+        data = self.frames[0] if len(self.frames) == 1 else b"".join(self.frames)
+        if not self._hear(data.decode() if self.curr_msg_data_type == "text" else data):
+            return False
+        self.frames = []
+        return True
 
     def _fail(self, code: int, reason: str) -> None:
         """Close for a reason."""

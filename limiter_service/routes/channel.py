@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
-from typing import ClassVar, cast
+from typing import Any, ClassVar, cast
 
 import msgspec
 import structlog
@@ -37,6 +37,7 @@ from limiter_service.frames import (
     write,
 )
 from limiter_service.http import Message, Reader, Receive, Scope, Send, status_of_answer
+from limiter_service.line import LINE, Line
 from limiter_service.routes.batch import failed, refused, result_of
 from limiter_service.routes.check import check
 from limiter_service.routes.observe import observe
@@ -98,7 +99,8 @@ class Channels:
         await send({"type": "websocket.accept"})
         caller = caller_of(scope)
         told = stencil.Told() if _BRIEF in scope.get("query_string", b"").split(b"&") else None
-        channel = _Channel(self._engine, self._most_bytes, receive, send, caller, told)
+        line: Line | None = (scope.get("extensions") or {}).get(LINE)
+        channel = _Channel(self._engine, self._most_bytes, receive, send, caller, told, line)
         task = asyncio.current_task()
         assert task is not None
         self._open[channel] = task
@@ -146,7 +148,8 @@ class _Swift(msgspec.Struct):
 
 class _Channel:
     """One connection: a task that reads, a task that writes, and one for each operation that takes
-    longer than an answer of the store.
+    longer than an answer of the store. Over a line the first two have work only where something
+    has to wait.
     """
 
     def __init__(
@@ -157,12 +160,14 @@ class _Channel:
         send: Send,
         caller: Caller,
         told: stencil.Told | None,
+        line: Line | None,
     ) -> None:
         self._engine, self._most_bytes, self._told = engine, most_bytes, told
-        self._receive, self._send = receive, send
+        self._receive, self._send, self._line = receive, send, line
         self._caller = caller
         self._scope: Scope = {"headers": [], CALLER: caller}
-        self._expelled: Closed | None = None
+        self._loop = asyncio.get_running_loop()
+        self._end: asyncio.Future[Closed | None] = self._loop.create_future()
         self._under_way: dict[Id, tuple[Frame, asyncio.Task[None]]] = {}
         self._begun: dict[Id, _Swift] = {}
         self._all_heard = asyncio.Event()
@@ -172,19 +177,22 @@ class _Channel:
         self._soon, self._waiting = 0, 0
         self._outbox: list[Answer | Ready] = []
         self._gone = self._parting = False
+        self._listening = self._speaking = self._writing = self._last_words = False
         self._speak, self._room = asyncio.Event(), asyncio.Event()
-        self._last_words = False
-        self._reader: asyncio.Task[Closed | None] | None = None
 
     async def serve(self) -> None:
         """Return when the client is gone, or has been told why it must go."""
-        self._reader = asyncio.create_task(self._read())
-        if self._expelled is not None:
-            self._reader.cancel()
+        reader = asyncio.create_task(self._read())
         writer = asyncio.create_task(self._write())
+        if self._line is not None:
+            self._line.listen(self._hear)
         try:
-            await asyncio.wait({self._reader, writer}, return_when=asyncio.FIRST_COMPLETED)
-            end = None if writer.done() else self._end(self._reader)
+            until: set[asyncio.Future[Any]] = {self._end, reader, writer}
+            await asyncio.wait(until, return_when=asyncio.FIRST_COMPLETED)
+            if reader.done():
+                await reader  # which raises what was no message's fault
+            reader.cancel()
+            end = self._end.result() if self._end.done() else None
             if end is not None and end.code is Closing.RESTARTING:
                 await self._hand_over()
             else:
@@ -197,44 +205,61 @@ class _Channel:
                     await self._called_off.over()
             self._called_off.forget()
         finally:
-            for task in (self._reader, writer, *(t for _, t in self._under_way.values())):
+            for task in (reader, writer, *(t for _, t in self._under_way.values())):
                 task.cancel()
 
     def stop(self) -> None:
         """Hand everything over to another replica."""
-        assert self._reader is not None
-        self._reader.cancel()
+        self._ends(_restarting())
 
     def expel(self, why: str) -> None:
         """End the connection of a caller that may call no more."""
-        self._expelled = Closed(Closing.MISUSED, why)
-        if self._reader is not None:
-            self._reader.cancel()
+        self._ends(Closed(Closing.MISUSED, why))
 
-    def _end(self, reader: asyncio.Task[Closed | None]) -> Closed | None:
-        if reader.cancelled():
-            return self._expelled or _restarting()
-        return reader.result()
+    def _ends(self, end: Closed | None) -> None:
+        """Listen no more, for this reason; for none if the client is gone."""
+        if not self._end.done():
+            self._end.set_result(end)
 
     # What comes in
 
-    async def _read(self) -> Closed | None:
-        """Begin what the client asks for; at the end the reason to close, None if it is gone."""
-        try:
-            while True:
-                await self._have_room()
-                message = await self._receive()
-                if message["type"] == "websocket.disconnect":
-                    return _restarting() if message.get("code") == Closing.RESTARTING else None
-                for frame in read(_data(message, self._most_bytes)):
-                    self._begin(frame)
-        except Closed as closed:
-            return closed
+    async def _read(self) -> None:
+        """Take one message after the other, each when there is room for it."""
+        while not self._end.done():
+            self._listening = True
+            message = await self._receive()
+            self._listening = False  # to what comes behind it
+            if message["type"] == "websocket.disconnect":
+                restarts = message.get("code") == Closing.RESTARTING
+                self._ends(_restarting() if restarts else None)
+                return
+            while not self._has_room:
+                self._room.clear()
+                await self._room.wait()
+            self._take(_data(message))
 
-    async def _have_room(self) -> None:
-        while self._soon + len(self._outbox) >= MOST_AT_ONCE:
-            self._room.clear()
-            await self._room.wait()
+    def _hear(self, data: bytes | str) -> bool:
+        """The same for a message that comes over the line, if it can be taken at once."""
+        if not self._listening or self._end.done() or not self._has_room:
+            return False
+        self._take(data)
+        return True
+
+    def _take(self, data: bytes | str) -> None:
+        """Begin what the client asks for, or end with it."""
+        if len(data) > self._most_bytes:
+            most = f"a message has at most {self._most_bytes} bytes"
+            self._ends(Closed(Closing.TOO_LARGE, most))
+            return
+        try:
+            for frame in read(data):
+                self._begin(frame)
+        except Closed as closed:
+            self._ends(closed)
+
+    @property
+    def _has_room(self) -> bool:
+        return self._soon + len(self._outbox) < MOST_AT_ONCE
 
     def _begin(self, frame: Frame | Answer) -> None:
         if type(frame) is Answer:
@@ -386,21 +411,36 @@ class _Channel:
     # What goes out
 
     def _say(self, answer: Answer | Ready) -> None:
+        """Tell an answer, together with those of the same tick."""
         self._outbox.append(answer)
-        self._speak.set()
+        if self._line is None or self._writing:
+            self._speak.set()
+        elif not self._speaking:
+            self._speaking = True
+            self._loop.call_soon(self._say_over, self._line)
+
+    def _say_over(self, line: Line) -> None:
+        self._speaking = False
+        if not self._writing and line.say(write(self._outbox)):
+            self._outbox.clear()
+            self._room.set()
+        else:
+            self._speak.set()
 
     async def _write(self) -> None:
         """Send the answers of each tick together, until the last words or the client is gone."""
         while self._outbox or not self._last_words:
             await self._speak.wait()
             self._speak.clear()
+            self._writing = True
             count = len(self._outbox)
             try:
-                for message in write(self._outbox):
+                for message in write(self._outbox[:count]):
                     await self._send(message)
             except (OSError, RuntimeError):  # servers differ in how they say that nobody is there
                 return
             del self._outbox[:count]
+            self._writing = False
             if self._outbox:
                 self._speak.set()
             self._room.set()
@@ -476,13 +516,9 @@ class _Channel:
         await _all(task for _, task in under_way)
 
 
-def _data(message: Message, most_bytes: int) -> bytes | str:
+def _data(message: Message) -> bytes | str:
     data: bytes | str | None = message.get("bytes")
-    if data is None:
-        data = str(message["text"])
-    if len(data) > most_bytes:
-        raise Closed(Closing.TOO_LARGE, f"a message has at most {most_bytes} bytes")
-    return data
+    return str(message["text"]) if data is None else data
 
 
 def _named(begun: BegunAcquire) -> Acquire:
