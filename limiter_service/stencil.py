@@ -122,7 +122,7 @@ class Told:
         known = self._known.get(taken.shape)
         if known is not None:
             before, pack = known
-            levels = before + pack(*taken.levels)
+            levels = before + pack(*taken.shape.levels(taken.numbers))
             return b"".join((_HEAD, _encode(name), _STATUS, *_fields(taken, levels)))
         fills = taken.shape.fills
         if not fills or len(self._known) >= MOST_FORMS:
@@ -240,6 +240,10 @@ def _limits(taken: Taken) -> bytes:
 
 def _fields(taken: Taken, limits: bytes) -> tuple[bytes, ...]:
     """The fields of a grant, among them what is said of its limits."""
+    if taken.suggested is None:
+        end = _UNSUGGESTED[taken.circuit]
+    else:
+        end = _CIRCUITS[taken.circuit] + _encode(taken.suggested) + _TAIL
     return (
         _BEFORE_LEASE,
         _encode(taken.lease),
@@ -248,14 +252,8 @@ def _fields(taken: Taken, limits: bytes) -> tuple[bytes, ...]:
         _CHARGED,
         taken.told,
         limits,
-        _end(taken),
+        end,
     )
-
-
-def _end(taken: Taken) -> bytes:
-    if taken.suggested is None:
-        return _UNSUGGESTED[taken.circuit]
-    return _CIRCUITS[taken.circuit] + _encode(taken.suggested) + _TAIL
 
 
 def _array(count: int) -> bytes:

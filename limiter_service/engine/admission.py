@@ -15,7 +15,6 @@ from limiter_service.engine.answers import (
     denied,
     granted,
     history_of,
-    lease_id,
     nonce_of,
     paused,
     renewed,
@@ -187,7 +186,7 @@ class Engine:
             answer.suggested = self._suggested(policy, request)
         else:
             answer = self._advised(policy, request, answer)
-        self._granted(request, answer, took)
+        self.books.answered(request, answer, took)
         return answer
 
     def _taken(self, begun: BegunAcquire, reply: Reply) -> Taken | None:
@@ -200,8 +199,9 @@ class Engine:
         self.books.passed(policy, lease)
         self.degraded.pauses.passed(policy.resource)
         route = begun.request.route
-        name = lease_id(policy, begun.request_id, lease, route)
-        self._given.note(name, Lease(policy, begun.key, nonce_of(lease), route))
+        nonce = nonce_of(lease)
+        name = policy.stem.encode(begun.request_id, nonce, route)
+        self._given.note(name, Lease(policy, begun.key, nonce, route))
         return Taken(
             shape,
             name,
@@ -252,11 +252,8 @@ class Engine:
             self._refused(request, refusal, clock() - began)
             raise
         if isinstance(answer, Granted):
-            self._granted(request, answer, clock() - began)
+            self.books.answered(request, answer, clock() - began)
         return answer
-
-    def _granted(self, request: Acquire, answer: Granted | Taken, took: float) -> None:
-        self.books.answered(request, answer, took)
 
     def _refused(self, request: Acquire, refusal: Refusal, took: float) -> None:
         self.books.refused(request, refusal.problem, took)

@@ -47,7 +47,7 @@ class BegunAcquire(Begun):
         demand: Demand,
         listener: Listener,
     ) -> None:
-        super().__init__(listener)
+        Begun.__init__(self, listener)  # super() takes longer than all of it
         self.policy, self.request, self.request_id = policy, request, request_id
         self.key, self.demand, self._used = key, demand, False
 
@@ -68,7 +68,7 @@ class BegunSettle(Begun):
     def __init__(
         self, policy: Policy, request: Settle, route: str | None, told: Report, listener: Listener
     ) -> None:
-        super().__init__(listener)
+        Begun.__init__(self, listener)
         self.policy, self.request, self.route, self.told = policy, request, route, told
         self._used = False
 

@@ -12,7 +12,6 @@ its own share, until it is charged.
 
 from collections import deque
 from collections.abc import Iterable, Sequence
-from operator import add
 
 from limiter_service.engine.levels import Level
 from limiter_service.engine.local import Sight
@@ -138,27 +137,50 @@ class Sights:
         return Sight(level=level, taken=taken, part=presence.part, now=now)
 
 
+class _Taken:
+    """What was taken of the limits of a policy: *amounts* so many *times*, and what came before."""
+
+    __slots__ = ("amounts", "before", "times")
+
+    def __init__(self, amounts: Sequence[float]) -> None:
+        self.amounts, self.times = amounts, 1
+        self.before: Sequence[float] = [0.0] * len(amounts)
+
+    def add(self, amounts: Sequence[float]) -> None:
+        """Other amounts."""
+        self.before = self.sums()
+        self.amounts, self.times = amounts, 1
+
+    def sums(self) -> list[float]:
+        """All of it; what gives back has taken nothing."""
+        of_each = zip(self.before, self.amounts, strict=True)
+        return [before + self.times * max(0.0, amount) for before, amount in of_each]
+
+
 class _Span:
     """What was taken until some time; a look under way may show it."""
 
     def __init__(self) -> None:
-        self.taken: dict[Policy, list[float]] = {}
+        self.taken: dict[Policy, _Taken] = {}
         self.until, self.looked_at = 0.0, False
         self._sums: dict[Place, float] | None = None
 
     def add(self, policy: Policy, amounts: Sequence[float]) -> None:
-        """So much more, of the limits of *policy*."""
+        """So much more, of the limits of *policy*. Who asks for the same has the same list."""
         self._sums = None
-        if min(amounts, default=0.0) < 0:
-            amounts = [max(0.0, amount) for amount in amounts]
         known = self.taken.get(policy)
-        self.taken[policy] = [*amounts] if known is None else [*map(add, known, amounts)]
+        if known is None:
+            self.taken[policy] = _Taken(amounts)
+        elif known.amounts is amounts:
+            known.times += 1
+        else:
+            known.add(amounts)
 
     def of(self, place: Place) -> float:
         """What was taken of one limit; added up once for all that ask meanwhile."""
         if self._sums is None:
             self._sums = {}
-            for policy, amounts in self.taken.items():
-                for (each, _), amount in zip(policy.placed, amounts, strict=True):
+            for policy, taken in self.taken.items():
+                for (each, _), amount in zip(policy.placed, taken.sums(), strict=True):
                     self._sums[each] = self._sums.get(each, 0.0) + amount
         return self._sums.get(place, 0.0)

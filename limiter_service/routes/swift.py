@@ -26,9 +26,9 @@ def begin(
     """
     if isinstance(request, Acquire):
         caller.reaches(request.resource, request.tenant)
-    else:
-        caller.reaches_lease(request.lease)
-    return start(engine, request, listener)
+        return engine.begin(request, listener)
+    caller.reaches_lease(request.lease)
+    return engine.begin_settle(request, listener)
 
 
 def start(engine: Engine, request: Acquire | Settle, listener: Listener) -> Begun | None:

@@ -33,13 +33,20 @@ behind the other.
 class Group:
     """Calls of one kin as one, in the order in which they came; also of a single one."""
 
-    __slots__ = ("calls", "kin", "mark", "together")
+    __slots__ = ("asked", "calls", "kin", "mark", "together")
 
     def __init__(self, first: Call) -> None:
+        assert first.asked is not None
         assert first.kin is not None
         assert first.together is not None
-        self.calls, self.mark = [first], None
+        self.calls, self.asked, self.mark = [first], [first.asked], None
         self.kin, self.together = first.kin, first.together
+
+    def add(self, call: Call) -> None:
+        """One more."""
+        assert call.asked is not None
+        self.calls.append(call)
+        self.asked.append(call.asked)
 
     def said(self) -> Said:
         """What it tells a script."""
@@ -47,8 +54,8 @@ class Group:
         if common is None:
             common = self.kin.common = _common(calls[0])
         if len(calls) == 1:  # as most are
-            return common, [calls[0].own[0]], _asked(calls[0])
-        return common, [call.own[0] for call in calls], b"".join(map(_asked, calls))
+            return common, [calls[0].own[0]], self.asked[0]
+        return common, [call.own[0] for call in calls], b"".join(self.asked)
 
     def by_digest(self, *, plain: bool) -> Words:
         """As of a call."""
@@ -56,10 +63,10 @@ class Group:
 
     def packed(self, *, plain: bool) -> Words | bytes:
         """The same, perhaps as it travels."""
-        kin, first = self.kin, self.calls[0]
+        kin = self.kin
         if plain or len(self.calls) > 1:
             return self.by_digest(plain=plain)
-        lease, asked = first.own[0], _asked(first)
+        lease, asked = self.calls[0].own[0], self.asked[0]
         if kin.form is None:
             kin.form = Form(self.by_digest(plain=False), lease, asked)
         return kin.form.filled(lease, asked) or self.by_digest(plain=False)
@@ -72,8 +79,8 @@ class Group:
         """Hand everybody the reply that the call alone would have had. Returns the calls that the
         group has left over. An error is everybody's.
         """
-        calls = self.calls
-        if not isinstance(reply, Exception) and reply[:TAG] != _asked(calls[0])[:TAG]:
+        calls, asked = self.calls, self.asked
+        if not isinstance(reply, Exception) and reply[:TAG] != asked[0][:TAG]:
             reply = StoreProtocol("the answer to a group belongs to another call")
         if isinstance(reply, Exception):
             for call in calls:
@@ -82,12 +89,12 @@ class Group:
         self.kin.learn(now, of_use=len(reply) > TAG)
         read_alone, read = READERS[self.together.group.name]
         if len(calls) == 1:
-            answer = read_alone(reply, _asked(calls[0]))
+            answer = read_alone(reply, asked[0])
             if answer is None:
                 return [call for call in calls if not call.done()]
             return calls[0].take(answer, now)
         left = []
-        for call, answer in zip(calls, read(reply, [*map(_asked, calls)]), strict=True):
+        for call, answer in zip(calls, read(reply, asked), strict=True):
             if answer is not None:
                 call.take(answer, now)
             elif not call.done():
@@ -207,7 +214,7 @@ def parcels(calls: Sequence[Call], now: float) -> list[Parcel]:
             continue
         group, mixed = groups.get(kin, _NONE)
         if group is not None and mixed.room > 0:
-            group.calls.append(call)
+            group.add(call)
         else:
             pool = call.own[1], id(call.together)
             mixed = pools.get(pool, _FULL)
@@ -275,9 +282,3 @@ def _common(call: Call) -> Common:
     *policies, breaker = call.arguments
     told = terms(policies, breaker)  # type: ignore[arg-type]  # bytes, as chains are
     return Common(tuple(scopes), circuit, pin, call.own[1], told)
-
-
-def _asked(call: Call) -> bytes:
-    asked = call.asked
-    assert asked is not None
-    return asked

@@ -10,7 +10,7 @@ where they are read (store/exchange). What takes more than that goes on as one.
 
 import asyncio
 from collections import defaultdict, deque
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -103,8 +103,7 @@ class Lane:
 
     def _depart(self) -> None:
         self._scheduled = False
-        calls = [call for call in self._next() if not call.done()]
-        if calls:
+        if calls := self._next():
             trip = Trip(calls)
             self.trips.add(trip)
             try:
@@ -114,13 +113,17 @@ class Lane:
         if self._waiting:
             self._schedule()
 
-    def _next(self) -> Iterator[Call]:
+    def _next(self) -> list[Call]:
         """Calls for one trip: those that wait for a replica do not hold up the others."""
-        marked = self._waiting[0].mark is not None if self._waiting else False
-        for _ in range(min(len(self._waiting), _MOST_IN_A_TRIP)):
-            if (self._waiting[0].mark is not None) != marked:
-                return
-            yield self._waiting.popleft()
+        waiting, calls = self._waiting, list[Call]()
+        marked = waiting[0].mark is not None if waiting else False
+        for _ in range(min(len(waiting), _MOST_IN_A_TRIP)):
+            if (waiting[0].mark is not None) != marked:
+                break
+            call = waiting.popleft()
+            if not call.done():
+                calls.append(call)
+        return calls
 
     def _set_out(self, trip: Trip, parcels: Sequence[Parcel]) -> None:
         """Without a task, where a connection is idle and no replica is waited for."""

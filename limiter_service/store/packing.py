@@ -6,20 +6,21 @@ from array import array
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 
+_SWAPPED = sys.byteorder == "big"
+
 
 def pack(values: Iterable[float]) -> bytes:
     """Numbers as scripts take them."""
     numbers = array("d", values)
-    if sys.byteorder == "big":
+    if _SWAPPED:
         numbers.byteswap()
     return numbers.tobytes()
 
 
 def unpack(text: bytes) -> Sequence[float]:
     """Numbers as scripts answer them."""
-    numbers = array("d")
-    numbers.frombytes(text)
-    if sys.byteorder == "big":
+    numbers = array("d", text)
+    if _SWAPPED:
         numbers.byteswap()
     return numbers
 

@@ -53,3 +53,15 @@ def test_a_look_that_fails_has_shown_nothing(policy: Policy):
     sights.begin(0.0)
     sights.end(level(policy, 867.0))
     assert own(sights, policy) == 0.0
+
+
+def test_what_is_asked_for_again_and_again_counts_each_time(policy: Policy):
+    """By turns with others too; what gives back has taken nothing."""
+    sights, often, seldom, back = Sights(), [30.0], [4.0], [-7.0]
+    for amounts in (often, often, often, seldom, often, back, back, seldom, seldom):
+        sights.taken(policy, amounts)
+    assert own(sights, policy) == 4 * 30.0 + 3 * 4.0
+    sights.begin(0.0)
+    sights.taken(policy, often)
+    sights.end(level(policy, 768.0))
+    assert own(sights, policy) == 30.0
