@@ -13,7 +13,7 @@ import itertools
 import json
 import statistics
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
 
@@ -33,6 +33,7 @@ from limiter_service.front import Bounds, Front
 from limiter_service.guests import GUESTS, Guests
 from limiter_service.hatch import HATCH, Hatch
 from limiter_service.http import Message
+from limiter_service.line import LINE, Hear
 from limiter_service.routes.acquire import acquire
 from limiter_service.routes.channel import Channels
 from limiter_service.store.exchange import Then, packed
@@ -202,28 +203,51 @@ def channel(replica: Replica) -> Layer:
     messages = (_codec.message(asked) for asked in _asked())
 
     async def layer(times: int) -> None:
-        channels = Channels(replica.engine, 2**20)
-        left, sent, told = times // AT_ONCE, 0, asyncio.Event()
-
-        async def receive() -> Message:
-            nonlocal left
-            if left:
-                left -= 1
-                return {"type": "websocket.receive", "bytes": next(messages)}
-            await told.wait()
-            return {"type": "websocket.disconnect", "code": 1000}
-
-        async def send(message: Message) -> None:
-            nonlocal sent
-            if message["type"] == "websocket.send":
-                sent += _frames_in(message["bytes"])
-            if sent >= times // AT_ONCE * AT_ONCE:
-                told.set()
-
+        wire = Wire(messages, times // AT_ONCE)
         scope = {CALLER: ANYBODY, "headers": [], "query_string": b"limits=brief"}
-        await channels(scope, receive, send)
+        scope["extensions"] = {LINE: wire}
+        await Channels(replica.engine, 2**20)(scope, wire.receive, wire.send)
 
     return layer
+
+
+class Wire:
+    """A line over which the next message comes when the last is answered."""
+
+    def __init__(self, messages: Iterator[bytes], left: int) -> None:
+        self._messages, self._left, self._owed = messages, left, 0
+        self._hear: Hear | None = None
+        self._over = asyncio.Event()
+
+    def listen(self, hear: Hear) -> None:
+        """Begin to send, when the reader is there."""
+        self._hear = hear
+        asyncio.get_running_loop().call_soon(self._next)
+
+    def say(self, messages: Iterable[Message]) -> bool:
+        """Count what is answered."""
+        for message in messages:
+            self._owed -= _frames_in(message["bytes"])
+        if self._owed == 0:
+            asyncio.get_running_loop().call_soon(self._next)
+        return True
+
+    def _next(self) -> None:
+        assert self._hear is not None
+        if self._left == 0:
+            self._over.set()
+            return
+        self._left, self._owed = self._left - 1, AT_ONCE
+        assert self._hear(next(self._messages))
+
+    async def receive(self) -> Message:
+        """The end, when all are answered."""
+        await self._over.wait()
+        return {"type": "websocket.disconnect", "code": 1000}
+
+    async def send(self, message: Message) -> None:
+        """The handshake; everything else is said over the line."""
+        assert message["type"] == "websocket.accept"
 
 
 def _asked() -> Iterator[list[bytes]]:
