@@ -38,6 +38,7 @@ from limiter_service.store.scripts import load, part, source
 
 BUDGETS, DEPTH, REQUESTS = 100, 64, 6_400
 SIZES = (1, 8, 64)
+ATTEMPTS = 3
 QUEUE, LEASE = "sg:{bench}:q", "sg:{{bench}}:l:{:032x}"
 
 Command = tuple[object, ...]
@@ -117,8 +118,18 @@ class Bench:
                 self.run(self._commands(variant._replace(**kind), names, spread=1))
 
     def measure(self, variant: Variant) -> float:
-        """Microseconds of the server's CPU per request. Each variant begins with the same store:
-        what a server does when its table of keys grows is not one variant's.
+        """Microseconds of the server's CPU per request; of another run where a bucket of the
+        breaker's window has begun meanwhile, since then some calls are not ordinary.
+        """
+        for _ in range(ATTEMPTS):
+            spent, ordinary = self._run_once(variant)
+            if ordinary:
+                return spent
+        raise AssertionError(f"{variant} leaves calls over")
+
+    def _run_once(self, variant: Variant) -> tuple[float, bool]:
+        """The same, and whether the script has decided over all. Each variant begins with the same
+        store: what a server does when its table of keys grows is not one variant's.
         """
         self.client.flushdb()
         self.warm()
@@ -132,11 +143,12 @@ class Bench:
         before = cpu(self.client)
         replies = self.run(commands, DEPTH // variant.many)
         spent = cpu(self.client) - before
+        letters: list[bytes] = []
         if variant.size and variant.decides:
             parts = itertools.chain(*replies) if variant.mixed else replies
             letters = [part[TAG : TAG + (1 if variant.mixed else variant.size)] for part in parts]
-            assert not any(b"?" in each or not each for each in letters)
-        return spent / REQUESTS * US
+        ordinary = not any(b"?" in each or not each for each in letters)
+        return spent / REQUESTS * US, ordinary
 
     def _names(self, count: int) -> list[int]:
         return list(itertools.islice(self._numbers, count))

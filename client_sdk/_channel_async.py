@@ -15,6 +15,7 @@ import msgspec
 from client_sdk import _dial
 from client_sdk._codec import Op
 from client_sdk._roster import News, NoChannel, Roster, finish, last_word, late
+from client_sdk.errors import LimiterClosed
 from client_sdk.options import LimiterOptions
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ class Channel:
         if loop is None:
             loop = self._loop = asyncio.get_running_loop()
         if self._closed:
-            raise RuntimeError("the limiter is closed")
+            raise LimiterClosed("the limiter is closed")
         if self._failure is not None and loop.time() < self._rest_until:
             raise self._failure.again()
         answer: asyncio.Future[Any] = loop.create_future()

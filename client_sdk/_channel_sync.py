@@ -16,6 +16,7 @@ import msgspec
 from client_sdk import _dial
 from client_sdk._codec import Op
 from client_sdk._roster import News, NoChannel, Roster, last_word, late
+from client_sdk.errors import LimiterClosed
 from client_sdk.options import LimiterOptions
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ class Channel:
         answer: Future[Any] = Future()
         with self._turn:
             if self._stop.is_set():
-                raise RuntimeError("the limiter is closed")
+                raise LimiterClosed("the limiter is closed")
             if self._failure is not None and time.monotonic() < self._rest_until:
                 raise self._failure.again()
             name = self._roster.add(op, answer)

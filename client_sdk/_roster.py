@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from client_sdk import _answers, _codec
 from client_sdk._answers import OK, Forms, Frame, Given
 from client_sdk._codec import Op
-from client_sdk.errors import ServiceUnavailable, SluicegateError, WaitTimeout
+from client_sdk.errors import LimiterClosed, ServiceUnavailable, SluicegateError, WaitTimeout
 from limiter_wire import ErrorCode, Operation
 
 _MOST_FRAMES = 256
@@ -214,7 +214,7 @@ class Roster:
         for name, op in list(self._waiting.items()):
             self.cancel(name)
             reason = "the limiter was closed while this acquire waited"
-            finish(op.waiter, SluicegateError(reason, request_id=op.request_id))
+            finish(op.waiter, LimiterClosed(reason, request_id=op.request_id))
 
     def lost(self) -> None:
         """The connection is gone: everything is to be sent again, in order."""

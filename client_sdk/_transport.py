@@ -11,7 +11,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from client_sdk._credentials import tls_of
-from client_sdk.errors import ServiceUnavailable
+from client_sdk.errors import LimiterClosed, ServiceUnavailable
 from client_sdk.options import LimiterOptions
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ class AsyncTransport:
 
     def _client(self) -> "httpx.AsyncClient":
         if self._closed:
-            raise RuntimeError("the limiter is closed")
+            raise LimiterClosed("the limiter is closed")
         if self._made is None:
             import httpx  # noqa: PLC0415  # lazy
 
@@ -220,7 +220,7 @@ class SyncTransport:
 
     def _client(self) -> "httpx.Client":
         if self._closed:
-            raise RuntimeError("the limiter is closed")
+            raise LimiterClosed("the limiter is closed")
         with self._turn:
             if self._made is None:
                 import httpx  # noqa: PLC0415  # lazy

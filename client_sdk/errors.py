@@ -18,6 +18,7 @@ SluicegateError
     BreakerOpen           the resource is down, cooling down, or latched
   ServiceUnavailable      the service or its store cannot be reached
   ServiceFault            the service failed, or answered what nobody understands
+  LimiterClosed           the limiter was closed before; a RuntimeError too
   CallFailed              the provider's call ended badly; `partial` is what arrived
     StreamInterrupted     the stream broke, or stopped without its end
     StreamStalled         nothing, or nothing of use, came in time
@@ -164,6 +165,12 @@ class ServiceUnavailable(SluicegateError):
 
 class ServiceFault(SluicegateError):
     """The service failed, or its answer cannot be understood."""
+
+
+class LimiterClosed(SluicegateError, RuntimeError):
+    """The limiter was closed: nothing can be asked through it any more. What it had leased and did
+    not settle by then ends when its time is over.
+    """
 
 
 class CallFailed(SluicegateError):
