@@ -9,7 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from client_sdk import RateLimited, ServiceUnavailable, SluicegateError, WaitTimeout
+from client_sdk import LimiterClosed, RateLimited, ServiceUnavailable, WaitTimeout
 from client_sdk._answers import Given
 from client_sdk._codec import AcquireOp, Op
 from client_sdk._roster import News, NoChannel, Roster, last_word, late
@@ -279,7 +279,7 @@ def test_closing_tells_those_who_wait():
     roster.add(acquire(), hasty)
     said(roster)
     roster.give_up_waiting()
-    assert type(patient.exception(0)) is SluicegateError
+    assert isinstance(patient.exception(0), LimiterClosed)
     assert roster.waiters() == [hasty]
     assert said(roster) == [[{"id": name, "op": "cancel"}]]
 
