@@ -236,7 +236,8 @@ class _Channel:
             while not self._has_room:
                 self._room.clear()
                 await self._room.wait()
-            self._take(_data(message))
+            if not self._end.done():  # by now it may be
+                self._take(_data(message))
 
     def _hear(self, data: bytes | str) -> bool:
         """The same for a message that comes over the line, if it can be taken at once."""
