@@ -198,8 +198,8 @@ def test_the_difference_is_found(two: Two, fault: str) -> None:
 
 
 def _differs(broken: Callable[[int], Twins], sound: Callable[[int], Twins], seed: int) -> bool:
-    # The sound one is asked last: in one history of a hundred it differs too, where a request
-    # comes twice in a group and is granted the second time.
+    # The sound one is asked last: in one history of some hundred it differs too, where a
+    # request comes twice in a group and is granted the second time.
     try:
         broken(seed)
     except DIFFERENT:

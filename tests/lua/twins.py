@@ -64,8 +64,8 @@ CONFIGS = [
     models: {"*": {}}
     """,
     # Two scopes and three of some limits each, and one of more than are decided over at once; then
-    # the same where one of the scopes has another policy: of other amounts, beside another window, or
-    # in another order.
+    # the same where one of the scopes has another policy: of other amounts, which comes with
+    # another window of the breaker, or in another order.
     *(
         f"""
     lease_ttl: 70s

@@ -14,9 +14,8 @@ _lines: WeakKeyDictionary[redis.Redis, redis.Connection] = WeakKeyDictionary()
 
 def say(client: redis.Redis, *commands: Command) -> list[Any]:
     """What the store of *client* replies to each, sent at once: a pipeline of the client's costs
-    several times as much. Raises the first error among them, when all have been replied to.
-
-    It keeps one connection of the client's, which closes it.
+    several times as much. Raises the first error among them, when all have been replied to. One
+    connection of the client's is kept for this, which ends with the client.
     """
     line = _lines.get(client)
     if line is None:
