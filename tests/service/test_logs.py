@@ -84,7 +84,7 @@ def use(url: str, count: int) -> None:
     body = {"resource": "p/m", "tokens": 10, "messages": [{"content": SECRETS["prompt"]}]}
     with httpx.Client(base_url=url, headers=headers, timeout=30) as client:
         for i in range(count):
-            answer = client.post("/v1/acquire", json=body | {"max_wait": 0.2 * (i % 2)})
+            answer = client.post("/v1/acquire", json=body | {"max_wait": 0.02 * (i % 2)})
             lease = answer.json().get("lease", "x")
             report = {"lease": lease, "error": SECRETS["prompt"], "headers": {"set-cookie": "k"}}
             client.post("/v1/settle", json=report)
