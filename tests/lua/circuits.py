@@ -12,6 +12,7 @@ from circuit_reference import US, Circuit, Pin, Report, Rules
 from hypothesis import strategies as st
 from hypothesis import target
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+from tests_support.line import say
 from tests_support.scripts import CLOCK, FAKE_CLOCK, POOL, START
 
 from limiter_service.engine.breaking import REASONS, decode
@@ -536,14 +537,15 @@ class Circuits(RuleBasedStateMachine):
         return chr(answer[8])
 
     def _call(self, script: Script, keys: list[Any], arguments: list[Any]) -> Any:
-        pipeline = self.client.pipeline(transaction=False)
-        pipeline.set(CLOCK, self.wall, ex=3600)
-        pipeline.delete(self.events)
-        pipeline.evalsha(script.sha, len(keys), *keys, *arguments)
+        asked = ("EVALSHA", script.sha, len(keys), *keys, *arguments)
+        clock = ("SET", CLOCK, self.wall, "EX", 3600)
+        told = (("GET", self.keys[0]), ("GET", self.keys[1]))
         try:
-            return pipeline.execute()[-1]
+            replies = say(self.client, clock, ("DEL", self.events), asked, *told)
         except redis.exceptions.NoScriptError:
-            return self.client.eval(script.text, len(keys), *keys, *arguments)
+            replies = say(self.client, ("EVAL", script.text, *asked[2:]), *told)
+        *_, answer, self.stored, self.pinned = replies
+        return answer
 
     def _compare(self, events: list[Any] | None, stepped: bool, stepped_pin: bool) -> None:
         done["steps"] += 1
@@ -566,7 +568,7 @@ class Circuits(RuleBasedStateMachine):
         assert self.generation == mine.generation, "generation"
         if self.factor >= 0:
             assert abs(self.factor - mine.ramp(now)) < 1e-9, "ramp"
-        text = self.client.get(self.keys[0])
+        text = self.stored
         stored = decode(struct.unpack(f"<{len(text) // 8}d", text) if text else None)
         expected = {
             "state": STATES.index(mine.state),
@@ -601,7 +603,7 @@ class Circuits(RuleBasedStateMachine):
 
     def _compare_pin(self) -> None:
         mine, now = self.pin, self.pin.clock.now(self.wall)[0]
-        text = self.client.get(self.keys[1])
+        text = self.pinned
         if not text:
             assert (mine.latch, mine.cool, mine.refused) == ("none", 0, 0)
             return

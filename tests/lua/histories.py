@@ -1,5 +1,6 @@
 """Histories of calls, and a run of one against the scripts and the reference."""
 
+import functools
 from collections.abc import Callable, Mapping
 from random import Random
 from typing import Any
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from reference import KEEP, NEVER, Lease, Reference
 from tests_support.scripts import POOL, Bench, scripts
 
-from limiter_service.config import parse
+from limiter_service.config import Config, parse
 from limiter_service.engine.levels import left, read, reset
 from limiter_service.engine.policy import Policies, Policy
 from limiter_service.store.messages import Verdict
@@ -373,8 +374,13 @@ def run(
 
 def policies_of(pool: str) -> Policies:
     """The policies of one pool, as the file has it."""
+    return Policies(_read(pool), "sg:")
+
+
+@functools.cache  # to read a file takes longer than to run a history
+def _read(pool: str) -> Config:
     text = f"pools:\n  {POOL}:\n" + "\n".join("  " + line for line in pool.splitlines())
-    return Policies(parse(text, ".yaml"), "sg:")
+    return parse(text, ".yaml")
 
 
 def _written(before: Mapping[bytes, bytes], after: Mapping[bytes, bytes]) -> set[str]:

@@ -114,7 +114,7 @@ def test_no_log_has_a_secret(server: Server, db: redis.Redis, config: Path, tmp_
 def test_a_store_that_is_away_is_not_told_of_with_every_call(config: Path, tmp_path: Path):
     """A hundred calls that fail are a handful of lines."""
     service = Logged(config, dead_store(), tmp_path / "log", "info")
-    use(service.url, 100)
+    use(service.url, 50)  # each acquires and settles
     lines = service.stop()
     told = [line["event"] for line in lines]
     assert told.count("the store does not answer") == 1

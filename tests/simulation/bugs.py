@@ -137,3 +137,12 @@ LATE: dict[str, tuple[int, int, float]] = {
     "a long chain settles what is over": (12, 4000, 1.0),
 }
 """What takes long to show: a seed, how many calls, and at which pace."""
+
+SHOWN_BY = {
+    "a clock that steps back gives credit": 45,
+    "a clock that steps back locks out": 25,
+    "a window forgets too early": 15,
+    "a sleeping line is never woken": 41,
+    "who is gone keeps his place": 41,
+}
+"""What a story shows that is not among the first: its seed, for a search that begins there."""

@@ -15,6 +15,7 @@ from limiter_service.store.messages import Verdict
 from limiter_service.store.ordinary import READERS
 from limiter_service.store.parcels import Call, Kin, Together, Words
 from limiter_service.store.scripts import NAMES, Script, load
+from tests_support.line import say
 
 POOL = "p"
 CLOCK = f"sg:{{{POOL}}}:clock"
@@ -33,9 +34,8 @@ def names_of_pool(client: redis.Redis) -> list[bytes]:
     """
     keys = Keys(POOL)
     beside = {CLOCK.encode(), keys.replicas().encode(), keys.counts().encode()}
-    pool = keys.pool_scope().removesuffix("s:pool")
-    found = client.scan_iter(match=f"{pool}*", count=1000)
-    return [key for key in dict.fromkeys(found) if key not in beside]
+    (found,) = say(client, ("KEYS", keys.pool_scope().removesuffix("s:pool") + "*"))
+    return [key for key in found if key not in beside]
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -240,7 +240,8 @@ class Bench:
         """Every key of the pool as the server holds it, to see that nothing was written; without
         those in which services that share the server say twice a second that they live.
         """
-        found = {key: self._client.dump(key) for key in names_of_pool(self._client)}
+        names = names_of_pool(self._client)
+        found = dict(zip(names, say(self._client, *(("DUMP", key) for key in names)), strict=True))
         # A key may come to its end between the scan and the look at it.
         return {key: text for key, text in found.items() if text}
 
@@ -336,13 +337,12 @@ class Bench:
 
     def _call(self, name: str, keys: Sequence[str], arguments: Sequence[bytes]) -> Any:
         script = self._scripts[name]
-        pipeline = self._client.pipeline(transaction=False)
-        pipeline.set(CLOCK, self.now, ex=3600)
-        pipeline.evalsha(script.sha, len(keys), *keys, *arguments)
+        asked = ("EVALSHA", script.sha, len(keys), *keys, *arguments)
+        clock = ("SET", CLOCK, self.now, "EX", 3600)
         try:
-            return pipeline.execute()[1]
+            return say(self._client, clock, asked)[1]
         except redis.exceptions.NoScriptError:
-            return self._client.eval(script.text, len(keys), *keys, *arguments)
+            return say(self._client, ("EVAL", script.text, *asked[2:]))[0]
 
 
 def _numbers(text: bytes) -> tuple[float, ...]:
