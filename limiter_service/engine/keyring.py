@@ -176,8 +176,10 @@ class Keyring:
         loop = asyncio.get_running_loop()
         looks = self._looks  # a count: clocks of loops stand still for a millisecond
         async with self._looking:
-            if self._looks > looks and self._heard_at == self._asked_at:
-                return  # somebody has, meanwhile
+            if self._looks > looks:  # somebody has, meanwhile
+                if self._heard_at != self._asked_at:
+                    raise _unheard()
+                return
             await asyncio.sleep(max(0.0, self._asked_at + _FLOOR - loop.time()))
             try:
                 await self._hear()

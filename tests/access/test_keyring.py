@@ -10,6 +10,8 @@ from limiter_service.engine.credentials import Credential
 from limiter_service.engine.keyring import Keyring
 from limiter_service.engine.refusals import Refusal
 from limiter_service.store.access_commands import KeyRecord, Ring
+from limiter_service.store.errors import StoreUnavailable
+from limiter_wire import ErrorCode
 
 HOUR = 3_600_000_000
 GIVEN = credentials.draw()
@@ -19,12 +21,15 @@ class Store:
     """Commands of a store that has one ring, at a time that is told."""
 
     def __init__(self, *records: KeyRecord) -> None:
-        self.now = 0.0
-        self._ring = Ring(version=b"1", records={each.id: each for each in records})
+        self.now, self.asked, self.away = 0.0, 0, False
+        self.ring = Ring(version=b"1", records={each.id: each for each in records})
 
     async def keyring(self, _version: bytes | None, _tag: int) -> tuple[float, Ring]:
-        """The time, and the ring."""
-        return self.now, self._ring
+        """The time, and the ring. Raises StoreUnavailable while it is away."""
+        self.asked += 1
+        if self.away:
+            raise StoreUnavailable("it refuses connections")
+        return self.now, self.ring
 
 
 def record(shown: Credential, expires: float | None = None) -> KeyRecord:
@@ -96,3 +101,18 @@ async def test_that_there_are_no_keys_is_known_when_somebody_has_looked():
     keyring = Keyring(Store(record(credentials.draw())), list, grace=60.0)  # type: ignore[arg-type]  # as above
     await keyring.look()
     assert not keyring.has_none
+
+
+@pytest.mark.parametrize("away", [True, False])
+async def test_callers_who_come_together_share_a_look(away: bool):
+    """Also one in vain: nobody of a crowd waits for the looks of all others, one after another."""
+    good = credentials.draw()
+    store = Store()
+    keyring = await ring_of(store)
+    store.away = away
+    store.ring = Ring(version=b"2", records={good.id: record(good)})
+    crowd = [keyring.look_for(good) for _ in range(50)]
+    told = await asyncio.gather(*crowd, return_exceptions=True)
+    assert store.asked == 2
+    codes = [each.problem.code if isinstance(each, Refusal) else type(each) for each in told]
+    assert codes == 50 * [ErrorCode.STORE_UNAVAILABLE if away else Caller]
