@@ -12,7 +12,7 @@ from histories import US, Step, policies_of
 from learning_histories import _readings
 from learning_reference import Told
 from tests_support.line import say
-from tests_support.scripts import CLOCK, POOL, Answer, Bench, scripts
+from tests_support.scripts import BESIDE, CLOCK, POOL, Answer, Bench, scripts
 
 from limiter_service.engine.levels import Level, read
 from limiter_service.engine.policy import Policy
@@ -99,7 +99,15 @@ LENGTH = 50
 _WORKERS, _RETRY = 32, 512
 _PAUSE = 30_000  # milliseconds: so long may a machine stand still
 _EVERYTHING = """
-local names = redis.call("KEYS", ARGV[1])
+local names, beside = {}, {}
+for n = 2, #ARGV do
+  beside[ARGV[n]] = true
+end
+for _, name in ipairs(redis.call("KEYS", ARGV[1])) do
+  if not beside[name] then
+    names[#names + 1] = name
+  end
+end
 local texts = #names > 0 and redis.call("MGET", unpack(names)) or {}
 for n, name in ipairs(names) do
   if not texts[n] then
@@ -112,7 +120,7 @@ for n, name in ipairs(names) do
 end
 return {names, texts}
 """
-"""The names of keys, and what they hold."""
+"""The names of keys, but for those beside, and what they hold."""
 _TIME, _SKEW, _KEPT = 2, 3, 4  # of a state (lua/lib/layout)
 
 
@@ -210,10 +218,9 @@ class Side:
 
     def content(self) -> dict[bytes, Any]:
         """Everything in it; of a stream the fields, whose ids are of real time."""
-        (everything,) = say(self.client, ("EVAL", _EVERYTHING, 0, f"{self._pool}*"))
+        (everything,) = say(self.client, ("EVAL", _EVERYTHING, 0, f"{self._pool}*", *BESIDE))
         before, known = self._texts, self._content
         texts = self._texts = dict(zip(*everything, strict=True))
-        texts.pop(CLOCK.encode(), None)
         self.anew.clear()
         self._content = {
             key: known[key] if before.get(key) == text else self._read(key, text)

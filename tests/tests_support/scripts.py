@@ -28,14 +28,16 @@ START = 1_700_000_000_000_000
 """A Tuesday evening in 2023, in microseconds."""
 
 
+BESIDE = frozenset({CLOCK, Keys(POOL).replicas(), Keys(POOL).counts()})
+"""Keys of the pool that are none of its state: the clock, and those in which services that share
+the server say twice a second that they live.
+"""
+
+
 def names_of_pool(client: redis.Redis) -> list[bytes]:
-    """The keys of the pool, but for the clock and those in which services that share the server
-    say twice a second that they live.
-    """
-    keys = Keys(POOL)
-    beside = {CLOCK.encode(), keys.replicas().encode(), keys.counts().encode()}
-    (found,) = say(client, ("KEYS", keys.pool_scope().removesuffix("s:pool") + "*"))
-    return [key for key in found if key not in beside]
+    """The keys of the pool, but for those beside it."""
+    (found,) = say(client, ("KEYS", Keys(POOL).pool_scope().removesuffix("s:pool") + "*"))
+    return [key for key in found if key.decode() not in BESIDE]
 
 
 class Answer(msgspec.Struct, frozen=True):
