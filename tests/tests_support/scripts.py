@@ -276,7 +276,8 @@ class Bench:
         """The same as the service makes it."""
         calls = [self._as_call(what, policy, kin, *each) for each in asked]
         group = Group(calls[0])
-        group.calls += calls[1:]
+        for call in calls[1:]:
+            group.add(call)
         return group
 
     def _as_call(
