@@ -40,12 +40,17 @@ class Protocol(WebSocketsSansIOProtocol):
         self._unread: TimerHandle | None = None
         self._slow: TimerHandle | None = None
         self._hear: Hear | None = None
+        self._offered: dict[Any, Any] | None = None
+        """The extensions of the scope, once there is one."""
 
     def handle_connect(self, event: Request) -> None:
         """Begin a handshake, whose application is to know its line."""
         super().handle_connect(event)
         if self.response.status_code == _SWITCHING:
-            self.scope["extensions"][LINE] = self  # type: ignore[assignment]  # uvicorn has none
+            offered: dict[Any, Any] | None = self.scope["extensions"]
+            assert offered is not None
+            offered[LINE] = self
+            self._offered = offered
 
     def listen(self, hear: Hear) -> None:
         """Offer it each message, unless one before it is still to be received."""
@@ -69,8 +74,8 @@ class Protocol(WebSocketsSansIOProtocol):
         """Forget the connection, which was counted when it came over HTTP."""
         self._guests.leave(self.transport)
         self._hear = None
-        if self.handshake_initiated:
-            self.scope.get("extensions", {}).pop(LINE, None)  # which is this
+        if self._offered is not None:
+            self._offered.pop(LINE, None)  # which is this
         self.resume_writing()
         self._expect(rest=False)
         super().connection_lost(exc)

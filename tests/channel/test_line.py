@@ -143,7 +143,8 @@ async def test_a_line_is_used_where_there_is_one(
         for name in range(5):
             assert (await talk.ask("acquire", name, resource=PLAIN, tokens=1))["status"] == 200
     await until(lambda: _has(received, "websocket.disconnect"), "nobody hears of the end")
-    assert received.count("websocket.receive") == (0 if line else 5)
+    # The first may come before anybody listens.
+    assert received.count("websocket.receive") in ({0, 1} if line else {5})
 
 
 async def _has(received: list[Any], kind: str) -> bool:
@@ -270,12 +271,7 @@ async def test_nothing_overtakes_a_message_that_is_to_be_received():
             received.append(message["bytes"])
 
     accepted = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    config = uvicorn.Config(application, lifespan="off", log_config=None, interface="asgi3")
-    config.load()
-    protocol = Protocol(config, ServerState(), {GUESTS: Guests()}, loop)
-    there, here = socket.socketpair()
-    await loop.connect_accepted_socket(lambda: protocol, here)
+    protocol, there = await connection_to(application)
     try:
         protocol.data_received(HANDSHAKE)
         await turns(lambda: protocol._hear is not None)
@@ -292,6 +288,30 @@ async def test_nothing_overtakes_a_message_that_is_to_be_received():
         there.close()
         protocol.transport.abort()
         await asyncio.gather(*protocol.tasks)
+
+
+async def test_a_handshake_that_is_refused_is_forgotten_with_its_connection():
+    """It never comes to a scope."""
+
+    async def application(_scope: Any, _receive: Any, _send: Any) -> None:
+        raise AssertionError("nobody is to be served")
+
+    protocol, there = await connection_to(application)
+    protocol.data_received(HANDSHAKE.replace(b"Version: 13", b"Version: 12"))
+    there.close()
+    await turns(lambda: protocol not in protocol.connections)
+    assert protocol not in protocol.connections
+
+
+async def connection_to(application: Any) -> tuple[Protocol, socket.socket]:
+    """A connection to a server that serves it, and the client's end."""
+    loop = asyncio.get_running_loop()
+    config = uvicorn.Config(application, lifespan="off", log_config=None, interface="asgi3")
+    config.load()
+    protocol = Protocol(config, ServerState(), {GUESTS: Guests()}, loop)
+    there, here = socket.socketpair()
+    await loop.connect_accepted_socket(lambda: protocol, here)
+    return protocol, there
 
 
 HANDSHAKE = (
