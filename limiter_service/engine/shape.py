@@ -239,11 +239,6 @@ class Taken(msgspec.Struct):
         """Of each limit what is left, and the seconds until it is full."""
         return self.shape.left(self.numbers)
 
-    @property
-    def levels(self) -> tuple[float, ...]:
-        """What is in each limit."""
-        return self.shape.levels(self.numbers)
-
     def granted(self) -> Granted:
         """The same as it crosses the wire."""
         breaker, probe = breaking.CIRCUITS[self.circuit]

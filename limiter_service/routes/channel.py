@@ -210,13 +210,13 @@ class _Channel:
 
     def stop(self) -> None:
         """Hand everything over to another replica."""
-        self._ends(_restarting())
+        self._finish(_restarting())
 
     def expel(self, why: str) -> None:
         """End the connection of a caller that may call no more."""
-        self._ends(Closed(Closing.MISUSED, why))
+        self._finish(Closed(Closing.MISUSED, why))
 
-    def _ends(self, end: Closed | None) -> None:
+    def _finish(self, end: Closed | None) -> None:
         """Listen no more, for this reason; for none if the client is gone."""
         if not self._end.done():
             self._end.set_result(end)
@@ -231,7 +231,7 @@ class _Channel:
             self._listening = False  # to what comes behind it
             if message["type"] == "websocket.disconnect":
                 restarts = message.get("code") == Closing.RESTARTING
-                self._ends(_restarting() if restarts else None)
+                self._finish(_restarting() if restarts else None)
                 return
             while not self._has_room:
                 self._room.clear()
@@ -250,13 +250,13 @@ class _Channel:
         """Begin what the client asks for, or end with it."""
         if len(data) > self._most_bytes:
             most = f"a message has at most {self._most_bytes} bytes"
-            self._ends(Closed(Closing.TOO_LARGE, most))
+            self._finish(Closed(Closing.TOO_LARGE, most))
             return
         try:
             for frame in read(data):
                 self._begin(frame)
         except Closed as closed:
-            self._ends(closed)
+            self._finish(closed)
 
     @property
     def _has_room(self) -> bool:

@@ -12,8 +12,8 @@ from circuit_reference import US, Circuit, Pin, Report, Rules
 from hypothesis import strategies as st
 from hypothesis import target
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
-from tests_support.line import say
 from tests_support.scripts import CLOCK, FAKE_CLOCK, POOL, START
+from tests_support.straight import say
 
 from limiter_service.engine.breaking import REASONS, decode
 from limiter_service.engine.breaking import Circuit as Stored

@@ -11,8 +11,8 @@ import redis
 from histories import US, Step, policies_of
 from learning_histories import _readings
 from learning_reference import Told
-from tests_support.line import say
 from tests_support.scripts import BESIDE, CLOCK, POOL, Answer, Bench, scripts
+from tests_support.straight import say
 
 from limiter_service.engine.levels import Level, read
 from limiter_service.engine.policy import Policy

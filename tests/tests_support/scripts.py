@@ -15,7 +15,7 @@ from limiter_service.store.messages import Verdict
 from limiter_service.store.ordinary import READERS
 from limiter_service.store.parcels import Call, Kin, Together, Words
 from limiter_service.store.scripts import NAMES, Script, load
-from tests_support.line import say
+from tests_support.straight import say
 
 POOL = "p"
 CLOCK = f"sg:{{{POOL}}}:clock"
