@@ -12,6 +12,7 @@ import msgspec
 
 from client_sdk.errors import (
     BreakerOpen,
+    LimiterClosed,
     NeverFits,
     NotAllowed,
     Refused,
@@ -30,7 +31,7 @@ CODE = "x-sluicegate-code"
 _LONGEST_RETRY = 60.0
 """Seconds that the official SDKs are willing to wait; beyond, they come back far too early."""
 
-_FINAL = (NeverFits, NotAllowed, RetryBudgetExhausted, WaitTimeout, WaitTooLong)
+_FINAL = (LimiterClosed, NeverFits, NotAllowed, RetryBudgetExhausted, WaitTimeout, WaitTooLong)
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):

@@ -6,6 +6,7 @@ import pytest
 
 from client_sdk import (
     BreakerOpen,
+    LimiterClosed,
     NeverFits,
     NotAllowed,
     RateLimited,
@@ -29,6 +30,7 @@ from client_sdk.transports.refusals import answer_of
         (BreakerOpen("down", retry_after=2.0), 503, True),
         (ServiceUnavailable("away"), 503, True),
         (NotAllowed("no key"), 403, False),
+        (LimiterClosed("the limiter is closed"), 503, False),
     ],
 )
 def test_status_and_retries(error: SluicegateError, status: int, again: bool):
